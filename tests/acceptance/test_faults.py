@@ -114,7 +114,7 @@ def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     quick_cluster.assert_history_whole()
 
 
-def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_cluster: Cluster) -> None:
+def test_daemon_frozen_for_less_than_its_lease_keeps_its_portfolios(quick_cluster: Cluster) -> None:
     def freeze() -> None:
         with suspended(process_tree(quick_cluster.daemon("node-3"))):
             time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
@@ -208,7 +208,7 @@ def test_failover_without_pushes_is_in_time_and_handles_each_appended_row_once(
     quick_cluster.assert_history_whole()
 
 
-def test_a_killed_database_moves_nothing(quick_cluster: Cluster) -> None:
+def test_a_killed_database_moves_no_portfolio(quick_cluster: Cluster) -> None:
     def kill() -> None:
         server = quick_cluster.postgres_processes()[0]
         server.kill()
@@ -230,7 +230,7 @@ def _answers(cluster: Cluster) -> bool:
     return True
 
 
-def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(quick_cluster: Cluster) -> None:
+def test_database_frozen_longer_than_the_lease_moves_no_portfolio(quick_cluster: Cluster) -> None:
     def freeze() -> None:
         with suspended(quick_cluster.postgres_processes()):
             time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
@@ -243,7 +243,7 @@ def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(quick_cluster
     quick_cluster.assert_history_whole()
 
 
-def test_killed_parts_of_the_control_plane_come_back_and_move_nothing(
+def test_killed_control_plane_processes_come_back_and_move_no_portfolio(
     quick_cluster: Cluster,
 ) -> None:
     web, *others = PROCESS_MATCH.values()
@@ -274,7 +274,7 @@ def _kill_until_replaced(cluster: Cluster, parts: list[str]) -> None:
     wait_for(cluster.is_ready, bool, "the API back")
 
 
-def test_a_new_node_gets_a_share_refuses_a_third_takeover_and_hands_off_when_it_leaves(
+def test_a_new_node_gets_portfolios_refuses_a_third_takeover_and_hands_off_at_its_end(
     quick_cluster: Cluster,
 ) -> None:
     token = quick_cluster.create_node_token(NEW)

@@ -34,7 +34,7 @@ def proxy(quick_cluster: Cluster, far: TcpProxy) -> TcpProxy:
     return far
 
 
-def test_a_partition_shorter_than_the_lease_moves_nothing(
+def test_a_partition_shorter_than_the_lease_moves_no_portfolio(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
     def part() -> None:

@@ -53,7 +53,7 @@ def reload(cluster: Cluster) -> str:
     return str(cluster.wait_for_handoff(answer.json["id"], SLOW_MACHINE_S)["state"])
 
 
-def test_pinned_bytes_survive_new_code_uploads_and_deaths(
+def test_a_revision_runs_its_own_artifact_through_uploads_reloads_and_process_deaths(
     cluster: Cluster, add: Callable[..., str | None]
 ) -> None:
     first = add("1.0", "one")

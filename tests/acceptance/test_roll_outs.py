@@ -84,7 +84,7 @@ def take_back(cluster: Cluster, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_good_version_reaches_all_a_bad_one_stops_at_the_canary_and_nothing_is_lost(
+def test_roll_out_of_a_good_version_reaches_all_and_of_a_bad_one_stops_at_its_canary(
     quick_cluster: Cluster, versions: list[str]
 ) -> None:
     cluster = quick_cluster

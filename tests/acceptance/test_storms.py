@@ -87,7 +87,7 @@ def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(quick_cluster: Cl
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
+def test_a_control_plane_frozen_for_longer_than_the_lease_moves_no_portfolio(
     quick_cluster: Cluster,
 ) -> None:
     def freeze() -> None:
@@ -103,7 +103,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_database_clock_that_is_set_moves_nothing(quick_cluster: Cluster) -> None:
+def test_a_jump_of_the_database_clock_moves_no_portfolio(quick_cluster: Cluster) -> None:
     def jump() -> None:
         with quick_cluster.clock_jump(2 * TTL_S):  # as 60 s are to 30, forward and then back
             time.sleep(TTL_S)

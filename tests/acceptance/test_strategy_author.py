@@ -58,7 +58,7 @@ def has_printed(cluster: Cluster) -> bool:
     return PRINTED in cluster.call("GET", f"/api/portfolios/{PORTFOLIO}/log/").text
 
 
-def test_the_first_hour_leads_to_a_portfolio_that_is_rolled_out_and_replayed(
+def test_the_strategy_guide_leads_to_a_portfolio_that_is_rolled_out_and_replayed(
     quick_cluster: Cluster, walked: str, tmp_path: Path
 ) -> None:
     assert "<svg" in (tmp_path / "momentum" / "backtest.html").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from chaos.harness.observation import DEMO_NODES, wait_for
 
 
 @pytest.mark.slow
-def test_portfolios_are_identical_after_migrations_a_reload_a_stop_and_a_kill(
+def test_verification_is_identical_after_migrations_a_reload_a_stop_and_a_kill(
     quick_cluster: Cluster,
 ) -> None:
     cluster = quick_cluster

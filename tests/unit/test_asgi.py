@@ -11,7 +11,7 @@ import pytest
 from ginkgo_site import asgi
 
 
-def test_the_collector_never_looks_again_at_what_was_imported(
+def test_startup_freezes_imported_objects_for_the_garbage_collector(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def nothing() -> None: ...

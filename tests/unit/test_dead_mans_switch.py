@@ -11,7 +11,7 @@ from scheduling import dead_mans_switch
 
 
 @pytest.mark.parametrize("error", [psycopg.OperationalError("away"), ZeroDivisionError()])
-def test_switch_looks_again_after_an_error(
+def test_dead_mans_switch_checks_again_after_an_error(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []

@@ -17,7 +17,7 @@ UNITS = sorted((CHECKOUT / "deploy" / "systemd").glob("*.service"))
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_each_unit_is_known_by_its_command_line(path: object) -> None:
+def test_process_kind_of_each_unit_is_recognised_by_its_command_line(path: object) -> None:
     text = (CHECKOUT / "deploy" / "systemd" / str(path)).read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
     expected = next((kind for kind in KINDS if kind in str(path)), None)
@@ -33,7 +33,7 @@ def test_web_processes_come_before_watchers_and_those_before_workers() -> None:
 @pytest.mark.parametrize(
     "line", ["python manage.py migrate", "python manage.py feed list", "grep run_watcher"]
 )
-def test_other_commands_are_left_alone(line: str) -> None:
+def test_other_commands_are_not_recognised_as_processes_to_restart(line: str) -> None:
     assert kind_of(line.split()) is None
 
 
@@ -47,7 +47,7 @@ def test_other_commands_are_left_alone(line: str) -> None:
         ("vi n1", False),
     ],
 )
-def test_a_daemon_is_known_by_its_module_and_the_name_of_its_node(
+def test_daemon_of_a_node_is_recognised_by_its_module_and_node_name(
     line: str, is_daemon: bool
 ) -> None:
     assert is_daemon_of("n1", line.split()) is is_daemon

@@ -23,7 +23,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.soc
         yield receiver
 
 
-def test_event_loop_tells_that_it_is_ready_and_then_that_it_turns(
+def test_event_loop_reports_readiness_to_systemd_and_then_each_watchdog_interval(
     told: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(systemd, "INTERVAL_S", 0.01)
@@ -71,12 +71,12 @@ asyncio.run(main())
 """
 
 
-def test_a_server_tells_that_it_is_ready_once_its_port_is_open() -> None:
+def test_server_reports_readiness_to_systemd_once_its_port_is_open() -> None:
     ended = run_python("-c", SERVER)
     assert (ended.stdout.split(), ended.stderr) == (["nothing", "READY=1"], "")
 
 
-def test_each_turn_touches_the_file_that_a_probe_looks_at(
+def test_each_watchdog_report_touches_the_file_that_a_probe_checks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "alive"

@@ -50,14 +50,14 @@ def test_spans_of_one_handoff_share_a_trace_whose_first_span_is_the_request(
     assert prepare.status.status_code is StatusCode.UNSET
 
 
-def test_ids_stay_those_of_other_processes_and_other_versions() -> None:
+def test_trace_ids_of_a_handoff_are_the_same_in_every_process_and_version() -> None:
     # sha256("ginkgo/handoff/7"), by sha256sum
     assert f"{tracing.trace_id(7):032x}{tracing.first_span_id(7):016x}" == (
         "24bd06ba5b5544e78373a1963765e054f77f9c96e5ceae85"
     )
 
 
-def test_an_error_is_the_status_of_its_span_and_goes_on(collector: Collector) -> None:
+def test_an_error_is_the_status_of_its_span_and_is_raised(collector: Collector) -> None:
     with pytest.raises(ValueError, match="no memory"), tracing.handoff_span(7, "prepare"):
         raise ValueError("no memory")
     with tracing.handoff_span(7, "activate") as span:
@@ -103,11 +103,11 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_is_imported_without_a_collector() -> None:
+def test_tracing_library_is_not_imported_without_a_collector() -> None:
     assert run(USE).stdout.split() == []
 
 
-def test_a_collector_without_the_packages_is_told_once() -> None:
+def test_a_configured_collector_without_the_packages_is_reported_once() -> None:
     lacking = "import sys; sys.modules['opentelemetry.sdk'] = None\n"
     answer = run(lacking + USE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     assert answer.stderr.count("no traces are sent") == 1

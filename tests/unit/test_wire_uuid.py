@@ -9,7 +9,7 @@ import pytest
 from scheduling.wire import messages
 
 
-def test_every_spelling_is_read_and_a_long_one_is_not_remembered() -> None:
+def test_every_spelling_of_a_uuid_is_read_and_a_long_one_is_not_cached() -> None:
     one = uuid4()
     remembered = messages._uuid.cache_info().currsize
     for text in (f"{{{one}}}", one.hex, f"urn:uuid:{one}", "-" * 100_000 + one.hex):

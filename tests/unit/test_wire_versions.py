@@ -24,11 +24,11 @@ def now() -> Schema:
     return found
 
 
-def test_peers_of_one_protocol_understand_each_other() -> None:
+def test_messages_differ_from_the_stored_schema_of_their_protocol_only_compatibly() -> None:
     assert misreadings(kept(messages.PROTOCOL), now()) == [], HELP
 
 
-def test_this_protocol_and_the_one_before_are_spoken() -> None:
+def test_nodes_of_this_protocol_and_the_one_before_are_accepted() -> None:
     assert messages.SPOKEN[-1] == messages.PROTOCOL
     assert len(messages.SPOKEN) == min(messages.PROTOCOL, 2)
 
@@ -54,7 +54,7 @@ def misreadings_after(change: Callable[[Schema], Any]) -> list[str]:
         ),
     ],
 )
-def test_what_a_peer_would_misread_is_said(change: Callable[[Schema], Any], says: str) -> None:
+def test_change_that_peers_misread_is_named(change: Callable[[Schema], Any], says: str) -> None:
     (found,) = misreadings_after(change)
     assert says in found
 

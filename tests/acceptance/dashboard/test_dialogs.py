@@ -90,7 +90,7 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
     window.page.wait_for_selector('.col[data-node="node-3"][data-status="alive"]')
 
 
-def test_card_dragged_to_a_node_that_takes_it_migrates_by_the_dialog(frozen, window, installation):
+def test_card_dropped_on_a_node_that_takes_it_opens_a_migrate_dialog(frozen, window, installation):
     name, page = "energy-revert", window.page
     source, target = owner_of(installation, name), free_node(installation, name)
     (refusing,) = {*NODES} - {source, target}
@@ -167,7 +167,7 @@ def test_selected_cards_are_dragged_together_and_each_has_its_result(frozen, win
         installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
 
 
-def test_viewer_is_made_in_the_desk_and_is_offered_no_action(browser, window, installation):
+def test_user_added_as_a_viewer_signs_in_and_is_offered_no_action(browser, window, installation):
     page, password = window.page, "a-viewer-of-the-desk"
     window.open("/people/")
     page.click("main >> text=Add…")

@@ -68,7 +68,7 @@ PAGES = (
 )
 
 
-def test_axe_finds_no_barrier_on_any_page(window):
+def test_axe_finds_no_accessibility_violation_on_any_page(window):
     page = window.page
     found = {"board": window.barriers()}
     page.click("[data-choose='view=heatmap']")
@@ -94,7 +94,7 @@ CELLS_BEYOND = """
 """
 
 
-def test_narrow_screen_does_not_scroll_sideways_and_fits_fingers(browser, installation, login):
+def test_narrow_screen_does_not_scroll_sideways_or_have_small_targets(browser, installation, login):
     wait_until_idle(installation)
     where = {"target_node": free_node(installation, "tech-hold"), "reason": "w" * 200}
     installation.call("POST", "/api/portfolios/tech-hold/migrate/", where)

@@ -108,7 +108,7 @@ def make_due() -> None:
     AlertMessage.objects.filter(state="waiting").update(next_try_at=ago(1))
 
 
-def test_bell_counts_what_nobody_has_acknowledged(desk: Client) -> None:
+def test_bell_counts_the_alerts_that_nobody_has_acknowledged(desk: Client) -> None:
     make_settled_nodes(2)
     assert 'data-count="0"' in text_of(desk.get("/nodes/"))
     alert = lose("node-1")
@@ -141,7 +141,7 @@ def test_second_acknowledgement_is_refused_and_names_the_person_who_acknowledged
     problem(operator.post("alerts/999/acknowledge/"), 404, "not_found")
 
 
-def test_cause_that_returns_is_to_be_acknowledged_again(operator: Any) -> None:
+def test_alert_whose_cause_returns_is_no_longer_acknowledged(operator: Any) -> None:
     make_settled_nodes(2)
     alert = lose("node-1")
     operator.post(f"alerts/{alert.pk}/acknowledge/")
@@ -163,7 +163,7 @@ def test_alert_page_keeps_closed_alerts_and_hides_channels_from_viewers(desk: Cl
     assert viewer.post(f"/alerts/{alert.pk}/acknowledge/").status_code == 403
 
 
-def test_alert_icon_contains_the_number_of_its_address() -> None:
+def test_alert_icon_shows_the_number_in_its_address() -> None:
     answer = Client().get("/alerts/icon-7.svg")
     assert answer["Content-Type"] == "image/svg+xml"
     assert ">7<" in answer.content.decode()
@@ -182,7 +182,7 @@ def test_an_alert_sends_one_message_when_it_opens_and_one_when_it_closes(channel
     assert (closed["title"], closed["type"]) == ("[Ginkgo] over: node lost: node-1", "success")
 
 
-def test_a_web_process_sends_what_no_worker_sends(channel: Webhook) -> None:
+def test_a_web_process_sends_the_alert_messages_that_no_worker_sends(channel: Webhook) -> None:
     lose("node-1")
     look()  # a worker may be about to
     assert channel.received == []
@@ -219,7 +219,7 @@ def test_refused_message_is_tried_again_a_bounded_number_of_times(channel: Webho
     assert len(channel.received) == alert_messages.MAX_ATTEMPTS
 
 
-def test_address_with_a_second_address_of_a_refused_scheme_sends_nothing_there() -> None:
+def test_second_address_hidden_in_a_channel_address_is_sent_nothing() -> None:
     """Nothing listens at the first; apprise would send to the second, a scheme that is refused."""
     hidden = "json://localhost:9/?a=b, syslog://?"
     both = mock.Mock(return_value=True)
@@ -248,7 +248,7 @@ def test_hanging_service_delays_nothing_but_its_own_message(
     assert "did not answer in time" in AlertMessage.objects.get().error
 
 
-def test_address_is_a_secret_that_no_page_shows(desk: Client, webhook: Webhook) -> None:
+def test_channel_address_is_a_secret_that_no_page_shows(desk: Client, webhook: Webhook) -> None:
     answer = desk.post("/alert-channels/", {"name": "on-call", "address": webhook.address})
     assert answer.status_code == 302
     secret = Secret.objects.get(name="alerts-on-call")
@@ -276,7 +276,7 @@ def test_address_is_a_secret_that_no_page_shows(desk: Client, webhook: Webhook) 
         ("environment", "json://localhost", "name", "use small letters"),
     ],
 )
-def test_bad_channel_is_refused_with_its_field(
+def test_refused_channel_names_the_wrong_field(
     desk: Client, operator: Any, name: str, address: str, field: str, said: str
 ) -> None:
     answer = desk.post("/alert-channels/", {"name": name, "address": address}, **DIALOG)
@@ -303,7 +303,7 @@ def test_alert_address_of_the_environment_becomes_a_channel_that_nobody_can_dele
     assert not AlertChannel.objects.get().enabled
 
 
-def test_messages_are_in_the_language_that_is_set(
+def test_alert_messages_are_in_the_configured_language(
     channel: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = dataclasses.replace(settings.GINKGO, alert_language="zh-hans")
@@ -318,7 +318,7 @@ def test_messages_are_in_the_language_that_is_set(
     assert Alert.objects.get().reason.startswith("node-1 is lost since ")
 
 
-def test_channels_over_the_api(operator: Any, viewer: Any, webhook: Webhook) -> None:
+def test_api_adds_tests_and_deletes_channels(operator: Any, viewer: Any, webhook: Webhook) -> None:
     body = {"name": "on-call", "address": webhook.address}
     assert operator.post("alert-channels/", body).status_code == 200
     (row,) = operator.get("alert-channels/").json()["results"]

@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
 
 
-def test_list_shows_artifacts_their_strategies_and_users(desk: Client) -> None:
+def test_list_shows_artifacts_with_their_strategies(desk: Client) -> None:
     artifact = store_artifact()
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
     page = desk.get("/strategies/").content.decode()
@@ -93,7 +93,7 @@ def test_viewer_sees_no_form_and_may_not_upload() -> None:
     assert answer.status_code == 403
 
 
-def test_artifact_in_use_is_not_deleted_and_one_that_is_not_is(desk: Client) -> None:
+def test_only_an_artifact_that_no_revision_names_is_deleted(desk: Client) -> None:
     used, unused = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=used.sha256)
     page = desk.get(f"/strategies/{used.sha256}/").content.decode()

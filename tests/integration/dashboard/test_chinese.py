@@ -114,7 +114,7 @@ def test_board_and_portfolio_pages_are_chinese_in_every_condition(
         assert_chinese(client, address, data)
 
 
-def test_pages_and_dialogs_over_rows_are_chinese() -> None:
+def test_pages_and_dialogs_of_a_fleet_in_the_database_are_chinese() -> None:
     node, _first, second = roll_outs.make_fleet("able", "baker")
     make_settled_nodes(2)
     number = roll_outs.begin(second, "able", "baker")
@@ -257,7 +257,7 @@ def test_pages_without_a_user_or_without_its_permission_are_chinese() -> None:
     assert_chinese(viewer, "/halt/", {"victor", "operator"})
 
 
-def test_language_is_that_of_the_cookie_then_of_the_browser() -> None:
+def test_language_cookie_takes_precedence_over_the_language_of_the_browser() -> None:
     client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     assert '<html lang="zh-hans">' in client.get("/people/").content.decode()
     chosen = client.post(
@@ -277,7 +277,7 @@ def test_language_is_that_of_the_cookie_then_of_the_browser() -> None:
     assert strict.post("/language/", {"language": "en"}).status_code == 403
 
 
-def test_texts_of_scripts_are_served_to_anybody_in_known_languages() -> None:
+def test_texts_of_scripts_are_served_without_a_login_in_known_languages_only() -> None:
     answer = Client().get("/words/zh-hans.js")
     assert answer.headers["Content-Type"].startswith("text/javascript")
     assert "max-age=60" in answer.headers["Cache-Control"]

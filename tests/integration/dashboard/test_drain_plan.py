@@ -88,7 +88,7 @@ def test_room_is_made_first_if_the_operator_asks_for_it(desk: Client) -> None:
     assert Node.objects.get(name="node-1").drain_reason == "kernel update"
 
 
-def test_drain_that_makes_no_room_moves_nothing_of_other_nodes(desk: Client) -> None:
+def test_drain_without_making_room_moves_no_portfolio_of_other_nodes(desk: Client) -> None:
     crowded()
     before = Handoff.objects.count()
     desk.post("/nodes/node-1/drain/", {"reason": "kernel update"})
@@ -142,7 +142,7 @@ def test_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client)
     assert "of 2 handed off" not in text_of(desk.get("/nodes/node-1/"))
 
 
-def test_plan_over_the_api_and_on_the_command_line(operator: Any, viewer: Any) -> None:
+def test_api_and_command_show_the_drain_plan_and_drain_by_it(operator: Any, viewer: Any) -> None:
     crowded()
     plan = viewer.get("nodes/node-1/drain-plan/").json()
     assert [entry["portfolio"] for entry in plan["stay"]] == ["heavy"]
@@ -158,7 +158,7 @@ def test_plan_over_the_api_and_on_the_command_line(operator: Any, viewer: Any) -
     assert Handoff.objects.filter(kind="migrate", target_node__name="node-3").count() == 1
 
 
-def test_plan_speaks_chinese(desk: Client) -> None:
+def test_drain_plan_is_shown_in_chinese(desk: Client) -> None:
     crowded()
     answer = desk.get("/nodes/node-1/drain/", headers={"Accept-Language": "zh-CN"})
     page = text_of(answer)

@@ -79,7 +79,7 @@ def _day(days: int) -> str:
 
 
 @pytest.mark.parametrize("address", ["/audit/?since=yesterday", "/handoffs/?until=2026-13-01"])
-def test_time_that_cannot_be_read_is_named_and_shows_nothing(
+def test_page_with_an_invalid_time_filter_names_it_and_shows_no_rows(
     viewer: Client, fleet: None, address: str
 ) -> None:
     answer = viewer.get(address)

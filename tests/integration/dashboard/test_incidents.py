@@ -71,7 +71,7 @@ def row_of(page: str, portfolio: str) -> str:
     return found[0]
 
 
-def test_page_tells_where_each_went_and_how_long_it_had_no_owner(desk: Client) -> None:
+def test_page_tells_where_each_portfolio_went_and_how_long_it_had_no_owner(desk: Client) -> None:
     first, second = make_settled_nodes(2)
     for name in ("moved", "waiting"):
         make_running_portfolio(name, first, events=5)
@@ -177,7 +177,7 @@ def test_export_has_a_line_for_each_portfolio(desk: Client) -> None:
     assert {row["portfolio"]: row["outcome"] for row in rows} == {"a": "moved", "b": "waits"}
 
 
-def test_unknown_incidents_are_named(desk: Client) -> None:
+def test_unknown_incident_is_not_found(desk: Client) -> None:
     make_settled_nodes(1)
     for address in (
         "/incidents/999/",
@@ -190,7 +190,7 @@ def test_unknown_incidents_are_named(desk: Client) -> None:
     assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
 
 
-def test_statements_do_not_grow_with_the_portfolios(
+def test_number_of_statements_does_not_grow_with_the_portfolios(
     desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
@@ -210,7 +210,7 @@ def test_statements_do_not_grow_with_the_portfolios(
     assert counts[:2] == counts[2:]
 
 
-def test_incidents_over_the_api(viewer: Any) -> None:
+def test_api_lists_incidents_with_the_outage_of_each_portfolio(viewer: Any) -> None:
     _, _, number = failed_over()
     (row,) = viewer.get("incidents/").json()["results"]
     assert (row["id"], row["node"], row["portfolios"], row["placed"]) == (number, "node-1", 1, 1)

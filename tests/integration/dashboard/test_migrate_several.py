@@ -103,7 +103,7 @@ def test_a_group_of_which_none_moves_is_refused_and_stays_selected(desk: Client)
     assert 'data-outcome="moving"' not in page and "node-3 is cordoned" in page
 
 
-def test_the_balancer_is_chosen_without_a_node(desk: Client) -> None:
+def test_several_portfolios_moved_to_any_node_are_not_pinned(desk: Client) -> None:
     given = {"portfolio": ["able", "baker"], "target_node": "*"}
     assert "2 of 2 portfolios are moving" in text_of(desk.post("/migrate/", given))
     assert not Handoff.objects.filter(portfolio__run__pinned_node__isnull=False).exists()

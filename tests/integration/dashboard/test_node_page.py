@@ -58,7 +58,7 @@ def test_labels_that_an_operator_gave_outlive_a_restart_of_the_daemon(desk: Clie
     assert (line.reason, line.data["before"]) == ("moved", {"zone": "a", "gpu": "yes"})
 
 
-def test_labels_of_the_daemon_come_back_once_they_are_typed_again(desk: Client) -> None:
+def test_typing_the_labels_of_the_daemon_again_ends_the_override_of_them(desk: Client) -> None:
     node = make_node("node-1", labels={"zone": "a"})
     desk.post("/nodes/node-1/labels/", {"labels": "zone=b"})
     desk.post("/nodes/node-1/labels/", {"labels": "zone=a"})
@@ -145,7 +145,7 @@ def test_viewer_sees_no_token_and_no_action() -> None:
         assert viewer.post(address).status_code == 403
 
 
-def test_labels_and_tokens_over_the_api(operator: Any, viewer: Any) -> None:
+def test_api_changes_labels_and_creates_and_revokes_node_tokens(operator: Any, viewer: Any) -> None:
     make_node("node-1", labels={"zone": "a"})
     body = {"labels": {"zone": "b"}, "reason": "moved"}
     assert operator.patch("nodes/node-1/", body).json()["labels"] == {"zone": "b"}

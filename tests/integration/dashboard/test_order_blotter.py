@@ -44,7 +44,7 @@ def rows_of(answer: Any) -> list[str]:
     return re.findall(r'data-order="[^"]+-(\d+)-0" data-status', answer.content.decode())
 
 
-def test_blotter_counts_what_was_refused_and_suppressed_over_all_portfolios(
+def test_blotter_counts_the_orders_of_all_portfolios_by_their_status(
     day: None, browser: Client
 ) -> None:
     answer = browser.get("/orders/")
@@ -69,11 +69,11 @@ def test_blotter_counts_what_was_refused_and_suppressed_over_all_portfolios(
         ("until=2020-01-01", []),
     ],
 )
-def test_blotter_filters(day: None, browser: Client, query: str, seqs: list[str]) -> None:
+def test_blotter_is_filtered(day: None, browser: Client, query: str, seqs: list[str]) -> None:
     assert rows_of(browser.get(f"/orders/?{query}")) == seqs
 
 
-def test_blotter_pages_through_orders_of_one_moment(
+def test_blotter_pages_show_each_of_several_orders_of_one_moment_once(
     browser: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orders, "PAGE_ROWS", 5)
@@ -91,7 +91,7 @@ def test_blotter_pages_through_orders_of_one_moment(
     assert len(seen) == len(set(seen)) == 12
 
 
-def test_blotter_of_a_day_without_orders_and_a_wrong_time_say_so(browser: Client) -> None:
+def test_blotter_says_that_there_are_no_orders_or_that_a_time_is_wrong(browser: Client) -> None:
     assert "No order was decided in the last 24 hours" in browser.get("/orders/").content.decode()
     wrong = browser.get("/orders/?since=yesterday")
     assert wrong.status_code == 400
@@ -102,7 +102,7 @@ async def _text(answer: Any) -> str:
     return "".join([part.decode() async for part in answer.streaming_content])
 
 
-def test_blotter_is_a_file_with_all_filters(day: None, browser: Client) -> None:
+def test_exported_blotter_has_the_orders_that_match_its_filter(day: None, browser: Client) -> None:
     from asgiref.sync import async_to_sync
 
     answer = browser.get("/orders/?status=unplaced&format=csv")

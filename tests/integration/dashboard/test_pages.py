@@ -120,14 +120,14 @@ def test_pages_have_one_heading_and_one_main_and_no_inline_styles_or_handlers(op
         assert not re.search(r'<script(?![^>]*(\bsrc=|"application/json"))', page), address
 
 
-def test_every_page_leads_to_the_api_and_for_staff_to_the_admin(operator):
+def test_page_links_to_the_api_documentation_and_for_staff_to_the_admin(operator):
     assert 'href="/admin/"' in operator.get("/orders/").content.decode()
     User.objects.filter(username="mira").update(is_staff=False)
     page = operator.get("/orders/").content.decode()
     assert 'href="/api/docs/"' in page and 'href="/admin/"' not in page
 
 
-def test_parameters_the_database_rejects_match_nothing(operator):
+def test_query_parameters_that_the_database_rejects_cause_no_internal_error(operator):
     for address in (
         *(f"/audit/?{name}=%00" for name in ("kind", "portfolio", "node", "actor")),
         *(f"/handoffs/?{name}=%00" for name in ("portfolio", "node", "kind", "state")),
@@ -178,7 +178,7 @@ def test_post_without_csrf_token_changes_nothing(fleet, calls):
     assert calls == []
 
 
-def test_migrate_dialog_lists_every_node_with_its_target_answer(operator):
+def test_migrate_dialog_says_for_each_node_whether_it_takes_the_portfolio(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/migrate/", **DIALOG))
     assert page.count('name="target_node"') == 4
     assert 'value="node-6" data-option="--to node-6" disabled' in page
@@ -194,7 +194,7 @@ def test_migrate_dialog_lists_every_node_with_its_target_answer(operator):
     assert "<html" not in page
 
 
-def test_form_without_scripts_is_a_page(operator):
+def test_action_form_is_a_whole_page_for_a_browser_without_scripts(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/migrate/"))
     assert "<html" in page
     assert 'name="target_node"' in page
@@ -227,7 +227,7 @@ def test_migrate_dialog_of_a_portfolio_that_no_node_runs_says_that_nothing_stops
         assert words not in page
 
 
-def test_migrate_is_one_call_with_actor_and_reason(operator, calls):
+def test_migrate_form_calls_the_operation_once_with_actor_and_reason(operator, calls):
     given = {"target_node": "node-2", "reason": " next to its data "}
     answer = operator.post("/portfolios/aapl-sma/migrate/", given, **DIALOG)
     assert calls == [
@@ -316,7 +316,7 @@ def test_unreadable_fleet_is_not_shown_as_empty(operator, monkeypatch):
     assert "No node has registered yet" not in text_of(answer)
 
 
-def test_freeze_is_a_banner_with_its_undo(operator, monkeypatch):
+def test_freeze_is_shown_as_a_banner_with_a_button_to_end_it(operator, monkeypatch):
     class Frozen:
         at, by, reason, failover = board_fixture.ago(60), "mira", "exchange maintenance", False
 
@@ -335,7 +335,7 @@ def test_portfolio_list_is_filtered_by_the_query(viewer):
     assert "Nothing matches" in text_of(viewer.get("/portfolios/?q=zzz"))
 
 
-def test_halted_fleet_has_the_first_and_reddest_banner(operator, viewer, monkeypatch):
+def test_halt_banner_comes_before_all_other_banners(operator, viewer, monkeypatch):
     halt = HaltView(4, board_fixture.ago(60), "ginkgo", "wrong prices", 9, 9, 9, None, "")
     halted = board_fixture.fleet_view([board_fixture.node("node-1")], [], halts=[halt])
     monkeypatch.setattr(context, "read_fleet_view", lambda: halted)
@@ -370,7 +370,7 @@ def test_board_of_a_fresh_installation_says_what_to_do_next(operator, viewer, mo
     assert "new-portfolio" not in show(viewer, board_fixture.node("node-1"))
 
 
-def test_handoffs_of_a_fresh_installation_are_not_said_to_be_filtered(operator):
+def test_handoff_page_tells_an_empty_history_from_a_filter_that_matches_nothing(operator):
     assert "No handoff yet" in operator.get("/handoffs/").content.decode()
     for query in ("kind=migrate", "since=2026-01-01T00:00", "before=1"):
         page = operator.get(f"/handoffs/?{query}").content.decode()
@@ -390,7 +390,7 @@ def test_portfolio_list_of_an_empty_installation_says_what_to_do(operator, viewe
     ("place", "command"),
     [("/feeds/", "feed import NAME FILE.csv"), ("/roll-outs/", "roll_out ARTIFACT")],
 )
-def test_command_of_an_empty_list_runs_from_any_folder(viewer, monkeypatch, place, command):
+def test_empty_list_shows_a_command_that_runs_from_any_folder(viewer, monkeypatch, place, command):
     monkeypatch.setattr(feeds, "read_feeds", list)
     page = text_of(viewer.get(place))
     assert re.search(rf'<code id="[a-z-]+-line">.*{CHECKOUT}/manage.py {command}</code>', page)

@@ -26,7 +26,7 @@ def link_in(answer: Any) -> str:
     return str(link)
 
 
-def test_person_is_made_and_sets_a_password_by_a_link_that_works_once(desk: Client) -> None:
+def test_new_user_sets_a_password_by_a_link_that_works_once(desk: Client) -> None:
     answer = desk.post("/people/add/", {"name": "vera", "role": "viewer"})
     user = User.objects.get(username="vera")
     assert role_of(user) is Role.VIEWER
@@ -42,7 +42,7 @@ def test_person_is_made_and_sets_a_password_by_a_link_that_works_once(desk: Clie
 
 
 @pytest.mark.parametrize("name", ["mira", "bad name!", ""])
-def test_bad_or_taken_name_is_refused(desk: Client, name: str) -> None:
+def test_invalid_or_taken_user_name_is_refused(desk: Client, name: str) -> None:
     answer = desk.post("/people/add/", {"name": name, "role": "viewer"})
     assert answer.status_code == 400
     assert 'data-field="name"' in text_of(answer)
@@ -65,7 +65,7 @@ def test_role_and_access_are_changed_with_a_reason(desk: Client) -> None:
     assert not User.objects.get(pk=user.pk).has_usable_password()
 
 
-def test_nobody_changes_themselves_a_superuser_or_an_administrator(desk: Client) -> None:
+def test_people_page_refuses_changes_of_admins_superusers_and_oneself(desk: Client) -> None:
     mine = User.objects.get(username="mira")
     assert desk.post(f"/people/{mine.pk}/viewer/").status_code == 409
     assert f"/people/{mine.pk}/" not in desk.get("/people/").content.decode()  # nor is it offered
@@ -77,7 +77,7 @@ def test_nobody_changes_themselves_a_superuser_or_an_administrator(desk: Client)
     assert User.objects.get(pk=admin.pk).has_usable_password()
 
 
-def test_viewer_does_not_see_people() -> None:
+def test_viewer_may_not_open_the_people_pages() -> None:
     client = signed_in(Role.VIEWER, "vera")
     for address in ("/people/", "/people/add/"):
         assert client.get(address).status_code == 403

@@ -157,7 +157,7 @@ def test_chosen_node_pins_the_new_portfolio(desk: Client) -> None:
     assert str(made.run.pinned_node) == "node-2"
 
 
-def test_viewer_is_refused(desk: Client) -> None:
+def test_viewer_may_not_create_clone_or_delete_a_portfolio(desk: Client) -> None:
     make_portfolio("p")
     viewer = signed_in(Role.VIEWER)
     for address in ("/new-portfolio/", "/portfolios/p/clone/", "/portfolios/p/delete/"):

@@ -70,7 +70,7 @@ def test_viewer_compares_and_does_not_reload(portfolio: Portfolio) -> None:
     assert viewer.post("/portfolios/p/reload/", {"revision": "1"}).status_code == 403
 
 
-def test_defaults_state_and_orders_are_shown(desk: Client, portfolio: Portfolio) -> None:
+def test_page_shows_defaults_state_and_order_marks(desk: Client, portfolio: Portfolio) -> None:
     page = text_of(desk.get("/portfolios/p/"))
     assert re.search(r'data-parameter="slow"> <dt>slow</dt> <dd> 9', page)
     assert re.search(r'id="state".*?<b>closes</b>', page)

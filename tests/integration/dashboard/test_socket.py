@@ -145,7 +145,7 @@ async def test_live_pages_are_limited(monkeypatch, limit, language, said):
     assert not consumer.OPEN_PAGES
 
 
-async def test_page_that_sends_something_is_closed():
+async def test_socket_of_a_page_that_sends_a_message_is_closed():
     opened = await opened_by("vic", "viewer")
     await opened.message()
     for _ in range(2):  # in one segment

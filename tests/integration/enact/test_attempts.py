@@ -85,7 +85,7 @@ def test_back_off_continues_on_the_next_node(
     assert begun == 0 or newest_handoff(hand.portfolio).target_node == second.row
 
 
-def test_wait_for_the_first_placement_is_not_an_outage(node: FakeNode) -> None:
+def test_events_missed_before_the_first_placement_do_not_halt_a_portfolio(node: FakeNode) -> None:
     portfolio = make_portfolio("new", catch_up="halt")
     head = current_head("replay")
     operations.migrate("new", node.name, actor="ann")

@@ -141,7 +141,7 @@ def test_commit_counts_orders_refused_or_suppressed_since_one_was_placed(
     assert count_unplaced(hand) == (5, 1, 0)
 
 
-def test_repeated_commit_counts_once(hand: OwnerSession) -> None:
+def test_repeated_commit_counts_its_refused_orders_once(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     words = hand.next_commit(
         1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)]
@@ -150,7 +150,7 @@ def test_repeated_commit_counts_once(hand: OwnerSession) -> None:
     assert count_unplaced(hand) == (1, 0, 1)
 
 
-def test_ten_minutes_without_a_placed_order_open_an_alert(hand: OwnerSession) -> None:
+def test_ten_minutes_in_which_every_order_is_refused_open_an_alert(hand: OwnerSession) -> None:
     for _ in range(alerts.UNPLACED_ORDERS):
         commit_orders(hand, "refused")
     assert "orders_refused" not in open_alerts()
@@ -163,7 +163,7 @@ def test_ten_minutes_without_a_placed_order_open_an_alert(hand: OwnerSession) ->
     assert "orders_refused" not in open_alerts()
 
 
-def test_documents_and_metrics_show_the_counts(hand: OwnerSession, viewer: ApiClient) -> None:
+def test_api_and_metrics_count_unplaced_orders(hand: OwnerSession, viewer: ApiClient) -> None:
     commit_orders(hand, "refused", "suppressed", "suppressed")
     Run.objects.update(behind_since=ago(7))
     document = viewer.get("portfolios/p/").json()["run"]

@@ -77,7 +77,7 @@ async def stop(gateway: FakeGateway) -> None:
     await gateway.until(lambda: gateway.beats[-1][1].portfolios == [])
 
 
-async def test_state_only_records_old_decisions_as_suppressed_and_keeps_the_exact_range(
+async def test_catch_up_state_only_suppresses_old_decisions_and_records_their_exact_range(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     entry = await start_and_catch_up(gateway, daemons, catch_up="state_only", **LIVELY)
@@ -111,7 +111,7 @@ async def test_catch_up_full_orders_on_events_of_any_age(
     assert_identical(gateway, entry, [])
 
 
-async def test_halt_stops_before_the_first_old_event_of_its_symbols(
+async def test_catch_up_halt_stops_before_the_first_old_event_of_its_symbols(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1, last_seq=0)
@@ -149,7 +149,7 @@ async def test_catch_up_halt_stops_at_stale_events_behind_the_resume_seq(
     assert gateway.runs[1].last_seq == 200
 
 
-async def test_a_start_lifts_the_halt_of_a_limit_however_many_other_events_came_since(
+async def test_start_lifts_a_halt_by_a_limit_though_other_events_were_committed_since(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     cases = [

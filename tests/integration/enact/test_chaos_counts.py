@@ -55,7 +55,7 @@ def test_repeated_exit_reports_cause_no_miscount_of_exits(
     assert exits.miscounts(before, exits.read_failures(context, "p"), exits=2) == []
 
 
-def test_a_repeated_report_comes_with_what_the_daemon_reported_last(
+def test_repeated_heartbeat_contains_the_last_metrics_and_processes_of_the_daemon(
     context: FaultContext, hand: OwnerSession
 ) -> None:
     process = ProcessStatus(
@@ -76,7 +76,7 @@ def test_a_repeated_report_comes_with_what_the_daemon_reported_last(
     assert exits.repeated_heartbeat(context, run, death) == said
 
 
-def test_idle_exits_counted_in_one_line_are_counted(
+def test_idle_exits_that_share_an_audit_line_cause_no_miscount(
     context: FaultContext, hand: OwnerSession
 ) -> None:
     before = exits.read_failures(context, "p")
@@ -85,7 +85,7 @@ def test_idle_exits_counted_in_one_line_are_counted(
     assert exits.miscounts(before, exits.read_failures(context, "p"), exits=12) == []
 
 
-def test_a_session_that_holds_a_snapshot_is_named_as_cause_only_while_it_is_open(
+def test_session_that_holds_a_snapshot_is_named_only_while_it_is_open(
     context: FaultContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "SNAPSHOT_LIMIT_S", 0.0)

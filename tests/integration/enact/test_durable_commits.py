@@ -14,7 +14,7 @@ def found() -> dict[str | None, str]:
 
 
 @pytest.mark.django_db
-def test_durability_check_names_fsync_only() -> None:
+def test_durability_check_names_fsync_if_it_is_off_and_nothing_else() -> None:
     # The server of the tests runs without it, one that GINKGO_TEST_DATABASE_URL names may have it.
     with connection.cursor() as cursor:
         cursor.execute("SHOW fsync")
@@ -23,7 +23,7 @@ def test_durability_check_names_fsync_only() -> None:
 
 
 @pytest.mark.django_db
-def test_durability_check_names_synchronous_commit() -> None:
+def test_durability_check_names_synchronous_commit_if_it_is_off() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = off")
     assert "synchronous_commit=off" in found()["ginkgo.E002"]

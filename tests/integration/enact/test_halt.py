@@ -67,7 +67,7 @@ def test_halt_ends_every_ownership(pair: Pair) -> None:
     assert [daemon.owns() for daemon in pair] == [[], []]
 
 
-def test_halt_result_has_state_before_and_fence_after(pair: Pair) -> None:
+def test_halt_result_has_the_phase_before_the_halt_and_the_epoch_after_it(pair: Pair) -> None:
     hand = make_trader("one", pair[0], events=3)
     operations.migrate("one", "node-2", actor="cast")
     at = hand.run()
@@ -201,7 +201,7 @@ def test_undo_starts_exactly_the_portfolios_of_the_halt(pair: Pair) -> None:
     assert started.data == {"halt": halted.halt}
 
 
-def test_a_halt_is_in_force_however_many_were_undone_after_it(pair: Pair) -> None:
+def test_a_halt_remains_in_force_when_later_halts_are_undone(pair: Pair) -> None:
     make_trader("one", pair[0])
     first = halt_all(actor="olive")
     make_portfolio("two")

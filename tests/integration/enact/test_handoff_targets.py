@@ -74,7 +74,7 @@ def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(wor
     assert owner("p", world.first).commit(1) == "ok"
 
 
-def test_a_target_that_dies_after_the_grant_loses_nothing(world: World) -> None:
+def test_a_target_that_dies_after_the_grant_violates_no_invariant(world: World) -> None:
     move(world)
     expire_lease(world.second)
     resume(world)
@@ -105,7 +105,7 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(wo
 
 
 @pytest.mark.parametrize("reach", [migrated, draining, activating])
-def test_move_to_a_draining_node_ends_and_is_drained_from_there(world: World, reach: Reach) -> None:
+def test_portfolio_moved_to_a_draining_node_arrives_and_leaves(world: World, reach: Reach) -> None:
     handoff = move(world, reach)
     operations.drain("node-2", actor="ann")
     resume(world)

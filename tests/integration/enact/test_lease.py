@@ -60,7 +60,7 @@ def test_lost_node_is_alive_with_its_next_heartbeat(node: FakeNode) -> None:
     assert Event.objects.filter(kind="node_alive").count() == 1
 
 
-def test_leaving_is_written_once(node: FakeNode) -> None:
+def test_leaving_is_recorded_once_and_not_cleared_by_a_delayed_heartbeat(node: FakeNode) -> None:
     node.beat(leaving=True)
     node.beat(leaving=True)
     assert Node.objects.get().leaving is True
@@ -225,7 +225,7 @@ def test_invalid_metrics_of_one_node_do_not_affect_others() -> None:
     assert Lease.objects.get(node=good.row).renewals == before + 1
 
 
-def test_catch_up_time_is_stored_once_and_from_the_owner_only() -> None:
+def test_first_valid_catch_up_time_of_the_owner_is_stored_on_its_handoff() -> None:
     node, other = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", node)
     placed = Handoff.objects.get()

@@ -92,7 +92,7 @@ def test_loss_after_a_closed_connection_and_a_sign_of_life_states_the_silence(
     assert SILENT.fullmatch(reason_of_the_loss())
 
 
-def test_connection_that_closes_as_the_lease_ends_is_not_the_cause(node: FakeNode) -> None:
+def test_connection_closed_as_the_lease_ended_is_not_the_reason_of_the_loss(node: FakeNode) -> None:
     connection = connect(node)
     Lease.objects.update(expires_at=ago(-1))
     close(node, connection)
@@ -239,7 +239,7 @@ def test_node_from_a_frozen_gateway_gets_a_whole_lease_from_another(node: FakeNo
     assert lease().gateway_id == OTHER
 
 
-def test_gateway_row_ahead_of_the_clock_becomes_a_gap(node: FakeNode) -> None:
+def test_gateway_pulse_in_the_future_counts_as_a_gap(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(3600, pulsed_ago=-60)
     assert mark_lost_nodes() == []

@@ -112,7 +112,7 @@ def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again
     assert Event.objects.get(kind="node_forgotten").data == {"tokens_revoked": 1}
 
 
-def test_concurrent_token_revocations_count_once() -> None:
+def test_token_revocation_that_waited_for_another_revokes_and_records_nothing() -> None:
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
     held = Held(

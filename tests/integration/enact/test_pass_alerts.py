@@ -126,7 +126,7 @@ def test_watcher_that_never_gets_the_pass_lock_opens_the_alert() -> None:
     assert is_open("passes_stand")
 
 
-def test_watcher_time_restarts_after_a_gap() -> None:
+def test_time_since_when_a_watcher_lives_restarts_after_a_gap() -> None:
     execute(record_watcher_seen("w"))
     PassLock.objects.filter(name="watcher").update(since=ago(60), until=ago(-2))
     execute(record_watcher_seen("w2"))

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ROUNDS = 3
 
 
-def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
+def test_two_sweeps_at_once_mark_a_node_lost_and_fail_over_once() -> None:
     first = make_node("node-1")
     make_node("node-2")
     hand = make_trader("p", first)
@@ -48,7 +48,7 @@ def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
     assert Handoff.objects.filter(portfolio=hand.portfolio, kind="failover").count() == 1
 
 
-def test_passes_that_overlap_after_the_lock_ended_place_once() -> None:
+def test_passes_that_overlap_after_the_pass_lock_expired_place_a_portfolio_once() -> None:
     make_node("node-1")
     portfolio = make_portfolio("p")
     at_once(

@@ -166,7 +166,7 @@ def test_way_back_that_waited_for_a_change_keeps_the_change() -> None:
     assert pinned("a") == ("1.0" if outcomes[1] == "given" else "2.0")
 
 
-def test_second_roll_out_of_the_same_portfolios_is_refused_by_the_name_of_the_first() -> None:
+def test_second_roll_out_of_the_same_portfolios_is_refused_and_names_the_first() -> None:
     _, _, second = make_fleet("a", "b", "c")
     third = make_artifact("3.0")
     ids = dict(Portfolio.objects.values_list("name", "pk"))
@@ -188,7 +188,7 @@ def test_two_roll_outs_at_once_do_not_deadlock() -> None:
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Refused", "int"], outcomes
 
 
-def test_way_back_beside_a_new_roll_out_of_the_same_portfolio_is_refused_by_its_name() -> None:
+def test_way_back_during_another_roll_out_of_its_portfolio_is_refused_and_names_it() -> None:
     node, number = begun("a")
     step()
     reload_done("a", node)

@@ -92,7 +92,7 @@ def test_sample_counts_partitions_and_old_samples_are_deleted() -> None:
     assert not any("default" in name or "first" in name for name in sample.tables)
 
 
-def test_sizes_are_prometheus_metrics(viewer: ApiClient) -> None:
+def test_prometheus_metrics_show_database_and_table_sizes(viewer: ApiClient) -> None:
     text: Any = viewer.get("metrics").content.decode()
     for figure in (
         'ginkgo_table_bytes{table="portfolios_order"}',

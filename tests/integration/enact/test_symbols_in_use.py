@@ -113,9 +113,7 @@ def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: Fak
     assert hand.commit(1) == "ok"
 
 
-def test_reload_is_not_forced_past_a_late_source_that_holds_a_removed_symbol(
-    node: FakeNode,
-) -> None:
+def test_late_release_fails_a_reload_if_the_source_holds_a_removed_symbol(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
     handoff = changed({"symbols": ["HPQ"]})
     assert node.commit("p", 3 * LAP) == "ok"

@@ -69,7 +69,7 @@ def report_all(node: FakeNode, *claims: AcknowledgedCommits) -> ClaimCounts:
 # --- the database itself -------------------------------------------------------------------------
 
 
-def test_first_timeline_of_an_installation_is_settled_and_holds_nothing() -> None:
+def test_first_timeline_of_an_installation_is_settled_and_holds_no_failover() -> None:
     key = execute(note_timeline())
     assert execute(note_timeline()) == key
     here = DatabaseTimeline.objects.get()
@@ -167,7 +167,7 @@ def test_vanished_commits_are_reported_though_the_database_has_passed_their_seq(
     assert "(portfolios: 1, events: 20, placed orders: 0)" in open_alerts()[0]
 
 
-def test_oldest_claimed_orders_are_looked_up_first_and_the_rest_is_reported_as_more() -> None:
+def test_alert_counts_the_oldest_claimed_orders_first_and_says_that_there_are_more() -> None:
     hand = make_trader("p", make_node("node-1"), events=5)
     at = hand.run()
     make_order(hand.portfolio, at.last_seq + 1, status="open", epoch=at.epoch)
@@ -206,7 +206,7 @@ def test_invalid_claim_does_not_affect_others(nonsense: dict[str, Any]) -> None:
     assert report(node, bad, make_claim(hand, seq=10**6)) == 1
 
 
-def test_largest_claims_do_not_break_alerts() -> None:
+def test_claims_with_the_largest_numbers_do_not_break_the_alert() -> None:
     """One daemon says them, and every alert of the fleet is compared in one statement."""
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
@@ -251,7 +251,7 @@ def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
     assert report(node, make_claim(other, seq=10**9)) == 1
 
 
-def test_claims_of_one_node_for_one_epoch_are_limited_for_good() -> None:
+def test_claims_of_one_node_for_one_epoch_stay_limited_after_they_are_settled() -> None:
     hand = make_trader("p", make_node("node-1"))
     told = [
         report(hand.daemon, *(make_claim(hand, seq=10**9 + n + m) for m in range(4)))
@@ -299,7 +299,7 @@ def test_claims_for_epochs_without_a_tenure_are_marked_unverified_and_limited(
     assert VanishedCommits.objects.filter(unverified=False).count() == 1
 
 
-def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
+def test_claim_for_the_epoch_of_another_node_is_kept_unverified_after_a_promotion() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     change_timeline()
@@ -323,7 +323,7 @@ def test_raising_the_epoch_floor_settles_vanished_commits_and_later_claims_of_th
     assert VanishedCommits.objects.filter(settled_at__isnull=False).count() == 2
 
 
-def test_commits_that_vanish_after_the_epoch_floor_was_raised_are_a_new_loss() -> None:
+def test_commits_that_vanish_after_the_floor_was_raised_hold_failover_again() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.raise_epoch_floor(1000, actor="olive")
     node = make_node("node-1")
@@ -349,7 +349,7 @@ def test_raising_the_epoch_floor_notes_the_timeline_of_its_database() -> None:
     assert (holder_of_failover(), open_alerts()) == ("", [])
 
 
-def test_release_of_failover_settles_vanished_commits() -> None:
+def test_release_of_the_hold_of_failover_settles_vanished_commits() -> None:
     change_timeline()
     assert operations.release_storm(actor="olive", reason="nothing was lost") is True
     assert (holder_of_failover(), open_alerts()) == ("", [])
@@ -366,7 +366,7 @@ def test_settling_does_not_end_an_operators_hold() -> None:
     assert holder_of_failover() == "olive"
 
 
-def test_floor_is_raised_automatically_if_set() -> None:
+def test_epoch_floor_is_raised_automatically_if_the_setting_says_so() -> None:
     times = replace(timing(), raises_epoch_floor=True, heartbeat_interval_s=0.0)
     node = make_node("node-1")
     hand = make_trader("p", node)
@@ -398,7 +398,7 @@ def test_new_timeline_without_losses_is_settled_automatically() -> None:
 # --- whom to ask ---------------------------------------------------------------------------------
 
 
-def test_each_daemon_is_asked_once_per_timeline() -> None:
+def test_each_daemon_is_asked_for_its_acknowledged_commits_once_per_timeline() -> None:
     recall = AcknowledgementRequests()
     assert not recall.is_due(1, "a")  # which database it is, is not known yet
     recall.record_database(("x", 1))
@@ -414,7 +414,7 @@ def test_each_daemon_is_asked_once_per_timeline() -> None:
 # --- before it happens ---------------------------------------------------------------------------
 
 
-def test_check_warns_about_asynchronous_standbys() -> None:
+def test_system_check_warns_about_asynchronous_standbys() -> None:
     assert check_commits_wait_for_a_standby(databases=["default"]) == []
     with postgres_pair() as pair:
         with psycopg.connect(pair.url(pair.primary.port)) as session:

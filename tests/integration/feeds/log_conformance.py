@@ -133,7 +133,7 @@ async def test_of_concurrent_appends_at_one_head_only_one_is_stored(log: Recorde
     assert len(await read_all(log)) == 5
 
 
-async def test_a_repeat_of_a_source_is_answered_as_before_and_writes_nothing(
+async def test_a_repeated_append_of_a_source_is_answered_as_before_and_writes_nothing(
     log: RecordedLog,
 ) -> None:
     epoch = await log.claim("writer")

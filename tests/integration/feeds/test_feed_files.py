@@ -65,7 +65,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, part: int, error: BaseException) ->
 
 
 @pytest.mark.parametrize("part", [1, 2])
-def test_append_that_may_be_stored_does_not_say_where_to_go_on(
+def test_failed_append_that_may_be_stored_says_to_compare_the_feed_head_with_the_file(
     rows: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     fail_at(monkeypatch, part, MayBeStored("feed_unavailable", "It was stored.", status=503))
@@ -75,7 +75,7 @@ def test_append_that_may_be_stored_does_not_say_where_to_go_on(
     assert found == {"code": "feed_unavailable", "message": f"It was stored. {stored}{compare}"}
 
 
-def test_numbered_append_that_may_be_stored_is_to_be_repeated(
+def test_failed_numbered_append_that_may_be_stored_says_to_repeat_the_command(
     rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_at(monkeypatch, 2, MayBeStored("feed_unavailable", "It was stored.", status=503))
@@ -84,7 +84,7 @@ def test_numbered_append_that_may_be_stored_is_to_be_repeated(
     assert (found["rows"], found["line"]) == (2, 3)
 
 
-def test_append_that_was_not_stored_goes_on_after_the_stored_rows(
+def test_failed_append_that_stored_nothing_says_after_which_line_to_go_on(
     rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_at(monkeypatch, 2, Refused("feed_unavailable", "Nothing was appended.", status=503))
@@ -93,7 +93,7 @@ def test_append_that_was_not_stored_goes_on_after_the_stored_rows(
     assert (found["rows"], found["line"]) == (2, 3)
 
 
-def test_repeat_of_a_file_that_grew_names_only_the_rows_it_found(rows: Path) -> None:
+def test_refused_repeat_of_a_file_that_grew_says_which_rows_are_stored(rows: Path) -> None:
     whole = rows.read_text()
     rows.write_text("\n".join(whole.splitlines()[:4]))
     call_command("feed", "append", "fx", str(rows), *numbered(1), stdout=StringIO())
@@ -104,7 +104,7 @@ def test_repeat_of_a_file_that_grew_names_only_the_rows_it_found(rows: Path) -> 
     assert FeedRecord.objects.count() == 3
 
 
-def test_numbers_whose_content_is_forgotten_say_nothing_of_the_rows(rows: Path) -> None:
+def test_refused_append_under_a_forgotten_number_claims_no_stored_rows(rows: Path) -> None:
     call_command("feed", "append", "fx", str(rows), *numbered(5), stdout=StringIO())
     found = refusal(rows, *numbered(3))
     assert found["code"] == "source_conflict"
@@ -112,7 +112,7 @@ def test_numbers_whose_content_is_forgotten_say_nothing_of_the_rows(rows: Path) 
     assert found["rows"] == 0
 
 
-def test_more_appends_than_are_kept_go_on_with_the_next_number(
+def test_append_that_fails_after_many_others_says_to_go_on_with_the_next_number(
     rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_command, "KEPT_APPENDS", 2)
@@ -162,7 +162,7 @@ def test_import_into_a_feed_that_was_just_created_in_a_stream_is_refused(
     assert not FeedRecord.objects.exists()
 
 
-def test_import_prepares_once_for_each_try(
+def test_import_prepares_its_rows_once_for_each_of_its_tries(
     plan: feed_imports.ImportPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare, prepared = feed_imports._prepare_and_undo, []

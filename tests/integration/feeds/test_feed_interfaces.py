@@ -170,7 +170,7 @@ def _claim(feed: str, writer: str) -> None:
     asyncio.run(claim())
 
 
-def test_a_feed_in_use_is_not_removed_and_names_who_needs_it(fx: ApiClient) -> None:
+def test_removal_of_a_feed_in_use_is_refused_and_names_who_needs_it(fx: ApiClient) -> None:
     need_feed()
     found = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
     assert found["detail"] == "Feed fx cannot be removed: it is needed by euro."
@@ -215,7 +215,7 @@ def test_a_feed_that_nobody_needs_is_removed_with_its_records(fx: ApiClient) -> 
     problem(fx.get("feeds/fx/"), 404, "not_found")
 
 
-def test_a_portfolio_names_its_feed_and_the_feed_its_symbols(
+def test_a_portfolio_may_use_symbols_of_its_own_feed_only(
     operator: ApiClient, fx: ApiClient
 ) -> None:
     body = {"name": "e", "strategy": "buy_and_hold", "symbols": ["EURUSD"], "feed": "fx"}
@@ -365,7 +365,7 @@ def test_a_refused_import_leaves_no_symbols(either: ApiClient, tmp_path: Path) -
     assert not Event.objects.filter(kind="feed_instruments").exists()
 
 
-def test_an_import_needs_a_time_zone_and_passes_the_feed_check(
+def test_import_without_a_time_zone_is_refused_and_imported_records_pass_the_check(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "eur.csv"

@@ -187,7 +187,7 @@ async def test_records_are_released_by_the_clock_of_the_database(
     await log.release(epoch)  # also then
 
 
-async def test_a_late_release_of_a_feed_keeps_the_next_writer(
+async def test_a_writer_that_releases_its_feed_late_does_not_release_the_next_writer(
     substrate: JetStreamSubstrate, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = await substrate.make("late", ["EURUSD"])

@@ -38,7 +38,7 @@ def test_released_to_returns_the_newest_seq_released_by_a_time(
         assert released_to(feed, at) == wanted
 
 
-def test_records_between_two_marks_of_a_stream_count_as_released_with_the_first() -> None:
+def test_seqs_without_a_stored_record_count_as_released_with_the_record_before_them() -> None:
     feed = make_feed([10, 20, 30])  # seqs 1, 2, 3
     FeedRecord.objects.filter(seq=3).update(seq=50)
     FeedRecord.objects.filter(seq=2).update(seq=20)
@@ -47,7 +47,7 @@ def test_records_between_two_marks_of_a_stream_count_as_released_with_the_first(
     assert found == [0, 0, 19, 19, 49, 49, 70, 70]
 
 
-def test_a_search_for_a_release_time_reads_one_record_for_each_halving() -> None:
+def test_a_search_for_a_release_time_is_a_binary_search() -> None:
     feed = make_feed(list(range(4_000)))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE portfolios_feedrecord")

@@ -243,7 +243,7 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
 
 
 @pytest.mark.usefixtures("no_gap")
-def test_gateway_begins_to_serve_when_it_is_ready_although_it_pulsed_before(
+def test_gateway_that_pulsed_while_it_was_not_ready_serves_from_when_it_is_ready(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -393,9 +393,7 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(node: Fake
     serve(beside)
 
 
-def test_table_lock_is_reported_with_the_liveness_write_and_the_commit_repeated(
-    node: FakeNode,
-) -> None:
+def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(node: FakeNode) -> None:
     hand = make_trader("p", node)
     body = encode(commit_request(node, hand.next_commit(1)))
 

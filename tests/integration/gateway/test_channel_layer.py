@@ -92,7 +92,7 @@ async def test_message_to_a_channel_reaches_only_that_channel(layer: PostgresCha
     await assert_nothing(layer, first)
 
 
-async def test_discarded_channel_receives_no_group_message(layer: PostgresChannelLayer) -> None:
+async def test_channel_that_left_a_group_gets_no_message_of_it(layer: PostgresChannelLayer) -> None:
     channel = await member(layer, "board", "node.1")
     await layer.group_discard("board", channel)
     await layer.group_send("board", {"type": "no"})
@@ -259,7 +259,7 @@ async def test_full_queue_keeps_the_newest_hints_and_blocks_no_other(
     assert [(await next_of(layer, slow))["version"] for _ in range(2)] == [2, 3]
 
 
-async def test_channel_without_a_group_leaves_no_queue(layer: PostgresChannelLayer) -> None:
+async def test_receiving_without_a_group_leaves_no_queue(layer: PostgresChannelLayer) -> None:
     channel = await layer.new_channel()
     await assert_nothing(layer, channel)
     assert layer._state().queues == {}

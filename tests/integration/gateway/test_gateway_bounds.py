@@ -265,7 +265,7 @@ def test_peer_that_does_not_read_a_large_answer_is_ended(
     assert count() == before + 1
 
 
-def test_unread_heartbeat_keeps_its_place_no_longer_than_a_daemon_waits(
+def test_unread_heartbeat_answer_frees_its_place_after_as_long_as_a_daemon_waits(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", app.logger.name)

@@ -82,7 +82,7 @@ def test_an_incarnation_that_another_node_holds_is_refused(hand: OwnerSession) -
     assert Lease.objects.get(node=thief.row).incarnation == thief.incarnation
 
 
-def test_the_database_keeps_incarnations_apart(hand: OwnerSession) -> None:
+def test_database_refuses_one_incarnation_for_two_nodes(hand: OwnerSession) -> None:
     other = make_node("node-2")
     with pytest.raises(IntegrityError), transaction.atomic():
         Lease.objects.filter(node=other.row).update(incarnation=hand.daemon.incarnation)
@@ -118,7 +118,7 @@ def test_a_viewer_reads_a_digest_and_an_operator_the_incarnation(
         assert whole in operator.get(path).content.decode()
 
 
-def test_pages_show_a_viewer_a_digest(hand: OwnerSession) -> None:
+def test_pages_show_a_viewer_only_the_digest_of_an_incarnation(hand: OwnerSession) -> None:
     whole = str(hand.daemon.incarnation)
     pages: dict[Role, str] = {}
     audit: dict[Role, str] = {}

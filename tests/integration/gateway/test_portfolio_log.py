@@ -117,7 +117,7 @@ def test_log_lines_of_an_ended_tenure_are_accepted_for_a_minute(node: FakeNode) 
     assert texts() == ["farewell", "mine now"]
 
 
-def test_a_process_that_is_prepared_writes_by_its_handoff(node: FakeNode) -> None:
+def test_log_lines_of_a_loading_process_are_accepted_by_its_handoff(node: FakeNode) -> None:
     trader = make_trader("p", node)
     target, stranger = make_node("node-2"), make_node("node-3")
     operations.migrate("p", "node-2", actor="ann")
@@ -174,14 +174,14 @@ def test_log_lines_of_a_portfolio_are_bounded_in_bytes(node: FakeNode) -> None:
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"`lost` is {2**31}"),
     ],
 )
-def test_numbers_out_of_range_are_rejected(stream: wire.StreamLines, found: str) -> None:
+def test_log_request_with_a_bad_number_is_rejected(stream: wire.StreamLines, found: str) -> None:
     body = wire.encode(wire.LogRequest(str(uuid4()), str(uuid4()), [stream]))
     with pytest.raises(RequestRejected, match=f"^{found}; use 0 to "):
         decode_log(body)
 
 
 @by_gateway
-def test_one_request_of_a_node_is_served_at_a_time(
+def test_a_second_concurrent_log_request_of_a_node_is_refused(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.3)

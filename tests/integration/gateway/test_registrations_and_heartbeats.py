@@ -59,7 +59,7 @@ def test_heartbeat_answer_has_the_desired_set_only_if_newer(node: FakeNode) -> N
     assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
 
 
-def test_node_with_portfolios_learns_of_a_new_set_by_commits(node: FakeNode) -> None:
+def test_commit_answer_has_the_version_of_the_desired_set(node: FakeNode) -> None:
     trader = make_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
     assert answer["next_beat_s"] == 10.0
@@ -82,7 +82,7 @@ def test_superseded_daemon_learns_the_host_of_its_successor(node: FakeNode) -> N
     assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
 
 
-def test_daemon_that_registered_after_the_holder_is_unknown_not_superseded(node: FakeNode) -> None:
+def test_daemon_unknown_since_a_restore_is_told_to_register_again(node: FakeNode) -> None:
     """The holder is from before a restore, or from before commits that a promotion lost."""
     status, registered = post("register/", register_message())
     assert status == 200
@@ -137,7 +137,7 @@ def test_after_a_goodbye_a_heartbeat_is_unknown_and_registration_accepted(node: 
     assert post("heartbeat/", beat(node))[1]["status"] == "ok"
 
 
-def test_reports_are_applied_once(node: FakeNode) -> None:
+def test_repeated_reports_of_a_heartbeat_are_applied_once(node: FakeNode) -> None:
     hand = make_trader("p", node)
     target = admitted_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")

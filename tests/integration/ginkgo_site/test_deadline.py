@@ -154,7 +154,7 @@ def test_a_wait_for_notifications_has_no_statement_limit() -> None:
 
 
 @pytest.mark.django_db
-def test_an_answer_that_arrived_while_this_process_was_busy_counts() -> None:
+def test_an_answer_that_arrived_in_time_while_this_process_was_busy_is_accepted() -> None:
     class Busy(Connection):
         def wait(self, gen: object, *args: object, **options: object) -> object:  # type: ignore
             def slow() -> object:
@@ -254,7 +254,7 @@ def test_hosts_are_read_from_options_and_address_and_silent_ones_ordered_last() 
     assert hosts.order(known_options("host=a port=1", {})) == {}
 
 
-def test_a_host_that_does_not_accept_costs_no_later_connection_its_time(mute: MuteServer) -> None:
+def test_only_the_first_connection_waits_for_a_host_that_does_not_answer(mute: MuteServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as frozen:  # the kernel accepts, nobody answers
         port = frozen.getsockname()[1]
         address = f"host=127.0.0.1,127.0.0.1 port={port},{mute.port} connect_timeout=2 user=u"

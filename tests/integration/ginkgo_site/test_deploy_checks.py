@@ -30,7 +30,7 @@ def test_a_wildcard_host_plain_http_and_an_undeclared_proxy_are_found() -> None:
     assert found(https=True, trusted_proxies=()) == {"ginkgo.W012"}
 
 
-def test_hsts_preload_is_on_request_only() -> None:
+def test_hsts_preload_is_off_unless_a_setting_asks_for_it() -> None:
     assert not read_environment({"GINKGO_HTTPS": "1"}).hsts_preload
     assert read_environment({"GINKGO_HSTS_PRELOAD": "1"}).hsts_preload
     assert settings.SECURE_HSTS_PRELOAD is False
@@ -79,7 +79,7 @@ def test_a_missing_right_is_reported_with_the_grant_that_helps() -> None:
 
 
 @pytest.mark.django_db
-def test_a_schema_whose_name_needs_quotes_is_looked_at() -> None:
+def test_rights_in_a_schema_whose_name_needs_quotes_are_checked() -> None:
     with connection.cursor() as cursor:
         cursor.execute('CREATE ROLE poor; CREATE SCHEMA "My Schema"')
         cursor.execute('SET LOCAL search_path = "My Schema"')

@@ -172,7 +172,7 @@ def as_user(uid: int, url: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_product_is_not_a_superuser_and_owns_its_database(running: EmbeddedPostgres) -> None:
+def test_database_user_of_ginkgo_is_owner_and_no_superuser(running: EmbeddedPostgres) -> None:
     server, home = running, running.home
     assert query(server.url, "SELECT current_user") == "ginkgo"
     assert query(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = 'ginkgo'") is False
@@ -186,7 +186,7 @@ def test_the_product_is_not_a_superuser_and_owns_its_database(running: EmbeddedP
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root hands the server to another user")
-def test_no_other_user_of_the_machine_reaches_the_socket(running: EmbeddedPostgres) -> None:
+def test_the_socket_is_closed_to_other_users_of_the_machine(running: EmbeddedPostgres) -> None:
     server = running
     assert server.process is not None
     assert psutil.Process(server.process.pid).uids().real == POSTGRES_UID

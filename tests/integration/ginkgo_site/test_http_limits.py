@@ -135,7 +135,7 @@ def test_headers_without_end_are_answered_and_not_kept() -> None:
     assert said == b"" or said.startswith(b"HTTP/1.1 400")
 
 
-def test_many_requests_of_one_connection_count_each_for_itself() -> None:
+def test_size_limit_holds_for_each_request_of_a_connection_and_not_for_their_sum() -> None:
     with served() as port, connected(port) as ours:
         for _ in range(20):
             ours.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 8_000 + b"\r\n\r\n")
@@ -199,7 +199,7 @@ def is_closed(ours: socket.socket) -> bool:
 @pytest.mark.parametrize(
     ("limit", "most"), [(1_024, 874), (64, 32), (1_000_000, 10_000), (-1, 10_000)]
 )
-def test_file_descriptors_are_left_for_the_database(
+def test_limit_of_connections_leaves_file_descriptors_for_the_database(
     monkeypatch: pytest.MonkeyPatch, limit: int, most: int
 ) -> None:
     monkeypatch.setattr(http_limits.resource, "getrlimit", lambda _: (limit, limit))

@@ -56,7 +56,7 @@ def test_a_process_that_dies_is_restarted_at_once(tmp_path: Path) -> None:
     service.kill()
 
 
-def test_a_demo_node_stays_away_for_a_while(tmp_path: Path) -> None:
+def test_a_killed_service_with_a_restart_delay_restarts_after_that_delay(tmp_path: Path) -> None:
     service, said = a_service(tmp_path, SLEEPER, restart_after_s=15)
     service.start(now=0)
     assert service.process is not None
@@ -99,7 +99,7 @@ def test_children_of_a_killed_service_end(tmp_path: Path) -> None:
     service.kill()
 
 
-def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
+def test_services_end_with_a_killed_launcher(tmp_path: Path) -> None:
     launcher = subprocess.Popen(
         [
             sys.executable,

@@ -44,7 +44,7 @@ def sessions(column: str) -> list[tuple]:
         ).fetchall()
 
 
-def test_a_dead_connection_renews_those_that_are_idle(
+def test_a_dead_connection_makes_the_pool_renew_its_idle_connections(
     pooled: DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = pooled.pool

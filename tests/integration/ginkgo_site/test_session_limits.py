@@ -30,7 +30,7 @@ def limits_of_the_session() -> dict[str, str]:
 
 
 @pytest.mark.django_db
-def test_migrate_runs_without_the_limits_and_gives_them_back(
+def test_migrate_lifts_the_session_limits_and_restores_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[dict[str, str]] = []
@@ -67,7 +67,7 @@ def test_preparation_steps_of_a_start_override_the_session_limits_of_commits() -
 
 
 @pytest.mark.slow
-def test_a_machine_too_slow_for_every_limit_still_migrates(
+def test_a_start_lifts_the_session_limits_for_its_migrations(
     django_db_setup: None, tmp_path: Path
 ) -> None:
     """The start that gave up at a load of 20, with limits short enough for any machine."""

@@ -208,7 +208,7 @@ def test_nodes_to_migrate_to_are_described_in_the_language_of_the_reader(
     assert all(re.search(r"[\u4e00-\u9fff]", sentence) for sentence in sentences), sentences
 
 
-def test_migrate_to_a_chosen_node(operator: Client, fleet: Portfolio) -> None:
+def test_admin_migrates_portfolios_to_a_chosen_node(operator: Client, fleet: Portfolio) -> None:
     told = confirm(operator, Portfolio, "migrate", fleet, target="node-2", reason="why not")
     assert "migrate of tech-hold (node-1 → node-2): preparing" in told[0]
     handoff = Handoff.objects.get(kind="migrate")
@@ -237,7 +237,9 @@ def test_each_row_has_an_outcome_and_one_refusal_stops_no_other(
         ("delete", "is deleted"),
     ],
 )
-def test_actions_on_portfolios(operator: Client, fleet: Portfolio, action: str, words: str) -> None:
+def test_admin_starts_stops_reloads_unpins_and_deletes_portfolios(
+    operator: Client, fleet: Portfolio, action: str, words: str
+) -> None:
     assert ask(operator, Portfolio, action, fleet).status_code == 200
     (line,) = confirm(operator, Portfolio, action, fleet)
     assert words in line
@@ -252,7 +254,7 @@ def test_actions_on_portfolios(operator: Client, fleet: Portfolio, action: str, 
         ("uncordon", {"cordoned": True}, {"cordoned": False}),
     ],
 )
-def test_actions_on_nodes(
+def test_admin_drains_and_cordons_nodes_and_takes_it_back(
     operator: Client, action: str, before: dict[str, bool], after: dict[str, bool]
 ) -> None:
     daemon = make_node("node-1")

@@ -32,7 +32,7 @@ def upload(client: ApiClient, filename: str, wheel: bytes, **more: Any) -> Any:
     return client.form("artifacts/", {"wheel": SimpleUploadedFile(filename, wheel), **more})
 
 
-def test_wheel_is_uploaded_as_a_form_or_as_it_is(operator: ApiClient) -> None:
+def test_wheel_is_uploaded_in_a_form_or_as_the_body_of_the_request(operator: ApiClient) -> None:
     filename, wheel = make_wheel()
     created = upload(operator, filename, wheel)
     assert created.status_code == 201, created.content
@@ -60,7 +60,7 @@ def test_malformed_lock_is_refused(operator: ApiClient) -> None:
     assert binary.json()["errors"][0]["field"] == "lock"
 
 
-def test_too_large_body_is_refused_whatever_its_form(
+def test_too_large_upload_is_refused_in_a_form_and_as_a_body(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "MAX_BODY_BYTES", 1000)
@@ -79,7 +79,7 @@ def test_viewer_reads_and_does_not_upload(viewer: ApiClient) -> None:
     assert listed["sha256"] == artifact.sha256
 
 
-def test_detail_shows_users_and_deletion_waits_for_them(operator: ApiClient) -> None:
+def test_artifact_used_by_portfolios_names_them_and_is_not_deleted(operator: ApiClient) -> None:
     used, unused = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=used.sha256)
     document = operator.get(f"artifacts/{used.sha256[:12]}/").json()
@@ -129,7 +129,7 @@ def test_new_version_needs_no_restart_of_web(operator: ApiClient) -> None:
     assert [revision["artifact"] for revision in revisions] == shas[::-1]
 
 
-def test_command_adds_wheels_and_says_what_is_in_them(tmp_path: Path) -> None:
+def test_add_artifact_command_stores_a_wheel_and_names_its_strategies(tmp_path: Path) -> None:
     filename, wheel = make_wheel()
     (tmp_path / filename).write_bytes(wheel)
     shown = said("add_artifact", str(tmp_path / filename))

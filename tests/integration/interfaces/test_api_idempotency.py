@@ -146,7 +146,7 @@ def test_a_body_that_cannot_be_read_claims_nothing(operator: ApiClient) -> None:
     assert not IdempotencyKey.objects.exists()
 
 
-def test_a_token_is_given_once_and_stored_nowhere(send: Send) -> None:
+def test_a_repeated_token_request_gets_no_token_and_no_answer_stores_one(send: Send) -> None:
     body = {"node": "node-1"}
     token = send("node-tokens/", body).json()["token"]
     document = problem(send("node-tokens/", body), 409, "answer_not_kept")

@@ -11,7 +11,7 @@ from tests.support.api_client import ApiClient
 from tests.support.factories import lose, make_node, make_running_portfolio
 
 
-def test_the_document_has_every_name_of_the_contract(viewer: ApiClient) -> None:
+def test_the_node_document_has_every_documented_field(viewer: ApiClient) -> None:
     daemon = make_node("node-1", capacity=7, labels={"zone": "a"})
     make_running_portfolio("canary-1", daemon)
     document = viewer.get("nodes/node-1/").json()
@@ -41,7 +41,7 @@ def test_a_lost_node_is_lost_in_its_document_and_in_filtered_lists(viewer: ApiCl
 
 
 @pytest.mark.parametrize("act", ["drain", "disable"])
-def test_drain_and_undrain(operator: ApiClient, act: str) -> None:
+def test_api_drains_and_undrains_a_node(operator: ApiClient, act: str) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.post(f"nodes/node-1/{act}/", {"reason": "new kernel"})
     assert answer.status_code == 200
@@ -56,7 +56,7 @@ def test_drain_and_undrain(operator: ApiClient, act: str) -> None:
     assert set(kinds) == {"node_draining", "node_undrained"}
 
 
-def test_cordon_and_uncordon(operator: ApiClient) -> None:
+def test_api_cordons_and_uncordons_a_node(operator: ApiClient) -> None:
     make_node("node-1")
     document = operator.post("nodes/node-1/cordon/").json()
     assert document["cordoned"] is True

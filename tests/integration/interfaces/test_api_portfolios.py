@@ -55,7 +55,7 @@ def test_a_created_portfolio_is_returned_and_found_at_its_location(operator: Api
     assert operator.get(where).json()["name"] == "ibm-sma"
 
 
-def test_the_document_has_every_name_of_the_contract(operator: ApiClient) -> None:
+def test_the_portfolio_document_has_every_documented_field(operator: ApiClient) -> None:
     daemon = make_node("node-1")
     make_running_portfolio(
         "tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM"], events=400

@@ -33,7 +33,7 @@ def holder(db: Any) -> Any:
 
 
 @pytest.mark.usefixtures("holder")
-def test_orders_have_the_shape_of_the_contract(viewer: ApiClient) -> None:
+def test_orders_have_every_documented_field(viewer: ApiClient) -> None:
     page = viewer.get("portfolios/tech-hold/orders/").json()
     assert set(page) == {"results", "next", "previous"}
     assert {order["symbol"] for order in page["results"]} == {"IBM", "HPQ", "XRX"}
@@ -54,7 +54,7 @@ def test_orders_have_the_shape_of_the_contract(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_orders_filter(viewer: ApiClient) -> None:
+def test_orders_are_filtered_by_status_symbol_side_and_seq(viewer: ApiClient) -> None:
     path = "portfolios/tech-hold/orders/"
     filled = viewer.get(path, status="filled").json()["results"]
     assert filled
@@ -79,7 +79,7 @@ def test_pages_of_a_list_contain_each_order_once(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_fills_equity_tenures_and_revisions(viewer: ApiClient) -> None:
+def test_api_lists_fills_equity_tenures_and_revisions_of_a_portfolio(viewer: ApiClient) -> None:
     fill = viewer.get("portfolios/tech-hold/fills/").json()["results"][0]
     assert fill["quantity"] == "7.0000"
     assert fill["at"].endswith("Z")
@@ -97,7 +97,7 @@ def test_fills_equity_tenures_and_revisions(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_handoffs_and_events_filter_by_name(operator: ApiClient) -> None:
+def test_handoffs_and_events_are_filtered_by_their_parameters(operator: ApiClient) -> None:
     make_node("node-2")
     operator.post("portfolios/tech-hold/migrate/", {"target_node": "node-2", "reason": "why not"})
     (active,) = operator.get("handoffs/", active="true").json()["results"]

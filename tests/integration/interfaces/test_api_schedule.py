@@ -25,7 +25,7 @@ from tests.support.factories import (
 from tests.support.pages import signed_in
 
 
-def test_targets_answer_for_every_node(viewer: ApiClient) -> None:
+def test_targets_of_a_portfolio_list_every_node_with_its_answer(viewer: ApiClient) -> None:
     first = make_node("node-1")
     make_node("node-2", capacity=3)
     lose(make_node("node-3"))
@@ -46,7 +46,7 @@ def test_targets_answer_for_every_node(viewer: ApiClient) -> None:
         assert target["sentence"]
 
 
-def test_the_expected_pause_is_that_of_the_last_moves(viewer: ApiClient) -> None:
+def test_the_expected_pause_is_computed_from_the_last_moves(viewer: ApiClient) -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
     # 1 … 60 ms; the last 50 are 11 … 60: their median is 35, and 60 is the largest.
@@ -58,7 +58,7 @@ def test_the_expected_pause_is_that_of_the_last_moves(viewer: ApiClient) -> None
     assert answer["pause_ms"] == {"p50": 35.0, "p99": 60.0}
 
 
-def test_rebalance_runs_a_pass_now(operator: ApiClient) -> None:
+def test_rebalance_request_runs_a_pass_at_once(operator: ApiClient) -> None:
     make_node("node-1")
     make_portfolio("canary-1")
     answer = operator.post("schedule/rebalance/")
@@ -69,7 +69,7 @@ def test_rebalance_runs_a_pass_now(operator: ApiClient) -> None:
     assert operator.post("schedule/rebalance/").json()["requested"] == []
 
 
-def test_freeze_and_unfreeze(operator: ApiClient) -> None:
+def test_api_freezes_and_unfreezes_the_fleet(operator: ApiClient) -> None:
     body = {"reason": "switch upgrade", "failover": True}
     answer = operator.post("schedule/freeze/", body)
     assert answer.status_code == 200
@@ -84,7 +84,7 @@ def test_freeze_and_unfreeze(operator: ApiClient) -> None:
     assert set(kinds) == {"frozen", "unfrozen"}
 
 
-def test_an_empty_fleet_is_empty_and_not_an_error(viewer: ApiClient) -> None:
+def test_plan_of_an_empty_fleet_is_empty_and_not_an_error(viewer: ApiClient) -> None:
     assert viewer.get("nodes/").json() == {"next": None, "previous": None, "results": []}
     assert viewer.get("portfolios/").json()["results"] == []
     assert viewer.get("schedule/plan/").json()["load"] == []
@@ -129,7 +129,7 @@ def test_metrics_of_running_strategies_are_bounded(
     assert 'ginkgo_strategy_metric{metric="z"' not in viewer.get("metrics").content.decode()
 
 
-def test_the_description_is_valid_and_names_every_address(viewer: ApiClient) -> None:
+def test_the_openapi_description_is_valid_and_has_every_path(viewer: ApiClient) -> None:
     document: dict[str, Any] = yaml.safe_load(viewer.get("schema/").content)
     validate_schema(document)
     for path in ("portfolios/", "portfolios/{name}/migrate/", "nodes/{name}/drain/", "feed/"):

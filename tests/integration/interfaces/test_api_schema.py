@@ -212,7 +212,7 @@ def test_every_limit_that_is_enforced_is_described(schema: dict[str, Any]) -> No
         ("PatchedLabelsBody", "labels", {"maxProperties": 50}),
     ],
 )
-def test_limits_of_operations_are_described(
+def test_limits_that_operations_check_are_described(
     schema: dict[str, Any], body: str, field: str, limits: dict[str, Any]
 ) -> None:
     part = schema["components"]["schemas"][body]["properties"][field]
@@ -238,7 +238,7 @@ def test_labels_of_a_node_are_described_as_they_are_enforced(
         assert operator.patch("nodes/node-1/", {"labels": given}).status_code == status, given
 
 
-def test_names_in_addresses_are_described_as_they_are_resolved(
+def test_path_parameters_are_described_with_the_pattern_that_the_server_applies(
     operator: ApiClient, schema: dict[str, Any]
 ) -> None:
     for path, _, operation in operations(schema):
@@ -423,7 +423,7 @@ def test_every_body_has_an_example_that_is_accepted(
         assert answer.status_code != 400 or wrong == ["artifact"], (path, answer.content)
 
 
-def test_lists_are_described_as_enforced(schema: dict[str, Any]) -> None:
+def test_limits_of_a_list_of_new_portfolios_are_described(schema: dict[str, Any]) -> None:
     post = schema["paths"]["/api/portfolios/"]["post"]
     _, many = post["requestBody"]["content"][JSON]["schema"]["oneOf"]
     assert (many["minItems"], many["maxItems"]) == (1, 1000)

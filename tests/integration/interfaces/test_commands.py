@@ -58,7 +58,7 @@ def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_without_a_database_it_ends_with_one_sentence() -> None:
+def test_a_command_without_a_database_ends_with_one_sentence() -> None:
     done = shell("cluster_status", "--json")
     assert done.returncode == 1
     assert "could not be read" in done.stderr
@@ -67,7 +67,7 @@ def test_without_a_database_it_ends_with_one_sentence() -> None:
     assert json.loads(done.stdout)["code"] == "unavailable"
 
 
-def test_a_feed_that_does_not_exist_ends_with_one_sentence() -> None:
+def test_an_unknown_feed_in_the_environment_ends_a_command_with_a_sentence() -> None:
     done = shell("create_portfolio", "x", "--strategy", "canary", GINKGO_FEED="ticker-tape")
     assert done.returncode == 1
     assert "ticker-tape" in done.stderr
@@ -239,7 +239,7 @@ def test_an_invalid_wait_is_a_usage_error(wait: str) -> None:
         said("migrate_portfolio", "canary-1", f"--wait={wait}")
 
 
-def test_reload_stop_and_start() -> None:
+def test_commands_reload_stop_and_start_portfolios() -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
     make_portfolio("idle", desired_state="stopped")
@@ -276,7 +276,7 @@ def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
     assert told("delete_portfolio", "idle")["deleted"] is True
 
 
-def test_start_without_room_says_that_it_is_pending_also_when_it_waits() -> None:
+def test_start_without_room_says_that_the_portfolio_is_pending_with_and_without_wait() -> None:
     for name in ("idle", "other"):
         make_portfolio(name, desired_state="stopped")
     assert "pending" in said("start_portfolio", "idle")
@@ -292,7 +292,7 @@ def test_start_without_room_says_that_it_is_pending_also_when_it_waits() -> None
 @pytest.mark.parametrize(
     ("command", "flag"), [("drain_node", "draining"), ("cordon_node", "cordoned")]
 )
-def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
+def test_commands_drain_and_cordon_a_node_and_take_it_back(command: str, flag: str) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     assert told(command, "node-1", "--reason", "kernel")[flag] is True
     assert told(command, "node-1", "--undo")[flag] is False
@@ -321,7 +321,7 @@ def test_rebalance_dry_run_changes_nothing() -> None:
     assert "Nothing to move" in said("rebalance")
 
 
-def test_freeze_and_back() -> None:
+def test_freeze_command_freezes_the_fleet_and_takes_it_back() -> None:
     document = told("freeze", "--reason", "switch upgrade", "--by", "olive")
     assert document["frozen"] is True
     assert document["by"] == "olive"
@@ -346,7 +346,7 @@ def test_cluster_status_shows_the_whole_fleet() -> None:
         assert word in text
 
 
-def test_an_empty_fleet_is_shown_as_one() -> None:
+def test_cluster_status_of_an_empty_fleet_is_empty_and_no_error() -> None:
     assert told("cluster_status")["nodes"] == []
     assert "head 0" in said("cluster_status")
 

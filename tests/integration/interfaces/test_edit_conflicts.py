@@ -64,7 +64,7 @@ def config_now() -> Any:
     return portfolio.revisions.get(number=portfolio.revision).config
 
 
-def test_second_tab_is_told_what_the_first_changed_and_reverts_nothing(
+def test_form_opened_before_another_change_is_refused_and_reverts_nothing(
     portfolio: Portfolio, browser: Client
 ) -> None:
     first, second = opened(browser), opened(browser)
@@ -92,7 +92,7 @@ def _rebased_form(page: str) -> dict[str, str]:
     return {"config.quantity": quantity[1], "base": base[1]}
 
 
-def test_both_change_the_same_parameter_and_see_three_values(
+def test_conflict_over_one_parameter_shows_its_old_its_stored_and_the_typed_value(
     portfolio: Portfolio, browser: Client
 ) -> None:
     second = opened(browser)
@@ -106,7 +106,7 @@ def test_both_change_the_same_parameter_and_see_three_values(
     assert _rebased_form(answer.content.decode())["config.quantity"] == "50"
 
 
-def test_a_placement_change_of_another_counts_too_though_it_makes_no_revision(
+def test_placement_change_without_a_revision_causes_a_conflict_too(
     portfolio: Portfolio, browser: Client
 ) -> None:
     second = opened(browser)
@@ -117,7 +117,7 @@ def test_a_placement_change_of_another_counts_too_though_it_makes_no_revision(
     assert Portfolio.objects.get().weight == 1
 
 
-def test_a_reload_to_an_earlier_revision_is_a_change_with_its_author(browser: Client) -> None:
+def test_conflict_with_a_reload_to_an_earlier_revision_names_who_reloaded(browser: Client) -> None:
     daemon = make_node("node-1")
     config = {"fast": 3, "slow": 8, "quantity": "100"}
     make_running_portfolio("ibm-sma", daemon, strategy="sma_cross", symbols=["IBM"], config=config)
@@ -133,7 +133,7 @@ def test_a_reload_to_an_earlier_revision_is_a_change_with_its_author(browser: Cl
     assert re.search(r"r1 by bob \d+ s ago changed quantity 200 → 100", text_of(answer))
 
 
-def test_form_of_a_portfolio_that_was_made_anew_is_refused(
+def test_form_opened_before_a_portfolio_was_deleted_and_created_again_is_refused(
     portfolio: Portfolio, browser: Client
 ) -> None:
     form = opened(browser)
@@ -145,7 +145,7 @@ def test_form_of_a_portfolio_that_was_made_anew_is_refused(
     assert Portfolio.objects.present().get().priority == 0
 
 
-def test_form_without_a_base_is_refused_and_keeps_the_input(
+def test_form_with_an_invalid_base_is_refused_and_keeps_the_input(
     portfolio: Portfolio, browser: Client
 ) -> None:
     form = {**opened(browser), "priority": "5", "base": "nonsense"}
@@ -222,7 +222,7 @@ def test_of_two_edits_at_once_one_is_stored_and_one_refused() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_change_between_the_read_and_the_write_is_seen_by_the_statement() -> None:
+def test_edit_statement_refuses_a_change_made_between_its_read_and_its_write() -> None:
     portfolio = make_portfolio("p")
     base = EditBase.of(portfolio)
     held = Held(edit_portfolio(portfolio.pk, 1, {"priority": 9}))
@@ -236,7 +236,7 @@ def test_a_change_between_the_read_and_the_write_is_seen_by_the_statement() -> N
     assert Portfolio.objects.get().weight == 1
 
 
-def test_values_are_rebased_entry_by_entry() -> None:
+def test_rebase_keeps_changes_of_both_sides_and_prefers_the_typed_value() -> None:
     base = {"config": {"a": 1, "b": 2, "c": 3}, "weight": 1, "priority": 0}
     now = {"config": {"a": 9, "b": 2, "c": 3, "d": 4}, "weight": 1, "priority": 8}
     yours = {"config": {"a": 1, "b": 5}, "weight": 2, "priority": 0, "note": "n"}

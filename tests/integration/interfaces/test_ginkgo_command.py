@@ -107,7 +107,7 @@ def test_several_portfolios_move_with_one_request_and_refused_ones_are_named(
     assert lines[1] == "canary-2 cannot move to node-2: it already runs on node-2."
 
 
-def test_several_are_waited_for_until_one_deadline_and_each_outcome_is_shown(
+def test_several_moves_are_waited_for_until_one_deadline_and_each_outcome_is_shown(
     server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     third = make_node("node-3")
@@ -318,7 +318,7 @@ def test_json_output_escapes_control_characters_and_stays_valid(
     assert (json.loads(shown), "\x9b" in shown) == (document, False)
 
 
-def test_a_drain_is_planned_and_done(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drain_command_plans_and_drains(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "canary-1 → node-2" in said(capsys, "drain", "node-1", "--plan")
     assert not Node.objects.filter(draining=True).exists()
     assert said(capsys, "drain", "node-1") == "node-1 is draining: 1 to hand off."
@@ -341,7 +341,7 @@ def test_halt_all_asks_first_and_names_the_number(
     assert said(capsys, "undo-halt") == "Started: canary-1, canary-2."
 
 
-def test_in_a_process_of_its_own_it_needs_no_package_and_ends_with_a_sentence(
+def test_command_runs_without_installed_packages_and_fails_with_a_sentence(
     server: str, tmp_path: Path
 ) -> None:
     def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -387,7 +387,7 @@ def test_empty_names_and_invalid_options_are_usage_errors(
     assert not Handoff.objects.exclude(kind__in=("place", "migrate")).exists()
 
 
-def test_a_start_without_a_place_is_waited_for(
+def test_start_without_a_place_is_pending_and_a_wait_for_it_can_time_out(
     server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_portfolio("waits", desired_state="stopped")
@@ -399,7 +399,7 @@ def test_a_start_without_a_place_is_waited_for(
         main(["start", "waits", "--wait", "0.1"])
 
 
-def test_a_late_start_without_a_reason_is_told_in_a_whole_sentence() -> None:
+def test_timeout_of_a_wait_for_a_start_is_a_whole_sentence_without_a_reason_too() -> None:
     pending = json.dumps({"run": {"phase": "pending", "reason": ""}}).encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(pending), pending)
     told = r"^p is still pending after 1e-09 s: it continues; see `ginkgo portfolio p`\.$"

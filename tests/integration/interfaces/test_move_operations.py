@@ -70,12 +70,12 @@ def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:
     assert refused(lambda: operations.migrate("p", "node-2", actor="ann")).code == "node_lacks"
 
 
-def test_a_move_anywhere_without_another_node_has_no_room(node: FakeNode) -> None:
+def test_a_move_to_any_node_is_refused_if_there_is_no_other_node(node: FakeNode) -> None:
     make_trader("p", node)
     assert refused(lambda: operations.migrate("p", None, actor="ann")).code == "no_room"
 
 
-def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: FakeNode) -> None:
+def test_a_move_to_a_named_node_pins_and_a_move_to_any_node_does_not(node: FakeNode) -> None:
     hand, other = make_trader("p", node), make_trader("q", node)
     target = make_node("node-2")
     operations.migrate("p", "node-2", actor="ann")
@@ -87,7 +87,7 @@ def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: FakeNode
     assert Event.objects.filter(kind="unpinned", actor="ann").count() == 1
 
 
-def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: FakeNode) -> None:
+def test_a_move_to_any_node_ends_the_pin_to_the_node_that_it_leaves(node: FakeNode) -> None:
     hand = make_trader("p", node)
     make_node("node-2")
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
@@ -169,7 +169,7 @@ def outcomes(names: list[str], target: str | None) -> dict[str, str]:
     }
 
 
-def test_several_move_at_once_although_some_are_refused(node: FakeNode) -> None:
+def test_move_of_several_moves_the_others_if_some_are_refused(node: FakeNode) -> None:
     hands = {name: make_trader(name, node) for name in ("a", "b", "c")}
     make_trader("moving", node)
     picky = make_trader("picky", node)
@@ -215,7 +215,7 @@ def test_moving_several_costs_as_many_statements_as_moving_one(
     assert len(of_three) == len(of_one)
 
 
-def test_of_several_as_many_move_as_the_node_has_room_for(node: FakeNode) -> None:
+def test_of_several_portfolios_as_many_move_as_the_node_has_room_for(node: FakeNode) -> None:
     for name in ("a", "b", "c"):
         make_trader(name, node)
     make_node("node-2", capacity=2)
@@ -223,7 +223,7 @@ def test_of_several_as_many_move_as_the_node_has_room_for(node: FakeNode) -> Non
     assert outcomes(["c"], None) == {"c": "no_room"}
 
 
-def test_several_that_the_balancer_places_are_spread_and_lose_their_pins(node: FakeNode) -> None:
+def test_several_portfolios_moved_to_any_node_spread_and_lose_their_pins(node: FakeNode) -> None:
     hands = [make_trader(name, node) for name in ("a", "b")]
     Run.objects.update(pinned_node=node.row)
     make_node("node-2")
@@ -232,7 +232,7 @@ def test_several_that_the_balancer_places_are_spread_and_lose_their_pins(node: F
     assert [hand.run().pinned_node for hand in hands] == [None, None]
 
 
-def test_of_several_one_that_is_stopped_before_the_locks_stays_and_the_others_move(
+def test_of_several_portfolios_one_stopped_meanwhile_stays_and_the_others_move(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
@@ -250,7 +250,7 @@ def test_of_several_one_that_is_stopped_before_the_locks_stays_and_the_others_mo
     assert Event.objects.filter(kind="pinned", actor="ann").count() == 1
 
 
-def test_several_are_refused_as_a_whole_if_one_or_the_node_does_not_exist(node: FakeNode) -> None:
+def test_move_of_several_is_refused_if_one_or_the_node_does_not_exist(node: FakeNode) -> None:
     make_trader("a", node)
     make_node("node-2")
     Node.objects.create(name="never")

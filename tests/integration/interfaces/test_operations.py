@@ -91,7 +91,7 @@ def test_a_trader_without_symbols_is_told_what_to_give() -> None:
     )
 
 
-def test_every_symbol_may_be_asked_for_and_a_canary_sees_them_anyway() -> None:
+def test_all_symbols_can_be_given_as_a_star_and_a_canary_needs_none() -> None:
     every = new(name="every", strategy="buy_and_hold", symbols=["*"])
     operations.create_portfolio(every, actor="ann")
     operations.create_portfolio(new(name="canary"), actor="ann")
@@ -154,7 +154,7 @@ def test_an_invalid_change_names_its_field(
     assert fields(lambda: operations.revise_portfolio("p", changes, actor="ann")) == [field]
 
 
-def test_a_change_of_nothing_makes_no_revision(node: FakeNode) -> None:
+def test_an_edit_without_a_change_makes_no_revision(node: FakeNode) -> None:
     hand = make_trader("p", node)
     portfolio, handoff = operations.revise_portfolio(
         "p", {"config": {}, "symbols": []}, actor="ann"
@@ -263,7 +263,7 @@ def test_a_deleted_portfolio_is_gone_from_every_interface_and_keeps_its_rows(
         (operations.cordon, operations.uncordon, "cordoned"),
     ],
 )
-def test_marks_of_a_node_are_idempotent_and_recorded_once(
+def test_drain_and_cordon_are_idempotent_and_recorded_once(
     node: FakeNode, act: Callable[..., Node], undo: Callable[..., Node], flag: str
 ) -> None:
     for _ in range(2):

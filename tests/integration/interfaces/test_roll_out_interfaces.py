@@ -26,7 +26,7 @@ def refused(*arguments: str) -> tuple[str, int]:
     return str(caught.value), caught.value.returncode
 
 
-def test_api_begins_shows_stops_and_takes_back(operator: ApiClient, viewer: ApiClient) -> None:
+def test_api_begins_stops_and_takes_back_a_roll_out(operator: ApiClient, viewer: ApiClient) -> None:
     node, _, second = make_fleet("a", "b", "c")
     body = {"artifact": second.sha256[:12], "portfolios": ["a", "b"], "reason": "faster"}
     answer = operator.post("roll-outs/", body)
@@ -137,7 +137,7 @@ def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("arguments", [(), ("00aabbcc", "--stop", "3")])
-def test_command_line_without_a_meaning_ends_with_2(arguments: tuple[str, ...]) -> None:
+def test_command_with_no_or_two_actions_ends_with_2(arguments: tuple[str, ...]) -> None:
     sentence, code = refused(*arguments)
     assert sentence.startswith("Give an ARTIFACT to roll out, or one of --stop")
     assert code == 2

@@ -153,7 +153,7 @@ def test_rotation_with_a_missing_key_changes_nothing(key_file: Path) -> None:
         ("é", "The keys for secrets in {file} cannot be read: it is not ASCII text."),
     ],
 )
-def test_unusable_keys_are_a_sentence_without_a_key(
+def test_error_about_unusable_encryption_keys_shows_no_key(
     key_file: Path, content: str | None, sentence: str
 ) -> None:
     key_file.unlink() if content is None else key_file.write_text(content)
@@ -207,7 +207,7 @@ def test_the_command_reads_the_value_from_standard_input(
         (("delete", "one"), "", "There is no secret named one."),
     ],
 )
-def test_bad_input_of_the_command_is_a_sentence(
+def test_command_refuses_invalid_input_with_a_sentence(
     key_file: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
@@ -219,7 +219,7 @@ def test_bad_input_of_the_command_is_a_sentence(
     assert not Secret.objects.exists()
 
 
-def test_the_api_takes_values_and_returns_none(
+def test_api_accepts_secret_values_and_returns_none(
     key_file: Path, operator: ApiClient, viewer: ApiClient, nobody: ApiClient
 ) -> None:
     answer = operator.post("secrets/", {"name": "feed-token", "value": f" {VALUE}\u202e "})
@@ -244,7 +244,7 @@ def test_the_api_takes_values_and_returns_none(
     assert operator.delete("secrets/feed-token/").status_code == 404
 
 
-def test_a_missing_key_is_a_problem_document(key_file: Path, operator: ApiClient) -> None:
+def test_missing_encryption_key_is_a_problem_document(key_file: Path, operator: ApiClient) -> None:
     key_file.unlink()
     answer = operator.post("secrets/", {"name": "one", "value": VALUE})
     assert (answer.status_code, answer.json()["code"]) == (409, "no_key")
@@ -271,7 +271,7 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("keyed")
-def test_no_viewer_reads_a_key_out_of_a_configuration(
+def test_secret_parameter_in_a_configuration_is_refused_and_never_shown(
     operator: ApiClient, viewer: ApiClient
 ) -> None:
     body = {"name": "p", "strategy": "keyed", "symbols": ["IBM"]}

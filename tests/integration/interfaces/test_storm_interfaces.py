@@ -30,7 +30,7 @@ def stormy() -> None:
     Scheduler("test").tick()
 
 
-def test_the_api_holds_longer_and_releases(stormy: None, operator: ApiClient) -> None:
+def test_api_extends_and_releases_the_hold_of_failover(stormy: None, operator: ApiClient) -> None:
     held = operator.post("schedule/storm/hold/", {"reason": "switch"}).json()
     assert (held["held"], held["until"], held["by"], held["reason"]) == (
         True,
@@ -44,7 +44,7 @@ def test_the_api_holds_longer_and_releases(stormy: None, operator: ApiClient) ->
     assert Event.objects.filter(kind="storm_released", actor="olive").count() == 1
 
 
-def test_the_command_shows_holds_and_releases(stormy: None) -> None:
+def test_command_shows_extends_and_releases_the_hold_of_failover(stormy: None) -> None:
     assert told("storm")["of_nodes"] == 3
     assert told("storm", "--hold", "--reason", "switch")["until"] is None
     assert told("storm", "--release")["held"] is False
@@ -70,7 +70,7 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
     assert 'ginkgo_alerts_open{kind="storm_hold"} 0.0' in viewer.get("metrics").text
 
 
-def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: ApiClient) -> None:
+def test_alerts_of_a_reused_name_are_those_of_its_present_portfolio(viewer: ApiClient) -> None:
     Alert.objects.create(
         kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=make_portfolio("one")
     )

@@ -134,7 +134,7 @@ def test_a_flood_of_refused_logins_is_a_bounded_number_of_lines(
     assert Event.objects.filter(kind="login_refused").count() == MAX_LINES
 
 
-def test_refusals_without_a_line_are_counted_in_the_next_line() -> None:
+def test_audit_line_of_a_refusal_counts_the_refusals_that_got_no_line() -> None:
     repeats = LineLimiter()
     assert [repeats.count(("a",), now) for now in (0, 1, 2, 61, 62)] == [1, 0, 0, 3, 0]
     many = [repeats.count((str(number),), 130) for number in range(MAX_LINES + 5)]
@@ -188,7 +188,7 @@ def test_a_token_that_may_only_read_does_not_act() -> None:
     assert "may only read" in document["detail"]
 
 
-def test_a_token_ends_when_it_was_to_end() -> None:
+def test_a_token_is_refused_after_its_expiry_and_that_is_recorded() -> None:
     token = told("create_api_token", "bot", "--create", "--role", "viewer", "--days", "1")["token"]
     assert ApiClient(token).get("nodes/").status_code == 200
     ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -265,7 +265,7 @@ def test_a_node_takes_its_token_from_a_file_or_the_environment(tmp_path: Path) -
         config(token_file=str(path))
 
 
-def test_no_document_shows_a_token_on_a_command_line() -> None:
+def test_no_page_of_the_documentation_passes_a_token_on_a_command_line() -> None:
     root = Path(__file__).parents[3]
     pages = [root / "README.md", root / "bin" / "node", *(root / "docs").rglob("*.md")]
     pages += list((root / "templates").rglob("*.html"))

@@ -118,7 +118,7 @@ def test_a_verification_that_is_impossible_fails_with_the_reason(operator: ApiCl
     assert "it has committed no event yet" in document["sentence"]
 
 
-def test_an_internal_error_is_stored_as_the_verdict(
+def test_an_internal_error_fails_the_verification_and_is_stored_as_its_sentence(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*given: Any, **named: Any) -> None:
@@ -143,7 +143,7 @@ def test_second_request_is_refused_with_the_id_of_the_verification_in_progress(
     assert operator.post(PATH).status_code == 202
 
 
-def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: ApiClient) -> None:
+def test_running_verifications_are_limited_and_the_oldest_goes_first(operator: ApiClient) -> None:
     for name in ("two", "three"):
         make_portfolio(name)
     for name in ("canary-1", "two", "three"):
@@ -227,7 +227,7 @@ def test_a_verification_that_waited_for_a_long_one_is_claimed_when_that_ends(
     assert claimed(me).name == "two"
 
 
-def test_progress_keeps_a_verification_alive_only_from_its_own_runner(operator: ApiClient) -> None:
+def test_a_verification_fails_unless_its_own_runner_reports_progress(operator: ApiClient) -> None:
     operator.post(PATH)
     me = uuid4()
     asked = claimed(me)
@@ -252,9 +252,7 @@ def test_a_verification_without_progress_does_not_block_the_waiting_ones(
     assert claimed(uuid4()).name == "two"
 
 
-def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_asked_for(
-    operator: ApiClient,
-) -> None:
+def test_a_verdict_is_kept_until_the_next_verification_is_requested(operator: ApiClient) -> None:
     operator.post(PATH)
     run_waiting()
     aged(3_000, "heard_at", "requested_at")
@@ -311,7 +309,7 @@ def test_a_runner_runs_all_waiting_verifications_and_stores_its_progress(
     assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
 
 
-def test_a_requested_verification_survives_the_reuse_of_its_name(operator: ApiClient) -> None:
+def test_requested_verification_is_of_the_portfolio_not_its_name(operator: ApiClient) -> None:
     operator.post(PATH)
     operations.delete_portfolio("canary-1", actor="ann")
     make_running_portfolio("canary-1", make_node("node-2"), events=300)

@@ -117,7 +117,7 @@ def test_an_invalid_scenario_is_refused_with_its_parameter(
     assert words in error["message"]
 
 
-def test_the_command_ends_with_2_where_it_was_asked_wrongly(crowded: list[FakeNode]) -> None:
+def test_exit_status_is_2_for_a_bad_option_and_1_for_a_bad_node(crowded: list[FakeNode]) -> None:
     with pytest.raises(CommandError, match="argument --add: must be CAPACITY") as caught:
         told("rebalance", "--add", "many")
     assert caught.value.returncode == 2
@@ -136,7 +136,7 @@ def test_the_command_prints_the_verdict_the_plan_and_the_remedies(crowded: list[
 
 
 @pytest.mark.django_db(transaction=True)  # what is not committed counts as changed
-def test_a_second_what_if_answer_reads_only_what_changed_and_is_right(
+def test_second_what_if_answer_reads_only_the_rows_that_changed(
     viewer: ApiClient, crowded: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
@@ -159,7 +159,7 @@ def test_a_second_what_if_answer_reads_only_what_changed_and_is_right(
     assert [step["portfolio"] for step in plan["place"]] == ["new"]
 
 
-def test_another_database_is_read_from_scratch(
+def test_cached_snapshot_of_another_database_is_read_anew_as_a_whole(
     viewer: ApiClient, crowded: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")

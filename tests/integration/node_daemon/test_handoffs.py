@@ -179,7 +179,9 @@ async def test_strategy_that_fails_to_load_fails_only_the_prepare(
     assert len(reports(gateway, wire.StepFailed)) == 1  # not tried again
 
 
-async def test_owner_without_a_process_releases(gateway: FakeGateway, two_nodes: Daemons) -> None:
+async def test_owner_without_a_process_answers_a_drain_with_a_release(
+    gateway: FakeGateway, two_nodes: Daemons
+) -> None:
     epoch = gateway.grant("node-1", 1)
     gateway.runs[1].epoch = epoch
     gateway.runs[2] = gateway.runs[1].__class__(4, 1, 500, "node-2", state_seq=500)

@@ -53,7 +53,7 @@ async def test_portfolios_of_one_node_share_their_commit_requests(
     await gateway.until(lambda: commits_in(gateway.bodies[-30:]) >= 45)
 
 
-async def test_portfolio_without_events_commits_the_range(
+async def test_portfolio_without_events_of_its_symbols_commits_many_seqs_at_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -64,7 +64,7 @@ async def test_portfolio_without_events_commits_the_range(
 
 
 @pytest.mark.slow
-async def test_late_pause_discards_events_that_were_not_released(
+async def test_pause_learned_late_discards_events_that_were_never_released(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.pushing = False
@@ -130,7 +130,7 @@ async def test_shutdown_waits_until_everything_is_handed_over(
     assert gateway.goodbyes == ["node-1"]
 
 
-async def test_shutdown_while_frozen_releases_in_place_at_once(
+async def test_shutdown_during_a_freeze_ends_at_once_and_moves_no_portfolio(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     daemon = await run_canary(gateway, daemons)
@@ -302,7 +302,7 @@ async def test_prints_and_the_traceback_of_a_failure_reach_the_gateway(
     await daemon.wait()
 
 
-async def test_a_warm_up_that_finds_too_few_events_says_so(
+async def test_a_warm_up_that_finds_too_few_events_writes_a_log_line(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1, last_seq=2)

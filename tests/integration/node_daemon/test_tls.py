@@ -106,7 +106,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_plane_client, "GOODBYE_TIMEOUT_S", SLOW_MACHINE_S)
 
 
-async def test_only_a_given_authority_is_trusted(files: Files) -> None:
+async def test_server_certificate_of_an_unknown_authority_is_refused(files: Files) -> None:
     async with proxy(files) as server:
         await ask(server, ca=str(files.ca))
         with pytest.raises(ServerUnavailable, match=r"(?i)certificate"):
@@ -127,7 +127,7 @@ async def test_a_request_that_a_proxy_refuses_as_too_large_is_not_repeated(files
             await ask(server, ca=str(files.ca))
 
 
-def test_files_that_cannot_be_used_are_named(files: Files, tmp_path: Path) -> None:
+def test_certificate_files_that_cannot_be_used_are_named(files: Files, tmp_path: Path) -> None:
     server, nothing = "https://localhost", tmp_path / "nothing.pem"
     nothing.write_text("nothing")
     for given, sentence in (

@@ -126,7 +126,7 @@ def test_a_grant_clears_the_stored_reason(daemon: FakeNode, pending: Run) -> Non
     assert (run_of("p").phase, run_of("p").why) == ("starting", None)
 
 
-def test_a_change_of_data_alone_does_not_change_the_plan(pending: Run) -> None:
+def test_a_change_of_reason_data_alone_does_not_mark_the_run_as_changed(pending: Run) -> None:
     Run.objects.update(changed_in=0)
     Run.objects.update(why={"code": "no_selector", "params": {}})
     assert run_of("p").changed_in == 0

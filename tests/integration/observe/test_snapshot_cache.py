@@ -109,7 +109,7 @@ def id_of(name: str) -> int:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_cached_snapshot_includes_every_kind_of_change(
+def test_cached_snapshot_equals_a_new_one_after_every_kind_of_change(
     cache: SnapshotCache, change: Callable[[], object]
 ) -> None:
     before = read_snapshot()
@@ -119,7 +119,7 @@ def test_cached_snapshot_includes_every_kind_of_change(
     assert read_snapshot(cache) == after
 
 
-def test_a_handoff_that_ends_is_seen_to_end(cache: SnapshotCache) -> None:
+def test_cached_snapshot_has_no_handoff_once_it_has_ended(cache: SnapshotCache) -> None:
     """It leaves nothing that says so: no row of it, and a run that is as it was."""
     handoff = operations.migrate("a", "node-2", actor="cast")
     assert read_snapshot(cache).portfolios[0].handoff is not None
@@ -137,7 +137,7 @@ def test_trigger_stamps_changes_of_every_run_column_that_the_snapshot_reads() ->
     assert compared == set(re.findall(r"\br\.(\w+)", PORTFOLIOS.sql)) - {"portfolio_id"}
 
 
-def test_a_wait_after_failures_ends_with_time(cache: SnapshotCache) -> None:
+def test_cached_back_off_after_failed_moves_ends_with_time(cache: SnapshotCache) -> None:
     fail_a_move()
     assert any(each.not_before for each in read_snapshot(cache).portfolios)
     Handoff.objects.update(finished_at="2026-01-01T00:00:00Z")

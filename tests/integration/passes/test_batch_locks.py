@@ -42,7 +42,7 @@ def impatient() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_locked_run_delays_no_other_portfolio_and_is_alone_requested_again(
+def test_batch_with_a_locked_run_is_split_and_only_that_request_is_repeated(
     impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_node("node-1")

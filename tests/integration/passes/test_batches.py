@@ -356,7 +356,7 @@ def test_pass_that_lost_its_lock_starts_no_further_batch(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("attempts", "revision"), [(0, 2), (1, 1)])
-def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one(
+def test_placement_takes_the_wanted_revision_and_after_a_failure_the_good_one(
     attempts: int, revision: int
 ) -> None:
     make_node("node-1")

@@ -68,7 +68,7 @@ def test_the_busiest_node_gives_a_portfolio_and_the_reason_names_per_cents() -> 
     assert list(reasons) == ["rebalances CPU: node-1 82 → 61 %, node-2 12 → 33 %"]
 
 
-def test_figures_are_those_of_the_owner_and_its_epoch() -> None:
+def test_cpu_figures_of_a_portfolio_come_from_its_owner_at_its_epoch_only() -> None:
     one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     ids = {name: Portfolio.objects.get(name=name).pk for name in "abc"}
@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_owner_and_its_epoch() -> None:
     assert cpu.portfolios == {ids["a"]: 21.2}
 
 
-def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
+def test_rebalance_by_cpu_ignores_a_node_that_was_not_measured_for_a_minute() -> None:
     one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     two.beat(metrics={"cpu_pct": 3.0})

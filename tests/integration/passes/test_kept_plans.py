@@ -64,7 +64,7 @@ def test_plans_are_kept_until_a_table_has_doubled(
     assert not discards()
 
 
-def test_rows_in_the_place_of_deleted_ones_count(
+def test_rows_that_take_the_space_of_deleted_ones_count_as_growth(
     session: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
@@ -84,7 +84,7 @@ def test_rows_in_the_place_of_deleted_ones_count(
     assert discards()
 
 
-def test_each_tick_of_the_watcher_looks_whether_its_plans_fit() -> None:
+def test_each_tick_of_the_watcher_checks_its_kept_statement_plans() -> None:
     make_node("node-1")
     watcher = Watcher(30.0)
     watcher._kept_plans._made_for = [0] * 2 * len(TABLES)
@@ -117,7 +117,7 @@ READ = "SELECT a FROM migrated"
 ALTER = "ALTER TABLE migrated ALTER a TYPE bigint"
 
 
-def test_statement_that_a_migration_outdated_fails_once(
+def test_prepared_statement_that_a_migration_outdated_fails_once(
     migrated: psycopg.Connection[Any],
 ) -> None:
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
@@ -130,7 +130,7 @@ def test_statement_that_a_migration_outdated_fails_once(
         assert session.execute(READ).fetchall() == [(1,)]
 
 
-async def test_statement_of_a_gateway_that_a_migration_outdated_fails_once(
+async def test_prepared_async_statement_that_a_migration_outdated_fails_once(
     migrated: psycopg.Connection[Any],
 ) -> None:
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}

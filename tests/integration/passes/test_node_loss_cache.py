@@ -106,7 +106,7 @@ def test_a_node_loss_forecast_is_stored_when_it_changes_and_refreshed_at_interva
     assert kept.refresh() == 0
 
 
-def test_only_what_changed_is_written(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+def test_only_changed_forecasts_are_written(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
     kept.refresh()
     before = dict(Row.objects.values_list("node__name", "as_of"))
     make_running_portfolio("five", fleet[0])
@@ -117,7 +117,7 @@ def test_only_what_changed_is_written(kept: LossCacheHarness, fleet: list[FakeNo
     assert after["node-2"] == before["node-2"]
 
 
-def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
+def test_forecasts_that_exceed_their_time_slice_are_made_in_turn_by_the_next_ones(
     kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
     make_node("node-3", capacity=1)
@@ -226,7 +226,7 @@ def test_a_column_shows_the_forecast_and_links_to_the_scenario(
     assert re.search(r'href="/what-if/\?lose=__name__"[^>]*data-loss', " ".join(page.split()))
 
 
-def test_an_old_answer_is_shown_with_its_time(
+def test_an_old_forecast_is_shown_with_its_time(
     kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
     kept.refresh()

@@ -46,7 +46,7 @@ def test_a_node_loss_forecast_is_stored_with_all_its_figures(loss: NodeLoss) -> 
     assert told == [("no_selector", ["gpu"]), ("backing_off", ["a", "b"])]
 
 
-def test_the_newest_forecast_counts_unless_the_clock_was_set_back_since(loss: NodeLoss) -> None:
+def test_older_forecast_replaces_a_stored_one_only_if_that_is_of_the_future(loss: NodeLoss) -> None:
     now = time.time()
     assert write(loss, now) == 1
     assert write(replace(loss, runs=77), now - 5) == 0

@@ -71,7 +71,7 @@ def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
     assert tick().ran is True
 
 
-def test_a_tick_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_that_fails_releases_the_pass_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
@@ -82,7 +82,7 @@ def test_a_tick_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch)
     assert tick().ran is True
 
 
-def test_a_watcher_that_lives_is_noted_once_a_second_at_most() -> None:
+def test_a_living_watcher_is_recorded_once_a_second_at_most() -> None:
     noted = PassLock.objects.filter(name="watcher")
     execute(record_watcher_seen("w"))
     first = noted.get().until
@@ -93,7 +93,7 @@ def test_a_watcher_that_lives_is_noted_once_a_second_at_most() -> None:
     assert noted.get().until > first
 
 
-def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
+def test_queue_tasks_run_sweep_and_balance_and_say_if_another_pass_was_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_node("node-1")
@@ -106,7 +106,7 @@ def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
     assert tasks.heartbeat_sweep() == "another pass was under way"
 
 
-def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> None:
+def test_queue_task_of_the_balance_waits_for_the_sweep_that_began_with_it() -> None:
     """Both are scheduled for the same second, and without a watcher the next try is 30 s away."""
     make_node("node-1")
     make_portfolio("p")
@@ -194,7 +194,7 @@ def test_a_portfolio_that_failed_to_start_is_placed_later_with_its_good_revision
     assert (made.kind, made.to_revision, made.target_node) == ("place", 1, second.row)
 
 
-def test_a_target_that_cannot_start_it_is_not_asked_again_at_once() -> None:
+def test_a_target_that_could_not_start_a_portfolio_is_not_asked_again_at_once() -> None:
     node = make_node("node-1")
     portfolio = make_portfolio("p")
     tick()
@@ -239,7 +239,7 @@ def test_a_failed_stop_is_requested_again_by_the_sweep() -> None:
     assert newest_handoff(hand.portfolio).kind == "stop"
 
 
-def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
+def test_the_sweep_reloads_to_a_wanted_revision_unless_it_is_rejected() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Handoff.objects.filter(kind="reload").update(state="superseded", finished_at=ago(1))
@@ -328,7 +328,7 @@ def statements(look: Any) -> int:
     return len(said)
 
 
-def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size() -> None:
+def test_snapshot_and_board_take_the_same_number_of_statements_for_any_fleet() -> None:
     fleet_of(1, 1)
     small = [statements(look) for look in looks()]
     fleet_of(4, 4, "more")
@@ -336,7 +336,7 @@ def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size() -> Non
     assert small[0] == 5
 
 
-def test_a_board_remembers_no_states_of_portfolios_that_are_gone() -> None:
+def test_the_board_drops_cached_states_of_portfolios_that_are_gone() -> None:
     (node,) = fleet_of(1, 1)
     kept = owner(node.owns()[0], node)
     node.send(kept.next_commit(1))
@@ -356,7 +356,7 @@ def looks() -> list[Any]:
     return [lambda: observe(timing()), board_afresh]
 
 
-def test_beats_and_commits_are_one_statement_whatever_their_number() -> None:
+def test_a_heartbeat_is_one_statement_and_so_are_commits_whatever_their_number() -> None:
     (node,) = fleet_of(1, 5)
     hands = [owner(name, node) for name in node.owns()]
     words = [hand.next_commit(1) for hand in hands]
@@ -412,7 +412,7 @@ def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_n
 
 
 @pytest.mark.parametrize("error", [LockNotAvailable, DeadlockDetected])
-def test_alerts_that_another_compares_just_now_are_left_to_it(
+def test_a_tick_succeeds_while_another_process_compares_the_alerts(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def held(*_: Any) -> None:
@@ -422,7 +422,7 @@ def test_alerts_that_another_compares_just_now_are_left_to_it(
     assert tick().ran is True
 
 
-def test_a_tick_of_its_own_without_a_rebalance_leaves_running_ones_where_they_are() -> None:
+def test_a_tick_without_a_rebalance_leaves_running_portfolios_where_they_are() -> None:
     first = make_node("node-1")
     for number in range(4):
         make_trader(f"p-{number}", first)

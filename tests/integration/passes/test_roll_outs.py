@@ -45,7 +45,7 @@ from tests.support.roll_outs import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_canary_first_then_one_at_a_time_until_all_are_proven() -> None:
+def test_roll_out_changes_its_canary_and_then_one_portfolio_at_a_time() -> None:
     node, _, second = make_fleet("a", "b", "c")
     number = begin(second, "b", "a", "c")
     step()
@@ -72,7 +72,7 @@ def test_canary_first_then_one_at_a_time_until_all_are_proven() -> None:
     assert {"roll_out_started", "roll_out_finished"} <= set(told.values_list("kind", flat=True))
 
 
-def test_revision_keeps_the_configuration_and_names_who_asked() -> None:
+def test_new_revision_keeps_the_configuration_and_names_who_began_the_roll_out() -> None:
     _, _, second = make_fleet("a")
     operations.revise_portfolio("a", {"limits": {"largest_order": "5"}}, actor="bob")
     Handoff.objects.update(state="superseded", finished_at=ago(1))
@@ -87,7 +87,7 @@ def test_revision_keeps_the_configuration_and_names_who_asked() -> None:
     assert found.note == f"roll-out {number}"
 
 
-def test_two_at_a_time_after_the_canary() -> None:
+def test_roll_out_changes_two_at_a_time_after_its_canary() -> None:
     node, _, second = make_fleet("a", "b", "c", "d")
     number = begin(second, "a", "b", "c", "d", at_a_time=2, canary_seconds=0)
     step()
@@ -97,7 +97,7 @@ def test_two_at_a_time_after_the_canary() -> None:
     assert list(states(number).values()) == ["proving", "changing", "changing", "waiting"]
 
 
-def test_rejected_canary_stops_it_and_the_way_back_ends_its_alert() -> None:
+def test_rejected_canary_stops_the_roll_out_and_the_way_back_closes_its_alert() -> None:
     node, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
     step()
@@ -138,7 +138,7 @@ def test_alert_closes_when_an_operator_gives_another_revision() -> None:
     assert state(number) == "stopped"
 
 
-def test_rejection_after_the_first_commit_stops_it_too() -> None:
+def test_rejection_after_the_first_commit_stops_the_roll_out_too() -> None:
     node, _, second = make_fleet("a", "b", "c")
     number = begin(second, "a", "b", "c", canary_seconds=0)
     step()
@@ -229,7 +229,7 @@ def test_migration_under_way_is_waited_for() -> None:
     assert newest_handoff(hand.portfolio).target_node == other.row, "a pin stays where it is"
 
 
-def test_one_without_a_good_revision_is_not_a_canary_and_waits_until_it_is_proven() -> None:
+def test_portfolio_without_a_good_revision_is_no_canary_and_waits_until_it_has_one() -> None:
     node, first, second = make_fleet("b", "c")
     make_holder("a", node, first)
     view = operations.roll_out(NewRollOut(second.sha256, canary_seconds=0), actor="ann")
@@ -273,7 +273,7 @@ def test_roll_out_stops_if_no_event_proves_its_canary_in_time() -> None:
     assert open_alerts() == {}, "it was proven after all"
 
 
-def test_way_back_reloads_those_that_run_it_and_nothing_else() -> None:
+def test_way_back_reloads_only_the_portfolios_that_the_roll_out_changed() -> None:
     node, _, second = make_fleet("a", "b", "c", "d")
     number = begin(second, "a", "b", "c", "d", canary_seconds=0)
     for name in ("a", "b", "c"):
@@ -321,7 +321,7 @@ def test_way_back_from_a_rejected_revision_leads_to_the_one_that_ran() -> None:
     assert (Portfolio.objects.get(name="a").revision, pinned("a")) == (1, "1.0")
 
 
-def test_stop_by_an_operator() -> None:
+def test_operator_stops_a_roll_out_after_the_portfolio_that_it_is_changing() -> None:
     _, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
     step()

@@ -49,7 +49,7 @@ def want(hand: OwnerSession, desired: str) -> Transaction[Any]:
     yield from query(SET_DESIRED_STATE, desired=desired, portfolio=hand.portfolio.pk)
 
 
-def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:
+def test_an_exit_report_that_waited_for_a_stop_leaves_the_portfolio_stopped() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     death = hand.death()
@@ -58,14 +58,14 @@ def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:
     assert (run_of(hand.portfolio).phase, run_of(hand.portfolio).node_id) == ("stopped", None)
 
 
-def test_a_register_that_waited_for_a_stop_leaves_it_stopped() -> None:
+def test_a_register_that_waited_for_a_stop_leaves_the_portfolio_stopped() -> None:
     hand = make_trader("p", make_node("node-1"))
     held = stopping(hand)
     assert behind(held, lambda: make_node("node-1")).name == "node-1"
     assert (run_of(hand.portfolio).phase, run_of(hand.portfolio).node_id) == ("stopped", None)
 
 
-def test_the_end_of_a_stop_that_waited_for_a_start_leaves_it_pending() -> None:
+def test_a_stop_that_ends_after_a_start_leaves_the_portfolio_pending() -> None:
     hand = make_trader("p", make_node("node-1"))
     stopping(hand).commit()
     handoff = newest_handoff(hand.portfolio)

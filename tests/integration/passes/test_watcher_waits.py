@@ -98,12 +98,12 @@ def woken(watcher: Watcher) -> bool:
 # --- until when ----------------------------------------------------------------------------------
 
 
-def test_the_watcher_checks_again_after_a_second(watcher: Watcher) -> None:
+def test_the_watcher_waits_at_most_a_second_between_ticks(watcher: Watcher) -> None:
     watcher._tick(False)
     assert watcher._wait_s == MAX_TICK_INTERVAL_S == 1.0
 
 
-def test_every_look_notes_that_a_watcher_lives(watcher: Watcher) -> None:
+def test_every_tick_records_that_the_watcher_is_alive(watcher: Watcher) -> None:
     """Where none does, nobody is told that passes stand."""
     watcher._tick(False)
     assert PassLock.objects.get(name="watcher").holder == watcher.scheduler.holder
@@ -155,7 +155,7 @@ def test_a_tick_without_a_rebalance_does_not_postpone_the_next_rebalance(
 
 
 @pytest.mark.parametrize(("cause", "rest_s"), [("rebalance", MAX_TICK_INTERVAL_S), ("drain", 30.0)])
-def test_loads_are_looked_at_every_second_only_while_they_are_being_evened_out(
+def test_a_rebalance_follows_after_a_second_only_while_one_moves_portfolios(
     watcher: Watcher, ticks: Ticks, cause: str, rest_s: float
 ) -> None:
     plan = SimpleNamespace(move=(SimpleNamespace(cause=cause),))
@@ -176,7 +176,7 @@ def test_loads_are_looked_at_every_second_only_while_they_are_being_evened_out(
         (0.4, MAX_DEBOUNCE_S, 0.4 + FULL_TICK_COST_FACTOR * 0.4),
     ],
 )
-def test_the_longer_a_tick_takes_the_longer_hints_are_gathered_and_the_rarer_it_is_whole(
+def test_slow_ticks_gather_hints_for_longer_and_make_full_ticks_rarer(
     watcher: Watcher, ticks: Ticks, took_s: float, rest_s: float, whole_s: float
 ) -> None:
     ticks.took_s, began = took_s, ticks.now
@@ -213,9 +213,7 @@ class Redis:
             raise OSError("a moment away")
 
 
-def test_with_redis_every_hint_is_passed_on_to_every_group_whatever_one_of_them_met(
-    watcher: Watcher,
-) -> None:
+def test_with_redis_the_watcher_relays_every_hint_despite_malformed_ones(watcher: Watcher) -> None:
     desired, wake = [("node.1", "desired.changed")], [("watcher", "wake"), ("board", "wake")]
     expected = [*desired, *desired, *wake, *desired, *wake]
     redis = Redis(len(expected))
@@ -292,7 +290,7 @@ def test_a_database_that_is_away_is_waited_for_on_a_new_connection(
 
 
 @pytest.mark.parametrize("error", AWAY[:2], ids=lambda error: type(error).__name__)
-def test_a_database_lost_while_alerts_are_compared_does_not_replace_the_first_error(
+def test_error_of_a_lost_database_does_not_replace_the_first_error_of_a_tick(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, closed: list[str], error: Exception
 ) -> None:
     def breaking(**_: Any) -> None:
@@ -320,7 +318,7 @@ def test_a_database_lost_during_a_forecast_is_raised_to_the_watcher(
         watcher._tick(False)
 
 
-def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has_ended(
+def test_ticks_are_full_once_a_second_but_not_at_the_end_of_a_lease(
     watcher: Watcher, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "_refresh_node_losses", lambda: None)
@@ -334,7 +332,7 @@ def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
+def test_a_hint_for_the_watcher_wakes_it_whatever_other_hints_come_with_it(
     order: tuple[int, int],
 ) -> None:
     hints = ('{"groups": ["watcher"], "message": {}}', '{"groups": ["node.1"], "message": {}}')

@@ -22,7 +22,7 @@ def backtest(*arguments: str) -> str:
     return said("backtest", *arguments)
 
 
-def test_figures_documents_and_page_agree(tmp_path: Path) -> None:
+def test_document_page_and_printed_figures_of_a_backtest_agree(tmp_path: Path) -> None:
     page, file = tmp_path / "result.html", tmp_path / "result.json"
     costs = '{"broker": {"fee_bps": 2, "slippage_bps": "0.5"}}'
     config = ("--config", "fast=5", "slow=20", "--symbols", "IBM,XOM", "--limits", costs)
@@ -124,7 +124,7 @@ def wheel(tmp_path: Path, settings: Any) -> Path:
     return path
 
 
-def test_wheel_runs_in_the_guarded_process_warmed_up(wheel: Path) -> None:
+def test_strategy_of_a_wheel_is_warmed_up_and_run_in_its_own_process(wheel: Path) -> None:
     given = ("priced", "--artifact", str(wheel), "--symbols", "IBM")
     document = json.loads(backtest(*given, "--from", "2009-09-01", "--to", "2009-09-04", "--json"))
     assert document["input"]["artifact"] == sha256_of(wheel.read_bytes())

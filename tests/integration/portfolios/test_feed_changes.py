@@ -34,9 +34,7 @@ def changed(rate: float, from_seq: int, at: datetime | None = None) -> int:
     return microseconds(segment.from_time)
 
 
-def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(
-    hand: OwnerSession,
-) -> None:
+def test_commit_of_events_after_a_pause_is_refused(hand: OwnerSession) -> None:
     changed(0.0, from_seq=23)
     Node.objects.update(desired_version=77)
     line = OrderLine(24, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
@@ -49,12 +47,12 @@ def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(
     assert hand.commit(0) == "ok"
 
 
-def test_a_pause_that_is_announced_holds_nothing_up_before_it_begins(hand: OwnerSession) -> None:
+def test_announced_pause_refuses_no_commit_before_it_begins(hand: OwnerSession) -> None:
     changed(0.0, from_seq=23, at=ago(-5))
     assert hand.commit(10) == "ok"
 
 
-def test_a_release_behind_a_pause_hands_nothing_over(hand: OwnerSession) -> None:
+def test_release_with_events_after_a_pause_is_refused(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
@@ -66,7 +64,7 @@ def test_a_release_behind_a_pause_hands_nothing_over(hand: OwnerSession) -> None
 
 
 @pytest.mark.parametrize("rate", [10.0, 1000.0])
-def test_events_stamped_by_an_earlier_rate_are_read_again(hand: OwnerSession, rate: float) -> None:
+def test_commit_of_events_by_an_earlier_rate_is_refused(hand: OwnerSession, rate: float) -> None:
     (first,) = FeedSegment.objects.all()
     before, now = microseconds(first.from_time), changed(rate, from_seq=23)
     assert hand.commit(4, feed_us=before) == "conflict"

@@ -20,7 +20,7 @@ from portfolios.models import FeedRow, FeedSegment
 pytestmark = pytest.mark.django_db
 
 
-def test_a_feed_begins_at_its_first_event_and_once() -> None:
+def test_a_feed_begins_at_its_first_event_and_a_second_registration_changes_nothing() -> None:
     assert current_head("replay") == 0
     row = ensure_feed(100)
     assert (row.name, row.length) == ("replay", 92_120)
@@ -31,7 +31,7 @@ def test_a_feed_begins_at_its_first_event_and_once() -> None:
     assert read_segments(row) == [segment]
 
 
-def test_another_rate_begins_at_the_present_head_and_moves_no_event() -> None:
+def test_another_rate_begins_at_the_head_and_changes_no_earlier_release_time() -> None:
     row = ensure_feed(100)
     FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
     before = read_segments(row)
@@ -44,7 +44,7 @@ def test_another_rate_begins_at_the_present_head_and_moves_no_event() -> None:
     assert release_us(before, head) == release_us(after, head)
 
 
-def test_other_data_under_the_same_name_is_refused() -> None:
+def test_other_data_under_the_name_of_a_registered_feed_is_refused() -> None:
     ensure_feed(100)
     FeedRow.objects.update(sha256="0" * 64)
     with pytest.raises(FeedDiffers, match="install that data"):

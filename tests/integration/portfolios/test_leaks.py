@@ -77,7 +77,7 @@ async def after_reloads(gateway: FakeGateway, daemon: Daemon, *counts: int) -> l
     return found
 
 
-async def test_reloads_leave_nothing_behind_in_daemon_and_forkserver(
+async def test_reloads_leak_no_memory_files_or_threads_in_daemon_and_forkserver(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -94,7 +94,7 @@ async def test_reloads_leave_nothing_behind_in_daemon_and_forkserver(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_events_leave_nothing_behind_in_a_child(
+async def test_events_leak_no_memory_or_files_in_a_portfolio_process(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     began = gateway.segments[0].from_time_us

@@ -19,7 +19,7 @@ def lines_of(readme: str) -> str:
     return "".join(blocks).replace("/path/to/ginkgo", str(CHECKOUT))
 
 
-def test_readme_leads_from_an_empty_folder_to_a_backtest(tmp_path: Path) -> None:
+def test_commands_in_the_readme_of_a_new_strategy_lead_to_a_backtest(tmp_path: Path) -> None:
     folder = tmp_path / "mean-gap"
     call_command("new_strategy", "mean-gap", directory=str(folder))
 

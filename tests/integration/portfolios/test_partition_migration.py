@@ -108,7 +108,7 @@ def partitioned() -> Iterator[Partitioned]:
         yield Partitioned(migrator.url, seq, waits, elsewhere)
 
 
-def test_a_system_that_trades_is_partitioned_under_way(partitioned: Partitioned) -> None:
+def test_tables_are_partitioned_while_portfolios_commit(partitioned: Partitioned) -> None:
     url, seq, waits, elsewhere = partitioned
     assert len(waits) > 100
     limit_s = max(MAX_WAIT_S, 2 * max(elsewhere, default=0.0))
@@ -160,7 +160,7 @@ def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) ->
         ]
 
 
-def test_what_an_interrupted_migration_leaves_refuses_no_commit_for_a_day() -> None:
+def test_an_interrupted_migration_leaves_a_bound_that_refuses_no_commit_for_a_day() -> None:
     """Its bound stays as a check on the table until somebody repeats it."""
     migration = import_module("portfolios.migrations.0004_partitions")
     day = 100 * 86_400

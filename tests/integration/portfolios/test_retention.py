@@ -395,7 +395,7 @@ def end_first_partition(days_ago: float) -> None:
     FeedSegment.objects.all().update(from_time=since)
 
 
-def test_an_unverified_portfolio_delays_archiving_by_an_eighth_and_opens_an_alert(
+def test_unverified_portfolio_delays_archiving_by_an_eighth_and_then_has_an_alert(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     make_records(portfolio, 3)
@@ -414,7 +414,7 @@ def test_an_unverified_portfolio_delays_archiving_by_an_eighth_and_opens_an_aler
     assert "archived_unverified" not in open_alerts()
 
 
-def test_a_difference_stays_reported_when_its_rows_are_archived(portfolio: Portfolio) -> None:
+def test_alert_of_a_difference_stays_open_when_its_rows_are_archived(portfolio: Portfolio) -> None:
     asked = {"portfolio": portfolio, "requested_at": OLD, "finished_at": OLD, "to_seq": 9}
     Verification.objects.create(state="different", verdict={"rows_dropped": 2}, **asked)
     assert "verification_differs" in open_alerts()

@@ -49,7 +49,7 @@ pytestmark = pytest.mark.django_db
 # --- what is replayed is what is new -------------------------------------------------------------
 
 
-def test_what_a_verification_replays_is_bounded_by_what_is_new(
+def test_a_verification_replays_only_the_events_after_the_last_anchor(
     node: FakeNode, replays: Replays
 ) -> None:
     canary = make_running_portfolio("canary", node, events=20_000)
@@ -62,7 +62,7 @@ def test_what_a_verification_replays_is_bounded_by_what_is_new(
     assert canary.first_seq + 23_100 == anchors("canary")[0]
 
 
-def test_the_sentence_says_how_much_was_replayed_now_and_from_where(
+def test_verdict_says_how_much_was_replayed_now_and_from_where(
     anchored: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 2_000) == "ok"
@@ -185,7 +185,7 @@ def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
     assert difference(verdict).seq == order.seq
 
 
-def test_only_the_anchors_behind_a_change_are_invalid(
+def test_only_the_anchors_after_a_changed_row_are_invalid(
     anchored: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     first_anchor = anchored.first_seq + 7_999
@@ -201,9 +201,7 @@ def test_only_the_anchors_behind_a_change_are_invalid(
 
 
 @pytest.mark.parametrize("kind", ["tenure", "suppression", "segment", "cash"])
-def test_inputs_that_changed_before_the_anchor_invalidate_it(
-    anchored: Portfolio, kind: str
-) -> None:
+def test_changed_inputs_before_an_anchor_invalidate_it(anchored: Portfolio, kind: str) -> None:
     if kind == "tenure":
         Tenure.objects.filter(portfolio=anchored).update(from_seq=anchored.first_seq + 1)
     elif kind == "suppression":
@@ -307,7 +305,7 @@ def test_the_first_seq_that_a_verification_needs_is_known_for_each_portfolio(
     assert verified_to() == {anchored.pk: reached, two.pk: two.first_seq + 9}
 
 
-def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
+def test_without_an_anchor_archived_rows_are_counted_and_not_reported_as_missing(
     anchored: Portfolio, replays: Replays
 ) -> None:
     VerificationAnchor.objects.all().delete()
@@ -323,7 +321,7 @@ def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
     assert replays.of()[0] == 0
 
 
-def test_a_row_is_missed_if_it_is_not_among_the_archived_ones(anchored: Portfolio) -> None:
+def test_deleted_row_outside_the_archived_ranges_is_found_missing(anchored: Portfolio) -> None:
     VerificationAnchor.objects.all().delete()
     first, lost, *_ = Order.objects.filter(portfolio=anchored).order_by("seq")
     archive_before(anchored, first.seq + 1)
@@ -338,7 +336,7 @@ def test_a_row_is_missed_if_it_is_not_among_the_archived_ones(anchored: Portfoli
     assert (found.seq, found.found) == (lost.seq, "missing")
 
 
-def test_an_order_that_outlived_its_partition_is_not_missed_after_its_end(
+def test_archived_order_that_outlived_its_partition_is_not_reported_as_missing(
     anchored: Portfolio, node: FakeNode
 ) -> None:
     """It is open at an anchor, ends, and is archived."""
@@ -356,7 +354,9 @@ def test_an_order_that_outlived_its_partition_is_not_missed_after_its_end(
 # --- asked for -----------------------------------------------------------------------------------
 
 
-def test_api_and_command_take_full(anchored: Portfolio, operator: ApiClient, capsys: Any) -> None:
+def test_api_and_command_can_ask_for_a_full_verification(
+    anchored: Portfolio, operator: ApiClient, capsys: Any
+) -> None:
     path = f"portfolios/{NAME}/verification/"
     assert operator.post(path, {"full": True}).status_code == 202
     assert OrmQ.objects.count() == 1

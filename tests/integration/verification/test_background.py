@@ -89,7 +89,7 @@ def test_portfolios_not_verified_for_long_are_requested_and_verified(
     assert tasks.verify_in_background() == "1 requested"
 
 
-def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
+def test_requests_of_people_go_before_scheduled_ones_which_an_interval_of_0_ends(
     anchored: Portfolio, node: FakeNode, operator: ApiClient, settings: Any
 ) -> None:
     assert node.commit(NAME, 10) == "ok"

@@ -137,7 +137,7 @@ def test_fill_and_equity_point_that_no_event_made_are_differences(trader: Portfo
     assert (found.seq, found.kind, found.wanted) == (point.seq, "equity", "none")
 
 
-def test_of_several_differences_the_first_of_the_log_is_named(trader: Portfolio) -> None:
+def test_of_several_differences_the_one_with_the_lowest_seq_is_named(trader: Portfolio) -> None:
     point = EquityPoint.objects.filter(portfolio=trader).order_by("seq")[5]
     order = Order.objects.filter(portfolio=trader, seq__gt=point.seq).earliest("seq", "index")
     Order.objects.filter(pk=order.pk).update(price=order.price + 1)
@@ -147,7 +147,7 @@ def test_of_several_differences_the_first_of_the_log_is_named(trader: Portfolio)
     assert (found.seq, found.kind, found.field) == (point.seq, "equity", "equity")
 
 
-def test_of_one_event_its_fills_come_before_its_equity(trader: Portfolio) -> None:
+def test_difference_of_a_fill_is_named_before_equity_of_the_same_event(trader: Portfolio) -> None:
     fills = Fill.objects.filter(portfolio=trader).values_list("fill_seq", flat=True)
     point = EquityPoint.objects.filter(portfolio=trader, seq__in=list(fills)).earliest("seq")
     EquityPoint.objects.filter(pk=point.pk).update(at=point.at + timedelta(microseconds=1))
@@ -178,7 +178,7 @@ def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
     )
 
 
-def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> None:
+def test_a_lost_event_is_found_though_the_strategy_decided_nothing_on_it() -> None:
     one = make_node("node-1")
     holder = make_running_portfolio(
         NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"]
@@ -191,7 +191,7 @@ def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> N
     assert int(found.found) == int(found.wanted) - 1
 
 
-def test_an_event_that_was_replaced_by_another_is_noticed_by_the_digest(trader: Portfolio) -> None:
+def test_another_event_digest_in_the_checkpoint_is_a_difference(trader: Portfolio) -> None:
     row = Checkpoint.objects.get(portfolio=trader)
     state = decode_state(bytes(row.state))
     assert state.account.processed is not None

@@ -110,7 +110,7 @@ def test_command_shows_lines_and_outcome(talker: Portfolio) -> None:
         (("--from", "0"), "must be at least 1"),
     ],
 )
-def test_wrong_range_is_a_sentence(
+def test_wrong_range_of_a_replay_is_refused_with_a_sentence(
     talker: Portfolio, arguments: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(CommandError) as refused:

@@ -111,7 +111,7 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
     ]
 
 
-def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> None:
+def test_a_revision_that_never_committed_does_not_change_the_reference_state() -> None:
     # The state went from r1 to r1: what r2 would have made of it must not come in between.
     one = make_node("node-1")
     make_crossing(one, 4_000)
@@ -147,7 +147,7 @@ def test_a_verification_ends_at_the_requested_seq(trader: Portfolio) -> None:
 
 
 @pytest.mark.parametrize(("rows", "at"), [(Order, "seq"), (Fill, "fill_seq"), (EquityPoint, "seq")])
-def test_wherever_a_window_ends_every_row_is_compared_once(
+def test_every_row_is_compared_once_wherever_a_verification_window_ends(
     moved: Portfolio, monkeypatch: pytest.MonkeyPatch, rows: Any, at: str
 ) -> None:
     whole = verify_portfolio(NAME, full=True).compared
@@ -171,7 +171,7 @@ def test_rows_of_another_portfolio_are_not_compared(world: tuple[Portfolio, Fake
     assert [verify_portfolio(name).identical for name in (NAME, "other")] == [True, True]
 
 
-def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, FakeNode]) -> None:
+def test_verification_follows_a_change_of_the_feeds_rate(world: tuple[Portfolio, FakeNode]) -> None:
     trader, daemon = world
     trader.run.refresh_from_db()
     (first,) = FeedSegment.objects.all()
@@ -221,7 +221,7 @@ def test_the_reported_count_is_the_recorded_one(moved: Portfolio) -> None:
     assert document["events_digest"] == recorded.account.processed.digest_text
 
 
-def test_a_state_without_a_count_is_compared_without_it_and_reported(trader: Portfolio) -> None:
+def test_a_state_without_an_event_count_is_compared_and_that_is_noted(trader: Portfolio) -> None:
     forget_count(trader)
     verdict = verify_portfolio(NAME)
     assert verdict.identical
@@ -231,7 +231,7 @@ def test_a_state_without_a_count_is_compared_without_it_and_reported(trader: Por
 
 
 @pytest.mark.parametrize("then", ["commit", "move", "adapt"])
-def test_a_count_that_began_in_the_middle_is_compared_from_there(
+def test_an_event_count_that_began_in_the_middle_is_compared_from_there(
     world: tuple[Portfolio, FakeNode], then: str
 ) -> None:
     trader, daemon = world
@@ -320,7 +320,7 @@ def test_a_portfolio_that_never_ran_cannot_be_verified() -> None:
     assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
 
 
-def test_equity_past_its_retention_is_reported_and_not_missed(
+def test_equity_past_its_retention_is_reported_and_not_taken_for_missing(
     moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = list(EquityPoint.objects.filter(portfolio=moved))
@@ -371,7 +371,7 @@ def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
 COSTS = {"fee_per_order": "1", "fee_bps": "2.5", "slippage_bps": "5", "slippage_ticks": 1}
 
 
-def test_orders_of_every_kind_are_compared_with_all_that_became_of_them(
+def test_orders_of_every_kind_are_compared_with_their_fills_and_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(registry.BUILT_IN, EveryOrder.name, EveryOrder)
@@ -413,7 +413,7 @@ def test_orders_of_every_kind_are_compared_with_all_that_became_of_them(
     assert difference(verify_portfolio(NAME, full=True)).field == "fee"
 
 
-def test_figures_that_an_older_version_did_not_keep_begin_where_a_newer_one_took_over(
+def test_account_figures_missing_in_an_older_state_are_compared_from_the_upgrade_on(
     world: tuple[Portfolio, FakeNode],
 ) -> None:
     trader, daemon = world

@@ -151,7 +151,7 @@ def sent(case: Any, caller: ApiClient) -> Response:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_answer_is_as_described(
+def test_every_api_response_matches_its_description(
     described: Any, callers: dict[str, ApiClient], known: Known, mode: GenerationMode
 ) -> None:
     with connection.cursor() as cursor:  # while cases are drawn, the transaction idles

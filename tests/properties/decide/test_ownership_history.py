@@ -99,7 +99,7 @@ def test_missing_lines_and_missing_extra_or_different_tenures_are_a_disagreement
 
 
 @given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))
-def test_run_must_match_the_last_audit_line(history: list[OwnershipPeriod], field: str) -> None:
+def test_run_has_to_match_the_last_audit_line(history: list[OwnershipPeriod], field: str) -> None:
     other: Any = 99 if field in ("epoch", "revision") else "other"
     run = replace(run_of(history), **{field: other})
     found = find_disagreement(audit_lines_of(history), tenures_of(history), run)

@@ -232,7 +232,7 @@ def shuffled(snapshot: Snapshot, shuffler: random.Random) -> Snapshot:
 
 @given(snapshots(), POLICIES, st.randoms(use_true_random=False))
 @settings(max_examples=examples(200), deadline=None)
-def test_every_plan_obeys_rules_and_limits_names_everybody_and_is_the_same_in_any_order(
+def test_every_plan_obeys_all_rules_and_covers_all_portfolios_whatever_their_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
     plan = make_plan(snapshot, policy)
@@ -246,7 +246,7 @@ def test_every_plan_obeys_rules_and_limits_names_everybody_and_is_the_same_in_an
 
 @given(snapshots(), POLICIES)
 @settings(max_examples=examples(100), deadline=None)
-def test_running_portfolios_without_cause_stay(snapshot: Snapshot, policy: Policy) -> None:
+def test_running_portfolios_stay_if_no_rule_is_broken(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, replace(policy, rebalance_gain=float("inf")))
     by_id = {each.id: each for each in snapshot.nodes}
     for move in plan.move:
@@ -270,7 +270,7 @@ def test_plan_without_moves_is_followed_by_an_empty_plan(snapshot: Snapshot, gai
 
 @given(snapshots(handoffs=False), st.sampled_from([0.0, 0.1]))
 @settings(max_examples=examples(100), deadline=None)
-def test_repeated_passes_terminate(snapshot: Snapshot, gain: float) -> None:
+def test_repeated_passes_reach_an_empty_plan(snapshot: Snapshot, gain: float) -> None:
     policy = Policy(rebalance_gain=gain, max_moves=2, handoffs_per_node=2)
     _, last = plan_until_settled(snapshot, policy, passes=60)
     assert last.changes == 0

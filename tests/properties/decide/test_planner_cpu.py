@@ -96,7 +96,7 @@ def test_cpu_rebalance_obeys_all_hard_rules_and_is_the_same_in_any_order(
 
 @given(fleets_with_usage(), st.randoms(use_true_random=False))
 @settings(max_examples=examples(100), deadline=None)
-def test_measurement_noise_moves_nothing_back_and_forth(
+def test_measurement_noise_moves_no_portfolio_back_and_forth(
     fleet: tuple[Snapshot, dict[int, float]], noise: random.Random
 ) -> None:
     """Every plan balances the true figures better whatever the noise, so no state repeats."""

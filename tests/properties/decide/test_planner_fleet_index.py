@@ -65,7 +65,7 @@ def test_plan_does_not_change_the_index(snapshot: Snapshot, policy: Policy) -> N
     assert repr(make_plan(snapshot, policy, index)) == repr(first)
 
 
-def test_settled_portfolios_are_counted_as_a_whole() -> None:
+def test_index_keeps_settled_portfolios_as_totals_and_lists_the_unsettled_ones() -> None:
     index = FleetIndex.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
     assert {each.name for each in index.unsettled.values()} == {"c"}
     assert index.settled_by_node[1].weight == 2
@@ -83,7 +83,7 @@ def test_settled_weight_is_independent_of_update_order(weights: tuple[float, ...
     assert index.settled_by_node[1].weight == 0.6
 
 
-def test_hard_group_conflict_with_a_portfolio_in_handoff_is_found() -> None:
+def test_hard_group_conflict_with_a_portfolio_moving_to_the_node_is_found() -> None:
     """One member is settled on node-1; the other member is moving there."""
     steady = portfolio("a", node=1, spread_group="g", spread_hard=True)
     moving = portfolio("b", node=2, spread_group="g", handoff=HandoffView(7, "migrate", 2, 1))

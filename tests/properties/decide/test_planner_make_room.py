@@ -108,7 +108,7 @@ def with_two_moves(snapshot: Snapshot, waiting: PortfolioView) -> Iterator[Snaps
 
 @given(crowded_snapshots())
 @settings(max_examples=examples(60), deadline=None)
-def test_no_pending_portfolio_has_room_after_two_moves(snapshot: Snapshot) -> None:
+def test_no_portfolio_stays_pending_for_which_two_moves_would_make_room(snapshot: Snapshot) -> None:
     settled, last = plan_until_settled(snapshot, Policy(), passes=60)
     assert last.changes == 0
     assert allowed(settled)
@@ -152,7 +152,7 @@ def with_active_handoffs(snapshot: Snapshot, plan: Plan) -> Snapshot:
 
 @given(crowded_snapshots(), st.lists(st.integers(1, 3), max_size=4))
 @settings(max_examples=examples(100), deadline=None)
-def test_passes_terminate_after_a_node_stops_flapping(
+def test_passes_reach_an_empty_plan_after_a_node_stops_flapping(
     snapshot: Snapshot, steady_passes: list[int]
 ) -> None:
     """node-1 is lost and returns with growing flapping periods; then the fleet settles."""

@@ -69,7 +69,7 @@ def test_the_head_of_a_segment_stops_where_the_next_begins() -> None:
     assert [release_us(segments, seq) for seq in (5, 6)] == [4_000, 1_006_900]
 
 
-def test_a_feed_without_segments_has_no_head() -> None:
+def test_head_of_a_feed_without_segments_raises_an_error() -> None:
     with pytest.raises(ValueError, match="without segments"):
         head_at([], 0)
     with pytest.raises(ValueError, match="without segments"):

@@ -44,7 +44,7 @@ def test_reading_for_symbols_equals_filtering_all_events(
     max_events=st.integers(1, 9),
     max_span=st.integers(1, 40),
 )
-def test_batches_tile_the_log_and_hold_every_event_once(
+def test_batches_follow_each_other_without_a_gap_and_have_every_event_once(
     symbols: frozenset[str] | None,
     capacity: int,
     start: int,
@@ -68,7 +68,7 @@ def test_batches_tile_the_log_and_hold_every_event_once(
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60), SYMBOLS), min_size=1))
-def test_feed_ring_serves_any_cursor_in_any_order(
+def test_feed_ring_gives_the_events_after_any_cursor_in_any_order_of_requests(
     questions: list[tuple[int, int, frozenset[str] | None]],
 ) -> None:
     ring = Ring(FEED, SEGMENTS, 8)
@@ -84,7 +84,7 @@ def test_at_the_head_there_is_an_empty_batch() -> None:
     assert ring.batch(31, None, 30) == (b"\x90", 31)
 
 
-def test_an_empty_window_begins_with_what_is_asked_for_first(
+def test_an_empty_ring_reads_only_the_events_of_its_first_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
@@ -98,7 +98,7 @@ def test_an_empty_window_begins_with_what_is_asked_for_first(
     assert read == [48, 49, 50]
 
 
-def test_events_are_stamped_anew_when_the_rate_was_another() -> None:
+def test_events_in_the_ring_get_new_release_times_when_the_rate_changes() -> None:
     ring = Ring(FEED, SEGMENTS, 8)
     ring.batch(0, None, 6)
     changed = (Segment(1, 0, 100.0), Segment(3, 20_000, 1.0))

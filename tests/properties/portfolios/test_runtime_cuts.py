@@ -131,7 +131,7 @@ def test_an_engine_restored_at_drawn_events_gives_the_results_of_an_uninterrupte
 @pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(40))
 @given(data=st.data(), made=steps(), ends=st.sets(st.integers(1, 40)))
-def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
+def test_batches_of_any_size_give_the_same_rows_and_the_last_state(
     name: str, data: st.DataObject, made: list[Step], ends: set[int]
 ) -> None:
     chosen = data.draw(specs(name))
@@ -148,7 +148,7 @@ def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
 @pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(30))
 @given(data=st.data(), made=steps())
-def test_cash_and_costs_equal_starting_cash_profit_and_fees(
+def test_cash_and_costs_of_positions_equal_starting_cash_plus_profit_less_fees(
     name: str, data: st.DataObject, made: list[Step]
 ) -> None:
     engine = PortfolioEngine.fresh(data.draw(specs(name)), HISTORY)
@@ -178,7 +178,7 @@ for name in registry.names():
 """
 
 
-def test_hash_seeds_make_no_difference() -> None:
+def test_results_of_strategies_do_not_depend_on_the_hash_seed() -> None:
     said = [run_python("-c", HASH_SEED_RUN, PYTHONHASHSEED=seed).stdout for seed in ("0", "1")]
     assert said[0] == said[1]
     assert len(said[0].splitlines()) == len(set(registry.names()) - {EveryOrder.name})
@@ -201,7 +201,7 @@ def events_for(made: Sequence[Step], symbols: frozenset[str] | None) -> list[Eve
 
 @settings(deadline=None, max_examples=examples(200))
 @given(chosen=narrowed(), made=steps(), ends=st.sets(st.integers(1, 40)))
-def test_cuts_make_no_difference_while_symbols_are_held_that_the_spec_lacks(
+def test_restores_change_no_result_while_a_symbol_outside_the_spec_is_held(
     chosen: tuple[Spec, Spec, int], made: list[Step], ends: set[int]
 ) -> None:
     # An engine that is asked for its symbols once, as a node does, beside one that is made anew at

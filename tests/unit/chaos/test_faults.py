@@ -78,7 +78,7 @@ def test_a_portfolio_commits_elsewhere_unless_no_node_has_room(
     assert commit_elsewhere({now.name: OLD}, {now.name: now}, lambda _: has_place) is expected
 
 
-def test_a_daemon_without_portfolios_and_a_primary_without_standbys_show_nothing() -> None:
+def test_nothing_is_taken_over_without_portfolios_or_asynchronous_without_standbys() -> None:
     assert not commit_elsewhere({}, {OLD.name: OLD}, lambda _: True)
     assert not are_asynchronous([])
     assert not are_asynchronous([("db-2", "async"), ("db-3", "sync")])
@@ -140,7 +140,7 @@ def test_of_two_faults_that_killed_one_daemon_the_first_restarts_it(
             daemon.communicate()
 
 
-def test_faults_of_the_nats_server_belong_to_its_fleet() -> None:
+def test_faults_of_the_nats_server_belong_to_the_jetstream_fleet_only() -> None:
     added = set(FLEETS["jetstream"]) - set(FLEETS["one"])
     assert added == {"freeze-nats", "kill-nats", "kill-recorder", "nats-away", "nats-full"}
     assert set(FLEETS["one"]) < set(FLEETS["jetstream"])
@@ -159,7 +159,7 @@ BEFORE = Failures(7, "", attempts=0, exits=3)
         (2, 5, ["2 attempts were counted since its last commit, not 1"]),
     ],
 )
-def test_a_repeated_exit_report_is_a_miscount(
+def test_exits_or_attempts_other_than_expected_are_a_miscount(
     attempts: int, exits: int, expected: list[str]
 ) -> None:
     assert miscounts(BEFORE, replace(BEFORE, attempts=attempts, exits=exits), exits=2) == expected
@@ -191,7 +191,7 @@ def times_of(*took_s: float, failed: int = 0, given_up: int = 0) -> CommitTimes:
     return read_commit_times(read_metrics(text))
 
 
-def test_times_of_commits_are_those_after_the_first_reading() -> None:
+def test_commit_times_are_the_difference_of_two_readings() -> None:
     last = times_of(0.5, 2.0, 0.25, 0.75, failed=3, given_up=1)
     asked = last.since(times_of(0.5, 2.0, failed=1))
     assert asked == CommitTimes(2, 5.0, {0.1: 2, 0.5: 3, 1.0: 4, math.inf: 5})
@@ -223,7 +223,7 @@ def test_a_web_process_that_has_answered_no_commit_has_no_times() -> None:
          ["1 of 10 commits failed (before: 0)"]),
     ],
 )  # fmt: skip
-def test_commits_beside_a_snapshot_are_as_fast_as_before_it(
+def test_slower_or_failed_commits_during_a_held_snapshot_are_reported(
     before: CommitTimes, held: CommitTimes, expected: list[str]
 ) -> None:
     assert slowdowns(before, held) == expected
@@ -232,11 +232,11 @@ def test_commits_beside_a_snapshot_are_as_fast_as_before_it(
 @pytest.mark.parametrize(
     ("left_s", "expected"), [(5.3, False), (5.4, True), (5.8, True), (5.9, False), (-1, False)]
 )
-def test_a_lease_is_just_renewed_once_its_answer_has_arrived(left_s: float, expected: bool) -> None:
+def test_lease_counts_as_just_renewed_only_for_a_short_time(left_s: float, expected: bool) -> None:
     assert is_just_renewed(left_s, ttl_s=6) is expected
 
 
-def test_a_dump_is_named_by_pid_and_application() -> None:
+def test_an_alert_names_a_dump_if_it_has_its_pid_and_application_name() -> None:
     reason = "pid 42 (chaos-dump, user postgres) has held a snapshot since 09:00:00 UTC"
     assert is_named(42, [reason])
     assert not is_named(4, [reason])

@@ -71,14 +71,14 @@ def test_patroni_is_configured_as_shipped_but_for_addresses(
     assert "10.0.0.0/8" not in "".join(made["postgresql"]["pg_hba"])
 
 
-def test_what_is_missing_is_said_with_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_of_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: name if name == "ip" else None)
     assert servers.missing().endswith(
         "apt-get install etcd-server haproxy patroni postgresql-17 redis-server util-linux"
     )
 
 
-def test_every_fault_of_several_machines_is_known() -> None:
+def test_the_fleet_of_several_machines_has_its_faults() -> None:
     names = set(FLEETS["many"])
     assert names >= {"web-frozen-sticky", "web-killed", "web-database-cut", "proxy-away"}
     assert names >= {"redis-frozen", "primary-killed", "primary-frozen", "primary-dropped"}
@@ -103,7 +103,7 @@ def test_a_time_within_its_budget_is_measured_and_a_longer_one_reported(tmp_path
     assert list(context.measured) == ["done"]
 
 
-def test_progress_that_is_lost_on_purpose_is_forgotten_once(
+def test_progress_lost_on_purpose_is_no_violation_once_and_one_the_next_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     findings = Findings()
@@ -129,7 +129,7 @@ def test_progress_that_is_lost_on_purpose_is_forgotten_once(
     assert isinstance(monitor.latest, Sample)
 
 
-def test_the_end_of_a_daemon_is_read_in_the_words_of_the_launcher(tmp_path: Path) -> None:
+def test_line_of_the_launcher_about_an_ended_daemon_is_recognised(tmp_path: Path) -> None:
     said: list[str] = []
     service = Service("node-1", Program(["false"], {}, tmp_path / "log"), said.append)
     service.start(0.0)

@@ -35,7 +35,7 @@ def outcome() -> Outcome:
     return found
 
 
-def test_a_line_has_the_times_and_pauses_of_a_fault(outcome: Outcome) -> None:
+def test_table_line_of_a_fault_has_its_count_and_pauses(outcome: Outcome) -> None:
     table = {line["fault"]: line for line in text.as_dict(outcome)["table"]}
     web = table["kill-web"]
     assert (web["times"], web["handoffs"], web["violations"]) == (2, 3, 0)
@@ -91,7 +91,7 @@ def test_the_page_is_self_contained_and_escaped(outcome: Outcome, tmp_path: Path
     ("values", "percent", "expected"),
     [([], 50, None), ([5.0], 99, 5.0), ([1.0, 2.0, 3.0, 4.0], 50, 2.0), ([1.0, 2.0], 99, 2.0)],
 )
-def test_percentiles_are_measured_values(
+def test_percentile_is_one_of_the_measured_values(
     values: list[float], percent: float, expected: float | None
 ) -> None:
     assert text.percentile(values, percent) == expected

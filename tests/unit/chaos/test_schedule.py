@@ -31,7 +31,7 @@ def test_a_schedule_is_the_same_in_every_python_version() -> None:
     ]
 
 
-def test_more_minutes_only_add_to_the_end() -> None:
+def test_a_longer_schedule_begins_with_the_shorter_one() -> None:
     short, long = schedule(7, 5, PLANNED), schedule(7, 60, PLANNED)
     assert long[: len(short)] == short
     assert len(long) > len(short)
@@ -44,13 +44,13 @@ def test_each_round_has_every_fault_once() -> None:
     assert set(Counter(done[rounds : 2 * rounds]).values()) == {1}
 
 
-def test_faults_marked_alone_are_never_paired() -> None:
+def test_faults_that_must_run_alone_are_never_paired() -> None:
     pairs = [step.faults for step in schedule(3, 120, PLANNED) if len(step.faults) == 2]
     assert pairs
     assert not [pair for pair in pairs if set(pair) & (ALONE | LOAD)]
 
 
-def test_a_single_fault_is_repeated() -> None:
+def test_schedule_of_a_single_fault_repeats_it() -> None:
     steps = schedule(1, 1, [PlannedFault("kill-web", 5)])
     assert {step.faults for step in steps} == {("kill-web",)}
     assert len(steps) > 5

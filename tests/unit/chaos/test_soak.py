@@ -41,7 +41,7 @@ def samples(grows_mb: float = 0.0, number: int = 40) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def test_seven_days_in_100_minutes_are_compressed_100_times() -> None:
+def test_seven_days_in_100_minutes_shorten_every_retention_time_100_times() -> None:
     compression = Compression(7, 100.8)
     assert compression.factor == pytest.approx(100)
     assert compression.day_at(864) == pytest.approx(1)
@@ -52,7 +52,7 @@ def test_seven_days_in_100_minutes_are_compressed_100_times() -> None:
 
 
 @pytest.mark.parametrize("minutes", [0.5, 2, 45, 10_080])
-def test_every_compressed_setting_is_valid(minutes: float) -> None:
+def test_every_compressed_environment_is_valid(minutes: float) -> None:
     read_environment(Compression(7, minutes).times().environment)
 
 

@@ -51,7 +51,7 @@ def test_board_shows_each_portfolio_exactly_once():
     assert len(on_columns) + len(waiting) + page.stopped_manually == len(fleet.portfolios) == 23
 
 
-def test_column_of_is_the_source_until_the_handoff_is_done():
+def test_card_stays_in_the_column_of_the_source_until_the_handoff_is_done():
     move = handoff(7, "a", state="activating", source_node="node-1", target_node="node-2")
     granted = portfolio("a", "node-2", phase="starting", handoff=move)
     assert card_and_slot_nodes(granted) == ("node-1", "node-2")
@@ -105,7 +105,7 @@ def note_of(loss_view, *cards):
     return column(build_board_page(fleet_view([lost], owned, losses=[loss_view])), lost.name)
 
 
-def test_lost_node_counts_what_it_ran_not_what_is_listed():
+def test_note_of_a_lost_node_counts_all_its_portfolios_and_not_only_the_listed_moves():
     moves = [MoveView(f"p-{i}", "node-2", 20.0) for i in range(8)]
     shown = note_of(loss("node-1", 60, portfolios=15, moved=13, moved_at=ago(57), moves=moves), "a")
     assert shown.note == (
@@ -151,7 +151,7 @@ def test_card_message_states_the_most_severe_condition(given, sentence):
     assert message_of("a", "node-1", **given).text == sentence
 
 
-def test_steps_are_done_running_or_to_come():
+def test_handoff_steps_are_marked_as_done_running_or_to_come():
     draining = next(h for h in busy_fleet().handoffs_active if h.id == 4182)
     steps = [(s.name, s.mark, s.text) for s in build_steps(draining, NOW)]
     # requested 1.712 s ago, prepared 1.3 s ago; the drain may take 5 s
@@ -187,7 +187,7 @@ def test_nodes_lost_at_once_have_one_row_each():
     assert rows[0].reason_text == "31 s without a heartbeat, limit 30 s"
 
 
-def test_who_acts_by_itself_is_named_in_the_language_of_the_reader():
+def test_balancer_is_named_in_the_language_of_the_reader():
     reason = {"reason": "pinned there", "requested_by": "balancer"}
     rows = [ended_handoff(1, "x", 50, **reason), ended_handoff(2, "y", 60, requested_by="mira")]
     with translation.override("zh-hans"):
@@ -195,7 +195,7 @@ def test_who_acts_by_itself_is_named_in_the_language_of_the_reader():
     assert shown == ["均衡器：pinned there", "mira"]
 
 
-def test_move_that_failed_before_the_drain_has_no_pause():
+def test_move_that_failed_before_the_drain_is_shown_with_a_pause_of_zero():
     failed = next(r for r in recent_rows(busy_fleet().handoffs_recent) if r.id == 4175)
     assert (failed.kind_text, failed.pause_ms, failed.tone) == ("migrate, failed", 0.0, "warn")
 

@@ -58,7 +58,7 @@ def test_portfolio_without_an_owner_is_in_no_column():
     assert (waiting["node"], waiting["phase"]) == ("", "pending")
 
 
-def test_lease_is_sent_as_its_end_so_that_it_changes_only_when_renewed():
+def test_lease_is_sent_as_its_end_time_and_so_only_when_it_is_renewed():
     before = quiet_fleet()
     later = dataclasses.replace(
         before,
@@ -84,12 +84,12 @@ def test_lease_of_a_lost_node_has_ended():
         ([1, 2, 3, 4], [7, 8, 9, 4], {"lag": [7, 8, 9, 4]}),
     ],
 )
-def test_column_is_sent_as_its_changes_or_whole_whichever_is_shorter(before, after, change):
+def test_column_is_sent_as_changes_or_as_a_whole_if_that_is_shorter(before, after, change):
     expected = None if change is None else {"columns": change}
     assert table_changes(table(lag=before), table(lag=after)) == expected
 
 
-def test_other_rows_or_another_order_send_everything():
+def test_figures_are_sent_as_a_whole_if_the_rows_or_their_order_changed():
     before = Table(["a", "b"], {"lag": [1, 2]})
     for names in (["b", "a"], ["a", "c"]):
         after = Table(names, {"lag": [1, 2]})
@@ -105,14 +105,14 @@ def test_unknown_figures_of_a_canary_are_not_shown_as_clean_zeros():
     assert shown["clean"] is None
 
 
-def test_spark_text_has_one_character_per_point_from_low_to_high():
+def test_sparkline_text_has_one_character_per_point_by_its_height():
     # 62 levels: the middle of 0 to 61 is 30.5, rounded to even
     assert spark_text([1.0, 2.0, 3.0]) == "0Uz"
     assert spark_text([5.0, 5.0]) == "VV"
     assert spark_text([5.0]) == ""
 
 
-def test_message_is_json_with_amounts_as_text():
+def test_board_message_is_json_with_amounts_as_text():
     fleet = fleet_view([node("node-1")], [portfolio("a", "node-1", pnl=Decimal("-0.0001"))])
     decoded = json.loads(encode_json(message_of(board_figures(build_board_page(fleet)))))
     assert decoded["portfolios"]["columns"]["pnl"] == ["-0.0001"]

@@ -23,7 +23,7 @@ def test_every_form_has_a_command_that_exists_and_an_address() -> None:
         assert resolve(f"/{address}/"), key
 
 
-def test_only_actions_that_do_nothing_twice_are_sent_again_by_themselves() -> None:
+def test_only_actions_that_are_safe_to_repeat_are_sent_again_automatically() -> None:
     repeatable = set(offline_help()["repeatable"])
     assert {"halt", "nodes/drain", "portfolios/stop", "portfolios/edit"} <= repeatable
     # The balancer would move several portfolios away from where the first request moved them.

@@ -40,7 +40,7 @@ def fleet() -> FleetView:
     )
 
 
-def test_actions_on_a_portfolio_are_those_that_do_something(fleet):
+def test_palette_offers_only_the_actions_that_apply_to_a_portfolio(fleet):
     assert offered(palette(fleet, operator=True), 0) == {
         "moving": ["Edit moving", "Verify moving", "Stop moving", "Delete moving"],
         "pinned": [
@@ -56,7 +56,7 @@ def test_actions_on_a_portfolio_are_those_that_do_something(fleet):
     }
 
 
-def test_actions_on_a_node_are_those_that_do_something(fleet):
+def test_palette_offers_only_the_actions_that_apply_to_a_node(fleet):
     titles = offered(palette(fleet, operator=True), 1)
     assert titles["node-1"][:2] == ["Drain node-1", "Cordon node-1"]
     assert titles["node-2"][:2] == ["End the drain of node-2", "Uncordon node-2"]
@@ -72,7 +72,7 @@ def test_viewer_finds_pages_nodes_and_portfolios_and_no_action(fleet):
     assert offered(found, 1) == {"node-1": [], "node-2": [], "node-3": []}
 
 
-def test_actions_on_the_fleet_follow_its_state(fleet):
+def test_palette_offers_only_the_fleet_actions_that_apply_to_its_state(fleet):
     def actions(of: FleetView) -> list[str]:
         entries = palette(of, operator=True)["entries"]
         return [entry["text"] for entry in entries if entry["kind"] == "action"]
@@ -106,7 +106,7 @@ def test_every_address_has_a_page(fleet):
         assert found_page.kwargs.get("verb", "migrate") in known, address
 
 
-def test_names_of_pages_are_translated(fleet):
+def test_palette_names_pages_in_the_language_of_the_reader(fleet):
     with translation.override("zh-hans"):
         found = palette(fleet, operator=True)
     texts = [entry["text"] for entry in found["entries"]]

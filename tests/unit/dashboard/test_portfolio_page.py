@@ -40,7 +40,7 @@ def test_stopped_message_names_the_actor_and_the_reason():
     assert message is not None and message.text.endswith(" by ann: earnings")
 
 
-def test_stopped_message_gives_way_to_the_reason_of_a_halt():
+def test_portfolio_stopped_by_a_halt_has_no_other_stopped_message():
     shown = portfolio("p", None, phase="stopped", reason="halted by bob (halt 3)")
     event = Event(kind="portfolio_stopped", at=ago(5), actor="ann", reason="earnings")
     assert stopped_message(shown, event) is None

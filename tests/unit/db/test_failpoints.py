@@ -37,7 +37,7 @@ def test_no_failpoint_is_armed_by_default() -> None:
         ({"GINKGO_FAILPOINTS": "nobody/a.b=exit", "GINKGO_REHEARSAL": "1"}, "not a failpoint"),
     ],
 )
-def test_refusal_without_rehearsal_names_the_remedy(given: dict[str, str], remedy: str) -> None:
+def test_refused_failpoint_setting_names_the_remedy(given: dict[str, str], remedy: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_environment(given)
     assert remedy in str(caught.value)
@@ -51,7 +51,7 @@ def test_deployment_check_rejects_rehearsal() -> None:
         assert [message.id for message in check_failpoints_are_off()] == ["ginkgo.E003"]
 
 
-def test_failpoint_is_named_by_the_last_statement() -> None:
+def test_failpoint_after_a_statement_is_named_by_that_statement() -> None:
     def twice() -> Transaction[None]:
         yield from query(AUDIT)
         yield from query(AUDIT)
@@ -69,7 +69,7 @@ def test_failpoint_is_named_by_the_last_statement() -> None:
     assert names == ["begin", "after_audit", "after_audit_2", "committed"]
 
 
-def test_point_has_module_and_function_of_its_statement() -> None:
+def test_failpoint_name_has_the_module_and_function_of_its_transaction() -> None:
     seen: list[Point] = []
     with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
         steps = bump_desired_versions([1])
@@ -92,7 +92,7 @@ def test_point_has_module_and_function_of_its_statement() -> None:
         (wire.Halted(portfolio=1, epoch=1, seq=1, age_s=9), "process_failures.handle_halt"),
     ],
 )
-def test_transaction_of_a_report_is_named_after_its_step(report: wire.Report, name: str) -> None:
+def test_failpoint_in_a_report_is_named_after_its_step(report: wire.Report, name: str) -> None:
     seen: list[Point] = []
     with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
         tracer = failpoints.trace(apply_report(1, uuid4(), report, Timing()))
@@ -109,12 +109,12 @@ def test_rule_fires_on_the_nth_visit_only() -> None:
     assert rules(Point("a.b:begin")) == 0.0
 
 
-def test_pause_of_a_failpoint_rule_is_returned_to_the_runner() -> None:
+def test_failpoint_rule_returns_its_pause_at_its_point_only() -> None:
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:begin")) == 0.25
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:committed")) == 0.0
 
 
-def test_rule_for_another_process_does_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failpoint_rule_for_another_process_does_not_fire(monkeypatch: pytest.MonkeyPatch) -> None:
     (rule,) = parse_rules("watcher/a.b:begin=exit")
     assert not rule.matches("a.b:begin")
     monkeypatch.setattr(sys, "argv", ["manage.py", "run_watcher"])

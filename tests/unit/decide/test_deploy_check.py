@@ -35,7 +35,7 @@ def with_node(status: str = "alive", expires_s: float | None = None, **more: Any
     return {"nodes": (NodeFact("n1", "alive", None), NodeFact("n2", status, expires_s, **more))}
 
 
-def test_nothing_is_wrong_with_a_sound_installation() -> None:
+def test_sound_installation_has_no_finding() -> None:
     assert find_faults(SOUND) == []
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_wrong_with_a_sound_installation() -> None:
         ({"alert_channels": 0}, "warning", "alerts", "sent nowhere"),
     ],
 )
-def test_each_fault_is_found_alone(
+def test_each_fault_of_an_installation_is_the_only_finding(
     change: dict[str, Any], severity: str, topic: str, words: str
 ) -> None:
     (finding,) = find_faults(replace(SOUND, **change))
@@ -94,7 +94,7 @@ def test_slow_answers_of_the_database_do_not_count_as_a_clock_offset() -> None:
     assert find_faults(replace(SOUND, clock_offset_s=2.0, clock_uncertainty_s=1.9)) == []
 
 
-def test_on_one_machine_for_trials_less_is_asked_for() -> None:
+def test_trial_installation_on_one_machine_needs_no_standby_alerts_or_secret_key() -> None:
     trial: dict[str, Any] = {
         "embedded": True,
         "secret_key_given": False,
@@ -105,7 +105,7 @@ def test_on_one_machine_for_trials_less_is_asked_for() -> None:
     assert find_faults(replace(SOUND, **trial, gateways=one)) == []
 
 
-def test_errors_come_first() -> None:
+def test_findings_list_errors_before_warnings() -> None:
     said = (Finding("warning", "w", "f", "w", "h"),)
     found = find_faults(replace(SOUND, settings=said, nodes=()))
     assert [finding.severity for finding in found] == ["error", "warning"]

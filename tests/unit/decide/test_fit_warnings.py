@@ -38,7 +38,7 @@ def test_warning_names_what_does_not_fit_and_what_happens(
     assert fit_warnings(world(ZONES, portfolios), "p") == expected
 
 
-def test_label_of_no_node_warns_that_it_stays() -> None:
+def test_warning_about_a_label_that_no_node_has_says_that_the_portfolio_stays() -> None:
     (warning,) = fit_warnings(world(ZONES, on(1, "p", selector={"zone": "c"})), "p")
     assert warning.startswith("node-1, where p runs, has no zone=c, and p stays: ")
     assert "zone=c" in warning.partition("stays: ")[2]

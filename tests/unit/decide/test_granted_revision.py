@@ -52,7 +52,7 @@ def two_choices(*order: RevisionChoice, **changes: Any) -> PortfolioView:
     )  # fmt: skip
 
 
-def test_first_runnable_choice_is_granted_else_the_first() -> None:
+def test_first_revision_choice_that_a_node_can_run_is_granted_or_else_the_first() -> None:
     waiting = two_choices(TWO, ONE)
     for versions, revision in (({1, 2}, 2), ({1}, 1), (set(), 2)):
 

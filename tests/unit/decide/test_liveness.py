@@ -36,7 +36,7 @@ def test_shortened_lease_is_suspect() -> None:
     assert status_of(LeaseView(HEARTBEAT + 3), HEARTBEAT, POLICY) == "suspect"
 
 
-def test_lost_and_left_take_precedence_over_times() -> None:
+def test_node_marked_lost_or_left_has_that_status_whatever_its_lease() -> None:
     assert status_of(LeaseView(HEARTBEAT + 30, marked_lost=True), HEARTBEAT, POLICY) == "lost"
     assert status_of(LeaseView(HEARTBEAT + 30, left=True), HEARTBEAT, POLICY) == "left"
     assert status_of(LeaseView(None), HEARTBEAT, POLICY) == "left"
@@ -111,7 +111,7 @@ def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
         (NodeHistory("x", "lost", NOW - 500), 3),
     ],
 )
-def test_nodes_alive_one_ttl_ago_count(other: NodeHistory, of: int) -> None:
+def test_storm_fraction_counts_nodes_alive_one_ttl_ago(other: NodeHistory, of: int) -> None:
     assert assess_losses([lost_node("a"), *steady("b", "c"), other], NOW, None, POLICY).of == of
 
 

@@ -29,7 +29,7 @@ def _shown(part: ast.expr) -> str:
     return str(part.value) if isinstance(part, ast.Constant) else "7.5"
 
 
-def test_sentences_are_found() -> None:
+def test_all_sentences_about_refused_orders_are_found_in_the_sources() -> None:
     assert len(sentences()) == 14
 
 
@@ -156,7 +156,7 @@ OF_ALERTS = [
 OF_STATEMENTS = ("alerts", "pass_lock", "storage", "timeline")
 
 
-def test_every_text_of_an_alert_is_among_them() -> None:
+def test_every_alert_text_in_the_statements_has_a_translation() -> None:
     """A text of a statement is a literal with a space, within the columns of a cause."""
     known = re.sub(r"\s+", " ", " ".join(OF_ALERTS))
     unknown = []

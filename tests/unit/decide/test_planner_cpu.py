@@ -35,7 +35,7 @@ def with_node(snapshot: Snapshot, number: int, **changes: Any) -> Snapshot:
     return replace(snapshot, nodes=tuple(nodes))
 
 
-def test_busiest_node_gives_what_lowers_it_most() -> None:
+def test_busiest_node_gives_the_portfolio_that_evens_out_cpu_most() -> None:
     # a: 42 and 52; b: 61 and 33; c: 62 and 32. Then 42 and 52 differ by 10, and b would not help.
     plan = make_plan(two_nodes(), Policy())
     assert [render(move.reason) for move in plan.move] == [
@@ -72,7 +72,7 @@ STAY: dict[str, Snapshot] = {
 
 
 @pytest.mark.parametrize("snapshot", STAY.values(), ids=STAY)
-def test_nothing_is_rebalanced_by_cpu(snapshot: Snapshot) -> None:
+def test_excluded_or_unmeasured_nodes_or_a_freeze_stop_cpu_moves(snapshot: Snapshot) -> None:
     assert moves(make_plan(snapshot, Policy()), "rebalance") == {}
 
 
@@ -119,7 +119,7 @@ def test_cpu_moves_continue_within_limits_until_balanced() -> None:
     assert len(make_plan(world(nodes, views, cpu=cpu), Policy()).move) == 2
 
 
-def test_placement_is_by_weight_and_its_target_is_left_alone() -> None:
+def test_placement_is_by_weight_and_its_target_gets_no_cpu_move_in_the_same_pass() -> None:
     snapshot = two_nodes()
     snapshot = replace(snapshot, portfolios=(*snapshot.portfolios, portfolio("e")))
     plan = make_plan(snapshot, Policy())

@@ -15,7 +15,7 @@ def whys(answer: GroupTarget) -> dict[str, str]:
     return {each.portfolio: render(each.reason) for each in answer.refused}
 
 
-def test_each_takes_the_room_that_those_before_it_leave():
+def test_each_of_several_portfolios_takes_room_that_the_earlier_ones_leave():
     # node-2 has 2 of 3 places free; c has the highest priority, b is the heaviest of the others.
     fleet = world(
         [node(1), node(2, capacity=3)],
@@ -45,7 +45,7 @@ def test_answers_of_nodes_do_not_depend_on_each_other():
         assert group_target(fleet, ["a", "b"], one) == answer
 
 
-def test_reasons_are_those_of_each_portfolio():
+def test_each_portfolio_that_cannot_move_to_a_target_has_its_own_reason():
     fleet = world(
         [node(1), node(2, labels={"gpu": "yes"}), node(3, cordoned=True)],
         [
@@ -83,7 +83,7 @@ def test_the_second_member_of_a_spread_group_is_a_risk_and_a_hard_one_is_refused
     assert whys(answer) == {"b": "node-2 runs another member of spread group s"}
 
 
-def test_the_balancer_says_the_risks_of_the_nodes_that_it_chooses():
+def test_balancer_reports_the_risks_of_the_nodes_that_it_chooses():
     fleet = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
     balanced, _, second = group_targets(fleet, ["a", "b"])
     assert balanced.moves == (("a", "node-2"), ("b", "node-2"))
@@ -94,7 +94,7 @@ def test_the_balancer_says_the_risks_of_the_nodes_that_it_chooses():
     assert [name for name, _ in group_target(spread, ["a", "b"], None).risks] == ["b"]
 
 
-def test_unknown_names_are_said():
+def test_unknown_portfolio_or_node_name_is_an_error():
     fleet = world([node(1)], on(1, "a"))
     with pytest.raises(NotInSnapshot, match="portfolio named nix"):
         group_target(fleet, ["a", "nix"], "node-1")

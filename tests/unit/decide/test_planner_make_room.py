@@ -101,7 +101,7 @@ def test_no_new_moves_while_room_making_moves_are_active() -> None:
         }
 
 
-def test_leaving_hard_group_member_makes_room_for_another() -> None:
+def test_hard_group_member_moves_away_so_that_another_can_be_placed() -> None:
     # Only node-1 has the label; another member on it could also run on node-2.
     group = {"spread_group": "alpha", "spread_hard": True}
     nodes = [node(1, labels=GPU), node(2)]
@@ -156,7 +156,7 @@ def test_in_a_freeze_or_a_storm_nothing_moves_to_make_room(held: dict[str, Any])
 
 
 @pytest.mark.parametrize("policy", [Policy(max_moves=0), Policy(handoffs_per_node=0)])
-def test_nothing_makes_room_if_moves_are_disabled(policy: Policy) -> None:
+def test_no_portfolio_makes_room_if_moves_are_disabled(policy: Policy) -> None:
     assert make_plan(scattered(), policy).changes == 0
 
 
@@ -189,7 +189,7 @@ def test_fitting_portfolios_do_not_wait_for_room_making() -> None:
     assert list(pending(plan)) == ["big"]
 
 
-def test_made_room_is_reserved() -> None:
+def test_room_being_made_is_reserved_for_its_portfolio() -> None:
     moving = under_way(scattered(), "a1", "b1")
     plan = make_plan(world(moving.nodes, [*moving.portfolios, portfolio("x", priority=-1)]), POLICY)
     assert plan.changes == 0

@@ -260,7 +260,7 @@ def test_drain_moves_two_at_a_time() -> None:
     assert loads(snapshot) == {"node-1": 0, "node-2": 2, "node-3": 2}
 
 
-def test_active_handoffs_count_at_both_ends() -> None:
+def test_active_handoffs_count_towards_the_limit_of_source_and_target() -> None:
     busy_source = world([node(1, draining=True, handoffs=1), node(2), node(3)], on(1, "a", "b"))
     assert len(moves(make_plan(busy_source, POLICY))) == 1
     busy_target = world([node(1, draining=True), node(2, handoffs=2)], on(1, "a"))
@@ -290,7 +290,7 @@ def test_added_node_gets_load_with_the_fewest_moves() -> None:
     assert render(plan.move[0].reason) == "rebalances load: node-1 3 → 2 of 5, node-4 0 → 1 of 5"
 
 
-def test_nothing_moves_for_less_than_the_gain() -> None:
+def test_rebalance_moves_nothing_for_less_than_its_minimum_gain() -> None:
     # 6 of 100 and 2 of 100: a difference of 0.04. One move would make it 5 and 3.
     running = [*on(1, *"abcdef"), *on(2, "x", "y")]
     snapshot = world([node(1, capacity=100), node(2, capacity=100)], running)
@@ -311,7 +311,7 @@ def test_portfolio_returns_to_its_pin() -> None:
     assert make_plan(applied(snapshot, plan), POLICY).changes == 0
 
 
-def test_source_may_become_target_in_the_same_plan() -> None:
+def test_node_may_give_and_receive_portfolios_in_one_plan() -> None:
     # 10, 0 and 8 of 12. Portfolios on node-3 can only go to node-1, which first gives to node-2
     # until both have 5: then 6, 5 and 7, where one more move would only swap the 6 and the 7.
     disk = {"disk": "yes"}
@@ -353,7 +353,7 @@ def test_changed_selector_moves_the_portfolio() -> None:
     )
 
 
-def test_one_of_two_hard_group_members_on_a_node_moves() -> None:
+def test_one_of_two_members_of_a_hard_spread_group_on_one_node_moves_away() -> None:
     sharing = on(1, "a", "b", spread_group="alpha", spread_hard=True)
     snapshot = world([node(1), node(2)], sharing)
     plan = make_plan(snapshot, POLICY)

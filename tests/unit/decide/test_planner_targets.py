@@ -54,7 +54,7 @@ def test_targets_are_sorted_by_name_with_codes() -> None:
     )
 
 
-def test_missing_strategy_version_or_data_is_node_lacks() -> None:
+def test_target_without_the_strategy_version_or_data_has_the_code_node_lacks() -> None:
     wanted = {"strategy": "sma", "strategy_version": 2, "feed": "replay", "feed_sha": "ab" * 32}
     nodes = [
         node(1, strategies={"sma": 1}, feeds={"replay": "ab" * 32}),
@@ -116,7 +116,7 @@ def test_choose_target_returns_the_reason_without_room() -> None:
     )
 
 
-def test_unknown_names_raise_not_in_snapshot() -> None:
+def test_target_of_an_unknown_portfolio_raises_not_in_snapshot() -> None:
     snapshot = world([node(1)], [portfolio("p")])
     with pytest.raises(NotInSnapshot, match="There is no portfolio named q"):
         targets(snapshot, "q")

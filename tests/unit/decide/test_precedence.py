@@ -20,5 +20,5 @@ HIGHER = {
 
 @pytest.mark.parametrize("new", HandoffKind.values)
 @pytest.mark.parametrize("active", HandoffKind.values)
-def test_only_higher_ranks_supersede(new: str, active: str) -> None:
+def test_a_handoff_supersedes_only_those_of_lower_rank(new: str, active: str) -> None:
     assert outranks(new, active) is ((new, active) in HIGHER)

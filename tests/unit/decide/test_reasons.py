@@ -335,7 +335,7 @@ def test_reason_is_translated_where_its_data_and_text_agree() -> None:
         ("", as_data(Reason("", {}))),
     ],
 )
-def test_text_that_differs_from_its_data_is_told_without_the_data(text: str, why: Any) -> None:
+def test_reason_text_unlike_its_data_is_translated_without_the_data(text: str, why: Any) -> None:
     assert localize(text, why, "zh-hans") == in_chinese(text)
     assert stored_reason(text, why) is None
 
@@ -349,7 +349,7 @@ def test_reason_document_has_code_params_and_sentence() -> None:
     }
 
 
-def test_nodes_beyond_the_limit_are_counted() -> None:
+def test_no_room_reason_lists_six_nodes_and_counts_the_others() -> None:
     nodes = [node(i, name=f"n-{i:02}", capacity=0 if i < 9 else 1) for i in range(1, 10)]
     full = on(9, "a")
     assert pending(make_plan(world(nodes, [*full, portfolio("p")]), Policy())) == {
@@ -359,6 +359,6 @@ def test_nodes_beyond_the_limit_are_counted() -> None:
     }
 
 
-def test_number_and_count_format() -> None:
+def test_reasons_format_numbers_and_plurals() -> None:
     assert [number(n) for n in (1, 2.0, 2.5, 9862904)] == ["1", "2", "2.5", "9,862,904"]
     assert [count(n, "node") for n in (1, 0, 2)] == ["1 node", "0 nodes", "2 nodes"]

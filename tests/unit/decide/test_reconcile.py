@@ -115,7 +115,7 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize(("entries", "processes", "actions"), CASES.values(), ids=CASES)
-def test_node_does_what_entries_and_processes_ask_for(
+def test_reconcile_chooses_the_action_for_each_entry_and_process(
     entries: list[DesiredEntry], processes: list[Process], actions: list[Action]
 ) -> None:
     assert reconcile(entries, processes, NOW) == actions

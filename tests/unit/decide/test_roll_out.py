@@ -72,13 +72,13 @@ def test_a_canary_that_lost_its_owner_holds_the_others_until_it_runs_again() -> 
     assert not next_steps(roll_out(canary, item(1), canary_s=10.0), LIMITS)
 
 
-def test_at_most_n_are_at_work() -> None:
+def test_at_most_the_set_number_of_portfolios_change_at_once() -> None:
     busy = [item(1, "changing"), item(2), item(3), item(4), item(5)]
     steps = next_steps(roll_out(PROVEN_CANARY, *busy, at_a_time=3), LIMITS)
     assert [i.name for i in steps.start] == ["p2", "p3"]
 
 
-def test_a_proven_portfolio_leaves_its_place_to_the_next() -> None:
+def test_the_next_portfolio_starts_when_one_is_proven() -> None:
     steps = next_steps(roll_out(PROVEN_CANARY, item(1, "changing", running=3), item(2)), LIMITS)
     assert new_states(steps) == {"p1": "proving"} and [i.name for i in steps.start] == ["p2"]
 
@@ -97,7 +97,7 @@ def test_a_rejection_stops_the_roll_out(state: str) -> None:
     assert render(steps.reason, "zh") == "停在 p1：r3 被拒绝：ValueError: no"
 
 
-def test_a_stopping_roll_out_waits_for_those_at_work() -> None:
+def test_a_stopping_roll_out_waits_for_the_portfolios_that_it_is_changing() -> None:
     bad = item(1, "rejected")
     assert not next_steps(roll_out(bad, item(2, "changing"), state="stopping"), LIMITS)
     last = roll_out(bad, item(2, "changing", status="good"), item(3), state="stopping")
@@ -180,7 +180,7 @@ def test_a_portfolio_that_is_not_ready_lets_others_go_first(
         ({"phase": "halted"}, "is halted before r3 was proven; it runs once it is started"),
     ],
 )
-def test_an_operator_who_interferes_ends_the_item_only(
+def test_change_by_an_operator_ends_only_the_item_of_that_portfolio(
     found: dict[str, Any], sentence: str
 ) -> None:
     steps = next_steps(roll_out(PROVEN_CANARY, item(1, "changing", **found), item(2)), LIMITS)

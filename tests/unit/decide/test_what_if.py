@@ -198,7 +198,7 @@ def test_added_node_takes_pending_portfolios_and_load() -> None:
     assert any("newest version of every strategy" in note for note in notes(found, 30))
 
 
-def test_limits_of_a_pass_are_noted_unless_every_move_is_a_failover() -> None:
+def test_note_on_the_moves_of_one_pass_is_absent_if_every_move_is_a_failover() -> None:
     def has_note(**parts: Any) -> bool:
         snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d"))
         return any("one pass starts at most" in note for note in notes(ask(snapshot, **parts), 30))
@@ -252,7 +252,7 @@ def test_summary_is_told_in_chinese() -> None:
     ],
     ids=["active handoffs", "pin", "to a lost node"],
 )  # fmt: skip
-def test_loads_before_and_after(
+def test_load_before_and_after_counts_active_handoffs_and_pins_once(
     portfolios: list[PortfolioView], parts: dict[str, Any], expected: list[tuple[int, int]]
 ) -> None:
     found = ask(world(TWO, portfolios), **parts)
@@ -311,7 +311,7 @@ def test_portfolio_placed_on_a_new_node_is_not_already_pending() -> None:
     assert found.is_complete
 
 
-def test_note_on_other_nodes_needs_another_living_node() -> None:
+def test_note_that_no_other_portfolio_moves_needs_another_living_node() -> None:
     snapshot = world([node(1), node(2)], on(1, "a"))
     kept = "No portfolio on another node moves because of it."
     assert kept in notes(ask(snapshot, lose=["node-1"]), 30)
@@ -355,7 +355,7 @@ def remedy_nodes(found: Answer, code: str) -> list[str]:
     return [str(one.reason.params["node"]) for one in found.remedies if one.reason.code == code]
 
 
-def test_reopen_remedies_are_sorted_by_free_places_and_a_full_node_has_none() -> None:
+def test_remedies_of_uncordoning_are_sorted_by_free_places_without_full_nodes() -> None:
     coming = portfolio("m", node=3, handoff=HandoffView(5, "migrate", source=3, target=4))
     snapshot = world(
         [node(1), node(2, cordoned=True, capacity=2), node(3, cordoned=True, capacity=4),

@@ -26,7 +26,7 @@ def crowded() -> Snapshot:
     )
 
 
-def test_everything_leaves_in_the_order_of_the_plan() -> None:
+def test_portfolios_leave_a_drained_node_in_the_order_of_the_plan() -> None:
     fleet = [*on(1, "a"), *on(1, "b", priority=5), *on(2, "c")]
     found = plan(world([node(1), node(2), node(3)], fleet))
     assert [(m.portfolio.name, m.target.name) for m in found.leave] == [
@@ -42,7 +42,7 @@ def test_a_portfolio_that_no_node_takes_stays_with_its_reason() -> None:
     assert found.leave == ()
 
 
-def test_pins_end_unless_to_where_the_portfolio_goes() -> None:
+def test_drain_ends_pins_except_to_the_node_where_the_portfolio_goes() -> None:
     fleet = [
         *on(1, "pinned", pinned=1),
         *on(1, "free"),
@@ -95,7 +95,7 @@ def test_losses_are_forecast_before_and_after() -> None:
         assert loss.is_worse
 
 
-def test_forecasts_are_bounded_and_those_that_receive_come_first(
+def test_loss_forecasts_are_bounded_and_begin_with_the_receiving_nodes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_FORECASTS", 1)

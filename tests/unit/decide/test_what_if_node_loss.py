@@ -72,7 +72,7 @@ def test_forecast_ignores_already_pending_portfolios() -> None:
     assert forecast(world([node(1), node(2)], [unassigned, *on(1, "a")])).absorbed
 
 
-def test_portfolio_in_a_migrate_has_its_place() -> None:
+def test_portfolio_being_migrated_has_its_place_at_the_target() -> None:
     moving = portfolio("m", node=1, handoff=HandoffView(1, "migrate", source=1, target=2))
     fleet = [node(1, draining=True, handoffs=1), node(2, capacity=1, handoffs=1)]
     loss = forecast(world(fleet, [moving]))
@@ -87,7 +87,7 @@ def test_portfolio_in_a_migrate_has_its_place() -> None:
         ({"frozen": True, "frozen_failover": True}, "frozen_failover"),
     ],
 )
-def test_held_failover_waits(held: dict[str, Any], code: str) -> None:
+def test_forecast_counts_held_failovers_as_waiting(held: dict[str, Any], code: str) -> None:
     found = forecast(world([node(1), node(2)], on(1, "a"), **held))
     assert [entry.reason.code for entry in found.unplaced.waiting] == [code]
     assert (found.absorbed, counts(found)) == (False, (0, 1, 0))
@@ -98,7 +98,7 @@ def test_failovers_of_later_passes_wait_after_a_storm() -> None:
     assert counts(forecast(snapshot, Policy(failovers_after_storm=1))) == (0, 2, 1)
 
 
-def test_backing_off_portfolio_waits() -> None:
+def test_forecast_counts_a_portfolio_in_back_off_as_waiting() -> None:
     assert counts(forecast(world([node(1), node(2)], on(1, "a", not_before=NOW + 5)))) == (0, 1, 0)
 
 
@@ -108,19 +108,19 @@ def test_portfolio_waits_for_room_being_made() -> None:
     assert counts(forecast(world(fleet, [*on(1, "a", weight=3), *on(2, "x", "y")]))) == (0, 1, 0)
 
 
-def test_stopping_portfolio_needs_no_place() -> None:
+def test_forecast_ignores_a_stopping_portfolio() -> None:
     ending = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
     found = forecast(world([node(1), node(2)], [ending, *on(1, "a")]))
     assert (found.runs, counts(found)) == (1, (0, 0, 1))
 
 
-def test_moves_between_other_nodes_do_not_count() -> None:
+def test_loss_forecast_ignores_moves_between_other_nodes() -> None:
     moving = portfolio("m", node=2, handoff=HandoffView(5, "migrate", source=2, target=3))
     found = forecast(world([node(1), node(2), node(3)], [moving, *on(1, "a")]))
     assert found.runs == 1
 
 
-def test_planned_placement_counts_without_place_but_not_as_run() -> None:
+def test_forecast_counts_a_planned_placement_as_without_a_place_and_not_as_run() -> None:
     found = forecast(
         world([node(1, capacity=1), node(2, capacity=1)], [portfolio("p"), *on(2, "x")])
     )

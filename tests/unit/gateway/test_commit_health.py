@@ -41,7 +41,7 @@ class Story:
 LOCKED = psycopg.errors.LockNotAvailable
 
 
-async def test_waiting_commits_are_blocked_after_a_second_until_one_succeeds() -> None:
+async def test_commits_that_wait_for_a_second_count_as_blocked_until_one_succeeds() -> None:
     story = Story()
     assert story.health.blocked_s() is None
     first = await story.begin()
@@ -58,7 +58,7 @@ async def test_waiting_commits_are_blocked_after_a_second_until_one_succeeds() -
     assert story.health.blocked_s() is None
 
 
-async def test_one_successful_commit_opens_the_path_although_others_wait() -> None:
+async def test_commits_are_not_blocked_while_any_commit_succeeds() -> None:
     story = Story()
     await story.begin()
     for _ in range(10):
@@ -90,7 +90,7 @@ async def test_commit_refused_by_the_database_counts_as_success(error: Exception
     assert story.health.blocked_s() is None
 
 
-async def test_failure_without_a_repeat_is_forgotten() -> None:
+async def test_failed_commit_that_is_not_repeated_no_longer_counts_as_blocked() -> None:
     story = Story()
     first = await story.begin()
     story.now += 2

@@ -117,7 +117,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Installation:
     return Installation(monkeypatch)
 
 
-async def test_a_hint_names_the_head_which_is_not_read_for_it(at: Installation) -> None:
+async def test_a_hint_brings_the_new_head_so_that_it_is_not_read(at: Installation) -> None:
     async with at.watched():
         await at.heads.get("tape")
         for head in range(2, 20):
@@ -140,7 +140,7 @@ async def test_a_hint_that_comes_while_the_heads_are_read_is_not_lost(at: Instal
         assert (await waiting).seq == 2
 
 
-async def test_a_hint_that_comes_while_a_request_reads_before_it_waits_is_not_lost(
+async def test_a_hint_that_comes_between_the_read_and_the_wait_of_a_request_is_not_lost(
     at: Installation,
 ) -> None:
     async with at.watched():
@@ -156,7 +156,7 @@ async def test_a_hint_that_comes_while_a_request_reads_before_it_waits_is_not_lo
         assert (await at.heads.wait_beyond("tape", 1, 20)).seq == 2
 
 
-async def test_another_feed_that_is_read_does_not_take_a_hint_away(
+async def test_reading_another_feed_does_not_lose_a_hint(
     at: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await at.heads.get("tape")
@@ -192,7 +192,7 @@ async def test_hints_are_received_once_the_channel_layer_is_there(
         assert (at.reads, at.refusals) == (1, 0)
 
 
-async def test_a_loop_that_fails_is_logged_and_started_again(
+async def test_a_background_loop_that_fails_is_logged_and_started_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(background, "RESTART_S", 0.0)
@@ -216,7 +216,7 @@ async def test_a_loop_that_fails_is_logged_and_started_again(
     assert caplog.text.count("a_loop failed; it is started again") == 2
 
 
-async def test_a_node_has_a_share_of_the_reads(
+async def test_a_node_may_read_three_feed_heads_at_once(
     at: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = cast(NodeIdentity, SimpleNamespace(node=1))

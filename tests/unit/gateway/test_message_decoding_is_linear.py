@@ -56,7 +56,7 @@ def parse(text: str) -> Any:
     return StrictJSONParser().parse(io.BytesIO(text.encode()))
 
 
-def test_object_with_a_duplicate_last_name() -> None:
+def test_duplicate_key_is_found_in_linear_time() -> None:
     def of(size: int) -> Callable[[], Any]:
         names = [f'"n{number}": 1' for number in range(size)]
         text = "{" + ", ".join([*names, names[-1]]) + "}"
@@ -84,7 +84,7 @@ def test_object_with_a_duplicate_last_name() -> None:
     ],
     ids=["unknown", "symbols", "same", "no texts", "config", "selector", "cash", "name"],
 )
-def test_the_body_of_a_portfolio(body: Callable[[int], dict[str, Any]]) -> None:
+def test_portfolio_body_is_validated_in_linear_time(body: Callable[[int], dict[str, Any]]) -> None:
     def of(size: int) -> Callable[[], Any]:
         text = json.dumps(body(size))
         return lambda: PortfolioBody(data=parse(text)).is_valid()
@@ -102,7 +102,7 @@ def test_the_body_of_a_portfolio(body: Callable[[int], dict[str, Any]]) -> None:
     ],
     ids=["unknown symbols", "one symbol", "config", "limits"],
 )
-def test_a_configuration(given: Callable[[int], tuple[Any, Any, Any]]) -> None:
+def test_configuration_is_checked_linearly(given: Callable[[int], tuple[Any, Any, Any]]) -> None:
     def of(size: int) -> Callable[[], Any]:
         config, symbols, limits = given(size)
         return lambda: configuration_errors("sma_cross", config, symbols, limits)
@@ -118,7 +118,7 @@ def commits_of(*portfolios: int, **given: Any) -> bytes:
     return msgspec.msgpack.encode({"incarnation": str(uuid4()), "commits": each})
 
 
-def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commits_of_a_request_are_decoded_in_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the limit, which would end decoding before there is anything to measure."""
     monkeypatch.setattr(wire, "MAX_COMMITS", 10**9)
 
@@ -134,7 +134,7 @@ def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     hold_to_linear(of)
 
 
-def test_lines_of_one_commit() -> None:
+def test_lines_of_a_commit_are_validated_in_linear_time() -> None:
     def of(size: int) -> Callable[[], Any]:
         orders = [
             wire.OrderLine(1, number, "IBM", "buy", "1", "1", "open", "", 1)
@@ -162,7 +162,7 @@ def test_lines_of_one_commit() -> None:
     ],
     ids=["differs", "missing", "none", "lags", "snapshot", "digits", "names", "places"],
 )
-def test_a_reason_that_is_told_in_chinese(
+def test_reason_is_translated_into_chinese_in_linear_time(
     reason: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the limit of its length, beyond which it is not read at all."""

@@ -27,7 +27,7 @@ class HeldStream:
         return [(first, 1, b"event")]
 
 
-async def test_a_node_that_reads_much_leaves_the_stream_to_others(
+async def test_a_node_that_reads_a_stream_much_does_not_keep_others_from_reading(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reads, stream = StreamReads(), HeldStream()

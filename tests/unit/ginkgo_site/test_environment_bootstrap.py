@@ -40,7 +40,7 @@ def test_installed_packages_are_not_installed_again(bootstrap: ModuleType) -> No
     assert bootstrap._is_current("control-plane")
 
 
-def test_the_larger_set_counts_for_the_smaller_but_not_the_other_way(bootstrap: ModuleType) -> None:
+def test_control_plane_environment_serves_a_node_but_not_development(bootstrap: ModuleType) -> None:
     mark_installed(bootstrap, "control-plane")
     assert bootstrap._is_current("node")
     assert not bootstrap._is_current("dev")
@@ -52,7 +52,7 @@ def test_a_changed_file_is_installed_again(bootstrap: ModuleType, tmp_path: Path
     assert not bootstrap._is_current("control-plane")
 
 
-def test_an_environment_whose_python_is_gone_counts_for_nothing(
+def test_an_environment_whose_python_is_gone_is_not_current(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark_installed(bootstrap, "control-plane")
@@ -72,7 +72,7 @@ def test_every_pin_has_a_hash_and_names_no_index(name: str) -> None:
         assert not any(pin.startswith(("django", "psycopg", "uvicorn")) for pin in pins)
 
 
-def test_the_lock_names_the_public_index_alone() -> None:
+def test_uv_lock_names_the_public_index_alone() -> None:
     hosts = set(re.findall(r"https?://([^/\"]+)", (CHECKOUT / "uv.lock").read_text("utf-8")))
     assert hosts == {"pypi.org", "files.pythonhosted.org"}
 

@@ -17,7 +17,7 @@ def a_lane(size: int = 2, of_one: int = 2, wait_s: float = 5, most_waiting: int 
     return Lane("general", size, of_one, wait_s, most_waiting)
 
 
-def test_the_pool_has_a_connection_for_every_request_that_is_let_in() -> None:
+def test_the_database_pool_has_a_connection_for_every_admitted_request() -> None:
     database = django_database("postgresql://u@h/d")
     share_connections(database)
     connections = database["OPTIONS"]["pool"]["max_size"]
@@ -55,7 +55,7 @@ async def test_a_place_goes_to_the_request_that_has_waited_longest() -> None:
     assert order == ["b", "c"]
 
 
-async def test_a_full_queue_is_a_quick_503_and_a_long_wait_too() -> None:
+async def test_a_request_at_a_full_queue_gets_503_at_once_and_one_that_waits_long_too() -> None:
     lane = a_lane(size=1, wait_s=0.01, most_waiting=1)
     await lane.enter("a")
     waiting = asyncio.create_task(lane.enter("b"))
@@ -83,7 +83,7 @@ async def test_a_client_that_disconnects_while_it_waits_frees_its_place() -> Non
     assert not lane._of
 
 
-async def test_work_whose_client_went_away_is_seen_to_its_end() -> None:
+async def test_request_whose_client_went_away_is_finished() -> None:
     ended = asyncio.Event()
     goes_on = asyncio.Event()
 
@@ -103,7 +103,7 @@ async def test_work_whose_client_went_away_is_seen_to_its_end() -> None:
     assert ended.is_set()
 
 
-async def test_body_of_nobody_known_does_not_fill_the_disk() -> None:
+async def test_body_of_an_unknown_sender_is_read_only_up_to_its_limit() -> None:
     parts = 0
 
     async def receive() -> dict[str, object]:

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_command_is_linked_and_called_by_its_name(
+def test_command_is_linked_and_named_without_its_path(
     command: Path, folder: Path, tmp_path: Path
 ) -> None:
     assert link_command(command, tmp_path, ["", "/nowhere", str(folder)]) == "ginkgo"
@@ -42,14 +42,14 @@ def test_link_to_another_checkout_is_replaced(command: Path, folder: Path, tmp_p
 
 
 @pytest.mark.parametrize("path", [["/usr/bin"], []])
-def test_whole_path_is_said_where_the_shell_finds_no_link_and_no_folder_is_made(
+def test_launcher_names_the_whole_path_if_the_link_folder_is_not_on_path(
     command: Path, tmp_path: Path, path: list[str]
 ) -> None:
     assert link_command(command, tmp_path, path) == str(command)
     assert not (tmp_path / ".local").exists()
 
 
-def test_whole_path_is_said_where_another_command_comes_first(
+def test_launcher_names_the_whole_path_if_another_command_comes_first_on_path(
     command: Path, folder: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -59,7 +59,7 @@ def test_whole_path_is_said_where_another_command_comes_first(
 
 
 @pytest.mark.parametrize("is_link", [False, True])
-def test_another_program_of_this_name_stays(
+def test_link_does_not_replace_another_program_of_that_name(
     command: Path, folder: Path, tmp_path: Path, is_link: bool
 ) -> None:
     theirs = tmp_path / "go" / "bin" / "ginkgo" if is_link else folder / "ginkgo"
@@ -71,7 +71,7 @@ def test_another_program_of_this_name_stays(
     assert (folder / "ginkgo").read_text() == "theirs"
 
 
-def test_folder_that_cannot_be_written_leaves_the_whole_path(
+def test_launcher_names_the_whole_path_if_the_link_folder_cannot_be_written(
     command: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:

@@ -78,7 +78,7 @@ def test_a_home_that_cannot_be_made_is_named() -> None:
         InstanceLock(Path("/proc/nowhere")).acquire()
 
 
-def test_a_port_in_use_is_said_with_another_to_try() -> None:
+def test_a_port_in_use_is_named_with_another_one_to_try() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -105,7 +105,7 @@ def test_an_address_for_everybody_is_shown_as_one_a_browser_can_open() -> None:
     assert not is_loopback("0.0.0.0")
 
 
-def test_private_files_are_private_and_whole(tmp_path: Path) -> None:
+def test_private_file_has_mode_600_and_a_damaged_one_reads_as_empty(tmp_path: Path) -> None:
     path = tmp_path / "secrets" / "nodes.json"
     write_private(path, {"node-1": "t"})
     assert read_private(path) == {"node-1": "t"}

@@ -45,15 +45,13 @@ def launcher(clock: Clock, tmp_path: Path) -> Launcher:
     return Launcher(parse([]), read_environment({**os.environ, "GINKGO_HOME": str(tmp_path)}))
 
 
-def test_a_start_on_which_something_comes_forward_may_take_an_hour(
-    launcher: Launcher, clock: Clock
-) -> None:
+def test_a_start_that_makes_progress_may_take_an_hour(launcher: Launcher, clock: Clock) -> None:
     for left in range(40, 0, -1):
         launcher._check_progress([f"portfolio-{number}" for number in range(left)])
         clock.now += 100
 
 
-def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
+def test_a_start_without_progress_ends_and_says_what_is_missing(
     launcher: Launcher, clock: Clock
 ) -> None:
     launcher._check_progress(["canary-1", "canary-2"])
@@ -82,7 +80,7 @@ def test_a_migration_may_rewrite_a_large_table(
         launcher._check_progress(["the preparation"])
 
 
-def test_each_line_of_the_preparation_is_progress(launcher: Launcher, clock: Clock) -> None:
+def test_each_line_of_the_preparation_counts_as_progress(launcher: Launcher, clock: Clock) -> None:
     reports = Reports()
     launcher._bootstrap = reports  # type: ignore[assignment]
     for _ in range(10):

@@ -9,7 +9,7 @@ from ginkgo_site.web.client_address import address_of, neighbourhood
 from ginkgo_site.web.logins import FORGET_S, MOST, Failures
 
 
-def test_the_first_mistakes_are_free_and_then_the_wait_doubles_up_to_its_limit() -> None:
+def test_failed_logins_are_free_at_first_and_then_the_wait_doubles_up_to_its_limit() -> None:
     failures = Failures(free=2, first_s=2, longest_s=10)
     waits = []
     for _ in range(6):
@@ -62,6 +62,6 @@ def test_addresses_of_one_ipv6_network_count_as_one() -> None:
     assert neighbourhood("") == ""
 
 
-def test_a_proxy_that_is_not_an_address_stops_the_start() -> None:
+def test_trusted_proxy_that_is_no_address_is_an_invalid_setting() -> None:
     with pytest.raises(InvalidSetting, match=r"GINKGO_TRUSTED_PROXIES has 'proxy\.local'"):
         read_environment({"GINKGO_TRUSTED_PROXIES": "10.0.0.0/8,proxy.local"})

@@ -49,7 +49,7 @@ class Pooler:
         asyncio.run(begin_session(self.answer, LIMITS, named_pid, AT))
 
 
-def test_a_session_without_a_pooler_is_asked_once_and_given_its_limits() -> None:
+def test_a_session_without_a_pooler_gets_its_limits_in_one_query() -> None:
     server = Pooler("none")
     server.begin(named_pid=11)
     assert [q.parameters for q in server.asked] == [
@@ -74,7 +74,7 @@ def test_a_pooler_in_another_mode_is_refused_with_what_helps(mode: str) -> None:
         Pooler(mode).begin(named_pid=999_999_999)
 
 
-def test_a_pooler_that_knows_no_startup_options_is_named() -> None:
+def test_error_of_a_pooler_that_refuses_startup_options_names_it_and_the_setting() -> None:
     refusal = psycopg.OperationalError(
         "FATAL:  unsupported startup parameter in options: statement_timeout"
     )
@@ -90,13 +90,13 @@ def test_a_server_that_is_too_old_is_refused() -> None:
         check_version(version, AT)
 
 
-def test_limits_are_taken_from_the_options_that_are_sent() -> None:
+def test_session_limits_are_read_from_the_connection_options() -> None:
     options = "-c search_path=x -c lock_timeout=1s -c statement_timeout=30s -c lock_timeout=5s"
     assert limits_in({"options": options}) == LIMITS
     assert limits_in({}) == {}
 
 
-def test_a_connection_tells_its_process() -> None:
+def test_application_name_of_a_connection_names_its_process() -> None:
     assert application_name("watcher", "db-host", 4711) == "ginkgo watcher db-host 4711"
     long = application_name("command", "h" * 100, 4_194_304)
     assert len(long) == 63
@@ -105,7 +105,7 @@ def test_a_connection_tells_its_process() -> None:
     assert name_option({"application_name": "ginkgo"})["application_name"].startswith("ginkgo ")
 
 
-def test_the_cause_is_found_in_what_django_makes_of_it() -> None:
+def test_unusable_database_error_is_found_behind_an_error_of_django() -> None:
     cause = DatabaseUnusable("no")
     wrapped = RuntimeError("x")
     wrapped.__cause__ = cause

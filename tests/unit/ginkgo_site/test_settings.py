@@ -69,7 +69,7 @@ def test_a_view_may_set_a_policy_of_its_own() -> None:
     # What anybody can cause by a request is a sentence and no trace.
     [("scheduling.gateway.app", True), ("django.security.DisallowedHost", False)],
 )
-def test_a_log_line_is_one_json_object_with_its_fields_and_where_ginkgo_failed_a_traceback(
+def test_log_line_is_one_json_object_with_a_traceback_only_for_errors_of_ginkgo(
     logger: str, is_traced: bool
 ) -> None:
     try:

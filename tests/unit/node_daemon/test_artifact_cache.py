@@ -87,7 +87,7 @@ async def test_unusable_artifact_is_refused_and_not_kept(
     assert names(tmp_path) == []
 
 
-async def test_refusal_of_the_gateway_is_passed_on(tmp_path: Path) -> None:
+async def test_refusal_of_a_download_by_the_gateway_is_raised(tmp_path: Path) -> None:
     with pytest.raises(RequestRefused, match="There is no such file"):
         await ArtifactCache(tmp_path, Source(None).fetch).code_of(SHA256)
 
@@ -139,7 +139,7 @@ def entry(folder: BoundedFolder, name: str, *, kilobytes: int, age_s: float) -> 
     os.utime(folder.path / name, (used, used))
 
 
-def test_longest_unused_entries_leave_until_the_rest_fits(tmp_path: Path) -> None:
+def test_longest_unused_entries_are_evicted_until_the_rest_fits(tmp_path: Path) -> None:
     folder = BoundedFolder(tmp_path, 250 << 10)
     for name, age_s in (("a", 400), ("b", 300), ("c", 200), ("d", 100)):
         entry(folder, name, kilobytes=100, age_s=age_s)
@@ -148,7 +148,7 @@ def test_longest_unused_entries_leave_until_the_rest_fits(tmp_path: Path) -> Non
     assert names(tmp_path) == ["a", "d"]
 
 
-def test_entries_unused_for_long_leave_although_there_is_room(tmp_path: Path) -> None:
+def test_entries_unused_for_long_are_evicted_although_there_is_room(tmp_path: Path) -> None:
     folder = BoundedFolder(tmp_path, 1 << 30)
     for name in ("old", "wanted"):
         entry(folder, name, kilobytes=1, age_s=bounded_folder.MAX_UNUSED_S + 10)
@@ -157,7 +157,7 @@ def test_entries_unused_for_long_leave_although_there_is_room(tmp_path: Path) ->
     assert folder.evict(keep={"wanted"}) == ["old"]
 
 
-def test_what_is_used_while_the_folder_is_measured_is_not_evicted(
+def test_entry_used_while_the_folder_is_measured_is_not_evicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = BoundedFolder(tmp_path, 1)
@@ -185,7 +185,7 @@ def test_drafts_of_a_killed_daemon_are_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_folder_that_cannot_be_created_matters_when_it_is_needed(tmp_path: Path) -> None:
+def test_cache_folder_that_cannot_be_created_fails_only_when_written(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     folder = BoundedFolder(file / "cache", 1)

@@ -75,7 +75,7 @@ async def test_environments_of_two_locks_hold_two_versions(tmp_path: Path, index
     assert {path.name for path in folder.iterdir()} == {entry_name(old), entry_name(new)}
 
 
-async def test_package_runs_nothing_before_the_sandbox(tmp_path: Path, index: Path) -> None:
+async def test_package_runs_no_code_when_python_starts(tmp_path: Path, index: Path) -> None:
     runs = f"open({str(tmp_path / 'ran')!r}, 'a').write('x')"
     files = {
         "harmless.py": "VALUE = 1",
@@ -233,12 +233,12 @@ def test_preloaded_modules_are_large_known_ones_or_those_named(
     assert preloaded_modules(lock) == modules
 
 
-def test_index_address_has_no_password() -> None:
+def test_index_address_is_shown_without_its_password() -> None:
     assert index_address({"UV_INDEX_URL": "https://u:p@a.example/x"}) == "https://a.example/x"
     assert index_address({}) == "https://pypi.org/simple"
 
 
-async def test_program_keeps_the_end_of_its_output() -> None:
+async def test_run_of_a_program_keeps_the_end_of_its_output() -> None:
     ended = await run_program([sys.executable, "-c", "print('x' * 9000); print('\\033end')"], 30)
     assert (ended.status, len(ended.output)) == (0, 4000 - 1)  # without the last line break
     assert ended.summary(10) == "…xx \\x1bend"

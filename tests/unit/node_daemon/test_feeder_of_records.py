@@ -61,7 +61,7 @@ def hash_of(seq: int, released: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("ends_at", [110, 103], ids=["last record", "halt of a limit"])
-async def test_a_commit_names_the_record_it_ends_at_whatever_its_symbol(
+async def test_commit_has_the_hash_of_its_last_record_whatever_the_symbol_of_that(
     gateway: Gateway, ends_at: int
 ) -> None:
     reader = await following(gateway, 110)
@@ -91,7 +91,7 @@ async def test_events_of_lost_records_are_not_committed_with_those_that_took_the
 
 
 @pytest.mark.parametrize("evicted", [False, True])
-async def test_a_record_that_is_no_longer_loaded_ends_the_commit(
+async def test_commit_ends_before_a_record_that_is_no_longer_loaded(
     gateway: Gateway, evicted: bool
 ) -> None:
     reader = await following(gateway, 105)
@@ -103,7 +103,7 @@ async def test_a_record_that_is_no_longer_loaded_ends_the_commit(
     assert [c.to_seq for c in commits] == ([105] if evicted else [])
 
 
-async def test_a_release_is_a_span_from_the_request_to_the_answer(gateway: Gateway) -> None:
+async def test_release_of_a_portfolio_is_traced_as_one_span(gateway: Gateway) -> None:
     reader = await following(gateway, 110)
     feeder, commits = make_feeder(reader, Child())
     with tracing_to_memory() as collector:

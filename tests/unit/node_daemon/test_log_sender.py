@@ -50,7 +50,7 @@ def test_the_oldest_lines_are_lost_and_counted() -> None:
     assert take(buffer)[1][0] == (f"line {30 + LINES_PER_BATCH - 1}", 0)
 
 
-def test_lost_lines_are_said_even_if_no_line_follows() -> None:
+def test_number_of_lost_lines_is_sent_even_if_no_line_follows() -> None:
     buffer = LogBuffer()
     buffer.lose(of(1), 5)
     assert buffer.filled.is_set()
@@ -58,7 +58,7 @@ def test_lost_lines_are_said_even_if_no_line_follows() -> None:
     assert not buffer.filled.is_set()
 
 
-def test_a_quiet_portfolio_is_not_kept_waiting_by_loud_ones() -> None:
+def test_lines_of_a_quiet_portfolio_are_sent_before_the_rest_of_loud_ones() -> None:
     buffer = LogBuffer()
     loud = range(1, 10)
     for portfolio in loud:
@@ -119,7 +119,7 @@ async def sent_by(client: Any, buffer: LogBuffer, requests: int) -> list[LogRequ
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_unanswered_batch_is_sent_again_as_the_same() -> None:
+async def test_an_unanswered_batch_is_sent_again_under_the_same_id() -> None:
     client, buffer = FakeClient(ServerUnavailable("away")), LogBuffer()
     buffer.add(of(1), "kept")
     first, second = await sent_by(client, buffer, 2)
@@ -137,7 +137,7 @@ async def test_a_refused_batch_is_lost_and_counted() -> None:
     assert [(line.text, line.lost) for line in second.streams[0].lines] == [("", 1)]
 
 
-async def test_flush_sends_what_waits() -> None:
+async def test_flush_sends_all_waiting_lines() -> None:
     client, buffer = FakeClient(), LogBuffer()
     buffer.add(of(1), "last words")
     await LogSender(client, "i", buffer).flush()  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def test_each_fatal_error_has_its_exit_code(error: errors.FatalError, code: int)
     assert error.code == code
 
 
-def test_cache_is_below_the_home_or_the_folder_that_is_given(
+def test_cache_folder_is_below_the_home_or_the_configured_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GINKGO_HOME", "/srv/home")

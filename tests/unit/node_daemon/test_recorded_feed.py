@@ -117,7 +117,7 @@ async def test_a_portfolio_gets_events_of_its_symbols_and_events_without_a_symbo
 
 
 @pytest.mark.parametrize("first_seq", [1, 60])
-async def test_a_warm_up_looks_through_the_newest_records_only_as_a_verification_does(
+async def test_warm_up_of_a_node_and_of_a_verification_search_the_same_newest_records(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, first_seq: int
 ) -> None:
     for module in (recorded_feed, history):
@@ -159,7 +159,7 @@ async def test_records_and_pages_kept_by_a_feed_reader_are_bounded(gateway: Gate
     assert len(reader._pages) == 2
 
 
-async def test_only_records_that_are_old_enough_are_stale(gateway: Gateway) -> None:
+async def test_stale_head_is_the_last_record_older_than_the_given_age(gateway: Gateway) -> None:
     now = FeedTime().at(boottime_us())
     gateway.released_at = now - 3_000_000
     reader = await following(gateway, 105)
@@ -221,7 +221,7 @@ async def test_a_missing_record_is_reported_and_not_skipped(gateway: Gateway) ->
     assert reader.head() == 105
 
 
-async def test_an_answer_without_records_loads_nothing(gateway: Gateway) -> None:
+async def test_reader_of_a_record_that_the_gateway_lacks_loads_nothing(gateway: Gateway) -> None:
     reader = await following(gateway, 101)
     gateway.lacks = set(range(1, 60))
     assert not await reader.load(10)
@@ -240,7 +240,7 @@ async def test_refused_results_make_the_node_read_every_record_again(gateway: Ga
     assert reader.record_hash(11) != before[1]
 
 
-async def test_a_page_that_arrives_after_the_records_were_forgotten_is_not_kept(
+async def test_page_that_arrives_after_the_reader_was_told_to_read_anew_is_not_kept(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = await following(gateway, 110)

@@ -22,7 +22,7 @@ def trader() -> State:
     return State(account, StrategyPart("sma_cross", 1, {}, {"closes": {"XOM": [1, 2]}}))
 
 
-def test_equity_and_profit_are_known_and_the_rest_is_computed_on_demand():
+def test_stored_state_has_equity_and_profit_and_computes_the_rest_on_demand():
     account, strategy = stored_state(encode_state(trader()))
     assert (account["equity"], account["pnl"]) == (Decimal(100_010), Decimal(10))
     assert [position["symbol"] for position in account["positions"]] == ["XOM"]
@@ -31,7 +31,7 @@ def test_equity_and_profit_are_known_and_the_rest_is_computed_on_demand():
     assert account.get("nothing") is None
 
 
-def test_equity_is_known_without_computing_the_rest():
+def test_equity_of_a_stored_state_is_read_without_computing_the_rest():
     computed = []
     account = OnDemand({"equity": 1}, lambda: computed.append("all") or {"equity": 1, "fees": 2})
     assert account
@@ -42,7 +42,7 @@ def test_equity_is_known_without_computing_the_rest():
     assert computed == ["all"]
 
 
-def test_the_order_in_which_values_are_read_does_not_change_them():
+def test_values_of_a_stored_state_do_not_depend_on_the_order_of_reading():
     data = encode_state(trader())
     first, second = stored_state(data)[0], stored_state(data)[0]
     assert len(first) > 3
@@ -50,7 +50,7 @@ def test_the_order_in_which_values_are_read_does_not_change_them():
     assert first["cash"] == Decimal(99_000) == second["cash"]
 
 
-def test_metrics_are_known_at_once_and_only_those_that_a_strategy_may_set():
+def test_stored_state_shows_only_valid_metrics():
     found = {"spread": 0.5, "Not a name": 1.0, "endless": inf, "x" * 65: 1.0}
     many = {f"m{number}": float(number) for number in range(40)}
     account, _ = stored_state(encode_state(replace(trader(), metrics=found | many)))
@@ -74,7 +74,7 @@ def test_a_state_that_a_node_made_up_is_unknown_where_it_cannot_be_shown(data: b
     assert not dict(strategy)
 
 
-def test_an_amount_is_known_up_to_the_digits_of_a_column() -> None:
+def test_stored_amounts_larger_than_a_database_column_are_unknown() -> None:
     account = trader().account
     for cash in (Decimal(10**20) - Decimal("2000.0001"), Decimal(10**20)):
         data = encode_state(replace(trader(), account=replace(account, cash=cash)))

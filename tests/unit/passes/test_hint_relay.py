@@ -40,7 +40,7 @@ def test_hints_are_relayed_in_order_and_a_broken_one_is_skipped() -> None:
     assert relay.dropped == 1
 
 
-def test_a_frozen_layer_holds_up_no_sender_and_loses_only_what_waited() -> None:
+def test_a_frozen_channel_layer_blocks_no_sender_and_loses_only_waiting_hints() -> None:
     layer = Layer(frozen=True)
     relay = HintRelay(layer)
     for _ in range(MAX_WAITING + 10):

@@ -134,7 +134,7 @@ def test_cached_forecast_ignores_already_pending_portfolios(harness: LossCacheHa
     assert [known.loss.absorbed for known in harness.stored[0][0]] == [True, True, True]
 
 
-def test_forecast_of_an_earlier_fleet_is_not_confirmed(harness: LossCacheHarness) -> None:
+def test_forecast_of_an_earlier_fleet_is_made_again(harness: LossCacheHarness) -> None:
     harness.refresh()
     bump_version(harness.cache)
     later = CONFIRM_INTERVAL_S + 1
@@ -146,7 +146,7 @@ def test_forecast_of_an_earlier_fleet_is_not_confirmed(harness: LossCacheHarness
     assert set(harness.stored_times().values()) == {NOW + 2 * later}
 
 
-def test_clock_set_back_confirms_everything_at_once(harness: LossCacheHarness) -> None:
+def test_clock_set_back_confirms_every_forecast_at_once(harness: LossCacheHarness) -> None:
     harness.refresh()
     harness.refresh(after_s=1)
     assert harness.stored_times() == {}
@@ -156,7 +156,7 @@ def test_clock_set_back_confirms_everything_at_once(harness: LossCacheHarness) -
     assert harness.stored_times() == {}
 
 
-def test_removed_node_is_dropped_without_other_news(harness: LossCacheHarness) -> None:
+def test_removal_of_a_node_alone_drops_its_forecast(harness: LossCacheHarness) -> None:
     harness.cache.change(nodes=(node(1), node(2), node(3)), portfolios=())
     harness.refresh()
     harness.cache.change(nodes=harness.cache.snapshot.nodes[:2])

@@ -20,7 +20,7 @@ GOOD = FoundStrategy("momentum", "mine.strategies:Momentum", 1, 1, "{}", False, 
 CODE = ArtifactCode("0" * 64, Path("/nowhere"), None)
 
 
-def test_what_the_inspection_itself_writes_is_accepted() -> None:
+def test_valid_inspection_answer_is_accepted() -> None:
     assert problem_in([GOOD, replace(GOOD, name="other", warm_up=20_000)]) == ""
 
 
@@ -40,7 +40,7 @@ def test_what_the_inspection_itself_writes_is_accepted() -> None:
         ([replace(GOOD, summary="x" * 301)], "has 301 characters, limit 300"),
     ],
 )
-def test_a_forged_answer_is_refused(
+def test_inspection_answer_with_invalid_facts_is_refused(
     forged: list[FoundStrategy], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert problem in problem_in(forged)
@@ -59,7 +59,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
     monkeypatch.setattr(strategy_inspection, "_is_sandboxed", lambda: True)
 
 
-def test_an_answer_to_another_question_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, Loaded(1, False))
     for ask in (lambda: inspect_artifact(CODE), lambda: check_with_code(CODE, GOOD, {}, [])):
         with pytest.raises(CheckFailed, match="its process answered Loaded instead of the"):

@@ -84,7 +84,7 @@ def test_package_named_like_one_of_ginkgo_is_refused(install: Install) -> None:
     assert "cannot be imported: ModuleNotFoundError" in failure(sha256, "counter")
 
 
-def test_own_package_is_found_before_the_projects_and_after_the_standard_library(
+def test_artifact_package_shadows_project_packages_but_not_the_standard_library(
     install: Install,
 ) -> None:
     install(wheels.Wheel({"chaos/__init__.py": "", "colorsys.py": ""}))
@@ -111,7 +111,7 @@ def test_strategy_that_does_not_import_is_named(
     assert failure(sha256, "counter").startswith(start)
 
 
-def test_other_kinds_of_objects_are_refused(install: Install) -> None:
+def test_entry_point_that_is_not_a_strategy_class_is_refused(install: Install) -> None:
     sha256 = install(wheels.Wheel({"counting.py": "Counter = 7"}, {"c": "counting:Counter"}))
     assert failure(sha256, "counter").endswith(
         "counting:Counter is not a subclass of portfolios.strategies.base.Strategy"
@@ -124,14 +124,14 @@ def test_wheel_without_entry_points_has_no_strategy(install: Install) -> None:
     )
 
 
-def test_process_of_another_artifact_runs_nothing_of_it(install: Install) -> None:
+def test_strategy_of_an_artifact_that_was_not_given_is_refused(install: Install) -> None:
     sha256 = install(wheels.counter("x"))
     assert failure("f" * 64, "counter", "counting:Counter") == (
         f"artifact ffffffffffff was not given to this process, which has: {sha256[:12]}"
     )
 
 
-def test_worker_answers_with_the_sentence(install: Install) -> None:
+def test_worker_answers_a_failed_load_with_a_sentence(install: Install) -> None:
     sha256 = install(wheels.counter("x"))
     answer = PortfolioWorker().answer(Load(spec("absent", artifact=sha256), None, 0))
     assert isinstance(answer, Failed)
@@ -141,6 +141,6 @@ def test_worker_answers_with_the_sentence(install: Install) -> None:
     )
 
 
-def test_version_of_a_strategy_in_an_artifact_does_not_matter(install: Install) -> None:
+def test_strategy_of_an_artifact_is_loaded_whatever_its_version(install: Install) -> None:
     sha256 = install(wheels.counter("x"))
     PortfolioEngine.fresh(spec("counter", artifact=sha256, strategy_version=9))

@@ -70,12 +70,12 @@ def test_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", wheels.counter("x").data()[:200]])
-def test_other_file_is_not_a_valid_wheel(tmp_path: Path, data: bytes) -> None:
+def test_file_that_is_not_a_wheel_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(unpack.WheelUnusable, match="is not a valid wheel"):
         unpack_wheel(tmp_path, data)
 
 
-def test_size_that_an_archive_hides_is_counted(
+def test_wheel_is_refused_by_its_real_unpacked_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unpack, "MAX_BYTES", 1 << 20)
@@ -84,7 +84,7 @@ def test_size_that_an_archive_hides_is_counted(
         unpack_wheel(tmp_path, bomb.data())
 
 
-def test_program_prints_a_sentence_and_its_code(
+def test_unpack_program_prints_a_digest_or_a_sentence_and_exits_with_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resource.setrlimit", lambda *_: None)  # of this process

@@ -47,7 +47,7 @@ def with_member(info: zipfile.ZipInfo, text: str = "") -> tuple[str, bytes]:
     return name, packed.getvalue()
 
 
-def test_wheel_says_its_name_version_and_python() -> None:
+def test_name_version_and_python_of_a_wheel_are_read_from_its_metadata() -> None:
     facts = read(metadata="Requires-Python: >=3.12\nSummary: Follows the trend\n")
     assert (facts.name, facts.version, facts.summary) == (
         "momentum-demo", "1.0", "Follows the trend",
@@ -73,7 +73,7 @@ def test_python_versions_follow_from_tag_and_requires_python(
     assert (facts.python_requirement, facts.pythons) == (requirement, pythons)
 
 
-def test_later_tags_run_under_newer_versions_only_where_pip_allows_it() -> None:
+def test_wheel_runs_under_python_versions_newer_than_its_tag_only_where_pip_allows_it() -> None:
     assert read(tag="py312-none-any").pythons[:2] == ("3.12", "3.13")
     assert read(tag="cp312-abi3-any").pythons[:2] == ("3.12", "3.13")
     assert read(tag="cp312-cp312-any").pythons == ("3.12",)
@@ -100,7 +100,7 @@ def test_later_tags_run_under_newer_versions_only_where_pip_allows_it() -> None:
         (*make_wheel(metadata=f"Requires-Python: >={'9' * 5_000}\n"), "not_a_wheel"),
     ],
 )
-def test_bad_file_is_refused_with_its_code(filename: str, data: bytes, code: str) -> None:
+def test_unusable_wheel_is_refused_with_its_code(filename: str, data: bytes, code: str) -> None:
     assert refusal(filename, data).code == code
 
 
@@ -109,7 +109,7 @@ def test_file_outside_of_the_folder_is_refused(path: str) -> None:
     assert "outside" in str(refusal(*with_member(zipfile.ZipInfo(path))))
 
 
-def test_file_name_that_is_not_text_is_refused() -> None:
+def test_wheel_with_a_file_name_that_is_not_utf_8_is_refused() -> None:
     name, data = with_member(zipfile.ZipInfo("ää"))
     assert refusal(name, data.replace("ää".encode(), b"\xff" * 4)).code == "not_a_wheel"
 
@@ -120,12 +120,12 @@ def test_symbolic_link_is_refused() -> None:
     assert "outside" in str(refusal(*with_member(link, "/etc")))
 
 
-def test_bomb_is_refused_by_its_stated_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheel_is_refused_by_its_stated_unpacked_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MAX_UNPACKED_BYTES", 100_000)
     assert refusal(*with_member(zipfile.ZipInfo("big"), "0" * 200_000)).code == "payload_too_large"
 
 
-def test_list_of_files_is_bounded_before_it_is_read() -> None:
+def test_size_of_the_file_list_of_a_wheel_is_bounded_before_it_is_read() -> None:
     entry = b"PK\x01\x02" + bytes(42)
     ends = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(entry) * 400_000, 0, 0)
     began = time.process_time()
@@ -133,7 +133,7 @@ def test_list_of_files_is_bounded_before_it_is_read() -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_summary_obeys_no_control_characters() -> None:
+def test_control_characters_in_a_summary_are_escaped() -> None:
     assert read(metadata="Summary: a\x1b[31m\x00\u202e\n").summary == "a\\x1b[31m\\x00\\u202e"
 
 

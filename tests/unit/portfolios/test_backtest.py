@@ -69,7 +69,7 @@ def backtest(monkeypatch: pytest.MonkeyPatch) -> Any:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def test_figures_of_one_purchase_by_hand(backtest: Any) -> None:
+def test_figures_of_one_purchase_equal_those_computed_by_hand(backtest: Any) -> None:
     # 10 pieces decided at the close of 10 fill at the next open of 10: 900 cash left of 1,000.
     # Equity at the end of each day: 1,000; 900 + 120; 900 + 90; 900 + 150.
     figures = document_of(backtest({1: [buy("A", "10")]})).figures
@@ -144,7 +144,7 @@ def test_limit_that_halts_ends_the_run(backtest: Any, monkeypatch: pytest.Monkey
     assert halt_sentence(document_of(result)).startswith("A limit halted it after seq 3: ")
 
 
-def test_range_without_events_of_the_symbols_has_no_curve(backtest: Any) -> None:
+def test_backtest_without_events_of_its_symbols_has_no_curve(backtest: Any) -> None:
     document = document_of(backtest({}, symbols=["B"]))
     assert (document.figures.events, document.figures.first_at, document.equity) == (0, None, [])
     assert document.figures.equity == "1000.0000"
@@ -185,7 +185,7 @@ def test_failure_names_seq_symbol_and_day(backtest: Any) -> None:
     assert "KeyError" in stopped.value.trace
 
 
-def test_process_that_ends_is_a_sentence() -> None:
+def test_process_that_ends_stops_the_backtest_with_a_sentence() -> None:
     def ask(request: Any) -> Any:
         raise ReplayProcessEnded("its process was ended by SIGKILL")
 
@@ -210,11 +210,11 @@ def test_process_that_ends_is_a_sentence() -> None:
         ("3", "6", (3, 6)),  # a replay goes on with its second lap
     ],
 )
-def test_range_by_seq_and_by_time(first: str | None, last: str | None, wanted: Any) -> None:
+def test_range_is_given_by_seq_or_time(first: str | None, last: str | None, wanted: Any) -> None:
     assert read_range(feed(*FOUR_DAYS), first, last) == FeedRange(*wanted)
 
 
-def test_date_as_an_end_is_the_whole_day() -> None:
+def test_range_that_ends_at_a_date_includes_the_whole_day() -> None:
     noon = BarRow("A", (JAN_1_2024 + 1) * DAY_US + DAY_US // 2, 1, 1, 1, 1, 1)
     log = feed(day(0, "A", 1, 1), noon, day(2, "A", 1, 1))
     assert read_range(log, "2024-01-02", "2024-01-02") == FeedRange(2, 2)
@@ -231,7 +231,7 @@ def test_date_as_an_end_is_the_whole_day() -> None:
         (None, "2023-12-31", "--to 2023-12-31 is before the first event. prices has seq 1 to 4,"),
     ],
 )
-def test_wrong_range_is_a_sentence(first: str | None, last: str | None, sentence: str) -> None:
+def test_wrong_range_is_refused(first: str | None, last: str | None, sentence: str) -> None:
     with pytest.raises(WrongRange) as wrong:
         read_range(feed(*FOUR_DAYS), first, last)
     assert str(wrong.value).startswith(sentence)
@@ -255,7 +255,7 @@ def test_long_curve_keeps_its_extremes_and_its_end() -> None:
     assert [point.seq for point in points] == sorted(point.seq for point in points)
 
 
-def test_drawing_escapes_symbols_and_joins_marks_side_by_side(backtest: Any) -> None:
+def test_drawing_escapes_symbols_and_joins_marks_of_neighbouring_orders(backtest: Any) -> None:
     bars = (day(0, "<b>", 10_000, 10_000), day(1, "<b>", 10_000, 20_000))
     result: BacktestResult = backtest({1: [buy("<b>", "1"), buy("<b>", "2")]}, bars)
     drawing = draw(result.tally.curve.points, result.tally.orders)

@@ -44,7 +44,7 @@ class KeepsATuple(EverySecondBar):
         return super().count(state)
 
 
-def test_run_names_orders_fills_and_equity() -> None:
+def test_test_run_of_a_strategy_gives_its_orders_fills_and_equity() -> None:
     run = run_bars(EverySecondBar, bars("A", 10, 11, 12, 13), cash=100)
     assert [(order.seq, order.status) for order in run.orders] == [(2, "filled"), (4, "open")]
     assert [(fill.fill_seq, fill.price) for fill in run.fills] == [(3, Decimal("11"))]
@@ -57,12 +57,12 @@ def test_bars_of_several_symbols_are_numbered_by_their_times() -> None:
     assert [(order.seq, order.symbol) for order in run.orders] == [(2, "B"), (4, "B")]
 
 
-def test_memory_outside_the_state_is_found() -> None:
+def test_strategy_with_memory_outside_its_state_is_refused_as_not_repeatable() -> None:
     with pytest.raises(NotRepeatable, match="decides differently at seq 2 if its process is rest"):
         run_bars(CountsInAnAttribute, bars("A", 10, 11, 12))
 
 
-def test_state_that_changes_when_it_is_stored_is_found() -> None:
+def test_state_that_changes_when_it_is_stored_is_refused_as_not_repeatable() -> None:
     with pytest.raises(NotRepeatable, match="lists instead of tuples"):
         run_bars(KeepsATuple, bars("A", 10, 11))
 
@@ -97,7 +97,7 @@ class StopAndCancel(Strategy):
         return None
 
 
-def test_orders_of_every_kind_are_named_with_their_end() -> None:
+def test_test_run_gives_orders_of_every_kind_with_their_end() -> None:
     prices = bars("A", "1.10001", "1.2", "1.3", "0.9", scale=5)
     run = run_bars(StopAndCancel, prices, broker=BrokerSettings(fee_per_order=Decimal(1)))
     assert [(order.kind, order.tag, order.status) for order in run.orders] == [

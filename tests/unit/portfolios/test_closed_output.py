@@ -39,16 +39,16 @@ def run_without_reader(*arguments: str, buffers: bool) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("buffers", [True, False])
-def test_output_is_dropped_and_the_status_says_why(buffers: bool) -> None:
+def test_output_to_a_closed_pipe_is_dropped_and_has_its_own_exit_status(buffers: bool) -> None:
     assert run_without_reader("-c", PRINTS, buffers=buffers) == (EXIT_STATUS, "")
 
 
 @pytest.mark.parametrize("command", [("-m", "chaos", "--list"), ("manage.py", "help")])
-def test_commands_end_with_their_reader(command: tuple[str, ...]) -> None:
+def test_commands_end_when_the_reader_of_their_output_is_gone(command: tuple[str, ...]) -> None:
     assert run_without_reader(*command, buffers=True) == (EXIT_STATUS, "")
 
 
-def test_a_broken_pipe_of_something_else_is_an_error() -> None:
+def test_a_broken_pipe_other_than_that_of_the_output_is_an_error() -> None:
     raises = PRINTS.replace("print('a line')", "raise BrokenPipeError('a socket')")
     done = run_python("-c", raises)
     assert done.returncode == 1 and "BrokenPipeError: a socket" in done.stderr

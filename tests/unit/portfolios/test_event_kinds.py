@@ -55,13 +55,13 @@ KINDS: list[Event] = [
 ]
 
 
-def test_bars_with_four_places_have_the_bytes_that_they_always_had() -> None:
+def test_encoding_of_bars_with_four_decimal_places_is_unchanged() -> None:
     assert encode_events(FOUR_PLACES[:2]).hex() == BYTES
     assert type(make_bar(1, "KO", 1, 1, (1, 1, 1, 1), 1)) is Bar
 
 
 @pytest.mark.parametrize("strategy", ["buy_and_hold", "sma_cross", "canary"])
-def test_digests_of_bars_with_four_places_are_what_they_always_were(strategy: str) -> None:
+def test_digests_of_bars_with_four_decimal_places_are_unchanged(strategy: str) -> None:
     engine = PortfolioEngine.fresh(spec(strategy))
     run(engine, FOUR_PLACES)
     processed = engine.state.account.processed
@@ -69,7 +69,7 @@ def test_digests_of_bars_with_four_places_are_what_they_always_were(strategy: st
     assert processed.digest_text == "5d87ec67b5ebc74e"  # as of that release
 
 
-def test_the_canary_of_bars_with_four_places_has_the_digest_that_it_always_had() -> None:
+def test_canary_digest_of_bars_with_four_decimal_places_is_unchanged() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
     run(engine, FOUR_PLACES)
     digest = bytes(32)
@@ -127,7 +127,7 @@ def test_prices_of_a_bar_with_five_places_are_exact() -> None:
         event.open_e4  # noqa: B018
 
 
-def test_a_quote_is_a_bar_from_the_bid_to_the_ask() -> None:
+def test_a_quote_acts_as_a_bar_from_its_bid_to_its_ask() -> None:
     event = quote(1, 107_083, 107_092)
     units = (event.open_units, event.high_units, event.low_units, event.close_units)
     assert units == (107_087, 107_092, 107_083, 107_087)  # (107083 + 107092) / 2, rounded down
@@ -135,7 +135,7 @@ def test_a_quote_is_a_bar_from_the_bid_to_the_ask() -> None:
     assert event.range_units("sell") == (107_083, 107_083)
 
 
-def test_an_order_for_five_places_is_decided_filled_and_marked_exactly(
+def test_order_at_prices_of_five_decimal_places_is_decided_filled_and_marked_exactly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = scripted(monkeypatch, {1: [buy("EURUSD", "100")]}, symbols=["EURUSD"])
@@ -180,7 +180,7 @@ def test_an_event_without_a_price_fills_and_marks_nothing_and_reaches_no_strateg
     assert [str(fill.price) for fill in later.fills] == ["11.0000"]
 
 
-def test_the_canary_sees_every_event_so_that_a_tick_is_not_a_gap() -> None:
+def test_the_canary_counts_a_tick_as_an_event_and_not_as_a_gap() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
     run(engine, KINDS)
     data = engine.state.strategy.data

@@ -21,11 +21,11 @@ UTC = TimeForm(ZoneInfo("UTC"))
         ("time", ","),
     ],
 )
-def test_the_header_tells_what_separates_its_columns(header: str, separator: str) -> None:
+def test_separator_of_a_csv_file_is_found_from_its_header(header: str, separator: str) -> None:
     assert separator_of(header) == separator
 
 
-def test_the_index_of_pandas_is_the_time() -> None:
+def test_first_csv_column_without_a_name_is_the_time() -> None:
     columns = find_columns("f", ["", "Open", "High", "Low", "Close"], {}, "E", UTC)
     row = columns.row(["2017-04-19 09:00:00", "1.0716", "1.0722", "1.07083", "1.07219"])
     assert row == {
@@ -37,14 +37,14 @@ def test_the_index_of_pandas_is_the_time() -> None:
 
 
 @pytest.mark.parametrize("header", [["Date", "Time"], ["<TIME>", "<DATE>"]])
-def test_a_day_and_a_time_of_day_are_one_time(header: list[str]) -> None:
+def test_a_date_column_and_a_time_column_are_joined_into_one_time(header: list[str]) -> None:
     columns = find_columns("f", [*header, "Bid", "Ask"], {}, "E", UTC)
     day, time = "2017-04-19", "09:30"
     cells = [day, time] if header[0] == "Date" else [time, day]
     assert columns.row([*cells, "1", "2"])["time"] == "2017-04-19T09:30:00+00:00"
 
 
-def test_a_column_that_is_named_wrongly_is_said_once() -> None:
+def test_a_column_that_the_file_lacks_is_named_once() -> None:
     with pytest.raises(MissingColumn) as missing:
         find_columns("f", ["", "Bid", "Ask"], {"time": "At"}, "E")
     assert missing.value.args == ("f has no column 'At' for time; it has (no name), Bid, Ask.",)
@@ -79,7 +79,7 @@ def test_times_are_read_in_the_form_that_is_stated(times: TimeForm, text: str, r
         ),
     ],
 )  # fmt: skip
-def test_times_that_cannot_be_read_say_what_helps(
+def test_error_about_a_time_that_cannot_be_read_says_what_helps(
     times: TimeForm, text: str, code: str, words: str
 ) -> None:
     found = times.read(text)

@@ -32,14 +32,14 @@ def test_fields_are_found_by_their_paths() -> None:
     }  # fmt: skip
 
 
-def test_other_messages_are_not_rows() -> None:
+def test_messages_other_than_rows_are_ignored() -> None:
     assert read(LAYOUT, {"result": None, "id": 1}) == []
     assert read(LAYOUT, {"data": TRADE["data"] | {"e": "depth"}}) == []  # type: ignore[operator]
     assert read(MessageLayout(), {"type": "subscribed"}) == []
     assert read(MessageLayout(), "hello") == []
 
 
-def test_rows_named_as_ours_need_no_layout_and_keep_each_decimal_place() -> None:
+def test_rows_with_the_field_names_of_ginkgo_need_no_layout_and_keep_decimal_places() -> None:
     message = b'[{"symbol": "KO", "time": "2026-11-02T10:00Z", "bid": 60.10, "ask": 60.20, "n": 4}]'
     [(row, number)] = read_message(MessageLayout(number="n"), message, 0)
     assert (str(row["bid"]), row["ask"], number) == ("60.10", Decimal("60.2"), 4)
@@ -53,7 +53,7 @@ def test_rows_without_a_time_get_that_of_their_arrival() -> None:
 
 
 @pytest.mark.parametrize("number", [None, "x", -1, True, 1.5, {}])
-def test_a_row_without_its_number_is_not_understood(number: Any) -> None:
+def test_a_row_with_a_missing_or_invalid_number_is_refused(number: Any) -> None:
     with pytest.raises(NotUnderstood, match="it has no number at 't'"):
         read(LAYOUT, {"data": TRADE["data"] | {"t": number}})  # type: ignore[operator]
 
@@ -65,7 +65,7 @@ def test_a_message_that_is_not_json_or_has_no_time_is_refused() -> None:
     assert row["time"] == "1E+30"  # which `read_rows` refuses
 
 
-def test_a_replaced_writer_is_told_of_a_recorder_to_end_only_if_there_is_one() -> None:
+def test_refusal_of_a_replaced_writer_names_a_recorder_to_end_only_if_there_is_one() -> None:
     assert str(replaced_by("fx", "second", 3, 2)).endswith(
         "end that recorder and start this one again."
     )

@@ -50,7 +50,7 @@ def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol(source: list)
     } == {(row["Date"], row["Date"]) for row in source}
 
 
-def test_the_one_bar_outside_its_range_is_clamped() -> None:
+def test_the_one_packaged_bar_whose_open_is_outside_its_range_is_corrected() -> None:
     feed = open_feed("replay")
     events = feed.read(1, feed.length)
     assert all(e.low_e4 <= min(e.open_e4, e.close_e4) for e in events)
@@ -71,7 +71,7 @@ def values(bar: Any) -> tuple[str | int, ...]:
     return (bar.symbol, bar.time, bar.open_e4, bar.high_e4, bar.low_e4, bar.close_e4, bar.volume)
 
 
-def test_the_stored_hash_names_these_very_bars() -> None:
+def test_hash_of_the_replay_feed_is_that_of_the_packaged_bars() -> None:
     assert {sha256(TABLE.read_bytes()).hexdigest(): hash_of(open_feed("replay"))} == DIGESTS
     assert open_feed("replay").sha256 in DIGESTS.values()
 
@@ -102,7 +102,7 @@ def test_another_table_has_the_hash_of_its_own_bars() -> None:
     ],
     ids=["empty", "split artefact", "other days"],
 )
-def test_a_table_that_is_not_a_log_is_refused(table: str, sentence: str) -> None:
+def test_a_bar_table_with_unequal_days_is_refused(table: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         DailyBars(table.encode())
 
@@ -120,7 +120,7 @@ def test_only_the_symbols_that_are_read_are_parsed(monkeypatch: pytest.MonkeyPat
     assert len(parsed) == 2
 
 
-def test_a_lap_repeats_prices_53_weeks_later() -> None:
+def test_each_lap_of_the_replay_repeats_prices_53_weeks_later() -> None:
     feed = open_feed("replay")
     (first,) = feed.read(1, 1)
     (again,) = feed.read(feed.length + 1, 1)
@@ -130,7 +130,7 @@ def test_a_lap_repeats_prices_53_weeks_later() -> None:
     assert (again.symbol, again.close_e4, again.seq) == (first.symbol, first.close_e4, 92_121)
 
 
-def test_time_never_goes_back_over_the_end_of_a_lap() -> None:
+def test_time_does_not_go_back_at_the_end_of_a_replay_lap() -> None:
     feed = open_feed("replay")
     times = [event.time for event in feed.read(feed.length - 400, 800)]
     assert times == sorted(times)

@@ -37,12 +37,12 @@ def gap(**other: Any) -> dict[str, Any]:
         (bar(time="9999-12-31T23:59:59-23:59"), "out_of_range"),
     ],
 )
-def test_odd_row_is_refused_with_its_code(row: dict[str, Any], code: str) -> None:
+def test_invalid_row_is_refused_with_its_code(row: dict[str, Any], code: str) -> None:
     events, wrong = read_rows([row], INSTRUMENTS)
     assert (events, [(one.row, one.code) for one in wrong]) == ([], [(1, code)])
 
 
-def test_long_value_is_not_repeated_in_its_error() -> None:
+def test_error_about_a_row_does_not_repeat_a_long_value() -> None:
     _, wrong = read_rows([{"kind": "x" * 100_000, "time": AT}], INSTRUMENTS)
     assert len(wrong[0].message) < 200
     _, wrong = read_rows([bar(high="9" * 100_000)], INSTRUMENTS)

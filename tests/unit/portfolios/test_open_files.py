@@ -32,14 +32,14 @@ def run_limited(
 @pytest.mark.parametrize(
     "argv", [["-m", "ginkgo_site.launcher", "--port", "0"], NODE], ids=["bin/up", "bin/node"]
 )
-def test_too_few_files_are_refused_in_a_sentence(argv: list[str], tmp_path: Path) -> None:
+def test_too_low_limit_of_open_files_is_refused(argv: list[str], tmp_path: Path) -> None:
     done = run_limited(argv, tmp_path, 64, 64)
     assert done.returncode in (1, 2)
     (line,) = done.stderr.strip().splitlines()
     assert "may open 64 files and sockets, and Ginkgo needs 256: raise the limit" in line
 
 
-def test_a_low_limit_that_may_be_raised_is_raised(tmp_path: Path) -> None:
+def test_a_low_limit_of_open_files_is_raised_where_that_is_allowed(tmp_path: Path) -> None:
     program = (
         "import resource\n"
         "from portfolios.runtime.open_files import raise_open_file_limit\n"
@@ -49,7 +49,7 @@ def test_a_low_limit_that_may_be_raised_is_raised(tmp_path: Path) -> None:
     assert run_limited(["-c", program], tmp_path, 64, 1000).stdout.split() == ["1000", "1000"]
 
 
-def test_a_portfolio_process_keeps_a_limit_that_is_lower_than_its_own(tmp_path: Path) -> None:
+def test_portfolio_process_keeps_a_limit_of_open_files_below_its_own(tmp_path: Path) -> None:
     program = (
         "import resource\n"
         "from portfolios.runtime.sandbox import limit_process\n"

@@ -53,7 +53,7 @@ def everything(output: PrintedOutput, stream: PrintStream) -> list[PrintedLine]:
     return output.take_rest()
 
 
-def test_each_line_has_the_event_it_was_begun_at(
+def test_each_printed_line_has_the_seq_of_the_event_at_which_it_began(
     output: PrintedOutput, stream: PrintStream, at: At
 ) -> None:
     stream.write("hello\n")
@@ -71,7 +71,7 @@ def test_each_line_has_the_event_it_was_begun_at(
     ]
 
 
-def test_more_than_a_pipe_holds_is_not_lost(
+def test_printed_lines_beyond_the_size_of_a_pipe_are_not_lost(
     output: PrintedOutput, stream: PrintStream, at: At
 ) -> None:
     at.seq = 1
@@ -81,12 +81,12 @@ def test_more_than_a_pipe_holds_is_not_lost(
     assert [line.text.split()[1] for line in lines] == [str(n) for n in range(20_000)]
 
 
-def test_endless_line_is_divided(output: PrintedOutput, stream: PrintStream) -> None:
+def test_printed_line_over_the_limit_is_divided(output: PrintedOutput, stream: PrintStream) -> None:
     stream.write("x" * (printed.MAX_LINE * 2 + 5))
     assert [len(line.text) for line in everything(output, stream)] == [4_000, 4_000, 5]
 
 
-def test_beyond_the_bound_lines_are_counted(
+def test_printed_lines_beyond_the_bound_are_counted_and_dropped(
     output: PrintedOutput, stream: PrintStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(printed, "MAX_WAITING_BYTES", 25)
@@ -100,7 +100,7 @@ def test_beyond_the_bound_lines_are_counted(
     ]
 
 
-def test_bytes_that_were_written_past_print_are_shown(
+def test_bytes_written_directly_to_the_output_are_shown_as_lines(
     output: PrintedOutput, stream: PrintStream
 ) -> None:
     os.write(stream._fd, b"no seq \xff\nx\ty\n")

@@ -67,7 +67,7 @@ def sets(engine: PortfolioEngine) -> list[list[Any]]:
     return found
 
 
-def test_bars_of_one_time_are_given_once_all_symbols_have_one_in_the_order_of_symbols() -> None:
+def test_complete_bars_are_given_in_the_order_of_symbols_once_every_symbol_has_one() -> None:
     engine = gathering("KO", "GE")
     run(engine, [at(1, "KO", 5), at(2, "IBM", 5), at(3, "GE", 5), at(4, "GE", 6), at(5, "KO", 6)])
     assert sets(engine) == [[3, 1], [4, 5]]
@@ -81,7 +81,7 @@ def test_at_most_one_bar_of_each_symbol_is_kept() -> None:
     assert kept is not None and len(kept.bars) == 2
 
 
-def test_a_gap_and_a_quote_are_no_bars() -> None:
+def test_gaps_and_quotes_do_not_complete_bars() -> None:
     engine = gathering("KO", "GE")
     run(engine, [at(1, "KO", 5), Gap(2, "GE", 5, 2, 4, 5), Quote(3, "GE", 5, 3, 9, 11)])
     assert sets(engine) == []
@@ -100,7 +100,7 @@ def test_orders_for_all_symbols_are_decided_at_the_close_of_their_own_bars() -> 
     assert [(f.fill_seq, f.price) for f in result.fills] == [(3, Decimal(4)), (4, Decimal(6))]
 
 
-def test_prices_of_a_set_are_forgotten_after_it() -> None:
+def test_prices_of_complete_bars_are_not_used_at_later_events() -> None:
     class OneLater(Gathering):
         name = "one_later"
 
@@ -114,7 +114,7 @@ def test_prices_of_a_set_are_forgotten_after_it() -> None:
     assert [o.reason for o in result.orders] == [None, "no price of KO is known at this event"]
 
 
-def test_a_stale_set_is_decided_and_not_placed() -> None:
+def test_decision_on_stale_complete_bars_is_suppressed() -> None:
     engine = gathering("KO", "GE", script={2: [buy("KO", "1")]})
     result = run(engine, [at(1, "KO", 5), at(2, "GE", 5)], suppress=True)
     assert [order.status for order in result.orders] == ["suppressed"]
@@ -126,7 +126,7 @@ def test_a_failure_names_the_event_that_completed_the_bars() -> None:
         run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
 
 
-def test_past_events_complete_bars_too_and_decide_nothing() -> None:
+def test_warm_up_events_complete_bars_too_and_place_no_order() -> None:
     chosen = spec("cheapest_of_all", symbols=["KO", "GE"], first_seq=4)
     engine = PortfolioEngine.fresh(chosen, [at(1, "KO", 5), at(2, "GE", 5), at(3, "KO", 6)])
     assert not engine.state.account.open_orders
@@ -142,7 +142,7 @@ def test_past_events_complete_bars_too_and_decide_nothing() -> None:
         (["KO", "GE"], [at(3, "KO", 6), at(4, "GE", 6)], [[4, 3]]),  # nothing was missing but IBM
     ],
 )
-def test_a_revision_drops_bars_of_other_symbols_and_a_time_that_only_those_completed(
+def test_a_revision_drops_waiting_bars_that_are_not_of_its_symbols(
     symbols: list[str], events: list[Event], complete: list[list[int]]
 ) -> None:
     engine = gathering("KO", "GE", "IBM")
@@ -153,7 +153,7 @@ def test_a_revision_drops_bars_of_other_symbols_and_a_time_that_only_those_compl
     assert sets(again) == complete
 
 
-def test_a_revision_that_starts_empty_waits_for_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revision_with_an_empty_state_waits_for_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     def start_empty(self: Any, old: StrategyPart) -> None:
         return None
 
@@ -166,7 +166,7 @@ def test_a_revision_that_starts_empty_waits_for_new_bars(monkeypatch: pytest.Mon
     assert sets(again) == []
 
 
-def test_only_a_strategy_that_acts_on_bars_needs_a_node_that_knows_them() -> None:
+def test_only_a_strategy_that_acts_on_bars_has_a_state_that_older_nodes_refuse() -> None:
     plain = PortfolioEngine.fresh(spec("buy_and_hold", symbols=["KO"]))
     formats = [decode_state(encode_state(e.state)).format for e in (plain, gathering("KO"))]
     assert formats == [COUNTING_FORMAT, BARS_FORMAT]
@@ -178,7 +178,7 @@ def test_only_a_strategy_that_acts_on_bars_needs_a_node_that_knows_them() -> Non
 
 
 @pytest.mark.parametrize("symbols", [[], ["*"]])
-def test_every_symbol_of_a_feed_is_refused(symbols: list[str]) -> None:
+def test_strategy_that_acts_on_complete_bars_must_name_its_symbols(symbols: list[str]) -> None:
     (error,) = CheapestOfAll.validate({}, symbols)
     assert (error.field, str(error.message)) == (
         "symbols",
@@ -189,7 +189,7 @@ def test_every_symbol_of_a_feed_is_refused(symbols: list[str]) -> None:
     assert CheapestOfAll.validate({}, ["KO", "GE"]) == []
 
 
-def test_an_artifacts_strategy_that_acts_on_bars_is_asked_about_symbols() -> None:
+def test_inspection_refuses_a_strategy_that_acts_on_bars_and_sees_every_symbol() -> None:
     class Contradicting(CheapestOfAll):
         sees_every_symbol = True
 
@@ -198,7 +198,7 @@ def test_an_artifacts_strategy_that_acts_on_bars_is_asked_about_symbols() -> Non
         _inspect("contradicting", Contradicting)
 
 
-def test_authors_test_it_over_a_few_bars() -> None:
+def test_run_bars_tests_a_strategy_that_acts_on_complete_bars() -> None:
     result = run_bars(
         CheapestOfAll, [*days("KO", 1, 2, 3), *days("GE", 3, 1, 9)], symbols=["KO", "GE"]
     )

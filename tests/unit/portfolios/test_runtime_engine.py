@@ -101,7 +101,7 @@ def test_an_order_at_its_limit_is_placed(
     assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]
 
 
-def test_the_last_of_the_cash_may_be_spent_by_orders_that_are_yielded(monkeypatch: Any) -> None:
+def test_orders_from_a_generator_may_spend_all_the_cash(monkeypatch: Any) -> None:
     orders = (buy("KO", quantity) for quantity in ("60", "40"))  # 100 * 11
     engine = scripted(monkeypatch, {1: orders}, starting_cash=Decimal(1100))
     assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None), (1, 1, "open", None)]
@@ -127,7 +127,7 @@ def test_a_position_over_a_new_limit_may_be_made_smaller(monkeypatch: Any) -> No
     assert statuses(run(tightened, [KO_3]).orders) == [(3, 0, "open", None)]
 
 
-def test_a_held_symbol_has_a_price_at_another_symbols_event(monkeypatch: Any) -> None:
+def test_held_symbol_can_be_ordered_at_an_event_of_another_symbol(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", "10")], 4: [sell("KO", "10")]})
     result = run(engine, [KO_1, KO_3, bar(4, "GE", "5", "5")])
     assert (result.orders[1].status, result.orders[1].price) == ("open", Decimal("13"))
@@ -154,7 +154,7 @@ def test_a_batch_without_events_advances_the_seq_and_repeats_no_state(monkeypatc
     assert engine.last_seq == 60
 
 
-def test_events_that_change_nothing_else_are_counted() -> None:
+def test_events_that_change_nothing_else_change_the_event_count_in_the_state() -> None:
     engine = PortfolioEngine.fresh(spec("buy_and_hold"))
     assert run(engine, [KO_1], suppress=True).state is not None  # the first is always given
     result = run(engine, [GE_2], suppress=True)
@@ -206,7 +206,7 @@ def test_a_state_that_is_not_a_dict_is_the_strategys_failure(monkeypatch: Any) -
         scripted(monkeypatch, {})
 
 
-def test_another_version_of_the_strategy_is_refused() -> None:
+def test_a_strategy_version_that_is_not_installed_is_refused() -> None:
     with pytest.raises(
         VersionDiffers, match=r"canary is installed in version 1; revision 1 of alpha"
     ):
@@ -247,7 +247,7 @@ def restored_as(monkeypatch: Any, strategy: type[Strategy], **changes: Any) -> d
     ],
     ids=["other parameters: kept", "another shape: empty", "another strategy: adapted"],
 )
-def test_changed_strategy_keeps_empties_or_adapts_its_part_of_the_state(
+def test_changed_strategy_keeps_adapts_or_begins_anew_its_part_of_the_state(
     monkeypatch: Any, strategy: type[Strategy], changes: dict[str, Any], part: dict[str, Any]
 ) -> None:
     assert restored_as(monkeypatch, strategy, **changes) == part
@@ -262,7 +262,7 @@ def test_positions_and_open_orders_survive_another_strategy(monkeypatch: Any) ->
     assert len(other.state.account.open_orders) == 1
 
 
-def test_chance_is_the_same_at_the_same_seq_and_differs_between_portfolios() -> None:
+def test_random_numbers_depend_on_seq_and_portfolio_only() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
     twin = PortfolioEngine.fresh(spec("canary"))
     other = PortfolioEngine.fresh(spec("canary", uid="another"))
@@ -278,7 +278,7 @@ def test_chance_is_the_same_at_the_same_seq_and_differs_between_portfolios() -> 
 # --- the state is returned when a commit needs it ------------------------------------------------
 
 
-def test_a_state_that_is_not_asked_for_comes_with_the_next_batch(monkeypatch: Any) -> None:
+def test_a_state_that_was_not_asked_for_is_returned_with_the_next_batch(monkeypatch: Any) -> None:
     engine, twin = scripted(monkeypatch, {}), scripted(monkeypatch, {})
     assert engine.run([KO_1], 0, 1, want_state=False).state is None
     assert engine.run([GE_2], 1, 2, want_state=False).state is None
@@ -296,7 +296,7 @@ def test_a_result_that_is_committed_at_once_includes_its_state(monkeypatch: Any)
     assert filled.is_urgent and filled.state == encode_state(engine.state)
 
 
-def test_a_commit_is_not_built_with_an_older_state(monkeypatch: Any) -> None:
+def test_commit_builder_refuses_a_state_older_than_its_results(monkeypatch: Any) -> None:
     engine, builder = scripted(monkeypatch, {}), CommitBuilder(0)
     builder.add(engine.run([KO_1], 0, 1))
     builder.add(engine.run([GE_2], 1, 2, want_state=False), asked_for_state=False)

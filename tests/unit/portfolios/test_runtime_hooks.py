@@ -101,7 +101,7 @@ def test_an_order_of_a_timer_fills_at_a_later_event() -> None:
     assert [(f.order_seq, f.fill_seq) for f in result.fills] == [(2, 3)]
 
 
-def test_a_tick_tells_the_time_to_a_strategy_with_symbols() -> None:
+def test_a_tick_fires_timers_of_a_strategy_with_symbols_and_is_counted_as_an_event() -> None:
     engine = hooked_engine({1: lambda ctx: ctx.set_timer(2_000_000)}, symbols=["KO"])
     assert engine.symbols == {"KO", ""}
     run(engine, [*bars(1), Tick(2, "", 2_000_000, 2_000_000), *bars(3)])
@@ -122,7 +122,7 @@ def test_invalid_due_time_of_a_timer_is_the_strategys_failure(due: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [7, [OrderIntent("KO", "buy", None)]])  # type: ignore[arg-type]
-def test_a_timer_that_answers_no_order_is_the_strategys_failure(answer: Any) -> None:
+def test_a_timer_hook_that_returns_no_valid_orders_is_the_strategys_failure(answer: Any) -> None:
     engine = hooked_engine({1: lambda ctx: ctx.set_timer(1)}, lambda ctx, due: answer)
     with pytest.raises(StrategyFailed, match=r"in hooked at seq 2$"):
         run(engine, bars(1, 2))
@@ -178,7 +178,7 @@ def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda ctx: ctx.log("nothing"), COUNTING_FORMAT),
     ],
 )
-def test_a_state_with_timers_or_metrics_is_refused_by_older_versions(act: Any, format: int) -> None:
+def test_state_with_timers_or_metrics_has_a_newer_format(act: Any, format: int) -> None:
     engine = hooked_engine({1: act})
     run(engine, bars(1))
     assert engine.state.format == format
@@ -206,7 +206,7 @@ def state_of(worker: PortfolioWorker, seq: int) -> bytes:
     return reply.result.state
 
 
-def test_a_new_portfolio_sees_the_events_before_its_first_one(
+def test_new_portfolio_is_warmed_up_with_the_events_before_its_first_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Hooked, "wanted", 3)
@@ -222,7 +222,7 @@ def test_a_new_portfolio_sees_the_events_before_its_first_one(
     assert ask(again, chosen, encode_state(state), 10).needs_history == 0
 
 
-def test_a_log_that_is_shorter_gives_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_up_on_a_short_feed_gets_all_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hooked, "wanted", 500)
     worker = PortfolioWorker()
     ask(worker, spec("hooked", symbols=["KO"], first_seq=5), None, 0)
@@ -230,7 +230,7 @@ def test_a_log_that_is_shorter_gives_what_it_has(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("wanted", [-1, 20_001, None])
-def test_a_warm_up_that_cannot_be_is_a_failure_to_load(
+def test_a_warm_up_of_an_invalid_length_is_a_failure_to_load(
     monkeypatch: pytest.MonkeyPatch, wanted: Any
 ) -> None:
     monkeypatch.setattr(Hooked, "wanted", wanted)
@@ -238,7 +238,7 @@ def test_a_warm_up_that_cannot_be_is_a_failure_to_load(
     assert isinstance(failed, Failed) and failed.stage == "load"
 
 
-def test_a_strategy_that_raises_on_past_events_fails_to_load(
+def test_a_strategy_that_raises_during_its_warm_up_fails_to_load(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Hooked, "wanted", 2)
@@ -327,19 +327,19 @@ def test_a_state_that_adapt_cannot_take_fails_the_load_and_nothing_else(
         (None, 10, 0, []),
     ],
 )
-def test_the_newest_events_up_to_a_seq(
+def test_newest_events_are_the_last_ones_of_the_given_symbols_up_to_a_seq(
     symbols: frozenset[str] | None, to_seq: int, count: int, expected: Sequence[int]
 ) -> None:
     assert [e.seq for e in newest_events(LOG, symbols, to_seq, count)] == expected
 
 
-def test_rare_symbols_are_searched_ever_further_back() -> None:
+def test_search_for_newest_events_goes_back_as_far_as_rare_symbols_need() -> None:
     rows = [BarRow("XX" if n in (3, 40_000) else "KO", n, 1, 1, 1, 1, 1) for n in range(50_000)]
     found = newest_events(BarLog("rare", rows), frozenset({"XX"}), 50_000, 2)
     assert [event.seq for event in found] == [4, 40_001]
 
 
-def test_ticks_do_not_take_the_place_of_bars() -> None:
+def test_ticks_do_not_count_among_the_events_of_a_warm_up() -> None:
     class Ticking(BarLog):
         def read_for(self, symbols: Any, from_seq: int, to_seq: int, *given: Any) -> list[Event]:
             found = super().read_for(None, from_seq, to_seq, *given)

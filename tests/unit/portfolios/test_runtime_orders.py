@@ -75,7 +75,7 @@ def test_an_open_order_can_be_cancelled_once(monkeypatch: Any) -> None:
     assert result.fills == []
 
 
-def test_nothing_is_cancelled_on_a_stale_event(monkeypatch: Any) -> None:
+def test_a_cancel_on_a_stale_event_has_no_effect(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: [limit("buy", "9")]})
     run(engine, [prices(1, *FLAT)])
     (order,) = engine._context.open_orders
@@ -162,7 +162,7 @@ def reporting(monkeypatch: Any, script: Any, answers: Any, **changes: Any) -> Po
     return PortfolioEngine.fresh(spec("reported", **changes))
 
 
-def test_a_strategy_is_told_what_becomes_of_its_orders(monkeypatch: Any) -> None:
+def test_order_hook_is_called_with_what_becomes_of_each_order(monkeypatch: Any) -> None:
     engine = reporting(
         monkeypatch,
         {1: [buy("KO", "1"), sell("KO", "5"), limit("buy", "9", time_in_force="ioc")]},
@@ -186,7 +186,7 @@ def test_a_strategy_is_told_what_becomes_of_its_orders(monkeypatch: Any) -> None
     assert fills_of(result) == [(1, 2, "10.0000"), (2, 3, "9.0000")]
 
 
-def test_reports_that_cause_each_other_for_ever_are_a_failure(monkeypatch: Any) -> None:
+def test_order_hook_that_causes_endless_reports_is_a_failure(monkeypatch: Any) -> None:
     monkeypatch.setattr("portfolios.runtime.engine.MAX_REPORTS", 50)
     monkeypatch.setattr(Reported, "on_report", lambda *_: [sell("KO", "1")])
     engine = reporting(monkeypatch, {1: [sell("KO", "1")]}, {})
@@ -197,7 +197,7 @@ def test_reports_that_cause_each_other_for_ever_are_a_failure(monkeypatch: Any) 
 # --- costs and figures --------------------------------------------------------------------------
 
 
-def test_fees_leave_the_account(monkeypatch: Any) -> None:
+def test_fees_are_taken_from_cash_and_profit(monkeypatch: Any) -> None:
     broker = BrokerSettings(fee_per_order=Decimal("1.25"))
     script = {1: [buy("KO", "10")], 2: [sell("KO", "10")]}
     engine = scripted(monkeypatch, script, broker=broker)
@@ -237,13 +237,13 @@ def test_drawdown_is_measured_from_the_highest_point(monkeypatch: Any) -> None:
         (limit("buy", "9", "51"), None),
     ],
 )
-def test_the_value_of_one_order_is_limited(monkeypatch: Any, wanted: Any, reason: Any) -> None:
+def test_order_of_too_large_value_is_refused(monkeypatch: Any, wanted: Any, reason: Any) -> None:
     limits = Limits(largest_notional=Decimal(500))
     result = run(scripted(monkeypatch, {1: [wanted]}, limits=limits), [prices(1, *FLAT)])
     assert result.orders[0].reason == reason
 
 
-def test_orders_per_minute_are_counted_in_feed_time(monkeypatch: Any) -> None:
+def test_limit_of_orders_per_minute_counts_in_feed_time(monkeypatch: Any) -> None:
     script = {seq: [buy("KO", "1")] for seq in (1, 2, 3, 4)}
     engine = scripted(monkeypatch, script, limits=Limits(orders_per_minute=2))
     times = [(1, 0), (2, 30), (3, 59), (4, 60)]
@@ -283,7 +283,7 @@ def test_a_drawdown_over_the_limit_ends_the_batch_and_refuses_orders(monkeypatch
 # --- states of other versions -------------------------------------------------------------------
 
 
-def test_a_state_that_uses_nothing_new_has_the_format_of_before(monkeypatch: Any) -> None:
+def test_a_state_with_nothing_of_a_newer_format_keeps_the_older_format(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", "1")]})
     state = run(engine, [prices(1, *FLAT)]).state
     assert state is not None and decode_state(state).format == COUNTING_FORMAT

@@ -37,7 +37,7 @@ def count_of(events: list[Event], *ends: int) -> Processed:
     return processed
 
 
-def test_the_digest_is_a_crc_and_an_adler_of_what_was_seen() -> None:
+def test_digest_of_processed_events_is_their_crc_and_adler_checksum() -> None:
     lines = b"".join(
         msgspec.msgpack.encode([e.seq, e.symbol, e.open_e4, e.high_e4, e.low_e4, e.close_e4])
         for e in EVENTS
@@ -53,7 +53,7 @@ def test_digest_of_processed_events_does_not_depend_on_batches(ends: tuple[int, 
     assert count_of(EVENTS, *ends) == count_of(EVENTS)
 
 
-def test_a_batch_of_more_events_than_a_short_header_can_count() -> None:
+def test_digest_of_a_batch_of_over_65536_events_equals_that_of_smaller_batches() -> None:
     many = [bar(seq, "KO", "10", "10") for seq in range(1, (1 << 16) + 2)]
     assert count_of(many) == count_of(many, 1 << 15)
 
@@ -77,11 +77,11 @@ def changed_events(change: Callable[[list[Event]], Any]) -> list[Event]:
     ],
     ids=["lost", "twice", "swapped", "symbol", "close", "open", "seq"],
 )
-def test_every_change_of_what_was_processed_changes_the_digest(change: Any) -> None:
+def test_every_change_of_processed_events_changes_their_digest(change: Any) -> None:
     assert count_of(changed_events(change)).digest != count_of(EVENTS).digest
 
 
-def test_when_the_feed_released_an_event_is_not_part_of_it() -> None:
+def test_release_time_of_an_event_does_not_change_the_digest() -> None:
     late = [msgspec.structs.replace(event, released=event.released + 1) for event in EVENTS]
     assert count_of(late) == count_of(EVENTS)
 
@@ -96,7 +96,7 @@ def older(state: State) -> bytes:
     return compress_state(msgspec.msgpack.encode(plain))
 
 
-def test_a_state_of_before_goes_on_and_counts_from_its_next_event() -> None:
+def test_a_state_of_the_older_format_continues_and_counts_from_its_next_event() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
     run(engine, EVENTS[:10])
     stored = older(engine.state)
@@ -127,7 +127,7 @@ def test_a_new_portfolio_counts_from_its_first_event() -> None:
     assert engine.state.account.processed == Processed(5)
 
 
-def test_an_event_that_is_delivered_and_not_used_is_not_counted() -> None:
+def test_an_event_of_a_symbol_that_the_portfolio_does_not_have_is_not_counted() -> None:
     # Whether it is delivered depends on when the process was loaded last.
     chosen = spec("canary", symbols=["KO"])
     one, other = PortfolioEngine.fresh(chosen), PortfolioEngine.fresh(chosen)

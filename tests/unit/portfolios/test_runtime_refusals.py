@@ -25,7 +25,7 @@ from scheduling.node_daemon.commit_builder import CommitBuilder
 from tests.support.market_factories import bar, buy, run, scripted, sell, spec
 
 
-def test_a_refusal_is_recorded_once_whatever_its_figures() -> None:
+def test_refusals_that_differ_only_in_figures_are_recorded_once() -> None:
     """`buy_and_hold` without cash wants to buy at every event, each time at another price."""
     engine = PortfolioEngine.fresh(spec("buy_and_hold", parameters={"quantity": "1000"}))
     events = [bar(seq, "KO", "10", f"{10 + seq}") for seq in range(1, 101)]
@@ -50,7 +50,7 @@ def test_another_symbol_side_or_reason_is_recorded(monkeypatch: Any) -> None:
     assert result.refused_again == 2
 
 
-def test_a_refusal_after_an_order_that_was_placed_is_news(monkeypatch: Any) -> None:
+def test_a_refusal_after_a_placed_order_is_recorded_again(monkeypatch: Any) -> None:
     script = {1: [buy("KO", "91")], 2: [buy("KO", "1")], 3: [buy("KO", "91")]}
     engine = scripted(monkeypatch, script)
     result = run(engine, [bar(seq, "KO", "10", "11") for seq in range(1, 4)])
@@ -65,7 +65,7 @@ def test_remembered_refusals_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(("quantity", "urgent"), [("91", False), ("1", True)])
-def test_a_refused_order_waits_for_the_batch(monkeypatch: Any, quantity: str, urgent: bool) -> None:
+def test_refused_order_is_not_urgent(monkeypatch: Any, quantity: str, urgent: bool) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", quantity)], 2: [buy("KO", quantity)]})
     builder = CommitBuilder(0)
     builder.add(run(engine, [bar(1, "KO", "10", "11"), bar(2, "KO", "10", "11")]))
@@ -96,7 +96,7 @@ def difference_between(found: list[OrderRow], wanted: list[OrderRow], new_since:
     )
 
 
-def test_each_refusal_that_an_older_version_recorded_is_not_a_difference() -> None:
+def test_repeated_refusals_that_an_older_version_recorded_are_not_a_difference() -> None:
     found = [refusal(1), refusal(2, "needs 6 of cash, 1 is free"), refusal(3)]
     assert difference_between(found, [refusal(1)], None) is None
     assert difference_between(found, [refusal(1)], 4) is None

@@ -118,7 +118,7 @@ def test_a_call_that_reaches_beyond_its_process_is_refused(came: dict[str, Any],
     assert (came.get(deed) == "EPERM") is CAN_REFUSE_CALLS, came.get(deed)
 
 
-def test_libc_is_told_that_there_is_no_clone3_and_takes_clone(came: dict[str, Any]) -> None:
+def test_clone3_fails_as_if_the_kernel_did_not_have_it(came: dict[str, Any]) -> None:
     assert (came["clone3"] == "ENOSYS") is CAN_REFUSE_CALLS, came["clone3"]
 
 
@@ -128,7 +128,7 @@ def test_file_operation_is_refused_where_the_kernel_can(came: dict[str, Any], de
     assert refused is CAN_REFUSE_FILES, came[deed]
 
 
-def test_a_node_may_allow_the_network(tmp_path: Path) -> None:
+def test_node_setting_allows_internet_sockets_and_no_others(tmp_path: Path) -> None:
     deeds = ("internet", "internet, version 6", "local socket", "netlink", "datagram pair")
     given = ("-m", "tests.support.sandbox_probe", str(tmp_path), str(MEMORY), *deeds)
     done = run_python(*given, GINKGO_HOME=str(tmp_path), GINKGO_STRATEGY_NETWORK="yes")
@@ -142,7 +142,7 @@ def test_the_sandbox_allows_what_a_strategy_may_do(came: dict[str, Any], deed: s
     assert came[deed] == "done"
 
 
-def test_every_process_has_its_limits_whatever_the_kernel(came: dict[str, Any]) -> None:
+def test_resource_limits_hold_in_every_process_whatever_the_kernel(came: dict[str, Any]) -> None:
     assert came["AS"] == [MEMORY, MEMORY + sandbox.REPLY_MEMORY]
     assert (came["CORE"], came["FSIZE"]) == ([0, 0], [0, 0])
     assert came["NOFILE"] == [sandbox.MAX_OPEN_FILES] * 2
@@ -197,7 +197,7 @@ NOT_HERE, REFUSED = sandbox._ERRNO | errno.ENOSYS, sandbox._ERRNO | errno.EPERM
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
+def test_system_call_filters_of_both_architectures_refuse_the_same_calls(machine: str) -> None:
     numbers = sandbox._MACHINES[machine][2] | sandbox._COMMON_NUMBERS
     for name in sandbox._REFUSED_CALLS:
         assert verdict(machine, numbers.get(name, numbers["execve"])) == REFUSED, name
@@ -231,6 +231,6 @@ def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
     assert verdict(machine, 39 if machine == "x86_64" else 172) == sandbox._ALLOW  # getpid
 
 
-def test_another_calling_convention_is_not_a_way_around_it() -> None:
+def test_system_call_filter_refuses_other_calling_conventions() -> None:
     assert verdict("x86_64", 20, arch=0x40000003) == NOT_HERE  # i386: 20 is getpid there
     assert verdict("x86_64", 0x40000000 | 39) == NOT_HERE  # x32

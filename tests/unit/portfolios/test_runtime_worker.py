@@ -117,7 +117,7 @@ def test_a_trial_load_may_be_followed_by_a_load_of_the_newest_state(
     assert strategy_view(decode_state(third.result.state))["gaps"] == 0
 
 
-def test_orders_fills_and_suppression_come_back(process: tuple[Peer, Any]) -> None:
+def test_worker_answers_with_orders_fills_and_suppression(process: tuple[Peer, Any]) -> None:
     peer, _ = process
     peer.ask(Load(spec("buy_and_hold"), None, 0))
     events = encode_events([bar(1, "KO", "10", "10"), bar(2, "GE", "1", "1")])
@@ -129,7 +129,7 @@ def test_orders_fills_and_suppression_come_back(process: tuple[Peer, Any]) -> No
     assert [(fill.order_seq, fill.fill_seq) for fill in fresh.result.fills] == [(3, 4)]
 
 
-def test_a_failure_on_load_says_why(process: tuple[Peer, Any]) -> None:
+def test_failed_load_is_answered_with_its_error(process: tuple[Peer, Any]) -> None:
     peer, _ = process
     reply = peer.ask(Load(spec("martingale"), None, 0))
     assert isinstance(reply, Failed)
@@ -178,7 +178,7 @@ def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: A
          "RuntimeError: this strategy cannot be loaded in raise_on_load while loading"),
     ],
 )  # fmt: skip
-def test_a_strategy_that_raises_is_told_with_seq_and_trace(
+def test_failure_of_a_strategy_is_answered_with_seq_and_trace(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     parameters: dict[str, int],
@@ -205,7 +205,7 @@ def test_output_lost_to_a_full_pipe_is_reported_by_the_next_write() -> None:
     assert os.read(reader, 1_000).decode() == f"\n({lost:,} characters were lost here)\nafter\n"
 
 
-def test_a_closed_log_does_not_fail_the_worker() -> None:
+def test_a_closed_output_does_not_fail_the_worker() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     stream = LossyStream(os.fdopen(writer, "w"))

@@ -32,13 +32,13 @@ def test_package_and_class_names_follow_from_the_strategy_name() -> None:
         ("sma-cross", "sma_cross is the name of a built-in strategy"),
     ],
 )
-def test_name_that_cannot_be_used_is_a_sentence(name: str, sentence: str) -> None:
+def test_unusable_strategy_name_is_refused_with_a_sentence(name: str, sentence: str) -> None:
     with pytest.raises(CannotScaffold) as refused:
         read_name(name)
     assert sentence in str(refused.value)
 
 
-def test_package_declares_the_class_that_it_has(tmp_path: Path) -> None:
+def test_entry_point_of_the_new_package_names_its_strategy_class(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "package"
     write_package(read_name("mean-gap"), folder)
     project = tomllib.loads((folder / "pyproject.toml").read_text())
@@ -60,6 +60,6 @@ def test_existing_files_are_never_overwritten(tmp_path: Path) -> None:
         write_package(names, tmp_path / "README.md")
 
 
-def test_folder_that_cannot_be_made_is_a_sentence() -> None:
+def test_folder_that_cannot_be_made_is_reported_in_a_sentence() -> None:
     with pytest.raises(CannotScaffold, match="cannot be written"):
         write_package(read_name("mean-gap"), Path("/proc/none"))

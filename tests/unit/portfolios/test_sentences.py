@@ -22,7 +22,7 @@ def chinese(text: str) -> str:
         return localized_text(text)
 
 
-def test_an_exception_is_told_by_its_text_in_the_language_of_the_sentence() -> None:
+def test_exception_in_a_sentence_is_shown_as_its_text_in_the_same_language() -> None:
     failed = ValueError(_("{name} is away.", name="node-1"))
     told = _("The inspection failed: {problem}.", problem=failed)
     assert told == "The inspection failed: node-1 is away.."

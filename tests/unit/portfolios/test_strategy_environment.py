@@ -15,7 +15,7 @@ from portfolios.runtime.environment import strategy_environment
         "GINKGO_FEED",
     ],
 )  # fmt: skip
-def test_what_python_and_its_packages_need_is_kept(name: str) -> None:
+def test_environment_of_a_strategy_keeps_what_python_and_its_packages_need(name: str) -> None:
     assert strategy_environment({name: "x"}) == {name: "x"}
 
 
@@ -32,7 +32,7 @@ def test_variables_that_are_not_listed_are_not_passed_on(name: str) -> None:
     assert strategy_environment({name: "x"}) == {}
 
 
-def test_an_operator_may_name_more_but_no_key_of_ginkgo() -> None:
+def test_setting_passes_further_variables_to_strategies_but_no_secret_of_ginkgo() -> None:
     names = "MODEL_FOLDER, GINKGO_NODE_TOKEN,DATABASE_URL,PGPASSWORD,GINKGO_ENCRYPTION_KEYS"
     given = {name.strip(): "x" for name in names.split(",")}
     kept = strategy_environment({"GINKGO_STRATEGY_ENVIRONMENT": names, **given, "OTHER": "x"})

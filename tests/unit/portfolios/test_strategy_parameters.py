@@ -64,7 +64,7 @@ def test_a_wrong_parameter_is_named(
         ("mean_reversion", {"entry_z": "x" * 60}, f"entry_z is '{'x' * 36}…; give a number."),
     ],
 )
-def test_a_wrong_value_is_told_in_words_of_people(
+def test_error_about_a_wrong_value_says_in_plain_words_what_is_wanted(
     name: str, parameters: dict[str, Any], sentence: str
 ) -> None:
     (error,) = registry.get(name).validate(parameters, [])

@@ -29,14 +29,14 @@ def test_every_control_and_bidirectional_character_is_found_wherever_it_stands(l
     assert f"U+{ord(letter):04X}" in wrong["message"]
 
 
-def test_ordinary_text_passes() -> None:
+def test_ordinary_text_of_any_language_is_not_escaped() -> None:
     for text in ("Umstellung für Q3", "维护窗口", "שבת", "naïve 👩‍👩‍👧 ok", "a\u200cb"):
         assert unprintable_in(text) == ""
         assert escape(text) == text
 
 
 @pytest.mark.parametrize("name", ["bad\n", "\nbad", "bad\r", "b\u202ed", "-bad", "bad-", "Bad", ""])
-def test_a_name_is_a_slug_as_a_whole(name: str) -> None:
+def test_a_name_that_is_not_a_slug_is_refused(name: str) -> None:
     (wrong,) = name_errors(name)
     assert wrong["code"] == "not_a_slug"
     assert unprintable_in(wrong["message"]) == ""
@@ -49,7 +49,7 @@ def test_plain_console_escapes_control_characters() -> None:
     assert escape_lines("a\tb\nc\x1b") == "a\tb\nc\\x1b"
 
 
-def test_json_stays_json_and_holds_no_raw_control() -> None:
+def test_escaped_json_has_the_same_value_and_no_raw_control_character() -> None:
     document = {"reason": "a\x9b\u202e\nb", "more": ["\x1b"]}
     text = escape_json(json.dumps(document, ensure_ascii=False, indent=2))
     assert json.loads(text) == document
@@ -64,6 +64,6 @@ def test_a_log_line_is_one_line_whatever_a_strategy_says() -> None:
     assert json.loads(line)["message"] == record.getMessage()
 
 
-def test_a_label_of_a_node_is_refused() -> None:
+def test_node_label_with_a_bidirectional_character_is_refused() -> None:
     with pytest.raises(InvalidArguments, match="control or bidirectional"):
         make_config(name="n", server="http://h", token="t", labels=["zone=a\u202e"])

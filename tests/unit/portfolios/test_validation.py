@@ -47,7 +47,7 @@ def test_a_limit_that_is_a_list_or_an_object_is_shown_as_given(path: str, value:
         ({"limits": {"broker": 7}}, "limits.broker", "broker is 7; give an object."),
     ],
 )
-def test_a_part_of_another_kind_is_named_with_its_value(
+def test_a_part_of_a_configuration_of_the_wrong_type_is_named_with_its_value(
     change: dict[str, Any], field: str, message: str
 ) -> None:
     given = {"strategy": "sma_cross", "config": {}, "symbols": ["IBM"], "limits": {}} | change

@@ -60,7 +60,7 @@ def recorded_run(
 
 
 @pytest.mark.parametrize("window", [1, 3, 7, 100])
-def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
+def test_reference_run_is_the_same_whatever_its_windows(
     window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reference_run, "BATCH_EVENTS", 5)
@@ -87,7 +87,7 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     assert (run.seq, run.events, told[-1]) == (25, 25, 25)
 
 
-def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state() -> None:
+def test_reference_run_adapts_the_state_for_an_owner_with_only_an_empty_commit() -> None:
     # From canary to canary nothing would be lost; buy_and_hold in between kept none of it.
     epochs = [(1, spec("canary")), (6, spec("buy_and_hold", revision=2)),
               (6, spec("canary", revision=3))]  # fmt: skip
@@ -97,7 +97,7 @@ def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state
     assert strategy_view(decode_state(run.state))["first_seq"] == 6
 
 
-def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_closed(
+def test_symbol_removed_by_a_revision_is_filled_and_marked_until_it_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Day by day KO and PEP close at 1.00, 1.10, 1.20 …; seq 1 is KO, seq 2 PEP, and so on.
@@ -122,12 +122,12 @@ def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_c
     assert (fills, canonical_bytes(run.state)) == (whole.fills, pack_state(whole.state))
 
 
-def test_ranges_that_touch_or_overlap_are_one() -> None:
+def test_suppressed_ranges_that_touch_or_overlap_are_merged() -> None:
     assert list(merge_ranges([(1, 4), (5, 9), (8, 12), (14, 20), (15, 16)])) == [(1, 12), (14, 20)]
     assert list(merge_ranges([])) == []
 
 
-def test_both_sides_are_paired_by_key_whatever_is_missing() -> None:
+def test_stored_and_reference_rows_are_paired_by_key_even_if_some_are_missing() -> None:
     def rows(*seqs: int) -> list[EquityRow]:
         return [EquityRow(seq, 0, Decimal(seq)) for seq in seqs]
 
@@ -179,7 +179,7 @@ def test_the_first_place_where_states_differ_is_named(
     assert first_difference(found, wanted) == said
 
 
-def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_an_ended_process_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     with replay_process() as ask, pytest.raises(ReplayProcessEnded, match="exited with status 3"):
         ask(Load(spec("leaving"), None, 0))
@@ -200,7 +200,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
 
 
-def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
+def test_replay_that_forked_or_was_late_leaves_no_process(
     faulty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = str(uuid4())

@@ -19,7 +19,7 @@ def line(kind: str, /, **data: Any) -> Any:
     return SimpleNamespace(kind=kind, data=data)
 
 
-def test_both_languages_have_the_same_parts() -> None:
+def test_audit_sentences_of_both_languages_have_the_same_parts() -> None:
     def parts(text: str) -> list[str]:
         return sorted(name for _, name, _, _ in Formatter().parse(text) if name)
 
@@ -88,7 +88,7 @@ def test_audit_line_is_a_sentence_in_both_languages(event: Any, english: str, ch
         assert audit_sentence(event) == chinese
 
 
-def test_kind_of_an_order_is_neither_a_handoff_nor_a_limit_of_a_portfolio() -> None:
+def test_order_kinds_limit_and_stop_have_their_own_words_in_chinese() -> None:
     assert [order_word(kind) for kind in ORDER_KINDS] == ["market", "limit", "stop"]
     with translation.override("zh-hans"):
         assert [order_word(kind) for kind in ORDER_KINDS] == ["市价", "限价", "止损"]
@@ -97,11 +97,11 @@ def test_kind_of_an_order_is_neither_a_handoff_nor_a_limit_of_a_portfolio() -> N
     assert stages == ["加载", "处理事件", "退出", "被终止"]
 
 
-def test_state_word_of_none_is_empty() -> None:
+def test_state_word_of_no_state_is_empty() -> None:
     assert state_word(None) == ""
 
 
-def test_links_lead_to_what_the_line_names() -> None:
+def test_links_of_an_audit_line_lead_to_what_it_names() -> None:
     event = line("granted", handoff=7, roll_out=None, halt=2)
     assert [(link.view, link.argument) for link in audit_links(event)] == [
         ("handoff", 7),

@@ -70,7 +70,7 @@ def lines(*prices: int) -> str:
     return "".join(f"2026-11-02T10:{price % 60:02}:00,{price},1\n" for price in prices)
 
 
-async def test_rows_are_read_as_they_are_appended_and_half_a_line_waits(tmp_path: Path) -> None:
+async def test_rows_are_read_as_they_are_appended_but_not_half_a_line(tmp_path: Path) -> None:
     path = tmp_path / "fx.csv"
     async with reading(path) as one:
         coming = asyncio.create_task(one.rows(2))
@@ -84,7 +84,7 @@ async def test_rows_are_read_as_they_are_appended_and_half_a_line_waits(tmp_path
         assert json.loads(one.cursor)["line"] == 5
 
 
-async def test_a_row_has_the_symbol_and_the_zone_and_says_where_it_is(tmp_path: Path) -> None:
+async def test_row_has_the_configured_symbol_and_zone_and_its_line(tmp_path: Path) -> None:
     path = tmp_path / "fx.csv"
     path.write_text(HEADER + lines(1))
     source = FileSource(path, LAYOUT)
@@ -118,7 +118,7 @@ async def test_a_file_that_is_rotated_is_read_to_its_end_first(tmp_path: Path) -
         assert await one.rows(1) == ["3"]
 
 
-async def test_a_file_that_was_cut_or_replaced_is_said_and_can_be_begun_anew(
+async def test_a_file_that_was_cut_or_replaced_is_refused_and_can_be_begun_anew(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "fx.csv"
@@ -175,7 +175,7 @@ async def test_a_file_that_is_removed_after_it_was_listed_does_not_end_the_sourc
         assert await source.rows(1) == ["3"]
 
 
-async def test_lines_that_are_not_rows_are_handed_on_to_be_refused(tmp_path: Path) -> None:
+async def test_lines_that_are_not_rows_are_passed_on_to_be_refused(tmp_path: Path) -> None:
     path = tmp_path / "fx.jsonl"
     path.write_bytes(b'{"price": 1.10}\nnonsense\n\xff\n[]\n{"price": 2}\n')
     async with reading(path) as one:
@@ -207,7 +207,7 @@ def write_parquet(path: Path, *prices: float | Decimal, kind: Any = None, **colu
     pq.write_table(pa.table(facts), path, row_group_size=2)
 
 
-async def test_rows_of_a_parquet_file_are_the_texts_that_a_csv_file_would_have(
+async def test_rows_of_a_parquet_file_have_the_same_texts_as_those_of_a_csv_file(
     tmp_path: Path,
 ) -> None:
     write_parquet(tmp_path / "1.parquet", 1.07083, kind=pa.float32())
@@ -256,7 +256,7 @@ def test_a_parquet_file_that_was_moved_away_is_waited_for(tmp_path: Path) -> Non
     assert [item.row["price"] for item in opened.read()] == ["1", "2"]
 
 
-def test_a_parquet_file_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+def test_a_parquet_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "1.parquet"
     path.write_bytes(b"PAR1 being written")
     opened = parquet.ParquetFile(path, LAYOUT)
@@ -266,7 +266,7 @@ def test_a_parquet_file_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
         opened.read()
 
 
-async def test_a_parquet_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+async def test_a_parquet_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "1.parquet").write_bytes(b"PAR1 no footer")
     (tmp_path / "2.parquet").write_bytes(b"PAR1 garbage PAR1")
     async with reading(tmp_path) as one:

@@ -94,7 +94,7 @@ async def test_a_message_without_all_its_records_is_refused() -> None:
         await read(stream_of(replace(records_of(0, 3), to_seq=4)), 1, 4)
 
 
-async def test_what_is_kept_of_all_streams_is_bounded_by_bytes() -> None:
+async def test_cache_of_all_streams_is_bounded_in_bytes() -> None:
     kept = BlockCache(20_000)
     blocks = [records_of(100 * n, 100) for n in range(20)]  # about 3,000 bytes each
     streams = [Stream(cast(Client, Server(*blocks)), "fx", kept) for _ in range(3)]

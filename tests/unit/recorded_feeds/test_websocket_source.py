@@ -119,7 +119,7 @@ async def test_the_source_subscribes_and_reads_only_rows(market: Market) -> None
     assert market.headers[0]["x-key"] == "k"
 
 
-async def test_repeats_are_left_out_and_missing_numbers_are_a_gap(
+async def test_repeated_rows_are_left_out_and_missing_numbers_are_a_gap(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = await market.open()
@@ -133,7 +133,7 @@ async def test_repeats_are_left_out_and_missing_numbers_are_a_gap(
     assert "hidden" not in caplog.text
 
 
-async def test_numbers_of_each_symbol_are_counted_apart(market: Market) -> None:
+async def test_row_numbers_of_each_symbol_are_counted_separately(market: Market) -> None:
     url = await market.open()
     async with reading(url, per_symbol=True) as one:
         coming = asyncio.create_task(one.rows(5))
@@ -174,7 +174,7 @@ async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
         assert await coming == [1, ("gap", ""), 1]
 
 
-async def test_a_recorder_that_was_away_knows_what_it_missed(market: Market) -> None:
+async def test_recorder_that_was_away_records_a_gap_for_missed_rows(market: Market) -> None:
     url = await market.open()
     for options, expected in (({}, [("gap", ""), 6]), ({"number": ""}, [("gap", ""), 6])):
         async with reading(url, **options) as one:
@@ -187,7 +187,7 @@ async def test_a_recorder_that_was_away_knows_what_it_missed(market: Market) -> 
             assert await coming == expected
 
 
-async def test_nonsense_is_handed_on_to_be_refused_and_a_silent_server_is_said(
+async def test_invalid_messages_are_passed_on_and_a_silent_server_is_reported(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = await market.open()

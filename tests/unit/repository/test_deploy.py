@@ -47,7 +47,7 @@ def unit(path: Path) -> configparser.SectionProxy:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_units_end_only_the_main_process_and_restart(path: Path) -> None:
+def test_units_restart_and_signal_only_the_main_process_at_a_stop(path: Path) -> None:
     service = unit(path)
     assert (service["KillMode"], service["Restart"]) == ("mixed", "always")
     assert service["User"] in ("ginkgo", "ginkgo-node")
@@ -62,7 +62,7 @@ def test_units_have_a_watchdog_where_the_program_reports_to_it(path: Path) -> No
     assert int(service.get("WatchdogSec", 30)) >= 30 * INTERVAL_S
 
 
-def test_units_of_the_version_before_find_the_class_that_limits_connections() -> None:
+def test_units_of_the_version_before_can_import_the_class_that_limits_connections() -> None:
     _, ours, *_ = GUARDED
     assert import_from_string("ginkgo_site.connections:GuardedHttp") is import_from_string(ours)
 
@@ -189,7 +189,7 @@ def test_the_migration_runs_the_image_of_the_rest() -> None:
 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe"])
-def test_a_node_is_alive_while_its_file_is_young(probe: str, tmp_path: Path) -> None:
+def test_probe_of_a_node_fails_if_its_alive_file_is_old(probe: str, tmp_path: Path) -> None:
     (container,) = PODS["ginkgo-node"]["containers"]
     assert "GINKGO_ALIVE_FILE" in [each["name"] for each in container["env"]]
     file = tmp_path / "alive"
@@ -209,7 +209,7 @@ def test_a_node_is_alive_while_its_file_is_young(probe: str, tmp_path: Path) -> 
     assert status() != 0
 
 
-def test_each_way_through_the_network_of_nodes_and_web_processes_names_its_end() -> None:
+def test_network_policies_of_nodes_and_web_processes_name_peer_and_port() -> None:
     policies = specs_of("NetworkPolicy")
     node, web = policies["ginkgo-node"], policies["ginkgo-web"]
     assert node["ingress"] == []
@@ -220,7 +220,7 @@ def test_each_way_through_the_network_of_nodes_and_web_processes_names_its_end()
     assert all(each["namespaceSelector"]["matchLabels"] for each in way["from"])
 
 
-def test_the_image_has_what_it_runs_and_no_root() -> None:
+def test_the_image_has_what_it_runs_and_does_not_run_as_root() -> None:
     text = text_of("Containerfile")
     copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY ")}
     assert {"ginkgo_site", "portfolios", "scheduling", "templates", "locale"} <= copied
@@ -239,7 +239,7 @@ def test_compose_separates_nodes_from_the_database() -> None:
         assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
 
 
-def test_compose_trusts_the_network_of_its_proxy_and_mounts_secrets_as_such() -> None:
+def test_compose_trusts_only_the_network_of_its_proxy_and_mounts_secrets_as_secrets() -> None:
     compose = document("compose.yml")
     services = compose["services"]
     (network,) = compose["networks"]["inner"]["ipam"]["config"]
@@ -274,7 +274,7 @@ def test_patroni_may_connect_to_the_server_of_its_own_host() -> None:
         assert f"host {database} {user} 127.0.0.1/32 scram-sha-256" in server["pg_hba"]
 
 
-def test_a_shell_reads_the_variables_as_systemd_does() -> None:
+def test_a_shell_can_read_the_example_file_of_variables() -> None:
     example = DEPLOY / "ginkgo.env.example"
     script = 'set -a; . "$1"; exec env -0'
     shell = subprocess.run(
@@ -308,7 +308,7 @@ def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
     assert {rule["labels"]["severity"] for rule in rules} == {"page", "ticket", "none"}
 
 
-def test_no_web_process_silences_only_what_follows_from_that() -> None:
+def test_alert_about_web_processes_silences_only_alerts_that_follow_from_it() -> None:
     silenced = []
     for rule in document("prometheus/alertmanager.yml")["inhibit_rules"]:
         matchers = dict(re.split("=~?", each, maxsplit=1) for each in rule["target_matchers"])
@@ -320,7 +320,7 @@ def test_no_web_process_silences_only_what_follows_from_that() -> None:
 
 
 @pytest.mark.parametrize("title", ["Web processes that nodes can reach", "Age of pulses"])
-def test_a_web_process_that_ended_leaves_the_dashboard(title: str) -> None:
+def test_test_of_an_ended_web_process_uses_the_expression_of_the_dashboard(title: str) -> None:
     """That it does is tested with the rules, by the expression of the panel."""
     board = json.loads(text_of("grafana/ginkgo.json"))
     (panel,) = (panel for panel in board["panels"] if panel["title"] == title)

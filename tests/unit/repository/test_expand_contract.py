@@ -103,7 +103,7 @@ def _released_before(version: str) -> bool:
     return numbers(version) < numbers(PROJECT["project"]["version"])
 
 
-def test_migrations_since_then_only_add() -> None:
+def test_migrations_after_the_first_release_only_add() -> None:
     loader = MigrationLoader(None)
     found = {}
     for key, migration in loader.disk_migrations.items():
@@ -167,7 +167,7 @@ def said_of(*operations: Any) -> list[str]:
         (SeparateDatabaseAndState([RunSQL("DROP TABLE x")]), "SQL that drops or renames"),
     ],
 )
-def test_what_the_version_before_would_miss_is_found(operation: Any, says: str) -> None:
+def test_migration_that_breaks_the_version_before_is_found(operation: Any, says: str) -> None:
     assert any(says in sentence for sentence in said_of(operation))
 
 
@@ -185,7 +185,7 @@ def test_a_field_that_may_be_left_out_is_not_a_contraction() -> None:
         (models.IntegerField(null=True, db_column="p"), "pid", "Node.pid has another column"),
     ],
 )
-def test_a_narrower_field_is_found(field: models.Field[Any, Any], name: str, says: str) -> None:
+def test_narrower_field_is_found(field: models.Field[Any, Any], name: str, says: str) -> None:
     from django.db.migrations import AlterField
 
     (sentence,) = said_of(AlterField("node", name, field))

@@ -40,13 +40,13 @@ def test_deciding_and_the_wire_use_the_standard_library_and_msgspec() -> None:
 
 
 @pytest.mark.parametrize("folder", ["runtime", "strategies", "feeds"])
-def test_what_runs_in_a_portfolio_process_knows_no_framework(folder: str) -> None:
+def test_code_of_a_portfolio_process_imports_no_framework(folder: str) -> None:
     allowed = ("msgspec", "zstandard", "portfolios.runtime", "portfolios.strategies")
     more = ("portfolios.feeds", "portfolios.artifacts.load", "portfolios.artifacts.inspection")
     assert outside(f"portfolios/{folder}", *allowed, *more, "portfolios.sentences") == set()
 
 
-def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portfolios() -> None:
+def test_node_daemon_imports_only_wire_reconcile_and_the_pure_parts_of_portfolios() -> None:
     packages = ("aiohttp", "msgspec", "psutil", "uvloop", "zstandard")
     ours = ("node_daemon", "systemd", "tracing", "wire", "decide.reconcile", "decide.types")
     pure = ("artifacts.load", "artifacts.unpack", "runtime", "strategies", "feeds", "text",
@@ -55,7 +55,7 @@ def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portf
     assert outside("scheduling/node_daemon", *packages, *allowed) == set()
 
 
-def test_the_rules_of_text_use_the_standard_library_only() -> None:
+def test_text_and_sentences_import_only_the_standard_library() -> None:
     found = {
         *imported_by(CHECKOUT / "portfolios/text.py"),
         *imported_by(CHECKOUT / "portfolios/sentences.py"),
@@ -63,7 +63,7 @@ def test_the_rules_of_text_use_the_standard_library_only() -> None:
     assert {name.partition(".")[0] for name in found} <= sys.stdlib_module_names
 
 
-def test_the_package_of_the_daemon_imports_nothing_by_itself() -> None:
+def test_the_scheduling_package_itself_imports_nothing() -> None:
     assert list(imported_by(CHECKOUT / "scheduling" / "__init__.py")) in (
         [],
         ["__future__.annotations"],

@@ -42,7 +42,7 @@ print(*sys.modules)
 """
 
 
-def test_a_command_imports_no_pages_of_the_admin_and_not_what_they_show() -> None:
+def test_a_command_does_not_import_the_admin_or_what_its_pages_need() -> None:
     imported = set(printed_by(SET_UP))
     assert "scheduling.models" in imported
     assert not imported & {"scheduling.admin", "scheduling.operations", "scheduling.presentation"}
@@ -83,5 +83,5 @@ print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))
 """
 
 
-def test_what_is_imported_is_not_collected_and_what_comes_later_is() -> None:
+def test_garbage_collection_skips_imported_objects_but_not_later_ones() -> None:
     assert printed_by(COLLECTED) == ["True", "True"]

@@ -10,7 +10,7 @@ from ginkgo_site.env import CHECKOUT
 IN_ATTRIBUTE = re.compile(r'="[^"<>]*\|(?:exact_moment|moment|clock)\b[^"<>]*"')
 
 
-def test_no_attribute_has_a_time_element() -> None:
+def test_no_attribute_in_a_template_contains_a_time_element() -> None:
     found = [
         f"{path.name}: {use[0]}"
         for path in (CHECKOUT / "templates" / "dashboard").rglob("*.html")

@@ -63,7 +63,7 @@ def orm_changes(text: str) -> Iterator[str]:
             yield root_name(node.func)
 
 
-def test_scheduling_rows_are_written_in_enact_only() -> None:
+def test_sql_that_writes_scheduling_tables_is_in_enact_only() -> None:
     found = [
         path.relative_to(CHECKOUT).as_posix()
         for package in ("ginkgo_site", "portfolios", "scheduling")
@@ -74,7 +74,7 @@ def test_scheduling_rows_are_written_in_enact_only() -> None:
     assert any(path.startswith("scheduling/enact/") for path in found)
 
 
-def test_the_orm_changes_configuration_only() -> None:
+def test_orm_changes_in_scheduling_are_only_the_allowed_ones() -> None:
     found: dict[str, set[str]] = {}
     for path in sorted(Path(CHECKOUT, "scheduling").rglob("*.py")):
         if "migrations" not in path.parts and (names := set(orm_changes(path.read_text()))):
@@ -115,5 +115,5 @@ def test_a_change_by_the_orm_is_found(line: str) -> None:
         "Node.objects.bulk_create(nodes, ignore_conflicts=True)",
     ],
 )
-def test_sets_and_new_rows_are_not_changes_by_the_orm(line: str) -> None:
+def test_updates_of_sets_and_new_rows_are_not_detected_as_orm_changes(line: str) -> None:
     assert list(orm_changes(line)) == []

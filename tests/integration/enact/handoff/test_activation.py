@@ -19,7 +19,7 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_late_first_commit_grants_back_to_the_source(
+def test_missed_first_commit_deadline_grants_back_to_the_source(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     before = hand.run().epoch
@@ -63,7 +63,7 @@ def test_rollback_skips_a_source_that_is_gone(
     assert at.reason.endswith("node-2 did not commit in 10 s")
 
 
-def test_handoff_of_an_old_epoch_is_superseded(hand: OwnerSession, target: FakeNode) -> None:
+def test_late_handoff_of_an_old_epoch_is_superseded(hand: OwnerSession, target: FakeNode) -> None:
     handoff = activating(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(to_epoch=1)
     expire_handoff(handoff)

@@ -74,7 +74,7 @@ def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: Fake
 
 
 @pytest.mark.parametrize("events", [0, 3])
-def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
+def test_release_after_its_handoff_failed_is_answered_keep_and_the_source_goes_on(
     hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     handoff = draining(hand, target)
@@ -89,7 +89,7 @@ def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
 
 
 @pytest.mark.parametrize("events", [0, 3])
-def test_release_of_another_handoff_is_answered_keep(
+def test_release_for_a_handoff_of_another_portfolio_is_answered_keep(
     hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     old = draining(hand, target)
@@ -102,7 +102,7 @@ def test_release_of_another_handoff_is_answered_keep(
     assert state_of(foreign) == "preparing"
 
 
-def test_a_release_to_a_target_whose_lease_ran_out_is_kept(
+def test_a_release_to_a_target_whose_lease_has_expired_is_answered_keep(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
@@ -154,7 +154,7 @@ def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: F
     assert refused.value.code == "node_lost"
 
 
-def test_tenures_tile_and_equal_the_grants_of_the_audit_log(
+def test_tenures_leave_no_gap_and_equal_the_grants_of_the_audit_log(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     activating(hand, target)
