@@ -29,7 +29,7 @@ def start_again(node: FakeNode, labels: dict[str, str]) -> None:
     execute(register(node.row.pk, node.name, message, timing(), GATEWAY_ID))
 
 
-def test_page_shows_what_runs_what_happened_and_how_it_is_started(desk: Client) -> None:
+def test_node_page_shows_portfolios_events_and_the_start_command(desk: Client) -> None:
     make_running_portfolio("p", make_node("node-1", labels={"zone": "a"}), events=3)
     operations.cordon("node-1", actor="olive", reason="kernel update")
     page = text_of(desk.get("/nodes/node-1/"))

@@ -58,7 +58,7 @@ def texts() -> list[str]:
 
 
 @by_gateway
-def test_a_daemon_writes_through_the_gateway(node: FakeNode) -> None:
+def test_a_daemon_writes_log_lines_of_its_own_portfolios_only(node: FakeNode) -> None:
     portfolio = make_trader("p", node).portfolio
     request = wire.LogRequest(
         str(node.incarnation), str(uuid4()), [lines_of(portfolio.pk, "one"), lines_of(7, "forged")]

@@ -123,7 +123,7 @@ def test_unread_answer_of_the_gateway_is_ended_without_an_error_of_the_server(
     assert caplog.messages == ["/large was not read within 0.1 s"]
 
 
-def test_headers_without_end_are_answered_and_not_kept() -> None:
+def test_endless_headers_end_their_connection() -> None:
     with served() as port, connected(port) as ours:
         ours.sendall(b"GET / HTTP/1.1\r\n")
         try:
@@ -146,7 +146,7 @@ def test_size_limit_holds_for_each_request_of_a_connection_and_not_for_their_sum
         assert b"hello" in all_of(ours)
 
 
-def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_connections_are_closed_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GuardedHttp, "_most", 5)
     monkeypatch.setattr(GuardedHttp, "_without_request", {})
     with served() as port:
@@ -159,7 +159,7 @@ def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch
             each.close()
 
 
-def test_of_half_bodies_of_one_address_the_oldest_goes_and_known_senders_stay(
+def test_oldest_half_sent_bodies_of_one_address_are_closed_but_not_known_senders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_limits, "MAX_HALF_BODIES", 5)

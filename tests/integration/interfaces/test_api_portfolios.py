@@ -272,7 +272,7 @@ def test_delete_keeps_the_audit_log(operator: ApiClient) -> None:
         "schedule/plan/?lose=nix",
     ],
 )  # fmt: skip
-def test_what_does_not_exist_is_not_found(viewer: ApiClient, path: str) -> None:
+def test_read_of_a_missing_object_is_not_found(viewer: ApiClient, path: str) -> None:
     problem(viewer.get(path), 404, "not_found")
 
 

@@ -126,7 +126,7 @@ def test_a_name_that_is_taken_is_refused() -> None:
         lambda: operations.uncordon("none", actor="ann"),
     ],
 )
-def test_what_does_not_exist_is_not_found(act: Callable[[], Any]) -> None:
+def test_operation_on_a_missing_object_is_not_found(act: Callable[[], Any]) -> None:
     refusal = refused(act)
     assert (refusal.code, refusal.status) == ("not_found", 404)
     assert refusal.message.startswith("There is no ")

@@ -193,7 +193,7 @@ def test_a_list_costs_as_many_statements_as_one(operator: ApiClient) -> None:
     assert len(seen) < 20, len(seen)
 
 
-def test_a_file_creates_what_it_lists_so_many_at_a_time(
+def test_portfolios_of_a_file_are_created_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("scheduling.operations", "scheduling.operations.portfolios"):

@@ -115,7 +115,7 @@ class Watched(Held):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("part", ["owner", "target of what is ended"])
-def test_no_node_is_locked_while_waiting_for_a_lower_one(part: str) -> None:
+def test_nodes_are_locked_in_the_order_of_their_ids(part: str) -> None:
     """Two requests that each hold a lock of the other would deadlock."""
     first, second, third = make_settled_nodes(3)
     if part == "owner":

@@ -64,7 +64,7 @@ def statements_of(changes: int) -> list[str]:
     return said
 
 
-def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
+def test_a_batch_of_requests_takes_as_many_statements_as_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(3):
@@ -77,7 +77,7 @@ def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
     assert len(statements_of(balance.BATCH + 1)) == of_one + 10
 
 
-def test_superseding_handoffs_costs_the_same_for_a_whole_batch() -> None:
+def test_superseding_several_handoffs_takes_as_many_statements_as_one() -> None:
     first, second, third = make_settled_nodes(3)
     hands = [make_trader(f"p-{number}", first) for number in range(3)]
     said = []
@@ -216,7 +216,7 @@ def test_capacity_of_a_failover_source_is_not_free_while_the_portfolio_runs() ->
     assert ask(failover, placed(other, first))[1] == "node_full"
 
 
-def test_failover_to_the_target_of_a_move_needs_no_second_slot() -> None:
+def test_failover_to_the_target_of_a_move_needs_no_second_place() -> None:
     first, second = make_settled_nodes(2)
     moved = make_trader("moved", first)
     moved.move_to(second)
@@ -226,7 +226,7 @@ def test_failover_to_the_target_of_a_move_needs_no_second_slot() -> None:
     assert newest_handoff(moved.portfolio).pk == begun
 
 
-def test_reload_needs_no_second_slot() -> None:
+def test_reload_needs_no_free_place_on_its_node() -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
     Node.objects.update(capacity=1)

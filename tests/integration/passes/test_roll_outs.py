@@ -334,7 +334,7 @@ def test_operator_stops_a_roll_out_after_the_portfolio_that_it_is_changing() -> 
     assert open_alerts() == {}
 
 
-def test_portfolio_is_part_of_one_open_roll_out() -> None:
+def test_portfolio_can_be_in_one_open_roll_out_only() -> None:
     _, _, second = make_fleet("a", "b")
     number = begin(second, "a", "b")
     with pytest.raises(Refused, match=f"b is part of roll-out {number}, which has not ended"):
@@ -377,7 +377,7 @@ def test_parameters_that_do_not_fit_the_new_schema_are_refused_by_name() -> None
     assert not RollOut.objects.exists()
 
 
-def test_all_portfolios_of_the_artifact_are_chosen_but_those_that_have_it() -> None:
+def test_roll_out_chooses_all_portfolios_of_the_artifact_but_those_that_have_it() -> None:
     node, _, second = make_fleet("a", "b")
     make_holder("c", node, second)
     make_trader("d", node)

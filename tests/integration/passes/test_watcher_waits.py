@@ -226,7 +226,7 @@ def test_with_redis_the_watcher_relays_every_hint_despite_malformed_ones(watcher
     assert redis.given == expected
 
 
-def test_a_burst_of_hints_is_one_tick(watcher: Watcher) -> None:
+def test_a_burst_of_hints_causes_one_tick(watcher: Watcher) -> None:
     listening = Listening([WAKE], [WAKE, WAKE])
     watcher._wait_s = 60.0
     watcher._sleep(listening)  # type: ignore[arg-type]

@@ -149,7 +149,7 @@ def test_tenures_without_a_gap_are_not_a_violation() -> None:
         ([(3, 10, 50), (2, 50, None)], "I1"),
     ],
 )
-def test_tenures_that_do_not_tile_are_found(rows: list, invariant: str) -> None:
+def test_tenures_with_a_gap_or_overlap_are_found(rows: list, invariant: str) -> None:
     ((found, _),) = history(*rows)
     assert found == invariant
 

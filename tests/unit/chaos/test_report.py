@@ -73,7 +73,7 @@ def test_measured_times_are_listed_by_fault_with_the_longest_pause(outcome: Outc
     assert "packets-dropped:" not in found
 
 
-def test_the_verdict_without_violations(outcome: Outcome) -> None:
+def test_verdict_without_violations_says_so(outcome: Outcome) -> None:
     assert text.verdict(text.as_dict(outcome)).startswith("No violation in 3 steps and 4 ch")
 
 

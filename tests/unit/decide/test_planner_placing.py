@@ -64,7 +64,7 @@ PLACED: dict[str, tuple[list[NodeView], list[PortfolioView], dict[str, str]]] = 
 
 
 @pytest.mark.parametrize(("nodes", "portfolios", "expected"), PLACED.values(), ids=PLACED)
-def test_portfolios_are_placed(
+def test_planner_places_portfolios_on_the_expected_nodes(
     nodes: list[NodeView], portfolios: list[PortfolioView], expected: dict[str, str]
 ) -> None:
     assert places(make_plan(world(nodes, portfolios), POLICY)) == expected

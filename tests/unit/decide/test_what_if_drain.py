@@ -105,12 +105,12 @@ def test_loss_forecasts_are_bounded_and_begin_with_the_receiving_nodes(
     assert found.unforecast == 1
 
 
-def test_pending_portfolios_are_placed_besides() -> None:
+def test_drain_plan_also_places_pending_portfolios() -> None:
     found = plan(world([node(1), node(2)], [*on(1, "a"), portfolio("new")]))
     assert [step.portfolio.name for step in found.others] == ["new"]
 
 
-def test_unknown_node_is_named() -> None:
+def test_drain_plan_of_an_unknown_node_names_it() -> None:
     for ask in (plan, room_for_drain):
         with pytest.raises(NotInSnapshot, match="node-9"):
             ask(world([node(1)], []), "node-9")

@@ -104,7 +104,7 @@ def test_a_wrong_value_stops_django_with_one_line(tmp_path: Path) -> None:
     assert "GINKGO_STALL_S is 'soon'" in done.stderr
 
 
-def test_the_secret_key_is_kept_and_private(tmp_path: Path) -> None:
+def test_generated_secret_key_is_kept_in_a_private_file(tmp_path: Path) -> None:
     first = secret_key(tmp_path)
     assert secret_key(tmp_path) == first
     assert len(first) >= 50

@@ -94,11 +94,11 @@ def test_an_address_of_another_machine_is_refused() -> None:
         free_address("192.0.2.1", 8000)
 
 
-def test_port_0_becomes_a_free_one() -> None:
+def test_port_0_is_replaced_by_a_free_port() -> None:
     assert free_address("127.0.0.1", 0).port > 0
 
 
-def test_an_address_for_everybody_is_shown_as_one_a_browser_can_open() -> None:
+def test_a_wildcard_address_is_shown_as_one_that_a_browser_can_open() -> None:
     assert Address("0.0.0.0", 8000).url == "http://127.0.0.1:8000"
     assert Address("::1", 8000).url == "http://[::1]:8000"
     assert is_loopback("localhost")

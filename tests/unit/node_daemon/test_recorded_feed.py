@@ -256,7 +256,7 @@ async def test_page_that_arrives_after_the_reader_was_told_to_read_anew_is_not_k
     assert not reader._pages
 
 
-async def test_listeners_are_woken_for_their_symbols_and_for_records_without_one(
+async def test_listeners_are_woken_for_records_of_their_symbols_and_of_none(
     gateway: Gateway,
 ) -> None:
     reader = await following(gateway, 101)

@@ -85,7 +85,7 @@ def test_each_kind_of_event_is_read_back_as_it_was(event: Event) -> None:
     assert decode_events(encode_events([event, event])) == [event, event]
 
 
-def test_a_batch_may_mix_the_kinds() -> None:
+def test_a_batch_may_mix_event_kinds() -> None:
     assert decode_events(encode_events(KINDS)) == KINDS
     assert [type(event) for event in decode_events(encode_events(KINDS))] == [
         Bar, ScaledBar, Trade, Quote, Tick, Gap,

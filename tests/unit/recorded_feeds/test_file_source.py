@@ -136,7 +136,7 @@ async def test_a_file_that_was_cut_or_replaced_is_refused_and_can_be_begun_anew(
         assert await three.rows(3) == ["7", "8", "9"]
 
 
-async def test_files_of_a_folder_follow_one_another_by_name(
+async def test_files_of_a_folder_are_read_in_the_order_of_their_names(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "notes.txt").write_text("not this one")

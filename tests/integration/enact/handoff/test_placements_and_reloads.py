@@ -20,7 +20,7 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_failed_placement_counts_as_an_attempt_and_for_its_node(target: FakeNode) -> None:
+def test_failed_placement_counts_as_an_attempt_and_a_failure_of_its_node(target: FakeNode) -> None:
     portfolio = placed(target)
     target.fails(newest_handoff(portfolio))
     operations.migrate("new", target.name, actor="ann")

@@ -55,7 +55,7 @@ def test_stop_on_an_unreachable_node_is_done_at_once(hand: OwnerSession, gone: s
     assert newest_handoff(hand.portfolio).state == "done"
 
 
-def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerSession) -> None:
+def test_stop_does_not_wait_for_a_node_that_is_lost_after_it_was_asked(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     lose(hand.daemon)
     assert execute(find_overdue(timing())) == [handoff.pk]
