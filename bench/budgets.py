@@ -33,7 +33,7 @@ from chaos.harness.cluster import CANARIES, SHARES, Cluster
 from chaos.harness.installation import temporary_home
 from chaos.harness.observation import DEMO_NODES, ClusterRun, wait_for
 from chaos.harness.processes import process_tree, suspended
-from chaos.harness.turns import add_turns
+from chaos.harness.turns import upload_turns
 
 #: Path → budgets of the design, with pushes and with every push lost: s from request to done or to
 #: the first commit elsewhere, ms of the pause's p50 and p99.
@@ -79,7 +79,7 @@ def measure(
     kills: int,
     roll_outs: int,
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of all paths, measured with `pushes` "pushed" or "every push lost"."""
+    """Yield the rows of all paths. `pushes` names the condition that `silence()` makes."""
     cluster.wait_until_converged()
     with silence():
         for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):
@@ -133,14 +133,14 @@ def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
 def _reloads_of_roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
     """Yield the figures that `roll_out` yields."""
     names, began = [f"rolled-{n}" for n in range(1, 10)], int(time.time())
-    first = add_turns(cluster, f"0.{began}")
+    first = upload_turns(cluster, f"0.{began}")
     for name in names:
         body = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": first}
         answer = cluster.call("POST", "/api/portfolios/", body)
         assert answer.status == 201, answer.text
     for number in range(1, times + 1):
         done = cluster.manage(
-            "roll_out", add_turns(cluster, f"{number}.{began}"), "--portfolios", ",".join(names),
+            "roll_out", upload_turns(cluster, f"{number}.{began}"), "--portfolios", ",".join(names),
             "--at-a-time", "3", "--canary-seconds", "1", "--wait", "400",
         )  # fmt: skip
         assert {item["state"] for item in done["items"]} == {"done"}, done

@@ -70,7 +70,7 @@ class OwnershipChecker:
 
 @dataclass(frozen=True)
 class Gap:
-    """A lower bound of the time in which a bystander committed nothing."""
+    """A time in which a portfolio committed nothing, as far as samples show it."""
 
     portfolio: str
     node: str | None

@@ -74,7 +74,7 @@ class Monitor:
         self._current: StepResult | None = None
         self._last_tenure = 0
         self._open: dict[int, OwnerChange] = {}
-        self.is_clock_true = True  #: false while a fault sets the database's clock
+        self.counts_pauses = True  #: false in a step whose pauses are disregarded
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self.latest: Sample | None = None
@@ -101,7 +101,7 @@ class Monitor:
     def end_step(self) -> None:
         """Record that the step has converged: every portfolio is a bystander again."""
         self._current, self._blast_radii = None, []
-        self.is_clock_true = True
+        self.counts_pauses = True
 
     def forget_progress(self) -> None:
         """Let epochs and seqs decrease once: acknowledged commits were lost on purpose."""
@@ -195,7 +195,7 @@ class Monitor:
                     self._open[number] = change
             if has_begun:
                 self._open.pop(number, None)
-                if not was_stopped and self.is_clock_true:
+                if not was_stopped and self.counts_pauses:
                     change.pause_ms = pause_ms
 
     def read_history(self) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.crashpoints.cases import CASES, EXTRA, CaseContext, CrashCase, lose, restart
+from chaos.crashpoints.cases import CASES, EXTRA, CaseContext, CrashCase, lose_node, restart_daemon
 from chaos.crashpoints.cluster import FailpointCluster, FailpointNotReached
 from chaos.harness.installation import temporary_home
 from portfolios.runtime.closed_output import ends_with_its_reader
@@ -90,7 +90,7 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
 
 
 #: Actions after which the balancer has to rebalance, so it must not be frozen.
-REBALANCED = (lose, restart)
+REBALANCED = (lose_node, restart_daemon)
 
 
 def _clear_leftovers(cluster: FailpointCluster, context: CaseContext) -> None:

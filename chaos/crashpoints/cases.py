@@ -206,7 +206,7 @@ def raising(context: CaseContext, process: str, point: str) -> None:
     bad_reload(context, process, point, strategy="raise_at")
 
 
-def lose(context: CaseContext, process: str, point: str) -> None:
+def lose_node(context: CaseContext, process: str, point: str) -> None:
     """Freeze a node for longer than its lease."""
     node = DEMO_NODES[context.attempt % 3]
     names = context.cluster.portfolios_on(node)
@@ -217,7 +217,7 @@ def lose(context: CaseContext, process: str, point: str) -> None:
         context.cluster.wait_for_commits_elsewhere(names, node, 60)
 
 
-def restart(context: CaseContext, process: str, point: str) -> None:
+def restart_daemon(context: CaseContext, process: str, point: str) -> None:
     """Kill a daemon, which restarts under the same name."""
     node = DEMO_NODES[context.attempt % 3]
     context.watch(context.cluster.portfolios_on(node)[0])
@@ -302,12 +302,12 @@ CASES = tuple(
         ("stop past its deadline", "watcher", "handoff.expire:after_grant", stop_of_frozen_owner),
         ("delete, not yet durable", "web", "operations.stop_run:after_insert", delete),
         ("delete, the release's answer lost", "web", "handoff.release:committed", delete),
-        ("node marked lost", "watcher", "lease.mark_lost:after_mark_lost", lose),
-        ("node marked lost", "worker", "lease.mark_lost:after_mark_lost", lose),
-        ("failover requested", "watcher", "handoff.request_all:after_insert", lose),
-        ("failover requested", "worker", "handoff.request_all:after_insert", lose),
-        ("failover, the grant", "web", "handoff.handle_prepared:after_grant", lose),
-        ("register, the grants", "web", "register.register:after_grant", restart),
+        ("node marked lost", "watcher", "lease.mark_lost:after_mark_lost", lose_node),
+        ("node marked lost", "worker", "lease.mark_lost:after_mark_lost", lose_node),
+        ("failover requested", "watcher", "handoff.request_all:after_insert", lose_node),
+        ("failover requested", "worker", "handoff.request_all:after_insert", lose_node),
+        ("failover, the grant", "web", "handoff.handle_prepared:after_grant", lose_node),
+        ("register, the grants", "web", "register.register:after_grant", restart_daemon),
     )
 )
 

@@ -124,7 +124,7 @@ class FailpointCluster(Cluster):
         self.wait_until_recovered(limit_s)
 
     def request(self, method: str, path: str, body: object = None) -> bool:
-        """Send an API request. Return False if the web process died. A refusal is a test error."""
+        """Send a request. Return False if the web process died. Raise AssertionError if refused."""
         try:
             answer = self.call(method, path, {} if body is None else body)
         except OSError:

@@ -128,7 +128,7 @@ def freeze_lock_holder(context: FaultContext) -> None:
             (context.ttl_s + 5 + 30 + 3) * BUDGET_FACTOR,
             f"{', '.join(run.name for run in had)} taken over without the watcher",
         )
-    context.relaunch_proxied_node(node)
+    context.relaunch_if_proxied(node)
 
 
 def two_watchers(context: FaultContext) -> None:

@@ -33,7 +33,7 @@ def kill_daemon(context: FaultContext) -> None:
             (context.ttl_s + 3) * BUDGET_FACTOR,
             f"{name} away from {node}",
         )
-    context.relaunch_proxied_node(node)
+    context.relaunch_if_proxied(node)
 
 
 def kill_child(context: FaultContext) -> None:
@@ -148,7 +148,7 @@ def terminate_daemon(context: FaultContext) -> None:
         5,
         f"no portfolio owned by the ended daemon of {node}",
     )
-    context.relaunch_proxied_node(node, daemon)
+    context.relaunch_if_proxied(node, daemon)
 
 
 FAULTS = (

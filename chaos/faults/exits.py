@@ -21,7 +21,7 @@ REPORTED_WITHIN_S, BACK_WITHIN_S = 5.0, 15.0
 
 #: The exits of a portfolio. A line of the audit log may count several (`times`): after ten lines in
 #: ten minutes, further exits are counted in the newest (`MAX_EXITS`).
-_FAILURES = """
+_EXIT_COUNTS = """
 SELECT r.portfolio_id, coalesce(r.last_death::text, ''), r.attempts,
        (SELECT coalesce(sum(coalesce((e.data->>'times')::bigint, 1)), 0)::bigint
         FROM scheduling_event e
@@ -38,11 +38,11 @@ FROM scheduling_nodereport o JOIN scheduling_node n ON n.id = o.node_id WHERE n.
 
 
 @dataclass(frozen=True)
-class Failures:
+class ExitCounts:
     """What the database has counted of a portfolio's exits."""
 
     portfolio: int  #: its id
-    last_death: str  #: of the exit that was applied last; "": none
+    last_death: str  #: id of the exit that was applied last; "": none
     attempts: int  #: without progress
     exits: int  #: ever
 
@@ -50,7 +50,7 @@ class Failures:
 def repeated_exit_report(context: FaultContext) -> None:
     """Reports of two exits of a process arrive again, the earlier one after the later one."""
     run = _choose_portfolio_behind_proxy(context)
-    before = read_failures(context, run.name)
+    before = read_exit_counts(context, run.name)
     first = _kill_and_await_report(context, run)
     if not first:
         return
@@ -60,7 +60,7 @@ def repeated_exit_report(context: FaultContext) -> None:
         return
     for death in (first, second, first, second):
         _send_again(context, run, death)
-    after = read_failures(context, run.name)
+    after = read_exit_counts(context, run.name)
     context.note(f"{run.name}: {after.exits - before.exits} exits counted of 2")
     for sentence in miscounts(before, after, exits=2):
         context.report("fault", f"{run.name}: {sentence}", {"before": before, "after": after})
@@ -71,7 +71,7 @@ def repeated_exit_report(context: FaultContext) -> None:
         )
 
 
-def miscounts(before: Failures, after: Failures, exits: int) -> list[str]:
+def miscounts(before: ExitCounts, after: ExitCounts, exits: int) -> list[str]:
     """Return a sentence on each count that `exits` exits, with commits between them, contradict."""
     found = []
     if after.exits - before.exits != exits:
@@ -94,35 +94,35 @@ def _choose_portfolio_behind_proxy(context: FaultContext) -> ClusterRun:
     return context.choose_portfolio(on=chosen, but=[HALTING])
 
 
-def read_failures(context: FaultContext, name: str) -> Failures:
-    """Return what the database has counted so far."""
-    ((portfolio, last_death, attempts, exits),) = context.cluster.query(_FAILURES, name)
-    return Failures(portfolio, last_death, attempts, exits)
+def read_exit_counts(context: FaultContext, name: str) -> ExitCounts:
+    """Return what the database has counted of a portfolio's exits."""
+    ((portfolio, last_death, attempts, exits),) = context.cluster.query(_EXIT_COUNTS, name)
+    return ExitCounts(portfolio, last_death, attempts, exits)
 
 
 def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
-    """Kill the portfolio's process; return the death that was reported once it commits again.
+    """Kill a portfolio's process, and wait for commits after it. Return the id of the exit.
 
-    Return "" if that took too long, which is a violation.
+    Return "" if a step took too long, which is a violation.
     """
-    before = read_failures(context, run.name)
+    before = read_exit_counts(context, run.name)
 
-    def is_killed() -> bool:
+    def kill_it() -> bool:
         processes = still_running(_reported_processes(context, run.name))
         for process in processes:
             process.kill()
         return bool(processes)
 
-    if not context.expect(is_killed, REPORTED_WITHIN_S * BUDGET_FACTOR, f"a process of {run.name}"):
+    if not context.expect(kill_it, REPORTED_WITHIN_S * BUDGET_FACTOR, f"a process of {run.name}"):
         return ""
     is_reported = context.expect(
-        lambda: read_failures(context, run.name).last_death != before.last_death,
+        lambda: read_exit_counts(context, run.name).last_death != before.last_death,
         REPORTED_WITHIN_S * BUDGET_FACTOR,
         f"a report of the exit of {run.name}",
     )
     if not is_reported:
         return ""
-    reported = read_failures(context, run.name).last_death
+    reported = read_exit_counts(context, run.name).last_death
     seq = context.cluster.run(run.name).last_seq
     # Two exits before a first event would move it to another node, as they should.
     is_back = context.expect(
@@ -147,7 +147,7 @@ def _send_again(context: FaultContext, run: ClusterRun, death: str) -> None:
     """Send the report of an exit in another heartbeat of its daemon, until that is answered."""
     report = ProcessExited(
         death=death,
-        portfolio=read_failures(context, run.name).portfolio,
+        portfolio=read_exit_counts(context, run.name).portfolio,
         epoch=run.epoch,
         revision=run.revision,
         seq=run.last_seq,

@@ -194,7 +194,7 @@ class Keyed(Strategy):
 
 
 class CheckParameters(msgspec.Struct, frozen=True):
-    """The action of its check, and the duration."""
+    """What the check of the parameters does, and for how long."""
 
     action: str = "report"
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
@@ -376,7 +376,7 @@ class Actions:
 
     @staticmethod
     def steal_secrets() -> None:
-        """Print for each secret within reach of its user whether it was refused or stolen."""
+        """Try to read secrets, and print for each whether it was refused or stolen."""
         home = Path(os.environ["GINKGO_HOME"])
         hidden = os.environ["GINKGO_STRATEGY_HIDES"].split(os.pathsep)
         parent = os.getppid()  # the daemon has a lower pid, the other portfolios higher ones
@@ -385,9 +385,9 @@ class Actions:
             "access file": lambda: (home / "access.json").read_bytes(),
             "encryption keys": lambda: (home / "secrets" / "encryption_keys").read_bytes(),
             "token file": lambda: Path(hidden[-1]).read_bytes(),
-            "environment of others": lambda: _first_opened(f"/proc/{p}/environ" for p in others),
-            "memory of others": lambda: _first_opened(f"/proc/{p}/mem" for p in others),
-            "command lines": lambda: _first_opened(f"/proc/{p}/cmdline" for p in others),
+            "environment of others": lambda: _open_first(f"/proc/{p}/environ" for p in others),
+            "memory of others": lambda: _open_first(f"/proc/{p}/mem" for p in others),
+            "command lines": lambda: _open_first(f"/proc/{p}/cmdline" for p in others),
             "internet": lambda: socket.create_connection(("127.0.0.1", 9)),
             "local socket": lambda: socket.socket(socket.AF_UNIX),
             "own environment": lambda: os.environ["GINKGO_NODE_TOKEN"],
@@ -443,7 +443,7 @@ class Actions:
         raise RuntimeError("the process was changed")
 
 
-def _first_opened(paths: Iterable[str]) -> None:
+def _open_first(paths: Iterable[str]) -> None:
     """Open the first file that can be opened. Raise PermissionError if none can."""
     for path in paths:
         with contextlib.suppress(OSError), open(path, "rb"):

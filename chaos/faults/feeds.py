@@ -97,7 +97,7 @@ def _kill(context: FaultContext, portfolio: str) -> None:
         node = context.cluster.run(portfolio).node
         if node is not None:
             context.kill_node(node)
-            context.relaunch_proxied_node(node)
+            context.relaunch_if_proxied(node)
         return
     kill_processes(context.processes_matching(WEB if victim == "web" else WATCHER))
 

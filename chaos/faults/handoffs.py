@@ -38,7 +38,7 @@ def target_killed(context: FaultContext) -> None:
     handoff = _begin(context, run, target)
     context.kill_node(target)
     context.expect_handoff_end(handoff, 60)
-    context.relaunch_proxied_node(target)
+    context.relaunch_if_proxied(target)
 
 
 def target_restarted(context: FaultContext) -> None:
@@ -48,7 +48,7 @@ def target_restarted(context: FaultContext) -> None:
     context.mark_nodes_affected(target)
     handoff = _begin(context, run, target)
     context.topology.daemons[target].kill()
-    context.relaunch_proxied_node(target)
+    context.relaunch_if_proxied(target)
     context.expect_handoff_end(handoff, 60)
 
 
@@ -83,7 +83,7 @@ def source_killed(context: FaultContext) -> None:
     handoff = _begin(context, run, context.choose_target(run))
     context.kill_node(run.node)
     context.expect_handoff_end(handoff, 60)
-    context.relaunch_proxied_node(run.node)
+    context.relaunch_if_proxied(run.node)
 
 
 def source_sleeps(context: FaultContext) -> None:
@@ -121,7 +121,7 @@ def everything_at_once(context: FaultContext) -> None:
         f"{run.name} stopped",
         "I8",
     )
-    context.relaunch_proxied_node(run.node)
+    context.relaunch_if_proxied(run.node)
 
 
 FAULTS = (

@@ -117,7 +117,7 @@ class CommitTimes:
     within: dict[float, int]  #: seconds → requests answered within them; infinity: all
 
     def since(self, before: CommitTimes) -> CommitTimes:
-        """Return the requests after `before`, which may have none yet."""
+        """Return the requests answered since `before` was read."""
         return CommitTimes(
             self.failed - before.failed,
             self.total_s - before.total_s,
@@ -162,8 +162,8 @@ def read_commit_times(metrics: dict[str, float]) -> CommitTimes:
 
 
 def slowdowns(before: CommitTimes, held: CommitTimes) -> list[str]:
-    """Return a sentence on each way in which the commits `held` are worse than those `before`,
-    which are of an equal time."""
+    """Return a sentence on each way in which commits were slower or failed more often in `held`,
+    while a snapshot was held, than in `before`, an equal time without one."""
     if not held.count:
         return ["no commits were answered"]
     found = []

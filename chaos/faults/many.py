@@ -82,7 +82,7 @@ def web_database_cut(context: FaultContext) -> None:
     """Every packet between one web process and PostgreSQL is dropped for longer than a lease."""
     web = _choose_web(context)
     layout = _cluster(context).layout
-    with network.cut_off(layout, layout.web_port(web)):
+    with network.cut_off(layout, layout.web_link(web)):
         _expect_others_to_serve(context, web)
     _expect_web_back(context, web)
 
@@ -169,14 +169,14 @@ def _kill_a_daemon(context: FaultContext) -> str:
     context.kill_node(node)
     context.measure(
         REPLACED,
-        lambda: commit_elsewhere(had, cluster.runs(), lambda name: _has_place(context, name)),
+        lambda: committed_elsewhere(had, cluster.runs(), lambda name: _has_place(context, name)),
         REPLACED_WITHIN_S,
         began,
     )
     return node
 
 
-def commit_elsewhere(
+def committed_elsewhere(
     had: Mapping[str, ClusterRun], runs: Mapping[str, ClusterRun], has_place: Callable[[str], bool]
 ) -> bool:
     """Whether each portfolio has committed under another daemon, or no node has room for it.
@@ -247,33 +247,33 @@ def _measure_commits(
 
 def primary_killed(context: FaultContext) -> None:
     """kill -9 of the primary and its Patroni, as a host that loses its power."""
-    primary = _primary(context)
-    with _promotion(context, primary), context.kept_down(_server_processes(context, primary)):
+    primary = _find_primary(context)
+    with _promotion_check(context, primary), context.kept_down(_server_processes(context, primary)):
         _expect_promotion(context, primary)
 
 
 def primary_frozen(context: FaultContext) -> None:
     """SIGSTOP of the primary and its Patroni, which wake up when there is a new primary."""
-    primary = _primary(context)
-    with _promotion(context, primary), context.suspended(_server_processes(context, primary)):
+    primary = _find_primary(context)
+    with _promotion_check(context, primary), context.suspended(_server_processes(context, primary)):
         _expect_promotion(context, primary)
 
 
 def primary_dropped(context: FaultContext) -> None:
     """Every packet from and to the primary's host is dropped, until there is a new primary."""
-    primary = _primary(context)
+    primary = _find_primary(context)
     layout = _cluster(context).layout
     with (
-        _promotion(context, primary),
-        network.cut_off(layout, layout.postgres_port(primary)),
+        _promotion_check(context, primary),
+        network.cut_off(layout, layout.postgres_link(primary)),
     ):
         _expect_promotion(context, primary)
 
 
 def switchover(context: FaultContext) -> None:
     """The primary hands over to its synchronous standby, as before an upgrade of its host."""
-    primary = _primary(context)
-    with _promotion(context, primary):
+    primary = _find_primary(context)
+    with _promotion_check(context, primary):
         began = time.monotonic()
         # Patroni refuses until it knows which standby is synchronous.
         context.expect(
@@ -290,9 +290,9 @@ def async_promotion(context: FaultContext) -> None:
     The epoch floor is raised as the alert says, and every portfolio continues from its last commit.
     """
     cluster = _cluster(context)
-    primary = _primary(context)
+    primary = _find_primary(context)
     context.disregard_pauses()
-    with _promotion(context, primary):
+    with _promotion_check(context, primary):
         _ask_patroni(context, primary, "config", {"synchronous_mode": False}, "PATCH")
         context.undo.callback(_make_synchronous, context)
         context.expect(
@@ -356,8 +356,8 @@ def _wait_until_noted(context: FaultContext, *, synchronous: bool) -> None:
     )
 
 
-def _primary(context: FaultContext) -> int:
-    """Mark every portfolio affected, and return the number of the primary."""
+def _find_primary(context: FaultContext) -> int:
+    """Return the number of the primary, which a standby can succeed. Mark everything affected."""
     context.mark_all_affected(NO_PRIMARY)
     found = _cluster(context).primary()
     assert found is not None, "no server is the primary, although everything has converged"
@@ -376,8 +376,8 @@ def _server_processes(context: FaultContext, server: int) -> list[psutil.Process
 
 
 @contextmanager
-def _promotion(context: FaultContext, primary: int) -> Iterator[None]:
-    """Lose no node; after the fault, expect the former primary as a standby."""
+def _promotion_check(context: FaultContext, primary: int) -> Iterator[None]:
+    """Report nodes lost in this block; then expect the former primary as a standby."""
     with _report_lost_nodes(context):
         yield
         context.measure(

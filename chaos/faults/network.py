@@ -21,7 +21,7 @@ def packets_dropped(context: FaultContext) -> None:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise NotAvailable("needs root and the ip command")
     context.mark_nodes_affected(NODE)
-    with _network() as (space, address), _bridge(context, address) as url:
+    with _network() as (space, address), _proxied_server(context, address) as url:
         token = context.cluster.create_node_token(NODE)
         inside, owner = ("ip", "netns", "exec", space), {OWNER_ENV: str(context.cluster.home)}
         daemon = context.cluster.launch_node(NODE, url, token, within=inside, **owner)
@@ -83,8 +83,8 @@ def _network() -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _bridge(context: FaultContext, address: str) -> Iterator[str]:
-    """Proxy the server to the link: it listens on loopback, which a namespace cannot reach."""
+def _proxied_server(context: FaultContext, address: str) -> Iterator[str]:
+    """Yield the URL, reachable from the namespace, of a proxy to the server on loopback."""
     with TcpProxy(context.cluster.access["url"], host=address).open() as proxy:
         yield proxy.url
 

@@ -13,7 +13,7 @@ def flapping(context: FaultContext) -> None:
     for _ in range(3):
         context.topology.daemons[node].kill()
         context.sleep(context.rng.uniform(1, 4))
-        context.relaunch_proxied_node(node)
+        context.relaunch_if_proxied(node)
         context.expect(lambda: _is_alive(context, node), 20 * BUDGET_FACTOR, f"{node} alive")
 
 
@@ -88,7 +88,7 @@ def most_killed(context: FaultContext) -> None:
         context.kill_node(node)
     context.sleep(context.ttl_s)
     for node in chosen:
-        context.relaunch_proxied_node(node)
+        context.relaunch_if_proxied(node)
 
 
 def restarted(context: FaultContext) -> None:
@@ -96,7 +96,7 @@ def restarted(context: FaultContext) -> None:
     node, _ = context.choose_proxied_node()
     had = context.cluster.portfolios_on(node)
     context.topology.daemons[node].kill()
-    context.relaunch_proxied_node(node)
+    context.relaunch_if_proxied(node)
     context.expect(lambda: _is_alive(context, node), 20 * BUDGET_FACTOR, f"{node} alive")
     context.note(f"{len(set(had) & set(context.cluster.portfolios_on(node)))} of {len(had)} stayed")
 

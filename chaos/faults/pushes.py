@@ -26,7 +26,7 @@ def lost_while_dying(context: FaultContext) -> None:
             f"{', '.join(run.name for run in had)} taken over without pushes",
             "I6",
         )
-    context.relaunch_proxied_node(node)
+    context.relaunch_if_proxied(node)
 
 
 def repeated(context: FaultContext) -> None:

@@ -11,7 +11,7 @@ import psutil
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import SHARES
 from chaos.harness.processes import process_tree
-from chaos.harness.turns import BROKEN, add_turns
+from chaos.harness.turns import BROKEN, upload_turns
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
     RESTART_LIMIT_S,
@@ -114,7 +114,7 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
             raise NotAvailable(f"{run.name} has no owner")
         if victim == "daemon":
             context.kill_node(run.node)
-            context.relaunch_proxied_node(run.node)
+            context.relaunch_if_proxied(run.node)
             return
         children = process_tree(context.daemon(run.node))[1:]
         with suppress(psutil.NoSuchProcess):
@@ -127,7 +127,7 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
 
 def _add_version(context: FaultContext, broken: str = "") -> str:
     """Upload a new version of the strategy `turns`. Return its hash."""
-    return add_turns(context.cluster, f"1.{context.rng.getrandbits(40)}", broken=broken)
+    return upload_turns(context.cluster, f"1.{context.rng.getrandbits(40)}", broken=broken)
 
 
 def _begin(context: FaultContext, artifact: str) -> int | None:

@@ -103,7 +103,7 @@ def recorder_killed(context: FaultContext) -> None:
 
 
 def _write(context: FaultContext, path: Path, lines: list[str]) -> None:
-    """Append the lines to a file, one in 10 ms."""
+    """Append the lines to a file, one every 10 ms."""
     with path.open("a", encoding="utf-8") as file:
         for line in lines:
             file.write(line)

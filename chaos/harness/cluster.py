@@ -61,7 +61,7 @@ class Cluster(ObservedInstallation):
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """Keep up what must exist before the installation starts and after it ends: nothing."""
+        """Hold what has to outlast the installation: nothing here, networks in `ManyCluster`."""
         yield
 
     def is_running(self) -> bool:

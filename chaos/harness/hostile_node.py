@@ -49,7 +49,7 @@ def _commit_request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
 
 
 def _one_portfolio_twice(incarnation: str) -> bytes:
-    """Return 919 kB that name the last portfolio twice."""
+    """Return a commit request of 919 kB that names one portfolio twice."""
     commits = _commits(8_200)
     return _commit_request(incarnation, [*commits, commits[-1]])
 
@@ -63,7 +63,7 @@ def _one_bad_value(incarnation: str, count: int) -> bytes:
 
 
 def _shortest_order_lines(incarnation: str) -> bytes:
-    """Return 17 MB of the shortest possible order lines."""
+    """Return a commit request with 17 MB of the shortest possible order lines."""
     return _commit_request(
         incarnation, _commits(200, orders=[[1, 1, "", "", "", "", "", "", 1]] * 8_000)
     )
@@ -104,7 +104,7 @@ async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]
 
 
 async def _held_body(size: int) -> AsyncIterator[bytes]:
-    """Yield a body except for its end, which never comes."""
+    """Yield a body of `size` bytes except for its end, which never comes."""
     for _ in range(size // 1_000_000 - 1):
         yield b"\0" * 1_000_000
     await asyncio.sleep(60)
@@ -140,7 +140,7 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
     body = make(incarnation)
     responses: collections.Counter[str] = collections.Counter()
     until = time.monotonic() + seconds
-    guesses = name.endswith("none")
+    guesses = name.endswith("tokens that are none")
     held = name.endswith("held back")
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=seconds if held else 60)

@@ -125,7 +125,7 @@ class ObservedInstallation(Installation):
         """Names of the portfolios owned by `node`."""
         return [run.name for run in self.runs_on(node)]
 
-    def share_of(self, node: str) -> list[str]:
+    def wait_for_portfolios_on(self, node: str) -> list[str]:
         """Wait until a node is alive and owns portfolios. Return their names."""
         alive = "SELECT 1 FROM scheduling_node WHERE name = %s AND status = 'alive'"
         names, _ = wait_for(

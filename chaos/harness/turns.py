@@ -48,7 +48,7 @@ class Turns(Strategy):
 BROKEN = ("at its start", "at its first event", "at its third event", "by exiting")
 
 
-def add_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
+def upload_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
     """Build and upload a version of the strategy `turns`, broken in one of the ways of BROKEN or
     in none. Return its hash."""
     name, wheel = build_wheel(

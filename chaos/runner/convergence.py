@@ -56,7 +56,7 @@ class ConvergenceCheck:
         return found
 
     def _runs(self) -> list[str]:
-        """Return phrases on portfolios that are not as desired, without a reason or a commit."""
+        """Return phrases on portfolios not as desired and without a reason, or without a commit."""
         found, seqs = [], {}
         for row in self._topology.cluster.query(_RUNS):
             name, wanted, archived, revision, node, runs, phase, reason, seq, status = row

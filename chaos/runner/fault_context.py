@@ -241,8 +241,8 @@ class FaultContext:
         """The daemon process that holds the node's lease."""
         return self.cluster.daemon(node)
 
-    def relaunch_proxied_node(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
-        """Restart the daemon of a node behind a proxy; the launcher restarts all other daemons.
+    def relaunch_if_proxied(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
+        """If the node is behind a proxy, restart its daemon; the launcher restarts all others.
 
         The fault has ended the daemon `ended`; None: the one that ran when the step began.
         """

@@ -134,10 +134,10 @@ class LiveFeed:
 
     def digest(self, first_seq: int, last_seq: int) -> str:
         """Return the digest of a canary that saw every record of the range once."""
-        digest = bytes(32)
+        found = bytes(32)
         for seq in range(first_seq, last_seq + 1):
-            digest = hashlib.sha256(digest + f"{seq} {SYMBOL} {close(seq)}.0000".encode()).digest()
-        return digest.hex()
+            found = hashlib.sha256(found + f"{seq} {SYMBOL} {price_of(seq)}.0000".encode()).digest()
+        return found.hex()
 
     def _append_all(self) -> None:
         while not self._ended.wait(EVERY_S):
@@ -180,14 +180,14 @@ def feed_head(cluster: Cluster, feed: str) -> int:
     return int(head)
 
 
-def close(number: int) -> int:
-    """Return the close of bar `number`, of a price that rises and falls."""
+def price_of(number: int) -> int:
+    """Return the closing price of bar `number`; prices rise and fall."""
     return 100 + (number * 7) % 23
 
 
 def bar(number: int, symbol: str = SYMBOL) -> dict[str, Any]:
     """Return bar `number` of a symbol, as an append has it."""
-    price = close(number)
+    price = price_of(number)
     prices = {"open": price, "high": price + 1, "low": price - 1, "close": price}
     at = (FIRST + timedelta(minutes=number)).isoformat()
     return {"symbol": symbol, "time": at, "volume": 10, **{k: str(v) for k, v in prices.items()}}

@@ -30,7 +30,7 @@ class ProgressDisplay:
 
         `text` is the present activity of the run or of its step, or the result of the last step; ""
         while faults are injected.
-        A line is such as `1:03 of 5 min, 0 violations: step 3 (kill-web): injecting the faults`.
+        Example of a line: `1:03 of 5 min, 0 violations: step 3 (kill-web): injecting the faults`.
         """
         current = run.current
         activity = text or "injecting the faults"

@@ -40,7 +40,7 @@ STEADY_S = 1.0  #: two checks this far apart must both find convergence
 GIVE_UP_AFTER = 3  #: number of successive steps without convergence
 #: Each open alert, and whether its cause persists. A kind that is not listed counts as having its
 #: cause.
-ALARMS = """
+OPEN_ALERTS = """
 SELECT a.kind, a.key, CASE
         WHEN a.kind = 'node_lost' THEN n.status = 'lost'
         WHEN a.kind IN ('quarantined', 'halted', 'pending') THEN r.phase = a.kind
@@ -204,7 +204,7 @@ class ChaosRun:
             blast_radius,
             self.stopping,
             self._report,
-            partial(setattr, self._monitor, "is_clock_true", False),
+            partial(setattr, self._monitor, "counts_pauses", False),
             self._monitor.forget_progress,
         )
 
@@ -342,7 +342,7 @@ class ChaosRun:
         lost = self._count_losses() - lost_before
         after = self._runs()
         kept = before
-        if has_restarted(before, after):
+        if has_halted(before, after):
             # It halted as its catch_up says. The balancer may rebalance what that left uneven.
             kept = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
             if self.current is not None:
@@ -353,7 +353,7 @@ class ChaosRun:
             self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
     def _was_rebalanced(self, number: int, before: RunSample) -> bool:
-        """Whether the balancer alone moved the portfolio since, or it is the one that halts."""
+        """Whether nobody but the balancer moved the portfolio since. True of the one that halts."""
         causes = self.topology.cluster.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"
@@ -414,7 +414,7 @@ class ChaosRun:
         """Check that every alert closes within a few passes, now that all causes have gone."""
         end = time.monotonic() + ALERTS_LIMIT_S
         while found := invariants.alert_violations(
-            invariants.OpenAlert(*row) for row in self.topology.cluster.query(ALARMS)
+            invariants.OpenAlert(*row) for row in self.topology.cluster.query(OPEN_ALERTS)
         ):
             if time.monotonic() > end:
                 for invariant, what in found:
@@ -487,8 +487,8 @@ class ChaosRun:
         outcome.figures["load_average_at_end"] = [round(each, 2) for each in os.getloadavg()]
 
 
-def has_restarted(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
-    """Whether the portfolio that halts after an outage was started again."""
+def has_halted(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
+    """Whether the portfolio that halts after an outage did so, and was started again."""
     return any(
         run.name == HALTING and number in after and after[number].epoch != run.epoch
         for number, run in before.items()

@@ -127,8 +127,7 @@ class Topology:
             yield self
 
     def _create(self, body: dict[str, Any]) -> None:
-        """Create a portfolio, however often a proxy that takes a web process out cuts off the
-        answer."""
+        """Create a portfolio; repeat the request while a proxy cuts off its answer."""
 
         def try_to_create() -> bool:
             """Request the portfolio. Return whether it exists now."""

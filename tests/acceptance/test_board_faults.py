@@ -105,7 +105,7 @@ def losses(cluster: Cluster, node: str) -> int:
 def test_sidebar_shows_the_failovers_of_a_killed_node(
     window: DashboardWindow, quick_cluster: Cluster
 ) -> None:
-    quick_cluster.share_of("node-1")
+    quick_cluster.wait_for_portfolios_on("node-1")
     lost_before = losses(quick_cluster, "node-1")
     quick_cluster.node_process("node-1").kill()
     eventually(lambda: losses(quick_cluster, "node-1") > lost_before, what="the loss of node-1")

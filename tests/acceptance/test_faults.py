@@ -42,7 +42,7 @@ def leftovers(daemon: int) -> list[list[str]]:
 
 
 def test_portfolios_of_a_killed_daemon_fail_over_and_no_process_is_left(cluster: Cluster) -> None:
-    had, daemon = cluster.share_of("node-2"), cluster.daemon("node-2")
+    had, daemon = cluster.wait_for_portfolios_on("node-2"), cluster.daemon("node-2")
     everything = process_tree(daemon)
     assert len(everything) >= 1 + 1 + len(
         had
@@ -75,7 +75,7 @@ def test_portfolios_of_a_killed_daemon_fail_over_and_no_process_is_left(cluster:
     wait_for(lambda: cluster.node("node-2")["status"], lambda s: s == "alive", "node-2 alive")
     assert cluster.daemon("node-2").pid != daemon.pid
     cluster.wait_until_converged()
-    cluster.share_of("node-2")
+    cluster.wait_for_portfolios_on("node-2")
 
 
 def _newest_handoff_from(cluster: Cluster, name: str, node: str) -> dict:
@@ -87,7 +87,7 @@ def _newest_handoff_from(cluster: Cluster, name: str, node: str) -> dict:
 def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     quick_cluster: Cluster,
 ) -> None:
-    had, since = quick_cluster.share_of("node-1"), quick_cluster.now()
+    had, since = quick_cluster.wait_for_portfolios_on("node-1"), quick_cluster.now()
     daemon = quick_cluster.daemon("node-1")
     # Without pushes, so that it reads no newer desired set before its commits.
     with quick_cluster.pushes_lost():

@@ -49,7 +49,7 @@ def test_a_partition_shorter_than_the_lease_moves_no_portfolio(
 def test_after_a_partition_longer_than_the_lease_late_commits_are_refused(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
-    had, since = quick_cluster.share_of(FAR), quick_cluster.now()
+    had, since = quick_cluster.wait_for_portfolios_on(FAR), quick_cluster.now()
     with ExitStack() as parted:
         # A commit is certain to wait in the node: all that reached the server were answered.
         with quick_cluster.commits_held_back(had[0]):
@@ -71,7 +71,7 @@ def test_after_a_partition_longer_than_the_lease_late_commits_are_refused(
 def test_a_node_without_answers_loses_its_portfolios_though_its_heartbeats_arrive(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
-    had = quick_cluster.share_of(FAR)
+    had = quick_cluster.wait_for_portfolios_on(FAR)
     with proxy.hold_traffic(to_server=False):
         # One lease after its last received answer, plus one heartbeat and its time limit.
         took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, budget_s(1.5 * TTL_S + 4))
@@ -93,7 +93,7 @@ def test_commits_with_lost_answers_are_applied_once(
         nonlocal log_length
         log_length = len(log.read_text())
         for _ in range(3):
-            quick_cluster.share_of(FAR)
+            quick_cluster.wait_for_portfolios_on(FAR)
             with proxy.hold_traffic(to_server=False):
                 # A commit arrives, and its answer does not.
                 before = {run.name: run.last_seq for run in quick_cluster.runs_on(FAR)}

@@ -12,7 +12,7 @@ import pytest
 from chaos.harness.cluster import PROCESS_MATCH, SHARES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.observation import wait_for
-from chaos.harness.turns import add_turns
+from chaos.harness.turns import upload_turns
 
 PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3", "rolled-4")
 
@@ -20,8 +20,8 @@ PORTFOLIOS = ("rolled-1", "rolled-2", "rolled-3", "rolled-4")
 @pytest.fixture
 def versions(quick_cluster: Cluster) -> Iterator[list[str]]:
     """Yield the hashes of three versions, of which the third raises; portfolios run the first."""
-    found = [add_turns(quick_cluster, version) for version in ("1.0", "2.0")]
-    found.append(add_turns(quick_cluster, "3.0", broken="at its third event"))
+    found = [upload_turns(quick_cluster, version) for version in ("1.0", "2.0")]
+    found.append(upload_turns(quick_cluster, "3.0", broken="at its third event"))
     for name in PORTFOLIOS:
         body = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": found[0]}
         answer = quick_cluster.call("POST", "/api/portfolios/", body)

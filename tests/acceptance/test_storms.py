@@ -21,7 +21,7 @@ def storm_nodes(cluster: Cluster) -> list[str]:
     restarted by the launcher."""
     nodes = list(DEMO_NODES[:2])
     for node in nodes:
-        cluster.share_of(node)
+        cluster.wait_for_portfolios_on(node)
     return nodes
 
 

@@ -24,7 +24,7 @@ SUCCESSOR_ROLES = ("sync_standby", "quorum_standby")
 
 
 class ObserverConnection(Connection):
-    """A connection of the observer, which a frozen primary must not make blind."""
+    """A connection of the test, which gives up a frozen primary after `limit_s`."""
 
     limit_s = 3.0
 

@@ -98,12 +98,12 @@ class Layout:
         """The network namespace of a PostgreSQL server."""
         return f"gk{self.number}-pg-{server}"
 
-    def web_port(self, web: int) -> str:
-        """The port of a web process on the network of the database."""
+    def web_link(self, web: int) -> str:
+        """The port of the inner bridge, an interface, by which a web process reaches PostgreSQL."""
         return f"gk{self.number}w{web}d"
 
-    def postgres_port(self, server: int) -> str:
-        """The port of a PostgreSQL server on its network."""
+    def postgres_link(self, server: int) -> str:
+        """The port of the inner bridge, an interface, by which a PostgreSQL server is reached."""
         return f"gk{self.number}p{server}d"
 
     @property

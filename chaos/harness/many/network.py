@@ -42,7 +42,7 @@ def networks(layout: Layout) -> Iterator[None]:
             space = layout.postgres_space(server)
             _add_space(stack, space)
             _join(
-                space, "inner", layout.postgres_port(server), layout.inner_bridge,
+                space, "inner", layout.postgres_link(server), layout.inner_bridge,
                 layout.postgres_host(server),
             )  # fmt: skip
         for web in WEBS:
@@ -52,13 +52,13 @@ def networks(layout: Layout) -> Iterator[None]:
                 space, "front", f"gk{layout.number}w{web}f", layout.front_bridge,
                 layout.web_host(web),
             )  # fmt: skip
-            _join(space, "inner", layout.web_port(web), layout.inner_bridge, layout.web_inner(web))
+            _join(space, "inner", layout.web_link(web), layout.inner_bridge, layout.web_inner(web))
         yield
 
 
 @contextmanager
 def cut_off(layout: Layout, port: str) -> Iterator[None]:
-    """Drop every packet through a port of the database's network, silently, in both directions."""
+    """Drop every packet through a bridge port of the database's network, in both directions."""
     ip("link", "set", port, "nomaster")
     try:
         yield

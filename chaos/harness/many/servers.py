@@ -96,7 +96,7 @@ def in_web_space(layout: Layout, web: int, argv: list[str]) -> list[str]:
 
 
 def haproxy(layout: Layout, host: str, port: int) -> list[str]:
-    """The command line of HAProxy that listens there; writes its configuration."""
+    """Write a configuration of HAProxy that listens on `host:port`; return its command line."""
     file = layout.home / "haproxy.cfg"
     file.write_text(_haproxy(layout, host, port), encoding="utf-8")
     return ["haproxy", "-db", "-f", str(file)]

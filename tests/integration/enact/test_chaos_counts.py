@@ -45,14 +45,14 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultContext:
 def test_repeated_exit_reports_cause_no_miscount_of_exits(
     context: FaultContext, hand: OwnerSession, is_idle: bool
 ) -> None:
-    before = exits.read_failures(context, "p")
+    before = exits.read_exit_counts(context, "p")
     first, second = hand.death(idle=is_idle), hand.death(idle=is_idle)
     hand.report_death(first)
-    assert exits.read_failures(context, "p").last_death == first.death
+    assert exits.read_exit_counts(context, "p").last_death == first.death
     assert hand.commit(1) == "ok"
     for death in (second, first, second, first, second):
         hand.report_death(death)
-    assert exits.miscounts(before, exits.read_failures(context, "p"), exits=2) == []
+    assert exits.miscounts(before, exits.read_exit_counts(context, "p"), exits=2) == []
 
 
 def test_repeated_heartbeat_contains_the_last_metrics_and_processes_of_the_daemon(
@@ -79,10 +79,10 @@ def test_repeated_heartbeat_contains_the_last_metrics_and_processes_of_the_daemo
 def test_idle_exits_that_share_an_audit_line_cause_no_miscount(
     context: FaultContext, hand: OwnerSession
 ) -> None:
-    before = exits.read_failures(context, "p")
+    before = exits.read_exit_counts(context, "p")
     for _ in range(12):
         hand.die(idle=True)
-    assert exits.miscounts(before, exits.read_failures(context, "p"), exits=12) == []
+    assert exits.miscounts(before, exits.read_exit_counts(context, "p"), exits=12) == []
 
 
 def test_session_that_holds_a_snapshot_is_named_only_while_it_is_open(

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import are_taken_over
-from chaos.faults.exits import Failures, miscounts
+from chaos.faults.exits import ExitCounts, miscounts
 from chaos.faults.locks import (
     CommitTimes,
     is_named,
@@ -23,7 +23,7 @@ from chaos.faults.locks import (
     read_metrics,
     slowdowns,
 )
-from chaos.faults.many import are_asynchronous, commit_elsewhere
+from chaos.faults.many import are_asynchronous, committed_elsewhere
 from chaos.faults.partitions import is_just_renewed
 from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
@@ -75,11 +75,11 @@ def test_a_portfolio_commits_elsewhere_unless_no_node_has_room(
     changes: dict, has_place: bool, expected: bool
 ) -> None:
     now = replace(OLD, **changes)
-    assert commit_elsewhere({now.name: OLD}, {now.name: now}, lambda _: has_place) is expected
+    assert committed_elsewhere({now.name: OLD}, {now.name: now}, lambda _: has_place) is expected
 
 
 def test_nothing_is_taken_over_without_portfolios_or_asynchronous_without_standbys() -> None:
-    assert not commit_elsewhere({}, {OLD.name: OLD}, lambda _: True)
+    assert not committed_elsewhere({}, {OLD.name: OLD}, lambda _: True)
     assert not are_asynchronous([])
     assert not are_asynchronous([("db-2", "async"), ("db-3", "sync")])
     assert are_asynchronous([("db-2", "async"), ("db-3", "async")])
@@ -121,17 +121,17 @@ def test_of_two_faults_that_killed_one_daemon_the_first_restarts_it(
             for _ in range(2)
         )
         launched[0].kill()
-        one.relaunch_proxied_node("far-1")
-        other.relaunch_proxied_node("far-1")
+        one.relaunch_if_proxied("far-1")
+        other.relaunch_if_proxied("far-1")
         assert len(launched) == 2
         assert other.notes == ["far-1 was restarted by the other fault of this step"]
         launched[1].kill()
-        other.relaunch_proxied_node("far-1")  # it knows the new daemon from then on
+        other.relaunch_if_proxied("far-1")  # it knows the new daemon from then on
         assert len(launched) == 3
         # A second daemon of the same name ended before taking over: the first one still runs.
         newer = launch("far-1")
         newer.kill()
-        one.relaunch_proxied_node("far-1", newer)
+        one.relaunch_if_proxied("far-1", newer)
         assert len(launched) == 5
         assert launched[2].poll() is None
     finally:
@@ -146,7 +146,7 @@ def test_faults_of_the_nats_server_belong_to_the_jetstream_fleet_only() -> None:
     assert set(FLEETS["one"]) < set(FLEETS["jetstream"])
 
 
-BEFORE = Failures(7, "", attempts=0, exits=3)
+BEFORE = ExitCounts(7, "", attempts=0, exits=3)
 
 
 @pytest.mark.parametrize(

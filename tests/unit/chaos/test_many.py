@@ -33,8 +33,8 @@ def test_no_two_processes_share_an_address_and_names_fit_into_the_kernel(tmp_pat
     hosts += [layout.postgres_host(server) for server in POSTGRES]
     assert len(set(hosts)) == len(hosts) == 2 + 2 * len(WEBS) + len(POSTGRES)
     names = [layout.front_bridge, layout.inner_bridge]
-    names += [layout.web_port(web) for web in WEBS]
-    names += [layout.postgres_port(server) for server in POSTGRES]
+    names += [layout.web_link(web) for web in WEBS]
+    names += [layout.postgres_link(server) for server in POSTGRES]
     assert max(map(len, names)) <= 15
     assert all(layout.postgres_host(server) in layout.database_url for server in POSTGRES)
 
