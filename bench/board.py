@@ -102,7 +102,7 @@ def measure(nodes: int, portfolios: int, seconds: float) -> Iterator[dict[str, A
 
 @contextmanager
 def moving_fleet(installation: FleetInstallation) -> Iterator[None]:
-    """Move the fleet from a process of its own."""
+    """Let another process advance the figures of the fleet until the context ends."""
     command = [sys.executable, "-m", "bench.board_fleet", embedded_url(installation.home)]
     with subprocess.Popen(command) as mover:
         try:

@@ -1,6 +1,6 @@
 """A fleet that exists only in the database, for `bench.board`: every figure moves once a second.
 
-`python -m bench.board_fleet DATABASE_URL` is the process that moves it. Ten times a second a tenth
+`python -m bench.board_fleet DATABASE_URL` advances the figures. Ten times a second a tenth
 of the portfolios commit a new state behind the head of the feed, and a tenth of the nodes renew
 their leases and report; each portfolio gets an equity point every ten seconds.
 """
@@ -21,7 +21,7 @@ from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.runtime.state import Account, Figures, Position, State, StrategyPart, encode_state
 from scheduling.db.statements import NOTIFY_BOARDS
 
-STEPS = 10  #: moves per second
+STEPS = 10  #: per second
 STATES = 200  #: different states of traders; each commit draws one
 TTL_S = 30
 
@@ -192,8 +192,8 @@ def _account(positions: dict[str, Position]) -> Account:
     return Account(cash, Decimal("100000.0000"), Decimal(0), positions, [], 1, figures=figures)
 
 
-def move(url: str) -> None:
-    """Move the fleet until the process is ended. Says on standard error when it is late."""
+def advance_fleet(url: str) -> None:
+    """Advance the figures until the process is ended. Say on standard error when it is late."""
     rng = random.Random(1)
     drawn = [_random_trader_state(rng) for _ in range(STATES)]
     traders = [(encode_state(state), state.account.equity) for state in drawn]
@@ -209,7 +209,7 @@ def move(url: str) -> None:
             _renew_leases(db, nodes[step % (10 * STEPS) :: 10 * STEPS], rng)
             step, due = step + 1, due + 1 / STEPS
             if time.monotonic() > due + 2:
-                print(f"{datetime.now(UTC):%H:%M:%S} the fleet moves too slowly", file=sys.stderr)
+                print(f"{datetime.now(UTC):%H:%M:%S} the figures move too slowly", file=sys.stderr)
                 due = time.monotonic()
             time.sleep(max(due - time.monotonic(), 0))
 
@@ -246,4 +246,4 @@ def _renew_leases(db: psycopg.Connection[Any], nodes: list[int], rng: random.Ran
 
 
 if __name__ == "__main__":
-    move(sys.argv[1])
+    advance_fleet(sys.argv[1])

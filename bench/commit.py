@@ -270,7 +270,7 @@ async def drive_node(
 
 
 def make_state(seed: int) -> bytes:
-    """Return a state of about 11 KB, compressed."""
+    """Return a compressed state, of about 11 KB before compression."""
     numbers = random.Random(seed)
     text = ""
     while len(text) < STATE_BYTES:

@@ -105,7 +105,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
         recorded = in_turns(names, runs, lambda name: logs.append_rate(name, events, BATCH))
         singles = min(events // 100, 200)
         singly = in_turns(names, runs, lambda name: logs.append_rate(name, singles, 1))
-        until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
+        wait_until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
         for name in names:
             for number in range(PORTFOLIOS):
                 crossing = number == 0  # it orders at each trade of KO; the others see all
@@ -118,7 +118,7 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
                 )
                 create_portfolio(given, actor="bench")
         scheduler, wanted = Scheduler("bench"), PORTFOLIOS * len(names)
-        until(lambda: _tick_and_count(scheduler, wanted), 0.2)
+        wait_until(lambda: _tick_and_count(scheduler, wanted), 0.2)
         read = in_turns(names, runs, lambda name: logs.read_rate(name, token))
         orders = {name: logs.order_times(name) for name in names}
         through = in_turns(names, runs, lambda name: logs.through_rate(name, events))
@@ -192,7 +192,7 @@ def in_turns(
     return found
 
 
-def until(holds: Callable[[], bool], every_s: float = 0.005) -> None:
+def wait_until(holds: Callable[[], bool], every_s: float = 0.005) -> None:
     """Wait until `holds()` is true; exit if that takes longer than WAIT_S."""
     began = time.monotonic()
     while not holds():
@@ -212,11 +212,11 @@ class Logs:
         self._stack = AsyncExitStack()
         self._logs: dict[str, Any] = {}
         self._epochs: dict[str, int] = {}
-        self._heads: dict[str, int] = {}
+        self._appended: dict[str, int] = {}  #: the newest seq that was appended, by feed
         self._watch = psycopg.connect(conninfo(), autocommit=True)
         self._run(self._open())
 
-    def _until(self, holds: Callable[[], bool], every_s: float = 0.002) -> None:
+    def _wait_until(self, holds: Callable[[], bool], every_s: float = 0.002) -> None:
         """Wait until `holds()`, while the loop runs: the head follows on it."""
 
         async def wait() -> None:
@@ -241,7 +241,7 @@ class Logs:
             log = await self._stack.enter_async_context(log_of(feed, session))
             self._logs[name] = log
             self._epochs[name] = await log.claim("bench")
-            self._heads[name] = 0
+            self._appended[name] = 0
 
     def close(self) -> None:
         """Release the feeds."""
@@ -258,19 +258,19 @@ class Logs:
         """Return events recorded per second, until the head has followed."""
         began = time.perf_counter()
         self._run(self._append(name, events, batch))
-        self._until(lambda: self._head(name) >= self._heads[name], 0.001)
+        self._wait_until(lambda: self._head(name) >= self._appended[name], 0.001)
         return events / (time.perf_counter() - began)
 
     async def _append(self, name: str, events: int, batch: int, symbol: str = "EURUSD") -> None:
         for _ in range(events // batch):
-            head = self._heads[name]
+            head = self._appended[name]
             await self._logs[name].append(self._epochs[name], head, trades(head, batch, symbol))
-            self._heads[name] = head + batch
+            self._appended[name] = head + batch
 
     def _head(self, name: str) -> int:
         return self._query_seq("SELECT head FROM portfolios_feedwriter WHERE feed_id = %s", name)
 
-    def _slowest(self, name: str) -> int:
+    def _lowest_seq(self, name: str) -> int:
         """Return the lowest seq of a portfolio of the feed."""
         return self._query_seq(
             "SELECT min(r.last_seq) FROM scheduling_run r JOIN portfolios_portfolio p"
@@ -312,7 +312,7 @@ class Logs:
         """Return events per second from the first append until all portfolios have committed."""
         began = time.perf_counter()
         self._run(self._append(name, events, BATCH))
-        self._until(lambda: self._slowest(name) >= self._heads[name])
+        self._wait_until(lambda: self._lowest_seq(name) >= self._appended[name])
         return events / (time.perf_counter() - began)
 
     def _has_order(self, name: str, seq: int) -> bool:
@@ -324,7 +324,7 @@ class Logs:
         return found.fetchone() is not None
 
     def _is_handled(self, name: str, seq: int) -> bool:
-        return self._has_order(name, seq) or self._slowest(name) >= seq
+        return self._has_order(name, seq) or self._lowest_seq(name) >= seq
 
     def order_times(self, name: str) -> list[float]:
         """Return the seconds from each of ORDERS trades to its order in the database."""
@@ -332,8 +332,8 @@ class Logs:
         for _ in range(ORDERS):
             began = time.perf_counter()
             self._run(self._append(name, 1, 1, "KO"))
-            seq = self._heads[name]
-            self._until(partial(self._is_handled, name, seq), 0.0005)
+            seq = self._appended[name]
+            self._wait_until(partial(self._is_handled, name, seq), 0.0005)
             took = time.perf_counter() - began
             # The first two only fill the averages; one that came too late to be traded has none.
             if self._has_order(name, seq):
@@ -348,11 +348,11 @@ class Logs:
         for step in range(seconds * 100):
             self._run(self._append(name, batch, batch))
             if step % 10 == 9:
-                behind.append(self._heads[name] - self._slowest(name))
+                behind.append(self._appended[name] - self._lowest_seq(name))
             self._run(asyncio.sleep(max(began + (step + 1) / 100 - time.perf_counter(), 0)))
         rate = seconds * PACE / (time.perf_counter() - began)
         ended = time.perf_counter()
-        self._until(lambda: self._slowest(name) >= self._heads[name])
+        self._wait_until(lambda: self._lowest_seq(name) >= self._appended[name])
         return rate, behind, time.perf_counter() - ended
 
 

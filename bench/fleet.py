@@ -140,7 +140,7 @@ async def measure_fleet(
                 capacity=max(5, int(CAPACITY * 1.1 * portfolios / len(tokens)) + 1),
                 labels={"zone": f"z{number % zone_count(len(tokens))}"},
             ),
-            known_names(),
+            strategies_and_feeds(),
             tally,
         )
         for number, (name, token) in enumerate(tokens)
@@ -172,7 +172,7 @@ async def measure_fleet(
         await asyncio.gather(*(node.kill() for node in nodes), return_exceptions=True)
 
 
-def known_names() -> dict[str, dict[str, Any]]:
+def strategies_and_feeds() -> dict[str, dict[str, Any]]:
     """Return the versions of strategies and the hashes of feeds that every node reports."""
     from portfolios.feeds import open_feed
     from portfolios.strategies import registry
@@ -310,9 +310,9 @@ async def kill_node(
     offset, held = log.stat().st_size, victim.holds
     killed_at, before = database_now(db), installation.cpu_s()
     await victim.kill()
-    marked = await until(db, MARKED, lambda found: found is not None, name=victim.config.name)
+    marked = await poll_until(db, MARKED, lambda found: found is not None, name=victim.config.name)
     since: datetime = marked.status_since
-    moved = await until(
+    moved = await poll_until(
         db, MOVED, lambda found: not found.left_behind, node=marked.id, held=held, since=since
     )
     after = installation.cpu_s()
@@ -336,7 +336,7 @@ def database_now(db: psycopg.Connection[Any]) -> datetime:
     return found
 
 
-async def until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: Any) -> Any:
+async def poll_until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: Any) -> Any:
     """Repeat a query every 0.1 s until `is_there` accepts its first row."""
     deadline = time.monotonic() + LIMIT_S
     while True:

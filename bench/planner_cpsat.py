@@ -120,9 +120,9 @@ class _Model:
         }
 
     def _new_places(self, views: Collection[PortfolioView], keep: Collection[int]) -> Places:
-        """Return a variable for each possible place, one at most of each portfolio.
+        """Return a boolean variable for each possible place of each portfolio.
 
-        Portfolios that run and those of `keep` have exactly one.
+        At most one of a portfolio is true; exactly one if the portfolio runs or is in `keep`.
         """
         at: Places = {
             (view.id, node.id): self.model.new_bool_var("")

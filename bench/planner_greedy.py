@@ -100,14 +100,14 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
         index.update([one])
         make_plan(world, Policy(), index)
 
-    for name, work, most, least in (
+    for name, work, limit_ms, times_greedy in (
         (WARM, lambda: make_plan(dead, Policy(), index), PLAN_LIMIT_MS, MAX_GREEDY),
         ("the same, new index", lambda: make_plan(dead, Policy()), PLAN_LIMIT_MS, None),
         ("one portfolio changed, then back: 2 plans", follow, None, 2.0),
     ):
         low, mid, high = time_ms(work)
-        limits = [f"≤ {most:g} ms"] if most else []
-        limits += [f"≤ {least:g} × greedy"] if least else []
+        limits = [f"≤ {limit_ms:g} ms"] if limit_ms else []
+        limits += [f"≤ {times_greedy:g} × greedy"] if times_greedy else []
         yield row(
             path,
             name,
@@ -116,7 +116,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
             spread=[round(low, 3), round(high, 3)],
             against=baseline,
             target=", ".join(limits),
-            met=mid <= min(most or inf, (least or inf) * baseline),
+            met=mid <= min(limit_ms or inf, (times_greedy or inf) * baseline),
         )
 
 

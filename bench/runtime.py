@@ -57,8 +57,8 @@ def main() -> None:
         events = open_feed().read_for(spec.symbol_set(), 1, count * laps, SEGMENTS, count)
         ways: dict[str, tuple[Any, ...]] = {
             "bare loop": (bare_loop, spec, events),
-            "2,000 a batch": (process, spec, events, 2_000),
-            "100 a batch": (process, spec, events, 100),
+            "2,000 a batch": (portfolio_process, spec, events, 2_000),
+            "100 a batch": (portfolio_process, spec, events, 100),
         }
         measured: dict[str, list[Speed]] = {way: [] for way in ways}
         for _ in range(runs):
@@ -100,7 +100,7 @@ def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
     return _speed(len(events), time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
+def portfolio_process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
     """Return the speed of a portfolio process that gets `size` events at once, as from a node."""
     frames, cursor, since_commit = [], 0, 0
     for at in range(0, len(events), size):

@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 VENV = CHECKOUT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
-#: A group that contains the one named first is as good as it.
+#: The groups that contain a group: one of them is as good as the group itself.
 CONTAINED_IN = {
     "node": ("control-plane", "dev", "bench"),
     "control-plane": ("dev", "bench"),
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
         with open(CHECKOUT / ".venv.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_current(name):
-                _make(name)
+                _install_group(name)
     os.execv(PYTHON, [str(PYTHON), *rest])
 
 
@@ -54,12 +54,12 @@ def _is_current(name: str) -> bool:
     )
 
 
-def _make(name: str) -> None:
-    if not _works():
+def _install_group(name: str) -> None:
+    if not _venv_runs():
         _make_venv()
     print(f"Installing the packages of {name} …", file=sys.stderr, flush=True)
     file = CHECKOUT / EXPORTED.get(name, "uv.lock")
-    if not (_install_uv() and _sync(name)) and not (
+    if not (_install_uv() and _install_with_uv(name)) and not (
         name in EXPORTED and _run(_pip("--require-hashes", "-r", str(file)))
     ):
         _refuse(
@@ -69,7 +69,7 @@ def _make(name: str) -> None:
     _marker(name).write_text(_fingerprint(name))
 
 
-def _sync(name: str) -> bool:
+def _install_with_uv(name: str) -> bool:
     """Install a group with uv, from the package index that is configured on this machine.
 
     Return whether that succeeded.
@@ -84,7 +84,7 @@ def _sync(name: str) -> bool:
     )
 
 
-def _works() -> bool:
+def _venv_runs() -> bool:
     """Return whether the environment's Python runs; after a move or an upgrade it does not."""
     if not os.access(PYTHON, os.X_OK):
         return False

@@ -37,7 +37,7 @@ WHERE t.ended > to_timestamp(%s) GROUP BY p.name ORDER BY 1 DESC
 
 
 class Commits:
-    """The newest commit of each portfolio that should run, and the longest pauses between them."""
+    """Newest commits of the portfolios that should run, and the longest pauses between commits."""
 
     def __init__(self, database_url: str) -> None:
         """Begin. The user has to own the tables."""

@@ -68,7 +68,7 @@ def main() -> None:
         case ["--prepare", folder]:
             become_systemd(Path(folder))
         case ["--inside"]:
-            report_end(try_units)
+            run_and_report(try_units)
         case [*words] if set(words) <= {*STEPS, *UNITS}:
             start_outside(words)
         case _:
@@ -253,7 +253,7 @@ def write_private(path: Path, text: str) -> None:
 # --- inside --------------------------------------------------------------------------------------
 
 
-def report_end(trial: object) -> None:
+def run_and_report(trial: object) -> None:
     """Run the trial and tell the process outside how it ended."""
     code = 1
     try:

@@ -225,7 +225,7 @@ class Trial:
         self.wait_for(lambda: all(map(self.is_alive, names)), f"{', '.join(names)} register")
 
     def ask(self, method: str, path: str, body: dict[str, Any]) -> str:
-        """Send a request that has to be accepted, again while nobody answers. Return the text."""
+        """Send a request until it is answered; it has to be accepted. Return the answer's text."""
         until = time.monotonic() + LIMIT_S
         while True:
             status, text = call(self.url, self.token, method, path, body)
@@ -273,7 +273,7 @@ class Trial:
         )
 
     def raise_floor(self, version: Version) -> None:
-        """Raise every epoch while everything runs, as an operator does after a restore."""
+        """Raise the epoch floor while everything runs, as an operator does after a restore."""
         self.manage(version, "raise_epoch_floor", "--reason", "trial")
         self.wait_for(
             lambda: all(self.is_alive(name) for name in self.nodes), "all nodes register again"
