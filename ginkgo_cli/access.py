@@ -32,8 +32,8 @@ def find_access(
 ) -> Access:
     """Return server and token: each from its option, else from the environment.
 
-    If neither gives any of the two, both come from the file that `bin/up` writes. Raise Failed with
-    a sentence that says what is missing.
+    If none of these gives server or token, both come from the file that `bin/up` writes. Raise
+    Failed with a sentence that says what is missing.
     """
     ca = ca or environment.get("GINKGO_CA", "")
     server = server or environment.get("GINKGO_SERVER", "")

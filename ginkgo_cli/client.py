@@ -197,7 +197,7 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 
 
 def _failure_of(error: urllib.error.HTTPError) -> Failed:
-    """Return the failure with the sentence of the problem document, Unanswered if that was cut."""
+    """Return the failure that an answer describes; Unanswered if the answer was cut off."""
     try:
         problem = json.loads(error.read())
         sentence = str(problem["detail"])

@@ -23,7 +23,7 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def check_admin_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Return what is wrong with the pages, which checks before this one need not have imported."""
+    """Import the pages of the admin, and return what is wrong with them."""
     from django.contrib import admin
 
     admin.autodiscover()

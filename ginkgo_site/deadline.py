@@ -104,7 +104,7 @@ class _Wait:
         elif isinstance(error, psycopg.Error):
             if self.shut:
                 raise self._connection._note_silence(self._limit_s) from None
-            self._connection._forget_outdated(error)
+            self._connection._stop_preparing_if_outdated(error)
 
 
 class _Watchdog:
@@ -197,7 +197,7 @@ class _Limited:
         pgconn = self.pgconn  # type: ignore[attr-defined]
         return time.monotonic() - self.answered_at < FRESH_S and not _is_readable(pgconn.socket)
 
-    def _forget_outdated(self, error: psycopg.Error) -> None:
+    def _stop_preparing_if_outdated(self, error: psycopg.Error) -> None:
         """Prepare no more statements on this connection once a migration has outdated one.
 
         A prepared statement fails at each execution after the type of one of its columns has
@@ -223,7 +223,7 @@ async def _await(call: Callable[[], Any]) -> Any:
 async def _connect(
     run: _Run, connect: Callable[..., Any], conninfo: str, options: dict[str, Any]
 ) -> Any:
-    """Return a new connection whose session has begun. Under `_call` it never waits."""
+    """Return a new connection whose session has begun. With `_call` as `run` it never suspends."""
     known = known_options(conninfo, options)
     order, began = _hosts.order(known), time.monotonic()
     options |= name_option(known) | order

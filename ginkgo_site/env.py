@@ -65,13 +65,13 @@ class Environment:
     good_after_s: float  #: how long a revision must run before it is good
     child_memory_mb: int  #: of one portfolio process, on a node and where it is replayed
     strategy_guard: bool  #: refuse strategies new processes, signals to others, and files
-    keep_orders_days: float  #: orders and fills stay in the database at least as long
+    keep_orders_days: float  #: orders and fills stay in the database at least this long
     keep_equity_days: float
     keep_audit_days: float  #: audit log outside ownership histories, and queue tasks
     keep_log_days: float  #: for lines that portfolio processes printed
     archive: Path  #: folder of the Parquet files that records are archived to
     retention_interval_s: int
-    verify_interval_s: float  #: each portfolio is verified as often without being asked; 0: never
+    verify_interval_s: float  #: between two verifications of a portfolio by schedule; 0: none
     encryption_keys_file: Path  #: of secrets, if `encryption_keys` is empty
     failpoints: str  #: where processes fail deliberately; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation

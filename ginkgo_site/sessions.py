@@ -130,8 +130,8 @@ async def begin_session(
 
     `ask` returns the first row of an answer; `named_pid` is the server process that the connection
     named. If another one answers, there is a pooler. Then a second session begins a transaction,
-    which occupies a server process: a pooler that keeps sessions never gives it the one of this
-    session, and this session has the same one before and after.
+    and so occupies a server process. Behind a pooler that keeps sessions it is never that of this
+    session, which has the same process before and after.
     """
     columns = "".join(", set_config(%s, %s, false)" for _ in limits)
     parameters = [text for pair in limits.items() for text in pair]

@@ -51,7 +51,7 @@ class Refused(Exception):
 def start(nodes: int, demo: bool) -> None:
     """Prepare the database, wait for the nodes, then let the demo begin and the feed run.
 
-    Nothing is placed before all nodes are back: the first node would get everything.
+    Nothing is placed before all nodes are back, or the first node would get everything.
     """
     from django.conf import settings
 
@@ -214,8 +214,8 @@ def _demote(user: Any, is_printed: bool) -> None:
 
 
 def _is_still(password: str, hash_then: str | None, user: Any) -> bool:
-    """Return whether `password` is the user's. If the hash is still `hash_then`, it is, which saves
-    a check of 0.3 s."""
+    """Return whether the user's password is still `password`, which had the hash `hash_then`.
+    An unchanged hash saves a check of 0.3 s."""
     return hash_then == user.password or user.check_password(password)
 
 

@@ -107,8 +107,8 @@ class Lane:
 class LanedHandler(ASGIHandler):
     """Django's handler, which admits a request to the lane of its path and awaits its end.
 
-    No middleware: those run in the request's thread already, and ahead of the handler the body is
-    still to come, which a client may send as slowly as it likes.
+    A middleware would be too late, since it runs in the request's thread already; a wrapper around
+    the handler too early, since the body is still to come, as slowly as its sender likes.
     """
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@
 const KEY = "ginkgo-notify";
 const SEEN = "ginkgo-alert-seen";
 
-function wanted() {
+function isOn() {
   return "Notification" in window && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
 }
 
@@ -22,7 +22,7 @@ function notify(newest, text) {
   const seen = localStorage.getItem(SEEN); // null until the first page of this browser
   if (seen !== null && newest <= Number(seen)) return;
   localStorage.setItem(SEEN, String(newest));
-  if (wanted() && seen !== null) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
+  if (isOn() && seen !== null) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
 }
 
 function showAlerts() {
@@ -32,17 +32,17 @@ function showAlerts() {
   notify(Number(bell.dataset.newest) || 0, bell.dataset.text);
 }
 
-function startButton() {
+function startNotifyButton() {
   const button = document.querySelector("[data-notify]");
   if (!button || !("Notification" in window)) return;
   const show = () => {
     button.hidden = false;
     button.textContent =
-      Notification.permission === "denied" ? button.dataset.denied : wanted() ? button.dataset.on : button.dataset.off;
-    button.setAttribute("aria-pressed", String(wanted()));
+      Notification.permission === "denied" ? button.dataset.denied : isOn() ? button.dataset.on : button.dataset.off;
+    button.setAttribute("aria-pressed", String(isOn()));
   };
   button.addEventListener("click", async () => {
-    if (wanted()) localStorage.setItem(KEY, "off");
+    if (isOn()) localStorage.setItem(KEY, "off");
     else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(KEY, "on");
     show();
   });
@@ -50,7 +50,7 @@ function startButton() {
 }
 
 export function startAlerts() {
-  startButton();
+  startNotifyButton();
   showAlerts();
   const top = document.querySelector("header.top");
   if (!top) return;

@@ -81,9 +81,9 @@ async function pause(tries) {
   dialog.removeEventListener("click", stop);
 }
 
-// Return the response, or null once the dialog was closed or shows something else. `away` is called at the
-// first failure.
-export async function persist(act, away) {
+// Repeat a request until the server answers it, and return the response; null once the dialog was closed or shows
+// something else. `away` is called at the first failure.
+export async function retryUntilAnswered(act, away) {
   let current = null; // what the dialog shows
   for (let tries = 0; ; tries += 1) {
     try {

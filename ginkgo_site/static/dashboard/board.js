@@ -3,7 +3,7 @@
 import { Bound } from "./bind.js";
 import { setServerTime } from "./clocks.js";
 import { cardFigures, columnFigures, nodes, portfolios } from "./figures.js";
-import { choice, choose, folded, isFiltered, matching, startFilters } from "./filters.js";
+import { choice, choose, foldedGroups, isFiltered, matching, startFilters } from "./filters.js";
 import { drawHeatmap, startHeatmap } from "./heatmap.js";
 import { drawTrouble, startTrouble } from "./trouble.js";
 
@@ -34,7 +34,7 @@ const observer = new IntersectionObserver(
       const name = entry.target.dataset.node;
       if (entry.isIntersecting) near.add(name);
       else near.delete(name);
-      if (columns.has(name)) fill(name);
+      if (columns.has(name)) fillColumn(name);
     }
     document.dispatchEvent(new CustomEvent("ginkgo-updated"));
   },
@@ -47,7 +47,7 @@ function isInUse(column) {
   return element.contains(document.activeElement) || element.querySelector(":popover-open");
 }
 
-function isShown(name) {
+function needsCards(name) {
   if (columns.get(name).bound.element.hidden) return false;
   return nodes.names.length < ALWAYS_WHOLE || near.has(name) || isInUse(columns.get(name));
 }
@@ -78,7 +78,7 @@ function arrange(parent, elements) {
   }
 }
 
-function bound(kind, known, name) {
+function knownOrNew(kind, known, name) {
   if (!known.has(name)) known.set(name, new Bound(templates[kind], name));
   return known.get(name);
 }
@@ -106,17 +106,17 @@ function drawCells(column, row, name) {
   const cells = weights.flatMap((weight) => ["used", ...Array(weight - 1).fill("used double")]);
   cells.push(...reserved.flatMap((weight) => Array(weight).fill("reserved")));
   while (cells.length < capacity) cells.push("");
-  column.cells.replaceChildren(...(columnFigures(row).hasCells ? cells : []).map(mark));
+  column.cells.replaceChildren(...(columnFigures(row).hasCells ? cells : []).map(newMark));
 }
 
 function drawSummary(column, name) {
   const states = narrow.matches ? (here.get(name) ?? []).map((row) => portfolios.get(row, "state")) : [];
   if (column.summarized === String(states)) return;
   column.summarized = String(states);
-  column.summary.replaceChildren(...states.map(mark));
+  column.summary.replaceChildren(...states.map(newMark));
 }
 
-function mark(css) {
+function newMark(css) {
   const element = document.createElement("i");
   element.className = css;
   return element;
@@ -129,22 +129,22 @@ function highlight(card) {
 }
 
 // Give a column its cards and slots, or take them away if it is far from the window.
-function fill(name) {
+function fillColumn(name) {
   const column = columns.get(name);
   const matched = matching(name, here.get(name) ?? []);
   column.bound.element.toggleAttribute("hidden", matched === null);
-  const isWhole = matched !== null && isShown(name);
+  const isWhole = matched !== null && needsCards(name);
   const rows = isWhole ? matched : [];
   const wanted = rows.map((row) => {
     const portfolio = portfolios.names[row];
-    const card = bound("card", cards, portfolio);
+    const card = knownOrNew("card", cards, portfolio);
     card.update(cardFigures(row));
     if ((nodeOf.get(portfolio) ?? name) !== name) highlight(card.element);
     nodeOf.set(portfolio, name);
     return card.element;
   });
   const slots = (isWhole ? (coming.get(name) ?? []) : []).map((row) => {
-    const slot = bound("slot", column.slots, portfolios.names[row]);
+    const slot = knownOrNew("slot", column.slots, portfolios.names[row]);
     slot.update({ slot: portfolios.get(row, "slot") });
     return slot.element;
   });
@@ -163,7 +163,7 @@ function fill(name) {
 function isElsewhere(portfolio, name) {
   const row = portfolios.index.get(portfolio);
   const node = row === undefined ? "" : portfolios.get(row, "node");
-  return node && node !== name && columns.has(node) && isShown(node);
+  return node && node !== name && columns.has(node) && needsCards(node);
 }
 
 function arrangeColumns() {
@@ -187,13 +187,13 @@ function drawGroup(key, value, names) {
     const made = new Bound(templates.group, "");
     groups.set(value, { bound: made, columns: made.element.querySelector(".board") });
     made.element.querySelector("[data-fold-group]").addEventListener("click", () => {
-      const closed = folded();
+      const closed = foldedGroups();
       if (!closed.delete(value)) closed.add(value);
       choose({ folded: [...closed].join(",") });
     });
   }
   const group = groups.get(value);
-  const open = !folded().has(value);
+  const open = !foldedGroups().has(value);
   const shown = names.filter((name) => !columns.get(name).bound.element.hidden);
   const trouble = sum(shown, (name) => (nodes.get(nodes.index.get(name), "rank") ? 1 : 0));
   group.bound.update({
@@ -283,7 +283,7 @@ function draw() {
     column.bound.update(columnFigures(row));
     drawCells(column, row, name);
     drawSummary(column, name);
-    fill(name);
+    fillColumn(name);
   });
   empty.hidden = !isFiltered() || nodes.names.some((name) => !columns.get(name).bound.element.hidden);
   drawTrouble();
@@ -303,7 +303,7 @@ export function neighbour(node, step) {
     const name = nodes.names[row];
     if (!here.has(name) || columns.get(name).bound.element.hidden) continue;
     near.add(name);
-    fill(name);
+    fillColumn(name);
     return columns.get(name).bound.element;
   }
   return null;

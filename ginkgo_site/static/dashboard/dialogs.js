@@ -1,7 +1,7 @@
 // Links marked data-dialog open their target in the dialog, which also submits its form. A refusal is
 // shown in the dialog and keeps the input. Without scripts the same address is a page of its own.
 import { announce } from "./announce.js";
-import { isUnavailable, mayRepeat, persist, showAwayForm, showAwayNote } from "./away.js";
+import { isUnavailable, mayRepeat, retryUntilAnswered, showAwayForm, showAwayNote } from "./away.js";
 
 const dialog = document.getElementById("action-dialog");
 let opener = null;
@@ -53,7 +53,7 @@ export async function openDialog(address, from) {
   opening += 1;
   const mine = opening;
   document.body.classList.add("loading");
-  const response = await persist(
+  const response = await retryUntilAnswered(
     () => request(address),
     () => showAwayForm(address),
   );
@@ -93,11 +93,11 @@ async function send(form, button) {
   setWaiting(form, true);
   let response = null;
   if (mayRepeat(form.action)) {
-    response = await persist(post, () => showAwayNote(form.action, "repeat"));
+    response = await retryUntilAnswered(post, () => showAwayNote(form.action, "repeat"));
   } else {
     response = await post().catch(() => null);
     if (!response || isUnavailable(response)) {
-      const back = await persist(
+      const back = await retryUntilAnswered(
         () => request(form.action),
         () => showAwayNote(form.action, "ask"),
       );

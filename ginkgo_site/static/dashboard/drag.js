@@ -73,7 +73,7 @@ async function lift(card) {
   showAnswers(answers);
 }
 
-function moveOver(column) {
+function highlightColumn(column) {
   if (over === column) return;
   over?.classList.remove("over");
   column?.classList.add("over");
@@ -89,7 +89,7 @@ function isTarget(column) {
 
 function end() {
   lifted = null;
-  moveOver(null);
+  highlightColumn(null);
   for (const card of document.querySelectorAll(".lifted")) card.classList.remove("lifted");
   for (const target of document.querySelectorAll("[data-can]")) delete target.dataset.can;
   const bar = document.getElementById("selection-bar");
@@ -122,7 +122,7 @@ export function startDrag() {
     if (!lifted) return;
     const column = event.target.closest?.(TARGETS);
     const fits = column && isTarget(column);
-    moveOver(fits ? column : null);
+    highlightColumn(fits ? column : null);
     if (!fits) return;
     event.preventDefault(); // allows the drop
     event.dataTransfer.dropEffect = "move";

@@ -37,7 +37,7 @@ const integers = new Intl.NumberFormat("en");
 const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const UNKNOWN = "–";
 
-export function whole(value) {
+export function formatInteger(value) {
   return value === null || value === undefined ? UNKNOWN : integers.format(value);
 }
 
@@ -109,7 +109,7 @@ export function cardFigures(row) {
     clean,
     isDirty: clean === false,
     canaryTone: clean === null ? "" : clean ? "ok" : "bad",
-    events: canary ? whole(of("events")) : "",
+    events: canary ? formatInteger(of("events")) : "",
     isTrader: !canary,
     points: drawn?.points ?? null,
     lastX: drawn?.last[0] ?? null,
@@ -117,7 +117,7 @@ export function cardFigures(row) {
     pnl: pnl === null ? UNKNOWN : signed(pnl),
     percent: pnl === null || !starting ? "" : `${signed((100 * pnl) / starting)} %`,
     direction: pnl > 0 ? "gain" : pnl < 0 ? "loss" : "",
-    lag: whole(of("lag")),
+    lag: formatInteger(of("lag")),
     message: of("message"),
     messageIcon: `#${of("icon")}`,
     tone: of("tone"),

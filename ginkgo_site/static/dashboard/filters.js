@@ -15,7 +15,7 @@ export function choice(field) {
   return chosen[field];
 }
 
-export function folded() {
+export function foldedGroups() {
   return new Set(chosen.folded ? chosen.folded.split(",") : []);
 }
 
@@ -63,7 +63,7 @@ export function choose(changes) {
   document.dispatchEvent(new CustomEvent("ginkgo-chosen"));
 }
 
-export function clear() {
+export function clearFilters() {
   choose({ q: "", status: "", phase: "", trouble: "" });
 }
 
@@ -93,7 +93,7 @@ export function startFilters() {
     if (!element || !plain) return;
     event.preventDefault();
     if (element.matches("[data-clear]")) {
-      clear();
+      clearFilters();
       return;
     }
     const [field, value] = element.dataset.choose.split("=");

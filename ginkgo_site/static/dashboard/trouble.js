@@ -1,7 +1,7 @@
 // The pinned strip of lost and suspect nodes: wherever the window is, they are on screen.
 import { Bound } from "./bind.js";
 import { nodes } from "./figures.js";
-import { choice, choose, clear } from "./filters.js";
+import { choice, choose, clearFilters } from "./filters.js";
 import { stateWord } from "./words.js";
 
 const MOST = 12; // the rest is one link
@@ -49,7 +49,7 @@ export function startTrouble() {
     event.preventDefault();
     const find = () => document.getElementById(`col-${link.dataset.jump}`);
     if (choice("view") === "heatmap") choose({ view: "" });
-    if (!find()?.checkVisibility()) clear();
+    if (!find()?.checkVisibility()) clearFilters();
     if (!find()?.checkVisibility()) choose({ folded: "" });
     find()?.scrollIntoView({ inline: "center", block: "nearest" });
     find()?.querySelector("h3 a")?.focus({ preventScroll: true });
