@@ -240,7 +240,7 @@ def _wait_for_new_incarnation(old: str | None, cluster: Cluster, names: list[str
 
 
 def failover_pauses(cluster: Cluster, since: datetime) -> list[float]:
-    """Return the pause in ms of each failover since then."""
+    """Return the pause in ms of each failover requested after `since`."""
     time.sleep(0.1)  # polls are 30 ms apart; the handoffs are closed by now
     pauses = cluster.query(
         "SELECT pause_ms FROM scheduling_handoff"

@@ -217,7 +217,7 @@ class Logs:
         self._run(self._open())
 
     def _wait_until(self, holds: Callable[[], bool], every_s: float = 0.002) -> None:
-        """Wait until `holds()`, while the loop runs: the head follows on it."""
+        """Wait until `holds()` while the event loop runs, on which the head follows appends."""
 
         async def wait() -> None:
             began = time.monotonic()
@@ -255,7 +255,7 @@ class Logs:
         self._watch.close()
 
     def append_rate(self, name: str, events: int, batch: int) -> float:
-        """Return events recorded per second, until the head has followed."""
+        """Append events. Return the rate per second, until the head has followed them."""
         began = time.perf_counter()
         self._run(self._append(name, events, batch))
         self._wait_until(lambda: self._head(name) >= self._appended[name], 0.001)

@@ -89,9 +89,9 @@ def share_connections(database: dict[str, Any]) -> None:
 def prepare_statements(database: dict[str, Any]) -> None:
     """Change Django's settings dictionary to prepare statements that a session repeats.
 
-    For a process with few statements that it repeats for as long as it runs, and that looks after
-    their plans (`scheduling/db/kept_plans.py`), before it connects. Django's own queries have their
-    parameters in the text and are never prepared.
+    Call it before the process connects. It is for a process that repeats a few statements for as
+    long as it runs and looks after their plans (`scheduling/db/kept_plans.py`). Django's own
+    queries have their parameters in the text and are never prepared.
     """
     database["OPTIONS"]["prepare_threshold"] = 1
 
@@ -99,7 +99,7 @@ def prepare_statements(database: dict[str, Any]) -> None:
 def lift_session_limits(database: dict[str, Any]) -> None:
     """Change Django's settings dictionary to PREPARATION_LIMITS.
 
-    For a process that prepares the database, before it connects.
+    Call it before the process connects. It is for a process that prepares the database.
     """
     limits = " ".join(f"-c {name}={value}" for name, value in PREPARATION_LIMITS.items())
     database["OPTIONS"]["options"] += f" {limits}"
@@ -129,7 +129,7 @@ def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def refuse_unusable_database() -> None:
-    """End this process if the database answers and cannot be used, not if it does not answer."""
+    """End this process if the database answers but cannot be used. Ignore a silent database."""
     try:
         Connection.connect(conninfo()).close()
     except DatabaseUnusable as error:

@@ -348,9 +348,9 @@ class _Hosts:
     def note_attempt(
         self, order: dict[str, str], to: tuple[str, str] | None, took_s: float
     ) -> None:
-        """Note which hosts of `order` answered an attempt that ended with `to`, None if it failed.
+        """Note which hosts of `order` answered an attempt that connected to `to` (None: it failed).
 
-        If it was quick, those tried before answered too, by a refusal.
+        If the attempt was quick, the hosts tried before `to` answered too, by a refusal.
         """
         for pair in zip(*(order[key].split(",") for key in order), strict=True):
             if pair == to or took_s < SLOW_CONNECT_S:

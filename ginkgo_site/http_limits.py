@@ -102,7 +102,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Lift the deadline: the request is complete, and the answer is not the peer's to give."""
+        """Lift the deadline: the request is complete, and the peer owes nothing more."""
         self._in_headers = True
         self._lift_deadline()
         self._uncount_body()
@@ -122,7 +122,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
-        """Give a peer that does not read READ_WITHIN_S to go on."""
+        """Close the connection after READ_WITHIN_S unless the peer goes on reading."""
         super().pause_writing()
         self._unread = self.loop.call_later(READ_WITHIN_S, self._close)
 

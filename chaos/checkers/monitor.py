@@ -172,7 +172,7 @@ class Monitor:
         self.latest = sample
 
     def _read_changes(self) -> None:
-        """Add new tenures to the findings, and the pauses of those that have begun since."""
+        """Add new tenures to the findings, and the pauses of those that have committed since."""
         current = self._current
         for number, name, node, cause, epoch, pause_ms, has_begun, was_stopped in self._ask(
             CHANGES, self._last_tenure, list(self._open)

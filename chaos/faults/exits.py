@@ -72,7 +72,7 @@ def repeated_exit_report(context: FaultContext) -> None:
 
 
 def miscounts(before: ExitCounts, after: ExitCounts, exits: int) -> list[str]:
-    """Return a sentence on each count that `exits` exits, with commits between them, contradict."""
+    """Return a sentence on each count that is wrong after `exits` exits with commits between."""
     found = []
     if after.exits - before.exits != exits:
         found.append(f"{after.exits - before.exits} exits were counted, not {exits}")

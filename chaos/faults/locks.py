@@ -148,7 +148,7 @@ class CommitTimes:
 
 
 def read_commit_times(metrics: dict[str, float]) -> CommitTimes:
-    """Return the requests of commits in `metrics`, as `read_metrics` returns them."""
+    """Return the requests of commits that `metrics`, a result of `read_metrics`, counts."""
     within: Counter[float] = Counter()
     failed, total_s = 0, 0.0
     for name, value in metrics.items():

@@ -131,7 +131,7 @@ def _choose_web(context: FaultContext) -> int:
 
 
 def _expect_others_to_serve(context: FaultContext, web: int) -> None:
-    """While `web` serves nobody, expect sockets and commits at others, and no node lost but one."""
+    """While `web` serves nobody, expect sockets and commits at others. Kill a daemon meanwhile."""
     began = time.monotonic()
     cluster = _cluster(context)
     with _report_lost_nodes(context) as except_node:

@@ -144,7 +144,7 @@ class LiveFeed:
             self._append_next()
 
     def _append_next(self) -> None:
-        """Append the next rows, again until the answer says that they are stored."""
+        """Append the next rows; repeat the request until the answer says that they are stored."""
         self._number += 1
         rows = [bar(self.appended + 1 + n) for n in range(ROWS)]
         body = {"source": "chaos", "number": self._number, "rows": rows}

@@ -18,7 +18,7 @@ def command(*words: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return as many ports of this machine that nothing listens on now."""
+    """Return `count` ports of this machine that nothing listens on now."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

@@ -240,7 +240,7 @@ class Launcher:
             return ["the database does not answer (log: logs/postgres.log)"]
 
     def _waiting(self) -> list[str]:
-        """Return a sentence for each portfolio that waits on purpose and keeps no start waiting."""
+        """Return a sentence for each unassigned portfolio; the start does not wait for them."""
         try:
             return self._readiness.waiting()
         except psycopg.OperationalError:  # it answered a moment ago, and nothing depends on this

@@ -140,7 +140,7 @@ class ThrottleBackend(AxesStandaloneBackend):
     def authenticate(
         self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
     ) -> None:
-        """Raise axes' refusal where the login has to wait. Ginkgo's own code has no request."""
+        """Raise axes' refusal where the login has to wait. A login without a request never waits."""
         if request is not None:
             super().authenticate(request, username=username, password=password, **kwargs)
 

@@ -244,8 +244,8 @@ class EmbeddedPostgres:
     def _write_access_rules(self) -> None:
         """Write pg_hba.conf and pg_ident.conf.
 
-        Accepted are, by socket alone, the user who runs the launcher, and the owner of the home if
-        that user is root.
+        The server accepts, by socket alone, the user who runs the launcher, and if that is root,
+        the owner of the home too.
         """
         people = {name_of(os.geteuid())}
         if self._account is not None and self._account.uid != accounts.POSTGRES_UID:
