@@ -140,7 +140,7 @@ class ThrottleBackend(AxesStandaloneBackend):
     def authenticate(
         self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
     ) -> None:
-        """Raise axes' refusal where the login has to wait. A login without a request never waits."""
+        """Raise axes' refusal where the login has to wait; let one without a request pass."""
         if request is not None:
             super().authenticate(request, username=username, password=password, **kwargs)
 
