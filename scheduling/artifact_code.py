@@ -103,7 +103,7 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
         if env_sha256:
             environments = Environments(folder / "environments", folder / "artifacts", lock_of)
             python = (await environments.environment(env_sha256)).python
-            keep.add(python.parents[2].name)
+            keep.add(python.parents[2].name)  # of environments/NAME/venv/bin/python
             environments.folder.evict(keep | _in_use(environments.folder.path))
         artifacts.folder.evict(keep | _in_use(artifacts.folder.path))
         return ArtifactCode(sha256, code, python)

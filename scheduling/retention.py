@@ -54,7 +54,7 @@ IDLE_LIMIT = "30min"
 
 
 def prune() -> str:
-    """Do the quick work, and start a process if there is something to archive. Return a summary."""
+    """Attach partitions, delete old rows, start archiving if needed, and return a summary."""
     execute(sample_storage(disk_free()))
     attached = attach_partitions()
     rows = delete_rows(time.monotonic() + BUDGET_S)

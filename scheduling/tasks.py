@@ -1,4 +1,4 @@
-"""Tasks that django-q2 runs. Three lines each: the work is done by the modules they call."""
+"""Tasks that django-q2 runs. Each is short: the modules that it calls do the work."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def verify() -> str:
 
 
 def refused(func: str, why: str) -> None:
-    """Replace a task that the queue must not run: record the refusal and fail."""
+    """Run in place of a task that the queue must not run: record the refusal and fail."""
     from scheduling.task_registry import refuse
 
     refuse(func, why)

@@ -4,7 +4,7 @@ On only where OTEL_EXPORTER_OTLP_ENDPOINT names a collector and the packages of
 requirements-tracing.txt are installed; else nothing of them is imported, and a span costs one
 check of `is_on`.
 
-All spans of a handoff belong to one trace without a word between the processes: its id is derived
+All spans of a handoff belong to one trace without a message between processes: its id is derived
 from the number of the handoff, and so is the id of its first span, the parent of all others. A span
 is made when its step has ended, and sent by a thread of the library. What fails here is logged and
 never reaches the caller.
@@ -51,7 +51,7 @@ def start(service: str = "", node: str = "") -> None:
 
 
 def handoff_span(handoff: int | None, name: str, **attributes: Any) -> Span:
-    """Return a context manager that times one step of a handoff; none if `handoff` is None.
+    """Return a context manager that times one step of a handoff, or nothing if `handoff` is None.
 
     An exception that leaves the block is the error of the span, and goes on.
     """

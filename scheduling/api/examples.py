@@ -1,6 +1,6 @@
 """Examples of bodies and answers in the OpenAPI description, by the name of their schema.
 
-A test holds each to its schema, and sends those of bodies.
+A test checks each against its schema, and sends the examples of bodies.
 """
 
 from __future__ import annotations

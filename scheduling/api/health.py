@@ -38,7 +38,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def _missing_migrations() -> str:
-    """Return how many migrations are missing, or an empty text. Two statements until none is."""
+    """Return a sentence, or "" if every migration is applied. Asks the database until then only."""
     global _is_migrated
     if _is_migrated:
         return ""

@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework import serializers
 from rest_framework.serializers import BaseSerializer
 
-from scheduling.api.pagination import HIGHEST_READ, orders_of
+from scheduling.api.pagination import HIGHEST_READ, order_values
 from scheduling.operations.registry.operation import Operation
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -38,7 +38,7 @@ def query(
 
 def _order(ordering: str | Sequence[str]) -> OpenApiParameter:
     """Return the description of `?order=`."""
-    default, reverse = orders_of(ordering)
+    default, reverse = order_values(ordering)
     text = "The field that the list is sorted by; `-`: from the highest value down."
     return query("order", str, text, enum=[default, reverse], default=default)
 
@@ -75,8 +75,8 @@ def described(
     """Describe a view that returns one document, or a problem.
 
     `response` may also be a dictionary from (status, media type) to a type, for other formats than
-    JSON. A view that `performs` an operator action has the consequence of that action, and without
-    a `summary` its summary, of the object that `of` names, such as `a portfolio`.
+    JSON. A view that `performs` an operation is described by the operation's consequence and,
+    without a `summary`, by the operation's summary for the object `of`, such as `a portfolio`.
     """
     if performs and not summary:
         summary = performs.summary(of)

@@ -45,8 +45,8 @@ def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
     return int(text)
 
 
-def orders_of(ordering: str | Sequence[str]) -> tuple[str, str]:
-    """Return the two values of `?order=`: the order a list has by default, and the reverse."""
+def order_values(ordering: str | Sequence[str]) -> tuple[str, str]:
+    """Return the two values that `?order=` may have: the default order, and its reverse."""
     first = ordering if isinstance(ordering, str) else ordering[0]
     return first, _reversed_order(first)
 
@@ -57,7 +57,7 @@ def _reversed_order(field: str) -> str:
 
 def read_order(request: Request, ordering: str | Sequence[str]) -> bool:
     """Return whether `?order=` asks for the reverse of the default. Raise Invalid for any other."""
-    known = orders_of(ordering)
+    known = order_values(ordering)
     wanted = request.query_params.get("order", known[0])
     if wanted not in known:
         message = f"must be {known[0]} (by default) or {known[1]}, not {wanted[:40]!r}"

@@ -57,7 +57,7 @@ class NodeLabelsField(LabelsField):
 
 
 class LabelsBody(ReasonBody):
-    """`labels`: all that the node should have; without it they stay."""
+    """`labels`: all that the node should have; left out: the labels stay as they are."""
 
     labels = NodeLabelsField(required=False)
 

@@ -36,7 +36,7 @@ def complete_description(result: dict[str, Any], generator: Any, **kwargs: Any) 
     for body in subclasses_of(StrictSerializer):
         for name in (body.__name__, f"Patched{body.__name__}"):
             if name in schemas:
-                _close(schemas[name], body)
+                _describe_body(schemas[name], body)
     _describe_list_of_portfolios(result)
     _describe_addresses(result)
     add_examples(schemas)
@@ -51,7 +51,7 @@ def subclasses_of(kind: type[StrictSerializer]) -> Iterator[type[StrictSerialize
         yield from subclasses_of(one)
 
 
-def _close(schema: dict[str, Any], body: type[StrictSerializer]) -> None:
+def _describe_body(schema: dict[str, Any], body: type[StrictSerializer]) -> None:
     """Describe that the body has no other fields, and the form of each text."""
     schema["additionalProperties"] = False
     for name, field in body().fields.items():

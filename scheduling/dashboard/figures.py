@@ -139,7 +139,7 @@ def table_changes(before: Table | None, after: Table) -> Change | None:
 
 
 def _plain(text: SafeString) -> str:
-    """Return rendered HTML as an ordinary string, which the encoder knows. `str` would not."""
+    """Return rendered HTML as a plain string, which the encoder knows. `str()` keeps its type."""
     return text + ""
 
 

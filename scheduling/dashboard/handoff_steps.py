@@ -55,7 +55,7 @@ class HandoffStep:
 
     @property
     def filled(self) -> float:
-        """Return the filled width of a bar of 100."""
+        """Return the filled width of a bar of 100; of a running step with a limit, 4 at least."""
         if self.mark in ("done", "fail"):
             return 100
         if self.mark == "now" and self.elapsed_s is not None and self.limit_s:

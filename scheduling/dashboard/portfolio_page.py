@@ -62,12 +62,12 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
     }
 
 
-def stopped_message(portfolio: PortfolioView, request: Event | None) -> Message | None:
+def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | None:
     """Return who stopped the portfolio, when and why; None if its own reason is more specific."""
-    if request is None or portfolio.reason not in ("", request.reason):
+    if event is None or portfolio.reason not in ("", event.reason):
         return None
-    figures = {"at": moment(request.at), "by": request.actor}
-    text = because(_("stopped %(at)s by %(by)s") % figures, request.reason)
+    figures = {"at": moment(event.at), "by": event.actor}
+    text = because(_("stopped %(at)s by %(by)s") % figures, event.reason)
     return Message(text, "p-stopped", "warn")
 
 

@@ -198,8 +198,8 @@ def _inspect(
 def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
     """Return the strategy as it is stored. Raise Refused if it cannot be stored or shown.
 
-    Parameters whose schema has a pattern count as checked by the strategy: a pattern may be matched
-    only in the strategy's own process.
+    A strategy whose schema has a pattern counts as one that checks its parameters itself: a pattern
+    is matched in the strategy's own process only.
     """
     # The import takes 0.1 s, and few processes ever receive an artifact.
     from jsonschema import Draft202012Validator

@@ -89,7 +89,7 @@ def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str]
 def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bool]:
     """Return (the newest released events, True).
 
-    A packaged log of which fewer than EVENTS are released: (its first events, False).
+    If fewer than EVENTS of a packaged log are released, return (its first events, False).
     """
     head = current_head(feed.name)
     found = newest_events(feed, symbols, head, EVENTS) if head else []

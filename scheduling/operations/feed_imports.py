@@ -111,7 +111,7 @@ def _import_in_database(
     *,
     actor: str,
 ) -> Imported:
-    """Append all lines in one transaction. They are checked again after another append.
+    """Append all lines in one transaction; check them anew if other rows were appended meanwhile.
 
     They are checked before the transaction, against the writer row and symbols that
     `_prepare_and_undo` returned: checking millions of lines in it would leave its session idle for

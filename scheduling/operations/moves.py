@@ -247,7 +247,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         if found is None:
             message = _("{name} has no revision r{number}.", name=name, number=number)
             raise Refused("not_found", message, status=404)
-        refuse_lacking(current, found)
+        refuse_if_node_lacks(current, found)
         if found.status == RevisionStatus.REJECTED:
             execute(try_again(portfolio.pk, number))
         if portfolio.revision != number:
@@ -407,7 +407,7 @@ def _never_registered(target: str | None) -> Refused:
     )
 
 
-def refuse_lacking(current: Run, revision: Revision) -> None:
+def refuse_if_node_lacks(current: Run, revision: Revision) -> None:
     """Raise Refused if the owner's node lacks the strategy or the Python that `revision` needs.
 
     A reload there would fail, and its failure would reject the revision.

@@ -38,7 +38,7 @@ from scheduling.operations.edits import (
     configuration_of,
 )
 from scheduling.operations.lookup import locked_portfolio, record_request
-from scheduling.operations.moves import refuse_lacking, stop_run
+from scheduling.operations.moves import refuse_if_node_lacks, stop_run
 from scheduling.operations.placement_fields import placement_errors, unknown_choice
 from scheduling.timing import timing
 
@@ -301,7 +301,7 @@ def revise_portfolio(
         if errors:
             raise Invalid(errors)
         changes = {**changes, "artifact": artifact}
-    _check_unlocked(name, changes)
+    _check_before_locks(name, changes)
     with transaction.atomic():
         portfolio = locked_portfolio(name)
         current = portfolio.revisions.get(number=portfolio.revision)
@@ -384,7 +384,7 @@ def check_change(name: str, wanted: Mapping[str, Any]) -> None:
         raise Invalid(errors)
 
 
-def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
+def _check_before_locks(name: str, changes: Mapping[str, Any]) -> None:
     """Let the strategy check the changes before any row is locked, since that may take seconds.
 
     Its answer is cached and used again under the lock. If a concurrent writer changed the
@@ -444,7 +444,7 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
     if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
         return None
     try:
-        refuse_lacking(current, portfolio.revisions.get(number=portfolio.revision))
+        refuse_if_node_lacks(current, portfolio.revisions.get(number=portfolio.revision))
         row = execute(
             request(
                 "reload",

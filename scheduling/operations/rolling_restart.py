@@ -229,7 +229,7 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
     others = Node.objects.filter(status=NodeStatus.ALIVE, cordoned=False).exclude(pk=node.pk)
     moved = others.exists()
     if moved:
-        with _drain_within(node, actor):
+        with _draining(node, actor):
             _wait_until_empty(node, drain_s)
             _restart_daemon(node)
     else:
@@ -239,7 +239,7 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
 
 
 @contextmanager
-def _drain_within(node: Node, actor: str) -> Iterator[None]:
+def _draining(node: Node, actor: str) -> Iterator[None]:
     """Drain the node for the block, and end the drain however the block ends.
 
     A drain that an operator began before stays.

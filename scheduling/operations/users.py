@@ -116,7 +116,7 @@ def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
 
 
 def _changeable(name: str, actor: str) -> Any:
-    """Return the user. Raise Refused for a superuser, an administrator, and the actor's own."""
+    """Return the user. Raise Refused if it is a superuser, an administrator or the actor."""
     user = find_user(name)
     if name == actor:
         raise Refused("not_allowed", _("Nobody changes their own role or access: ask a colleague."))

@@ -47,7 +47,7 @@ class NodeLossForecaster:
             return
         nodes = {node.id: node for node in hosting_nodes(snapshot)}
         self._note_fleet(nodes, _forecast_inputs(snapshot, cache))
-        self._forecast_stale(nodes, snapshot, cache, slice_s)
+        self._renew_stale_forecasts(nodes, snapshot, cache, slice_s)
         self._store_changes(snapshot.taken_at)
 
     def _note_fleet(self, nodes: dict[int, NodeView], fleet: object) -> None:
@@ -60,7 +60,7 @@ class NodeLossForecaster:
             for node in self._forecasts.keys() - nodes.keys():
                 del self._forecasts[node]
 
-    def _forecast_stale(
+    def _renew_stale_forecasts(
         self,
         nodes: dict[int, NodeView],
         snapshot: Snapshot,

@@ -75,7 +75,7 @@ def _expire(overdue: int, timing: Timing) -> str | None:
     """End the overdue step of a handoff. Return what `handoff.expire` did, or None if it failed."""
     with tracing.handoff_span(overdue, "deadline passed") as span:
         outcome = attempt(handoff.expire, overdue, timing)
-        if outcome in (None, "early", "gone", "late"):
+        if outcome in (None, "early", "gone", "late"):  # nothing was changed
             span.drop()
         span.note("" if outcome in ("activating", "done") else str(outcome), outcome=outcome)
     return outcome
@@ -133,7 +133,7 @@ def _reclaim_unheld_runs(timing: Timing) -> int:
 
 
 def _recover_timeline(timing: Timing) -> None:
-    """Raise the epoch floor if the database changed and lacks commits, where settings allow it."""
+    """If settings allow it, raise the epoch floor if commits vanished, or record that none did."""
     if not timing.raises_epoch_floor:
         return
     found = execute_autocommit(

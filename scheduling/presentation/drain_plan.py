@@ -122,7 +122,7 @@ def _room_sentence(found: DrainPlan) -> str:
 
 
 def _losses_sentence(losses: Iterable[LossChange]) -> str:
-    """Return what is worse afterwards, the worst first, or that nothing is."""
+    """Return, as sentences, which losses would be worse after the drain, the worst first."""
     worse = sorted(
         (loss for loss in losses if loss.is_worse),
         key=lambda loss: (-len(loss.after.unplaced.no_place), loss.node),

@@ -47,8 +47,8 @@ def held_sentence(storm: dict[str, Any]) -> str:
 def delivered_text(title: str, body: str) -> tuple[str, str]:
     """Return the stored title and body of an alert's message in the active language.
 
-    They are stored in English, the title as "KIND: NAME" or "KIND". That of the message that the
-    alert has closed begins with "over: ".
+    They are stored in English, the title as "KIND: NAME" or "KIND". If the message says that the
+    alert has closed, its title begins with "over: ".
     """
     if is_chinese(get_language()):
         told = title.removeprefix("over: ")

@@ -209,7 +209,7 @@ class Recorder:
                 self._known[event.symbol] = self._known[event.symbol]._replace(last_us=event.time)
 
     async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Return what `call` returns, repeated while the log does not answer."""
+        """Return what `call` returns, repeated (after `end` a few times) until the log answers."""
         failures = 0
         while True:
             try:

@@ -53,7 +53,7 @@ NOT_STORED = "nothing was appended."
 
 
 class MayBeStored(Refused):
-    """A refusal of an append that was stored, or of which that is not known."""
+    """A refusal of an append that was stored, or may have been."""
 
 
 #: Return what to append after a state, or the answer to an append that was stored before. May raise

@@ -241,7 +241,7 @@ def act_label(verb: str) -> str:
 
 @register.simple_tag
 def with_links(sentence: str, links: list[Any]) -> SafeString:
-    """Return a sentence of the audit log with what it names as links, the others after it."""
+    """Return a sentence of the audit log with links in place of their labels, or else after it."""
     shown: str = conditional_escape(sentence)
     left = {
         str(conditional_escape(link.label)): format_html(

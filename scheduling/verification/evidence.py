@@ -104,7 +104,7 @@ class Inputs:
     segments: tuple[tuple[int, int, float], ...]  #: (first seq, time in microseconds, rate)
 
     def digest(self, seq: int, epoch: int) -> str | None:
-        """Return the digest of the inputs up to `seq`, where `epoch` made the state.
+        """Return the digest of the inputs of the state that `epoch` made at `seq`.
 
         None if a later epoch began before `seq`.
         """

@@ -10,7 +10,7 @@ Role = Literal["run", "prepare", "drain", "warm"]
 
 
 class SegmentInfo(msgspec.Struct, array_like=True, frozen=True):
-    """From `from_seq` on, released at `from_time_us`, a replay releases `rate` events a second."""
+    """A replay released `from_seq` at `from_time_us`, and from there on `rate` events a second."""
 
     from_seq: int
     from_time_us: int
@@ -48,7 +48,7 @@ class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: str = "state_only"
     """full, state_only or halt: how it treats stale events. May change while it runs."""
     resume_seq: int = 0
-    """A start has replaced `halt` by `state_only`, up to here and on until no event is stale."""
+    """Up to this seq, and on until no event is stale, a start replaces `halt` by `state_only`."""
     resumed_from: int = -1
     """Its last seq at that start. A halt by a limit is lifted up to it; -1: up to `resume_seq`."""
     failed_seq: int = 0

@@ -49,7 +49,7 @@ def find_node(fleet: FleetView, name: str) -> NodeView | None:
 
 
 def find_any_node(fleet: FleetView, name: str) -> NodeView | None:
-    """Return the node of that name, even if it has a token and never registered, or None."""
+    """Return the node of that name, or None; also one that has a token and never registered."""
     return find_node(fleet, name) or unregistered_node(name)
 
 

@@ -85,8 +85,8 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
     )
     context |= portfolio_context(context["fleet"], shown)
     if shown.phase == "stopped":
-        request_events = Event.objects.filter(portfolio_id=shown.id, kind="portfolio_stopped")
-        context["message"] = stopped_message(shown, request_events.first()) or context["message"]
+        stop_events = Event.objects.filter(portfolio_id=shown.id, kind="portfolio_stopped")
+        context["message"] = stopped_message(shown, stop_events.first()) or context["message"]
     context |= {
         "ranges": tuple(RANGES),
         "range": range_name,

@@ -130,8 +130,8 @@ def _edit_form(
     portfolio: PortfolioView = context["portfolio"]
     shown = FormValues.of(values, note=values.get("note", ""))
     choices = choices_for(context["fleet"], portfolio.feed, shown)
-    bound = request.POST if request.method == "POST" and "three_way" not in context else None
-    form = PortfolioForm(bound, shown, choices, is_new=False)
+    shows_posted = request.method == "POST" and "three_way" not in context  # else merged values
+    form = PortfolioForm(request.POST if shows_posted else None, shown, choices, is_new=False)
     context |= _form_context(form)
     return form
 
@@ -169,7 +169,7 @@ def _dry_edit(
     changes: dict[str, Any],
     context: dict[str, Any],
 ) -> HttpResponse:
-    """Show what differs, whether it still fits its node, and a backtest of both configurations."""
+    """Show the changes and whether the portfolio still fits its node; backtest both if asked."""
     portfolio: PortfolioView = context["portfolio"]
     wanted = {**original, **{name: value for name, value in changes.items() if name != "note"}}
     operations.check_change(portfolio.name, wanted)
@@ -194,7 +194,7 @@ def _dry_edit(
 def _consequences(
     portfolio: PortfolioView, placement: Mapping[str, Any], *, reloads: bool
 ) -> list[str]:
-    """Return sentences: the new revision and its reload, and whether it still fits its node."""
+    """Return sentences on the new revision and its reload, and on what the node no longer meets."""
     sentences = []
     if reloads:
         text = (

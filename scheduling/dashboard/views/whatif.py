@@ -61,7 +61,7 @@ def what_if(request: HttpRequest) -> HttpResponse:
 
 
 def _step(step: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the moves, with the time without an owner if it is a failover."""
+    """Return a row of the moves; a failover has the limit of the time without an owner."""
     budget = document["verdict"]["without_owner"]
     failover = step.get("cause") == "failover" and step["source_node"] in document["lose"]
     return {**step, "limit_s": budget["by_silence_s"] if budget and failover else None}

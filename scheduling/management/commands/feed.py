@@ -88,7 +88,7 @@ class Command(GinkgoCommand):
             raise CommandError("Give --source and --number together, or neither.", returncode=2)
         so_far, done = _SoFar(number=options["number"]), None
         try:
-            for line, batch in _batches(options["file"]):
+            for line, batch in _numbered_batches(options["file"]):
                 source = SourceId(options["source"], so_far.number) if so_far.number else None
                 done = feeds.append_rows(options["name"], batch, source)
                 so_far = so_far.after(len(batch), line)
@@ -318,7 +318,7 @@ class _SoFar:
 
     def after(self, rows: int, line: int) -> _SoFar:
         """Return the state after one more append of `rows` rows, the last of them at `line`."""
-        number = self.number and self.number + 1
+        number = self.number + 1 if self.number else 0
         return _SoFar(self.rows + rows, line, self.appends + 1, number)
 
     def advice(self, *, may_have_more: bool) -> str:
@@ -343,7 +343,7 @@ class _SoFar:
 def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
     """Return the refusal of an append that also says which rows of the file are stored.
 
-    What an earlier run stored of the rows after these is not known if the appends have numbers.
+    If the appends have numbers, an earlier run may have stored rows after these too.
     """
     may_be_stored = isinstance(refused, MayBeStored)
     texts = [refused.message]
@@ -362,8 +362,8 @@ def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
     return Refused(refused.code, " ".join(filter(None, texts)), status=refused.status, **extra)
 
 
-def _batches(path: str) -> Iterator[tuple[int, list[Any]]]:
-    """Yield lists of at most MAX_ROWS rows of a file of JSON lines, each with its last line number.
+def _numbered_batches(path: str) -> Iterator[tuple[int, list[Any]]]:
+    """Yield (number of the last line read, rows) for each MAX_ROWS rows of a file of JSON lines.
 
     Raise Failed for a line that is not JSON and for a file that cannot be read.
     """

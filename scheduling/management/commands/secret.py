@@ -70,7 +70,7 @@ def _read_value(name: str) -> str:
     if sys.stdin.isatty():
         return getpass.getpass(f"Value of {name}: ")
     try:
-        text = sys.stdin.read(MAX_VALUE + 3)
+        text = sys.stdin.read(MAX_VALUE + 3)  # room for a line end, and one more to refuse
     except UnicodeDecodeError:
         raise Invalid(
             [{"field": "value", "code": "invalid", "message": "the value is not UTF-8 text."}]

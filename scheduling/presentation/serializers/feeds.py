@@ -51,7 +51,7 @@ class AppendedDocument(Document):
 
 
 class FeedEventDocument(Document):
-    """One bar. Prices have exactly four places, since digests are computed from these texts."""
+    """One bar. Prices are texts with the decimal places of their symbol."""
 
     seq = serializers.IntegerField()
     symbol = serializers.CharField()

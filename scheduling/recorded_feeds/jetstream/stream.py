@@ -175,7 +175,7 @@ class Stream:
         self._places: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._reconnects = 0
 
-    def _forget_restored(self) -> None:
+    def _forget_after_reconnect(self) -> None:
         """Forget what was read over an earlier connection: the server may have been restored."""
         if self._reconnects != self._client.stats["reconnects"]:
             self._reconnects = self._client.stats["reconnects"]
@@ -290,7 +290,7 @@ class Stream:
 
     async def block(self, number: int) -> Block:
         """Return the block of one message. Raise LogUnavailable or StreamMissing."""
-        self._forget_restored()
+        self._forget_after_reconnect()
         kept: Block | None = self._kept.get((self._mark, "block", number))
         if kept is not None:
             self._note_place(number, kept)
@@ -392,7 +392,7 @@ class Stream:
 
     async def _piece(self, number: int) -> list[bytes]:
         """Return the encoded events of one piece."""
-        self._forget_restored()
+        self._forget_after_reconnect()
         key = self._mark, "piece", number
         events: list[bytes] | None = self._kept.get(key)
         if events is None:
@@ -424,7 +424,7 @@ class Stream:
 
         Found by bisection, unless the message or the one before it was read lately.
         """
-        self._forget_restored()
+        self._forget_after_reconnect()
         for number, (first, last) in reversed(self._places.items()):
             if first <= seq <= last:
                 return number

@@ -150,7 +150,7 @@ class FileSource:
         self._from_start = from_start
         self._said_missing = False
         self._next_look = 0.0
-        #: Names seen before a file with a later name was begun; others of such names are too late.
+        #: Names seen in time; any other name that sorts before the present file's comes too late.
         self._passed: set[str] = set()
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
