@@ -162,7 +162,7 @@ class _LoopState:
             hint = json.loads(payload)
             message = hint["message"]
         except (ValueError, KeyError, TypeError):
-            logger.warning("dropped a malformed notification")
+            logger.warning("dropped a notification that is not a hint: %.200r", payload)
             return
         if "channel" in hint:
             if hint["channel"] in self.queues:

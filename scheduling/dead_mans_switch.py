@@ -58,9 +58,9 @@ class DeadMansSwitch:
             try:
                 look()
             except (psycopg.Error, DjangoDatabaseError, PoolTimeout) as error:
-                logger.info("this process could not check alerts: %s", str(error).strip())
+                logger.info("no alert could be raised or sent: %s", str(error).strip())
             except Exception:
                 # Nothing else would notice that this thread has ended.
-                logger.exception("this process could not check alerts")
+                logger.exception("no alert could be raised or sent: a defect to report")
             finally:
                 connection.close()  # back to the pool of the process

@@ -88,7 +88,8 @@ class Watcher:
                         self._tick(rebalance)
             except (psycopg.Error, DjangoDatabaseError, SnapshotUnavailable) as error:
                 # Unknown is different from empty: no pass ran, so nothing is concluded.
-                logger.warning("no pass now: %s", str(error).strip().splitlines()[0])
+                cause = str(error).strip().splitlines()[0]
+                logger.warning("no pass ran: %s; the next try is in %g s", cause, RETRY_S)
                 connection.close()
                 self._ended.wait(RETRY_S)
         # If this fails, the watcher counts as one that crashed, not as one that stopped in order.
@@ -176,7 +177,7 @@ class Watcher:
             raise
         except Exception:
             # An internal error in a forecast must not keep the watcher from failing over.
-            logger.exception("node-loss forecasts are not available")
+            logger.exception("the node-loss forecasts were not updated, a defect to report")
 
     def _rebalance_interval_s(self, outcome: TickOutcome) -> float:
         """Return the time until the next rebalance: short while portfolios are being moved."""

@@ -118,7 +118,7 @@ def _read_upload(request: Request) -> tuple[str, bytes, str]:
     try:
         text = lock.read().decode() if lock is not None else str(data.get("lock", ""))
     except UnicodeDecodeError:
-        message = "is not a text file."
+        message = "is not text in UTF-8."
         raise Invalid([{"field": "lock", "code": "wrong_type", "message": message}]) from None
     return str(wheel.name), wheel.read(), text
 

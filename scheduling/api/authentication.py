@@ -37,7 +37,7 @@ class BearerAuthentication(BaseAuthentication):
             sha256 = hash_token(token.strip().decode("ascii"))
         except UnicodeDecodeError:
             raise AuthenticationFailed(
-                "The bearer token is invalid: it holds characters that no token has."
+                "The bearer token holds characters that no token has: copy it again."
             ) from None
         row = ApiToken.objects.select_related("user").filter(sha256=sha256).first()
         if row is None or row.state == "revoked":
@@ -54,7 +54,7 @@ class BearerAuthentication(BaseAuthentication):
             )
         if not row.user.is_active:
             _record_refusal(row, "of a deactivated user")
-            raise AuthenticationFailed(f"The user {row.user} is deactivated.")
+            raise AuthenticationFailed(f"The user {row.user} is deactivated: ask an administrator.")
         _record_use(row)
         return row.user, row
 
@@ -75,7 +75,7 @@ def _record_use(row: ApiToken) -> None:
         with transaction.atomic():
             execute_autocommit(use_api_token(row.pk))
     except (DatabaseError, psycopg.Error):
-        logger.warning("the use of a token could not be recorded", exc_info=True)
+        logger.warning("the use of token %d could not be recorded", row.pk, exc_info=True)
 
 
 def _record_refusal(row: ApiToken | None, why: str) -> None:

@@ -123,9 +123,9 @@ def read_choice(request: Request, name: str, choices: Collection[str]) -> str | 
 def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
     """Raise Invalid for an unknown query parameter. Ignoring a mistyped filter would return
     everything."""
-    known_text = f"known parameters: {', '.join(sorted(known))}" if known else "there are none here"
+    allowed = f"known parameters: {', '.join(sorted(known))}" if known else "no parameter is known"
     errors = [
-        {"field": name, "code": "unknown_field", "message": f"is unknown; {known_text}"}
+        {"field": name, "code": "unknown_field", "message": f"is unknown; {allowed}"}
         for name in request.query_params
         if name not in known and name != "format"  # the framework's, for all
     ]

@@ -39,7 +39,8 @@ def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
         return defaults.bad_request(request, exception)
     if isinstance(exception, RequestDataTooBig):
         return as_response(problem("payload_too_large", "The body is too large."), request)
-    return as_response(malformed("The request is malformed."), request)
+    sentence = "The request is malformed, or its Host is not in GINKGO_ALLOWED_HOSTS."
+    return as_response(malformed(sentence), request)
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -137,4 +137,4 @@ def _keep_or_forget(claim: Claim, response: HttpResponseBase, repeatable: bool) 
         keep_answer(claim, Answer(response.status_code, headers, body), repeatable=repeatable)
     except (DatabaseError, *DATABASE_AWAY):
         # The request itself is answered. A repeat is refused, and told whether the first one acted.
-        logger.warning("the answer to a request could not be kept for its repeats", exc_info=True)
+        logger.warning("key row %d: no answer kept, repeats are refused", claim.id, exc_info=True)

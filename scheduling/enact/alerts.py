@@ -249,7 +249,7 @@ WITH clock AS MATERIALIZED (
     SELECT 'passes_stand', 'fleet', NULL, NULL,
            'no complete pass since ' || coalesce(
                to_char(p.failover_ran_at AT TIME ZONE 'UTC', 'HH24:MI:SS" UTC"'), 'the start')
-               || ' beside a live watcher, limit ' || %(pass_limit_s)s::float
+               || ' although a watcher runs, limit ' || %(pass_limit_s)s::float
                || ' s: lost nodes are not failed over; see the log of the watcher',
            true
     FROM scheduling_passlock w JOIN scheduling_passlock p ON p.name = 'pass', clock

@@ -197,9 +197,7 @@ def classify(
     if found.epoch is None:
         return answer("fenced", f"epoch {commit.epoch} was refused: the portfolio is gone")
     if found.epoch > commit.epoch:
-        return answer(
-            "fenced", f"epoch {commit.epoch} was refused: epoch {found.epoch} owns it now"
-        )
+        return answer("fenced", f"epoch {commit.epoch} was refused: the epoch is {found.epoch} now")
     if found.epoch < commit.epoch:
         return answer(
             "ahead", f"epoch {commit.epoch} is not granted yet: the epoch is {found.epoch}"

@@ -45,9 +45,9 @@ def validate_commit(commit: Commit) -> str:
         if not -LARGEST <= number <= LARGEST:
             return f"{name} is {number}, outside ±{LARGEST}"
     if not 0 <= commit.refused_again <= MAX_REFUSED_AGAIN:
-        return f"refused_again is {commit.refused_again}, limit {MAX_REFUSED_AGAIN}"
+        return f"refused_again is {commit.refused_again}, outside 0 to {MAX_REFUSED_AGAIN}"
     if len(commit.record) not in (0, 32):
-        return f"the hash of the last record has {len(commit.record)} bytes; it has 32"
+        return f"the hash of the last record has {len(commit.record)} bytes; it must have 32"
     if commit.to_seq < commit.from_seq:
         return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
     try:
@@ -105,7 +105,7 @@ def _line_error(line: OrderLine | FillLine) -> str:
     if not 0 <= line.index <= MAX_INDEX:
         return _index_error(line.index)
     if not 0 < len(line.symbol) <= MAX_SYMBOL or "\0" in line.symbol:
-        return f"{line.symbol[:40]!r} is not a symbol"
+        return f"{line.symbol[:40]!r} is not a symbol of 1 to {MAX_SYMBOL} characters without NUL"
     if line.side not in SIDES:
         return f"the side {line.side[:40]!r} is not one of buy, sell"
     return _number_error(line.quantity) or _price_error(line.price)
@@ -130,7 +130,7 @@ def _special_order_error(order: OrderLine) -> str:
     if order.time_in_force not in TIMES_IN_FORCE:
         return f"the time in force {order.time_in_force[:40]!r} is not gtc or ioc"
     if len(order.tag) > MAX_TAG or "\0" in order.tag:
-        return f"the tag of an order has {len(order.tag)} characters, limit {MAX_TAG}, or a NUL"
+        return f"the tag of an order has {len(order.tag)} characters (limit {MAX_TAG}) or a NUL"
     for price in (order.limit_price, order.stop_price):
         if price and (error := _price_error(price)):
             return error
@@ -150,7 +150,7 @@ def _end_error(end: OrderEndLine) -> str:
 def _reason_error(reason: str) -> str:
     if len(reason) > MAX_REASON or "\0" in reason:
         return (
-            f"the reason of an order or its end has {len(reason)} characters, limit {MAX_REASON}, "
+            f"the reason of an order or its end has {len(reason)} characters (limit {MAX_REASON}) "
             "or a NUL"
         )
     return ""
@@ -160,7 +160,7 @@ def _filled_order_error(fill: FillLine, to_seq: int) -> str:
     if not 0 <= fill.order_index <= MAX_INDEX:
         return _index_error(fill.order_index)
     if not 0 <= fill.order_seq <= to_seq:
-        return f"a fill names an order of seq {fill.order_seq}, beyond to_seq {to_seq}"
+        return f"a fill names an order of seq {fill.order_seq}, outside 0 to {to_seq}"
     return ""
 
 
@@ -193,7 +193,5 @@ def _duplicate_error(commit: Commit) -> str:
         or (len(metrics) > 1 and len({(m.seq, m.name) for m in metrics}) < len(metrics))
         or (len(ended) > 1 and len({(e.order_seq, e.order_index) for e in ended}) < len(ended))
     ):
-        return (
-            "two of its orders, fills, ends of orders, metrics or equity points have the same key"
-        )
+        return "two orders, fills, ends, metrics or equity points share their seq and index or name"
     return ""

@@ -43,7 +43,7 @@ def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.node_id is None:
         return False  # granted since it was read
-    reason = f"{run.node_name} started again while it was granted"
+    reason = f"{run.node_name} started again while the portfolio was granted to it"
     return (yield from place_again(run, cause="orphaned", reason=reason))
 
 

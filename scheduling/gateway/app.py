@@ -126,7 +126,7 @@ async def _send_large(scope: Scope, send: Send, payload: bytes, within_s: float)
         async with asyncio.timeout(within_s):
             await send_payload(send, payload, until_read=True)
     except TimeoutError:
-        logger.info("%s was not read within %g s", scope["path"], within_s)
+        logger.info("the answer to %s was not read within %g s", scope["path"], within_s)
         scope.get(ABORT, bool)()
         await asyncio.sleep(0)  # the server learns of the loss, or logs an incomplete answer
         return False
@@ -145,13 +145,13 @@ def _problem(error: Exception, path: str) -> tuple[int, str, str]:
         case DiskFull():
             DISK_SPACE.note_refused(error)
             logger.error("answered 503 to %s: %s", path, primary_message(error))
-            return 503, "unavailable", "The database's disk is full; repeat."
+            return 503, "unavailable", "The database's disk is full; repeat once it has space."
     if isinstance(error, (*CONNECTION_LOST, PoolTimeout, HeartbeatExpired)):
         logger.info("answered 503 to %s: %s", path, type(error).__name__)
         return 503, "unavailable", "The database does not answer now; repeat."
     # An internal error. The daemon repeats the request; the traceback is for the operator.
-    logger.error("a request of %s failed", path, exc_info=error)
-    return 500, "unavailable", "The gateway failed; repeat."
+    logger.error("a request to %s failed, a defect to report", path, exc_info=error)
+    return 500, "unavailable", "Internal error: report the traceback in the gateway's log; repeat."
 
 
 class Route(NamedTuple):

@@ -74,7 +74,7 @@ async def keep_running(loop: Callable[[], Awaitable[None]]) -> None:
         try:
             await loop()
         except Exception:
-            logger.exception("%s failed; it is started again", loop.__qualname__)
+            logger.exception("%s failed, a defect to report; started again", loop.__qualname__)
         await asyncio.sleep(RESTART_S)
 
 

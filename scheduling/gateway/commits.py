@@ -93,7 +93,7 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
     rejected = [result for result in results.values() if result.answer == "rejected"]
     if rejected:  # one line per request, however many it holds
         logger.warning(
-            "%s: %d of %d commits rejected, of portfolio %d: %s",
+            "%s: %d of %d commits rejected, the first of portfolio %d: %s",
             sender.name,
             len(rejected),
             len(requested),
@@ -149,7 +149,7 @@ async def _release_all(
                 if result is not None:
                     results[commit.portfolio] = result
     except (LockNotAvailable, DeadlockDetected, PoolTimeout) as error:
-        logger.info("%s: %s, releases have to be repeated", sender.name, type(error).__name__)
+        logger.info("%s: %s, the daemon repeats its releases", sender.name, type(error).__name__)
     return results
 
 

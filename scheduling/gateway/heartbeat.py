@@ -94,7 +94,7 @@ async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> N
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # the daemon sends them again
         except Exception:  # the renewal is durable; a bad claim must not cost the lease
-            logger.exception("%s: acknowledged commits could not be compared", sender.name)
+            logger.exception("%s: a defect: acknowledged commits are not compared", sender.name)
         else:
             if claims.stored:
                 logger.error(
@@ -137,7 +137,8 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
         except Exception:
             # The renewal is durable: neither one report nor an internal error in handling it may
             # cost the node its lease. A heartbeat without an answer would be repeated endlessly.
-            logger.exception("%s: a report could not be applied", sender.name)
+            kind = type(report).__name__
+            logger.exception("%s: a defect to report: %s was not applied", sender.name, kind)
         else:
             level = logging.DEBUG if outcome in NO_CHANGE else logging.INFO
             logger.log(level, "%s reported %s: %s", sender.name, type(report).__name__, outcome)

@@ -40,7 +40,8 @@ def uuid_of(text: str) -> UUID:
     try:
         return wire.uuid_from(text)
     except ValueError:
-        raise RequestRejected(400, "invalid", f"{text[:40]!r} is not a valid UUID.") from None
+        message = f"An incarnation or batch is {text[:40]!r}; it must be a UUID."
+        raise RequestRejected(400, "invalid", message) from None
 
 
 class _RawCommitRequest(msgspec.Struct):
@@ -90,7 +91,7 @@ def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
             lines += len(commit.orders) + len(commit.fills) + len(commit.equity)
             lines += len(commit.ended) + len(commit.metrics)
             if lines > wire.MAX_LINES:
-                raise _too_many("orders, fills and equity points", lines, wire.MAX_LINES)
+                raise _too_many("orders, fills and other lines", lines, wire.MAX_LINES)
             commits.append(commit)
     except DECODE_ERRORS as error:
         raise RequestRejected(400, "invalid", f"Invalid CommitRequest message: {error}.") from None
@@ -145,7 +146,7 @@ def decode_log(body: bytes) -> wire.LogRequest:
     message = decode(body, wire.LogRequest)
     lines = sum(len(stream.lines) for stream in message.streams)
     if max(lines, len(message.streams)) > wire.MAX_LOG_LINES:
-        raise _too_many("lines", max(lines, len(message.streams)), wire.MAX_LOG_LINES)
+        raise _too_many("lines or streams", max(lines, len(message.streams)), wire.MAX_LOG_LINES)
     for stream in message.streams:
         for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
             if not 0 <= number <= LARGEST:

@@ -89,7 +89,7 @@ class RequestQueue:
 _queues: dict[tuple[int, str], RequestQueue] = {}
 
 _REFUSALS = {
-    kind: f"The node has {limit.active} requests of this kind in progress; repeat later."
+    kind: f"The node has {limit.active} requests of kind {kind} in progress; repeat later."
     for kind, limit in LIMITS.items()
 }
 

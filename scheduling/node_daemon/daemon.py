@@ -320,7 +320,8 @@ class ExecutionNode:
                     self._follow(info.name)
             elif not isinstance(reader, FeedReader) or reader.feed.sha256 != info.sha256:
                 LOG.error(
-                    "feed %s differs from the server's: portfolios on it cannot run", info.name
+                    "feed %s has other data: its portfolios cannot run here; install the server's",
+                    info.name,
                 )
             else:
                 reader.set_segments(info.segments)

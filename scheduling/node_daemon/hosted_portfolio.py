@@ -211,8 +211,8 @@ class HostedPortfolio:
         except LimitReached as limit:
             self._halt(str(limit), reason=str(limit))
         except Exception as error:  # the run must show a cause
-            LOG.exception("%s: the daemon failed", self)
-            self._handle_failure(ChildFailed("exit", f"the daemon failed: {error!r}"))
+            LOG.exception("%s: internal error of the daemon, a defect to report", self)
+            self._handle_failure(ChildFailed("exit", f"a daemon defect to report: {error!r}"))
 
     async def _prepare(self) -> None:
         """Do what `prepare` says, and report that it is done. Raise ChildFailed."""
@@ -305,7 +305,7 @@ class HostedPortfolio:
             self.phase, self._ended_at_s, self._kept_handoff = "waiting", boottime_s(), self.handoff
             self._context.on_change()
             return
-        raise Fenced(result.answer)
+        raise Fenced(f"its release was answered {result.answer}: {result.detail}")
 
     # --- pieces ------------------------------------------------------------------------------
 

@@ -155,7 +155,7 @@ class LogSender:
             try:
                 await self._client.log(_with_ages(request, waited_ms) if waited_ms else request)
             except RequestRefused as error:
-                LOG.info("lines of portfolios are lost: %s", error)
+                LOG.info("lines that portfolios printed are lost: %s", error)
                 for stream in request.streams:
                     lost = sum(line.lost or 1 for line in stream.lines)
                     self._buffer.lose(

@@ -219,7 +219,7 @@ class RecordedFeedReader:
                 await back_off(failures, 0.1, 1.0)
                 failures += 1
             except (NodeError, msgspec.MsgspecError, ValueError):
-                LOG.exception("feed %s: the answer is not valid", self.name)
+                LOG.exception("feed %s: the gateway's answer is not valid; asking again", self.name)
                 await asyncio.sleep(1.0)
 
     async def _follow_once(self) -> None:

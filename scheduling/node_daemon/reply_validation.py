@@ -41,8 +41,9 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
             raise InvalidReply("with the result of a batch, not with the reply to a load")
         if len(reply.extra_symbols) > MAX_SYMBOLS:
             raise InvalidReply(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
-        if not 0 <= reply.needs_history <= (MAX_WARM_UP if request.history is None else 0):
-            raise InvalidReply(f"with a need for {reply.needs_history} events of history")
+        most = MAX_WARM_UP if request.history is None else 0
+        if not 0 <= reply.needs_history <= most:
+            raise InvalidReply(f"with a need for {reply.needs_history} past events, limit {most}")
         return reply
     if not isinstance(reply, Result):
         raise InvalidReply("with the reply to a load, not to a batch")
@@ -55,10 +56,11 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
 def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
     """Yield each way in which the result contradicts the requested batch, as a noun phrase."""
     expected = (request.from_seq, request.to_seq, request.suppress)
+    found = (result.from_seq, result.to_seq, result.suppress)
     ends_early = result.halt and request.from_seq < result.to_seq <= request.to_seq
     to_seq = request.to_seq if ends_early else result.to_seq
     if (result.from_seq, to_seq, result.suppress) != expected:
-        yield f"a result of ({result.from_seq}, {result.to_seq}], not of {expected[:2]}"
+        yield f"a result whose (from_seq, to_seq, suppress) is {found}, not {expected}"
     for order in result.orders:
         if not request.from_seq < order.seq <= request.to_seq:
             yield f"an order at seq {order.seq}, outside its batch"
@@ -91,7 +93,7 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
         if not isfinite(row.value) or not METRIC_NAME.fullmatch(row.name):
             yield f"a metric with an invalid name or a value that is not finite at seq {row.seq}"
     if len(result.halt) > MAX_REASON:
-        yield f"a reason to halt of {len(result.halt)} characters"
+        yield f"a reason to halt of {len(result.halt)} characters, limit {MAX_REASON}"
     for point in result.equity:
         if not request.from_seq < point.seq <= request.to_seq:
             yield f"an equity point at seq {point.seq}, outside its batch"
@@ -100,9 +102,9 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
 
 def _number_violations(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[str]:
     if not 0 <= at_us <= LATEST_US:
-        yield f"the time {at_us} at seq {seq}"
+        yield f"the time {at_us} at seq {seq}, in µs outside the years 1970 to 9999"
     if not 0 <= index <= MAX_INDEX:
-        yield f"the index {index} at seq {seq}"
+        yield f"the index {index} at seq {seq}, outside 0 to {MAX_INDEX}"
     for amount in amounts:
         if not _is_sane(amount):
             yield f"an amount that is not finite or has over {MAX_DIGITS} digits at seq {seq}"
@@ -122,9 +124,9 @@ def _exponent(amount: Decimal) -> int:
 
 def _symbol_violations(symbol: str) -> Iterable[str]:
     if len(symbol) > MAX_SYMBOL or not symbol.isprintable():
-        yield f"a symbol of {len(symbol)} characters"
+        yield f"a symbol of {len(symbol)} characters, not at most {MAX_SYMBOL} printable ones"
 
 
 def _text_violations(seq: int, text: str, most: int) -> Iterable[str]:
     if len(text) > most or not text.isprintable():
-        yield f"a text of {len(text)} characters at seq {seq}"
+        yield f"a text of {len(text)} characters at seq {seq}, not at most {most} printable ones"

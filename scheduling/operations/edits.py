@@ -188,7 +188,7 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
         return Refused(
             "changed_meanwhile",
             _(
-                "{name} is at r{revision} and has no r{base}. Nothing was saved.",
+                "{name} is at r{revision} and has no r{base}. Nothing was saved; read it again.",
                 name=name,
                 revision=portfolio.revision,
                 base=base.revision,

@@ -78,7 +78,7 @@ def create_feed(
     errors = _name_errors(name) + _instrument_errors(instruments)
     for field, value in (("silent_after_s", silent_after_s), ("keep_days", keep_days)):
         if value is not None and not 1 <= value <= 2_000_000_000:
-            errors.append(error(field, "out_of_range", f"{field} is {value}; give 1 or more."))
+            errors.append(error(field, "out_of_range", f"{field} is {value}; give 1 to 2e9."))
     if errors:
         raise Invalid(errors)
     try:
@@ -241,7 +241,7 @@ def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
     """Return the source with the hash of the rows. Raise Invalid."""
     errors = []
     if not SOURCE.fullmatch(source.source):
-        message = f"source is {source.source[:90]!r}; use 1 to 80 letters, digits and signs."
+        message = f"source is {source.source[:90]!r}; use 1 to 80 ASCII characters, no spaces."
         errors.append(error("source", "wrong_type", message))
     if not 1 <= source.number < 2**62:
         message = f"number is {source.number}; count 1, 2, 3 … for each source."
@@ -345,7 +345,7 @@ def _instrument_errors(instruments: Sequence[NewInstrument]) -> list[dict[str, s
 def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
     """Return what is wrong with an instrument, or ""."""
     if not SYMBOL.fullmatch(one.symbol) or one.symbol == "*":
-        return f"{one.symbol[:30]!r} is not a symbol: use 1 to 24 letters, digits and signs."
+        return f"{one.symbol[:30]!r} is not a symbol: use 1 to 24 ASCII characters, no spaces."
     if one.symbol in seen:
         return f"{one.symbol} is listed twice."
     if unprintable_in(one.currency) or len(one.currency) > 12:
@@ -353,7 +353,7 @@ def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
     for what, value in (("tick", one.tick_size), ("lot", one.lot)):
         if not value.is_finite() or not SMALLEST <= value < 10**12:
             shown = str(value)[:40]
-            return f"The {what} of {one.symbol} is {shown}; it must be {SMALLEST:f} or more."
+            return f"The {what} of {one.symbol} is {shown}; give {SMALLEST:f} or more, below 1e12."
     if not 0 <= one.places <= MAX_SCALE:
         shown = str(one.places)[:40]
         return f"The scale of {one.symbol} is {shown}; it must be from 0 to {MAX_SCALE}."
@@ -380,7 +380,7 @@ def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
             values["scale"] = int(given["scale"])
         values["currency"] = str(given.get("currency") or "")
     except (InvalidOperation, ValueError, TypeError) as wrong:
-        why = wrong if isinstance(wrong, ValueError) else "tick, lot and scale are numbers"
+        why = wrong if unknown else "tick and lot must be numbers, scale a whole number"
         raise Invalid(
             [error(f"instruments.{symbol[:30]}", "invalid", f"{symbol[:30]}: {why}.")]
         ) from None

@@ -393,7 +393,7 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     raise Refused(
         "node_lost",
         _(
-            "{name} cannot move to {target}: the daemon of {target} never registered.",
+            "{name} cannot move to {target}: its daemon never registered; start it.",
             name=name,
             target=target,
         ),
@@ -403,7 +403,7 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
 def _never_registered(target: str | None) -> Refused:
     return Refused(
         "node_lost",
-        _("Nothing can move to {target}: the daemon of {target} never registered.", target=target),
+        _("Nothing can move to {target}: its daemon never registered; start it.", target=target),
     )
 
 

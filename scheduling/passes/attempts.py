@@ -35,5 +35,5 @@ def attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwar
     except (*CONNECTION_LOST, DjangoDatabaseError):
         raise  # the database is unavailable: the other changes would fail too
     except Exception:
-        logger.exception("%s is left to the next pass", name)
+        logger.exception("%s failed, a defect to report; it is left to the next pass", name)
     return None

@@ -106,7 +106,7 @@ def _repeat_stops(timing: Timing) -> int:
             row.portfolio_id,
             target=None,
             actor="system",
-            reason="stopped is wanted",
+            reason="the wanted state is stopped",
             timing=timing,
             seen_epoch=row.epoch,
         )

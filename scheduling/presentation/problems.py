@@ -119,7 +119,7 @@ DATABASE_AWAY = (
 )
 
 
-INTERNAL_ERROR = "Internal error. The log of the web process has the details."
+INTERNAL_ERROR = "Internal error, a defect to report: the log of the web process has the details."
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ def follow_streams() -> dict[str, str]:
         try:
             _with_log(feed, follow, FOLLOW_S)
         except LogError as error:
-            logger.warning("the row of feed %s does not follow its stream: %s", feed, error)
+            logger.warning("feed %s: the database does not follow its stream: %s", feed, error)
             failed[feed] = str(error)
             if isinstance(error, LogUnavailable):
                 break  # the other feeds are on the same server, and each would take as long

@@ -74,7 +74,7 @@ def _upload(request: HttpRequest) -> HttpResponse:
             str(wheel.name), wheel.read(), text, actor=request.user.get_username()
         )
     except UnicodeDecodeError:
-        context["refused"] = _("%(name)s is not a text file.") % {"name": lock}
+        context["refused"] = _("%(name)s is not text in UTF-8.") % {"name": lock}
         return _render_list(request, context, 400)
     except Refused as refused:
         context["refused"] = refused.message

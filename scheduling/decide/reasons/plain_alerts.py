@@ -20,12 +20,12 @@ ALERTS = (
      r"\2 个节点中有 \1 个在 \3 秒内失联，故障转移已暂停"),
     ("no node takes a portfolio: of # alive, # drain and # are cordoned; uncordon one or add one",
      r"没有节点接收组合：\1 个在线节点中 \2 个排空中、\3 个已封锁；请解除一个的封锁，或增加节点"),
-    ("no complete pass since the start beside a live watcher, limit # s: lost nodes are not failed "
-     "over; see the log of the watcher",
+    ("no complete pass since the start (?:beside a live watcher|although a watcher runs), limit # "
+     "s: lost nodes are not failed over; see the log of the watcher",
      r"启动以来监视进程在运行却没有完整的一轮，上限 \1 秒：失联节点不会故障转移；"
      r"请查看监视进程的日志"),
-    ("no complete pass since & beside a live watcher, limit # s: lost nodes are not "
-     "failed over; see the log of the watcher",
+    ("no complete pass since & (?:beside a live watcher|although a watcher runs), limit # s: "
+     "lost nodes are not failed over; see the log of the watcher",
      r"自 \1 起监视进程在运行却没有完整的一轮，上限 \2 秒：失联节点不会故障转移；"
      r"请查看监视进程的日志"),
     ("no watcher has looked since &, limit # s: (.+); start a watcher, or see its log",

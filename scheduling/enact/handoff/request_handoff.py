@@ -153,11 +153,11 @@ def _refusal(requested: Request, run: Row | None, active: Row | None) -> Refused
     """Return the refusal of a request, whatever its target, or None. Pure."""
     kind = requested.kind
     if run is None:
-        return Refused("not_found", _("The portfolio is gone."), status=404)
+        sentence = _("The portfolio with id {id} was deleted.", id=requested.portfolio)
+        return Refused("not_found", sentence, status=404)
     if requested.seen_epoch is not None and run.epoch != requested.seen_epoch:
-        return Refused(
-            "superseded", _("{name} was granted again since it was read.", name=run.name)
-        )
+        sentence = _("{name} has got another owner or revision; read it again.", name=run.name)
+        return Refused("superseded", sentence)
     if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
         # A halt or a stop was faster.
         return Refused(

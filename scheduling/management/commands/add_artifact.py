@@ -31,7 +31,7 @@ class Command(GinkgoCommand):
             try:
                 lock = _read(options["lock"]).decode()
             except UnicodeDecodeError:
-                raise Failed("unreadable", f"{options['lock']} is not a text file.") from None
+                raise Failed("unreadable", f"{options['lock']} is not text in UTF-8.") from None
         documents, lines = [], []
         for path in options["wheels"]:
             added = operations.add_artifact(Path(path).name, _read(path), lock, actor=self.actor)

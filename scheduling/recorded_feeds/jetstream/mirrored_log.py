@@ -135,7 +135,7 @@ class MirroredLog(JetStreamLog):
         if newest.to_seq < row.head:
             lost = f"ends at seq {newest.to_seq}, and seq {row.head} was recorded: it lost records."
         elif newest.epoch < row.epoch:
-            lost = f"ends at epoch {newest.epoch}, and epoch {row.epoch} was begun: it is older."
+            lost = f"ends at epoch {newest.epoch}, and epoch {row.epoch} was begun: an old copy."
         elif newest.to_seq == row.head and newest.chain != bytes(row.chain):
             lost = f"has other records up to seq {row.head} than were recorded: their hash differs."
         if lost:

@@ -63,7 +63,7 @@ def _no_answer(error: Exception) -> LogUnavailable:
 
 def _no_message(name: str, number: int) -> StreamMissing:
     return StreamMissing(
-        _("Stream {name} has no message {number}: restore it.", name=name, number=number)
+        _("Stream {name} has no message {number}: restore its backup.", name=name, number=number)
     )
 
 

@@ -59,7 +59,7 @@ def test_upload_leads_to_the_page_of_the_artifact(desk: Client) -> None:
         ({}, 400, "Choose the wheel"),
         ({"wheel": SimpleUploadedFile("a.txt", b"x")}, 400, "not the name of a wheel"),
         ({"wheel": SimpleUploadedFile("a.whl", b"x"), "lock": SimpleUploadedFile("l", b"\xff")},
-         400, "is not a text file"),
+         400, "is not text in UTF-8"),
     ],
 )  # fmt: skip
 def test_bad_upload_keeps_the_page_and_says_why(

@@ -170,7 +170,7 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerS
     assert written(hand) == (0, 0, 0, 0)
     event = Event.objects.get(kind="commit_refused")
     assert event.data["orders"] == 1
-    assert event.reason == f"epoch {words.epoch} was refused: epoch {words.epoch + 1} owns it now"
+    assert event.reason == f"epoch {words.epoch} was refused: the epoch is {words.epoch + 1} now"
 
 
 def test_refused_commits_of_a_former_owner_are_counted_in_one_audit_line_per_epoch(

@@ -68,7 +68,7 @@ def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() ->
     assert held.outcome == "activating"
     answer = behind(held, lambda: hand.send(late), repeats=hand.daemon)
     assert answer.answer == "fenced"
-    assert "owns it now" in answer.detail
+    assert "was refused: the epoch is" in answer.detail
     assert Order.objects.count() == 0
     assert owner("p", target).commit(1) == "ok"
     assert_invariants(hand)

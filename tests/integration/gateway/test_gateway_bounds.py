@@ -55,7 +55,7 @@ LOG_LINES = [wire.LogLine(0, "x")] * (wire.MAX_LOG_LINES + 1)
 TOO_MANY: dict[str, tuple[str, msgspec.Struct]] = {
     "201 commits, limit 200":
         ("commit/", wire.CommitRequest(commits=[a_commit(n) for n in range(201)], **WHO)),
-    "10,002 orders, fills and equity points, limit 10,000":
+    "10,002 orders, fills and other lines, limit 10,000":
         ("commit/", wire.CommitRequest(commits=[a_commit(n, equity=HALF) for n in (1, 2)], **WHO)),
     "501 reports, limit 500":
         ("heartbeat/",
@@ -63,7 +63,7 @@ TOO_MANY: dict[str, tuple[str, msgspec.Struct]] = {
     "101 metrics, limit 100":
         ("heartbeat/",
          wire.Heartbeat(have_version=0, metrics={f"m{n}": 1.0 for n in range(101)}, **WHO)),
-    "501 lines, limit 500":
+    "501 lines or streams, limit 500":
         ("log/", wire.LogRequest(
             batch=str(uuid4()), streams=[wire.StreamLines(1, 1, None, LOG_LINES)], **WHO)),
 }  # fmt: skip

@@ -120,7 +120,7 @@ def test_unread_answer_of_the_gateway_is_ended_without_an_error_of_the_server(
         monkeypatch.setattr(of_server, "handlers", [caplog.handler])
         ours.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
         assert gone.wait(LONG_S)
-    assert caplog.messages == ["/large was not read within 0.1 s"]
+    assert caplog.messages == ["the answer to /large was not read within 0.1 s"]
 
 
 def test_endless_headers_end_their_connection() -> None:

@@ -146,7 +146,7 @@ def test_reason_of_a_failure_stays_on_the_run(left: dict[str, Any]) -> None:
         (Portfolio, {"desired_state": "stopped"}, "b is to be stopped; start it first."),
         (Run, {"phase": "halted"}, "b is halted; start it first."),
         (Run, {"phase": "quarantined"}, "b is quarantined; start it first."),
-        (Run, {"epoch": 7}, "b was granted again since it was read."),
+        (Run, {"epoch": 7}, "b has got another owner or revision; read it again."),
     ],
 )
 def test_portfolio_that_changed_since_the_plan_is_refused_alone(

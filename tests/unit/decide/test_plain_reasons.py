@@ -52,7 +52,7 @@ OF_HANDOFFS = [
     (DEADLINES, "node-3 did not commit in 7.5 s"),
     (DEADLINES, "node-3 did not release in 7.5 s: the epoch was raised without it"),
     (DEADLINES, "node-3 is gone: the epoch was raised without it"),
-    ("passes/sweep.py", "stopped is wanted"),
+    ("passes/sweep.py", "the wanted state is stopped"),
     (MOVES, "node-3 has left; node-3 has already prepared it: load 7.5"),
     (MOVES, "its node is no longer known; node-3 is draining; pinned to"),
 ]
@@ -105,10 +105,10 @@ OF_ALERTS = [
     "rebalances load: node-3 7.5 → 7.5 of 9, node-3 7.5 → 7.5 of 9",
     "orders refused: the cause is gone",
     "7.5 of 7.5 nodes were lost within 7.5 s, so failover is held",
-    "no complete pass since {} beside a live watcher, limit 7.5 s: lost nodes are not failed over;"
-    " see the log of the watcher",
-    "no complete pass since the start beside a live watcher, limit 7.5 s: lost nodes are not failed"
+    "no complete pass since {} although a watcher runs, limit 7.5 s: lost nodes are not failed"
     " over; see the log of the watcher",
+    "no complete pass since the start although a watcher runs, limit 7.5 s: lost nodes are not"
+    " failed over; see the log of the watcher",
     "no watcher has looked since {}, limit 7.5 s: a lost node waits for the next pass of a worker;"
     " start a watcher, or see its log",
     "no watcher has looked since {}, limit 7.5 s: no worker runs passes either, so nothing fails"

@@ -31,6 +31,7 @@ ASKED = Batch(10, 20, False, b"")
 ORDER = OrderRow(15, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), "open", None, 1_000)
 FILL = FillRow(12, 0, 16, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), 1_000)
 AMOUNT = "an amount that is not finite or has over 40 digits at seq"
+RANGE, EXPECTED = "a result whose (from_seq, to_seq, suppress) is", "(10, 20, False)"
 POINT = EquityRow(17, 1_000, Decimal("100000.0000"))
 
 
@@ -62,9 +63,9 @@ def test_failure_is_accepted_and_truncated() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"from_seq": 9}, "a result of (9, 20], not of (10, 20)"),
-        ({"to_seq": 21}, "a result of (10, 21], not of (10, 20)"),
-        ({"suppress": True}, "a result of (10, 20]"),
+        ({"from_seq": 9}, f"{RANGE} (9, 20, False), not {EXPECTED}"),
+        ({"to_seq": 21}, f"{RANGE} (10, 21, False), not {EXPECTED}"),
+        ({"suppress": True}, f"{RANGE} (10, 20, True), not {EXPECTED}"),
         ({"orders": [changed(ORDER, seq=10)]}, "an order at seq 10, outside its batch"),
         ({"orders": [changed(ORDER, seq=21)]}, "an order at seq 21, outside its batch"),
         ({"orders": [changed(ORDER, index=-1)]}, "the index -1 at seq 15"),
