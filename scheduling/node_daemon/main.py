@@ -150,7 +150,7 @@ async def _raise_when_token_is_refused(committer: Committer) -> int:
 async def _endless(work: Coroutine[Any, Any, None]) -> int:
     """Await work that must not end by itself. Raise AssertionError if it does."""
     await work
-    raise AssertionError(f"{work.__qualname__} ended by itself: a defect to report")
+    raise AssertionError(f"{work!r} ended by itself: a defect to report")
 
 
 class StopSignals:
