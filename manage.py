@@ -17,7 +17,7 @@ def main() -> None:
 
     from ginkgo_site.django_start import set_up_django
     from ginkgo_site.sessions import name_process
-    from portfolios.runtime.closed_output import ends_with_its_reader
+    from portfolios.runtime.closed_output import exits_on_closed_output
     from scheduling.request_origin import acting_from, of_command
 
     name = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -28,7 +28,7 @@ def main() -> None:
 
         refuse_unusable_database()
     set_up_django()
-    with ends_with_its_reader(), acting_from(of_command(name)):
+    with exits_on_closed_output(), acting_from(of_command(name)):
         execute_from_command_line(sys.argv)
 
 

@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from portfolios.runtime.closed_output import ends_with_its_reader
+from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main() -> None:
@@ -28,5 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ends_with_its_reader():
+    with exits_on_closed_output():
         main()

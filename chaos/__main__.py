@@ -21,7 +21,7 @@ from chaos.runner.progress import ProgressDisplay
 from chaos.runner.run import ChaosRun
 from chaos.runner.topology import PRODUCT_TIMES, SHORT_TIMES
 from ginkgo_site.env import CHECKOUT
-from portfolios.runtime.closed_output import ends_with_its_reader
+from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -161,5 +161,5 @@ def _make_home(given: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    with ends_with_its_reader():
+    with exits_on_closed_output():
         sys.exit(main())

@@ -22,7 +22,7 @@ from typing import Any
 from chaos.crashpoints.cases import CASES, EXTRA, CaseContext, CrashCase, lose_node, restart_daemon
 from chaos.crashpoints.cluster import FailpointCluster, FailpointNotReached
 from chaos.harness.installation import temporary_home
-from portfolios.runtime.closed_output import ends_with_its_reader
+from portfolios.runtime.closed_output import exits_on_closed_output
 
 RECOVERY_LIMIT_S = 120.0  #: a handoff open for longer, or a portfolio without progress, is stuck
 MAX_MISSES = 5  #: on a busy machine a node may act before the signal that should suspend it
@@ -169,5 +169,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with ends_with_its_reader():
+    with exits_on_closed_output():
         sys.exit(main())

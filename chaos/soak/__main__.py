@@ -19,7 +19,7 @@ from chaos.soak import report
 from chaos.soak.compression import Compression
 from chaos.soak.run import FAULTS, Soak
 from ginkgo_site.env import CHECKOUT
-from portfolios.runtime.closed_output import ends_with_its_reader
+from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,5 +91,5 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
-    with ends_with_its_reader():
+    with exits_on_closed_output():
         sys.exit(main())

@@ -7,7 +7,7 @@ import sys
 from ginkgo_site.env import InvalidSetting, read_environment
 from ginkgo_site.launcher.cli import parse
 from ginkgo_site.launcher.launcher import Launcher
-from portfolios.runtime.closed_output import ends_with_its_reader
+from portfolios.runtime.closed_output import exits_on_closed_output
 from portfolios.runtime.open_files import TooFewFiles, raise_open_file_limit
 
 
@@ -24,5 +24,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with ends_with_its_reader():
+    with exits_on_closed_output():
         sys.exit(main())

@@ -25,8 +25,8 @@ _installed: dict[str, str] = {}  #: sha256 → folder; at most one entry
 def install(sha256: str, folder: str) -> None:
     """Put the unpacked artifact onto the import path: behind the standard library, before all else.
 
-    That is the order of a development environment: there, too, a module with the name of one of the
-    standard library is not found.
+    That is the order of a development environment: there, too, an artifact's module with the
+    name of a standard one is not found.
     """
     folder = os.path.realpath(folder)
     _installed.clear()

@@ -13,7 +13,7 @@ EXIT_STATUS = 128 + signal.SIGPIPE  #: what a shell shows for a process that SIG
 
 
 @contextmanager
-def ends_with_its_reader() -> Iterator[None]:
+def exits_on_closed_output() -> Iterator[None]:
     """End the process without a traceback, with status 141, once nobody reads its output.
 
     SIGPIPE itself stays ignored: it would also end a command whose socket is closed by the other

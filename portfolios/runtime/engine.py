@@ -340,7 +340,7 @@ class PortfolioEngine:
 
 
 def _overrides(strategy: Strategy, hook: str) -> bool:
-    """Return whether the strategy has a hook of its own."""
+    """Return whether the strategy overrides the method `hook` of `Strategy`."""
     return getattr(type(strategy), hook) is not getattr(Strategy, hook)
 
 

@@ -32,7 +32,7 @@ class Batch(msgspec.Struct, tag="batch"):
     suppress: bool
     events: bytes
     want_state: bool = True
-    """False: no commit is due, so the state is only returned with what is committed at once."""
+    """False: no commit is due. The state is returned only if a result is urgent."""
 
 
 class Examine(msgspec.Struct, tag="examine"):
@@ -117,7 +117,7 @@ class Inspected(msgspec.Struct, tag="inspected"):
 
 
 class UnknownName(msgspec.Struct, tag="unknown_name"):
-    """Unknown strategy; the text names the known ones."""
+    """There is no strategy of this name; the text names those that exist."""
 
     text: str
 

@@ -27,6 +27,6 @@ def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: s
 
 
 def forget_refusal(remembered: dict[str, str], symbol: str, side: str) -> None:
-    """Forget the refusal for an order that was placed: the next one is recorded again."""
+    """Forget the refusal, since an order was placed: the next refusal is recorded again."""
     if remembered:
         remembered.pop(f"{side} {symbol}", None)

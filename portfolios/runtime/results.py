@@ -61,7 +61,7 @@ class FillRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class EquityRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One point of the equity curve: at the first own event of a 10 s step of feed time."""
+    """One point of the equity curve: at the portfolio's first event in each 10 s of feed time."""
 
     seq: int
     at_us: int

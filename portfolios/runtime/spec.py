@@ -53,7 +53,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """One portfolio under one revision. Sent to the worker in `Load`."""
+    """One portfolio under one revision. Sent to its process in `Load`."""
 
     portfolio: str  #: its name
     uid: str  #: its UUID as text; order ids are "{uid}-{seq}-{index}"

@@ -234,7 +234,7 @@ class State(msgspec.Struct, omit_defaults=True):
             self.format = HOOKS_FORMAT
 
     def count_from(self, seq: int) -> None:
-        """Start the event count at `seq`, unless it has started."""
+        """Start the event count and the figures at `seq`, unless they have started."""
         account = self.account
         if account.processed is None:
             account.processed = Processed(seq)

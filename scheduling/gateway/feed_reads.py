@@ -33,9 +33,9 @@ from scheduling.wire.messages import (
 logger = logging.getLogger(__name__)
 
 GROUP = "feeds"  #: of the hints that an append sends
-#: Heads are read as often while a node waits: a lost hint costs that much.
+#: Interval of reading the heads while a node waits: a lost hint costs no more time than this.
 POLL_S = 0.5
-#: Between two times that nodes are woken: a source may append a thousand times a second.
+#: Least time between two wake-ups of nodes: a source may append a thousand times a second.
 GATHER_S = 0.005
 #: Bytes of one answer; about 90 a record.
 MAX_ANSWER_BYTES = 1_000_000
@@ -176,7 +176,7 @@ FEED_HEADS = FeedHeads()
 
 #: (feed, first, last, oldest) → when it was read, and the records: nodes that follow share a read.
 _pages: OrderedDict[tuple[int, int, int, int], tuple[float, list[RecordRow]]] = OrderedDict()
-#: A page is used no longer: a database that went back to an earlier time has other records.
+#: A page is used for at most this time: a database that was restored has other records.
 PAGE_AGE_S = 1.0
 
 

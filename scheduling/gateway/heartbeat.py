@@ -51,7 +51,7 @@ async def answer_heartbeat(sender: NodeIdentity, body: bytes) -> HeartbeatAnswer
     """Renew the lease of a node, apply what it reports, and return what it should run."""
     heartbeat = decode_heartbeat(body)
     lease = await BATCHER.renew(sender.node, heartbeat)
-    if not lease.beaten:
+    if not lease.renewed:
         return _answer_to_other(sender, heartbeat, lease)
     await _record_catch_up(sender, heartbeat)
     if heartbeat.acknowledged or heartbeat.recalled:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MAX_STREAMS = 64
 KEPT_BYTES = 64_000_000  #: of the messages of all of them
-NEWEST = 500  #: records up to the head, which are read at once
-OLDER_READS = 4  #: of earlier records, at once
+NEWEST = 500  #: a read that starts this close to the head waits for no other
+OLDER_READS = 4  #: of earlier records, at the same time
 
 
 class StreamReads:

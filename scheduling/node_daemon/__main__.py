@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from portfolios.runtime.closed_output import ends_with_its_reader
+from portfolios.runtime.closed_output import exits_on_closed_output
 from scheduling.node_daemon.cli import main
 
 if __name__ == "__main__":
-    with ends_with_its_reader():
+    with exits_on_closed_output():
         sys.exit(main())

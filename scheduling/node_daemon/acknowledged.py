@@ -64,7 +64,7 @@ class Acknowledgements:
         """Return whether the database lost commits of this portfolio; if so, keep a claim to send.
 
         In a database that keeps acknowledged commits, neither epoch nor seq of a portfolio ever
-        decreases. `position` is what `position` returned before the checkpoint was requested: an
+        decreases. `position` is what the method returned before the checkpoint was requested: an
         older process of the portfolio may commit while the checkpoint is on its way.
         """
         epoch, seq = position

@@ -148,7 +148,7 @@ def _damage(target: Path, sha256: str) -> str | None:
 
 
 def _copy_if_good(source: Path, target: Path, sha256: str) -> bool:
-    """Copy a wheel if its bytes have this hash, so that damaged code needs no download."""
+    """Copy a wheel if it has this hash, instead of a download. Return whether it was copied."""
     try:
         with source.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:

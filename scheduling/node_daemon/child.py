@@ -31,7 +31,7 @@ from scheduling.node_daemon.forkserver_client import (
 from scheduling.node_daemon.process_output import LineSink
 from scheduling.node_daemon.reply_validation import InvalidReply, validate_reply
 
-LATE_REPLY_S = 0.3  #: extra time for a reply that waits in the socket of a daemon that was stopped
+LATE_REPLY_S = 0.3  #: extra time for a reply that arrived while the daemon was suspended
 END_REPORTED_WITHIN_S = 5.0  #: how a process ended, by the forkserver, after its socket closed
 RECENTLY_BUSY_S = 0.1  #: a process that answered less than this long ago counts as busy
 
@@ -83,7 +83,7 @@ class Child:
         assert self._protocol is not None
         answer = self._protocol.send(encode_message(request))
         done, _ = await asyncio.wait([answer], timeout=limit_s)
-        if not done:  # a daemon that was stopped runs expired timers before it reads sockets
+        if not done:  # a daemon that was suspended runs expired timers before it reads sockets
             done, _ = await asyncio.wait([answer], timeout=LATE_REPLY_S)
         if not done:
             raise self._kill_for("killed", _too_long(request, limit_s))

@@ -189,7 +189,7 @@ class ExecutionNode:
             pass
 
     async def send_heartbeat(self) -> float:
-        """Send a heartbeat and apply the answer. Return the seconds until the next one.
+        """Send a heartbeat and apply the answer. Return the seconds until the next heartbeat.
 
         Raise Superseded if another daemon took the name, ServerUnavailable if no answer came.
         """
@@ -228,7 +228,7 @@ class ExecutionNode:
         )
 
     def _apply_answer(self, sent: Heartbeat, answer: HeartbeatAnswer, sent_us: int) -> float:
-        """Apply the answer to the holder of the lease. Return the seconds until the next one."""
+        """Apply the answer to the holder of the lease. Return the seconds to the next heartbeat."""
         self._feed_time.sample(answer.now_us, sent_us, boottime_us())
         self._context.outbox.mark_delivered(sent.reports)
         self._context.acknowledged.mark_delivered(sent.acknowledged)
@@ -242,8 +242,8 @@ class ExecutionNode:
         self._answered_us, self._unanswered = sent_us, False
         if sent.leaving:
             self.leaving_acknowledged.set()
-        # The next one is due at once after unanswered ones, since the server renewed the lease only
-        # up to one TTL after its last answer; and where reports did not fit or came meanwhile.
+        # The next heartbeat is due at once after unanswered ones, since the server renewed the
+        # lease only to one TTL after its last answer; and if reports did not fit or came meanwhile.
         at_once = sent.unheard_s > 0 or bool(self._context.outbox) or answer.recall
         return 0.0 if at_once else answer.next_beat_s
 

@@ -223,7 +223,7 @@ class Feeder:
             await self._wait(self._until_due_s())
 
     async def _run_next_batch(self) -> bool:
-        """Run the next batch. Return False if the portfolio is at the head."""
+        """Run the next batch. Return False at the head, or if the server does not answer."""
         newest_us = self._reader.newest_us
         cursor = self._builder.to_seq
         if self._builder.span and (

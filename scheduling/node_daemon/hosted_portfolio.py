@@ -115,7 +115,7 @@ class HostedPortfolio:
 
     # --- output of its process ---------------------------------------------------------------
 
-    def line(self, text: str) -> None:
+    def take_line(self, text: str) -> None:
         """Keep a line that the process printed, for the log of the portfolio."""
         self._context.log.add(PrintingProcess(self.portfolio, self.epoch, self.handoff), text)
 
@@ -376,7 +376,7 @@ class HostedPortfolio:
             except RecordsMissing as missing:
                 raise ChildFailed("exit", str(missing)) from None
             if len(history) < loaded.needs_history:
-                self.line(
+                self.take_line(
                     f"(Ginkgo) The warm-up has {len(history):,} of {loaded.needs_history:,} events:"
                     f" feed {self.entry.feed} has no more of these symbols before seq"
                     f" {loaded.last_seq + 1}, or not among its newest {WARM_UP_SPAN:,} records."

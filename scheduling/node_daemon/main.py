@@ -123,7 +123,7 @@ async def _serve_until_stopped(
 
 
 async def _start(node: ExecutionNode) -> bool:
-    """Load what the node needs and register it. Return True, where a stop signal gives False."""
+    """Load what the node needs and register it. Return True, unlike `wait_during_start`."""
     try:
         await node.load()
     except ChildFailed as failure:

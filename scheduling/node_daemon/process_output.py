@@ -25,7 +25,7 @@ LAST_LINES, LAST_CHARACTERS = 3, 300
 class LineSink(Protocol):
     """Takes what a process printed."""
 
-    def line(self, text: str) -> None:
+    def take_line(self, text: str) -> None:
         """Take a line."""
 
     def count_lost(self, lines: int) -> None:
@@ -93,7 +93,7 @@ class ProcessOutput:
         """Pass on a text about the process, such as a traceback, as if it had printed it."""
         if self._sink is not None:
             for line in text.splitlines()[-LINES_PER_CHUNK:]:
-                self._sink.line(line)
+                self._sink.take_line(line)
 
     def _pass_on(self, lines: list[bytes]) -> None:
         """Log the lines, at a limited rate, and give them to the sink."""
@@ -107,7 +107,7 @@ class ProcessOutput:
             if self._sink is not None:
                 text = text.expandtabs(TAB_WIDTH)
                 for at in range(0, len(text), LONGEST_LINE):
-                    self._sink.line(text[at : at + LONGEST_LINE])
+                    self._sink.take_line(text[at : at + LONGEST_LINE])
         if len(lines) > LINES_PER_CHUNK and self._sink is not None:
             self._sink.count_lost(len(lines) - LINES_PER_CHUNK)
 

@@ -86,7 +86,7 @@ class RecordedFeedReader:
             self._task = None
             self.start()
 
-    # --- as the replay's reader --------------------------------------------------------------
+    # --- methods that `FeedReader` has too ---------------------------------------------------
 
     def head(self, age_us: int = 0) -> int:
         """Return the newest known seq. `age_us` has no effect: see `stale_head`."""
@@ -107,7 +107,7 @@ class RecordedFeedReader:
         return low
 
     def age_s(self, seq: int) -> float:
-        """Return the seconds since the release of `seq`; very many if it is not loaded."""
+        """Return the seconds since the release of `seq`; `UNKNOWN_AGE_S` if it is not loaded."""
         record = self._record(seq)
         if record is None:
             return UNKNOWN_AGE_S

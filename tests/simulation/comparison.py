@@ -21,7 +21,7 @@ def outcome(act: Callable[[], Any]) -> Any:
 
 
 ANSWER_COLUMNS = (
-    "beaten",
+    "renewed",
     "held_by",
     "status",
     "desired_version",

@@ -70,7 +70,7 @@ class Gateway:
         """Return (status, desired set, whether a handoff is pending)."""
         rows = self.db.execute(lease.renew_leases([node], [beat], self.timing, self.id))
         row, incarnation = rows[node], UUID(beat.incarnation)
-        if not row.beaten:
+        if not row.renewed:
             gone = row.held_by == incarnation
             return ("unknown" if gone else "superseded"), None, False
         for report in beat.reports:

@@ -27,11 +27,11 @@ def renew(db: Store, p: Any) -> list[Row]:
             _serving_for_s(db, came_from, p.gap_s) if came_from in db.gateways else math.inf,
         )  # fmt: skip
         mine = held is not None and held.incarnation == incarnation
-        beaten = mine and node.status in ("alive", "lost")
+        renewed = mine and node.status in ("alive", "lost")
         row = _heartbeat_answer(
-            db, node, held, beaten=beaten,
+            db, node, held, renewed=renewed,
             late=bool(
-                beaten and held is not None
+                renewed and held is not None
                 and (held.expires_at < db.now or node.status == "lost")
                 and _renewed(db, held, p.ttl_s, unheard_s) > db.now
             ),
@@ -42,7 +42,7 @@ def renew(db: Store, p: Any) -> list[Row]:
             busy=any(run.node_id == node_id for run in db.runs.values()),
         )  # fmt: skip
         found.append(row)
-        if not beaten or held is None:
+        if not renewed or held is None:
             continue
         db.set(
             held,
@@ -116,8 +116,8 @@ def holders(db: Store, p: Any) -> list[Row]:
     found = []
     for node_id in sorted(p.nodes):
         node, held = db.nodes[node_id], db.leases.get(node_id)
-        row = _heartbeat_answer(db, node, held, beaten=False, late=False, pending=False, busy=False)
-        found.append(row)
+        no = dict.fromkeys(("renewed", "late", "pending", "busy"), False)
+        found.append(_heartbeat_answer(db, node, held, **no))
     return found
 
 

@@ -48,7 +48,7 @@ WITH input AS MATERIALIZED (
     SELECT l.node_id, l.expires_at FROM scheduling_lease l JOIN input i ON i.node = l.node_id
     WHERE l.incarnation = i.incarnation
     ORDER BY l.node_id FOR UPDATE OF l SKIP LOCKED
-), beaten AS (
+), renewed AS (
     -- Concurrent writer: a new incarnation that registered. Then there is no row, and the daemon
     -- is told that it is superseded. A node that said goodbye stays gone. The lease of a node that
     -- receives no answers is renewed up to one TTL after the last one, and no further.
@@ -71,8 +71,8 @@ WITH input AS MATERIALIZED (
 ), turned AS MATERIALIZED (
     -- A daemon that was asked to stop does not change its mind: a heartbeat without the flag is
     -- older. A node whose row is locked changes with one of its next heartbeats.
-    SELECT n.id FROM scheduling_node n JOIN beaten b ON b.node_id = n.id
-    WHERE b.leaving AND NOT n.leaving ORDER BY n.id FOR NO KEY UPDATE OF n SKIP LOCKED
+    SELECT n.id FROM scheduling_node n JOIN renewed ON renewed.node_id = n.id
+    WHERE renewed.leaving AND NOT n.leaving ORDER BY n.id FOR NO KEY UPDATE OF n SKIP LOCKED
 ), changed AS (
     UPDATE scheduling_node n SET leaving = true FROM turned WHERE turned.id = n.id
     RETURNING n.id
@@ -85,11 +85,11 @@ WITH input AS MATERIALIZED (
     FROM changed
 ), reported AS (
     INSERT INTO scheduling_nodereport (node_id, at, metrics, portfolios)
-    SELECT b.node_id, clock.now, b.metrics, b.portfolios FROM beaten b, clock
+    SELECT renewed.node_id, clock.now, renewed.metrics, renewed.portfolios FROM renewed, clock
     ON CONFLICT (node_id) DO UPDATE SET at = excluded.at, metrics = excluded.metrics,
         portfolios = excluded.portfolios
 )
-SELECT i.node, b.node_id IS NOT NULL AS beaten,
+SELECT i.node, renewed.node_id IS NOT NULL AS renewed,
        coalesce(k.node_id IS NULL AND l.incarnation = i.incarnation, false) AS row_held,
        l.incarnation AS held_by, n.status, n.host, n.pid,
        n.desired_version,
@@ -97,14 +97,14 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten,
        (SELECT count(*) FROM hinted) AS hints,
        -- Also if the process that wrote an earlier heartbeat ended before it ran REVIVE.
        coalesce((k.expires_at < clock_timestamp() OR n.status = 'lost')
-                AND b.expires_at > clock_timestamp(), false) AS late,
+                AND renewed.expires_at > clock_timestamp(), false) AS late,
        EXISTS (SELECT FROM scheduling_handoff h
                WHERE h.state IN {ACTIVE_HANDOFF_STATES}
                AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
        EXISTS (SELECT FROM scheduling_run r WHERE r.node_id = i.node) AS busy
 FROM input i
 JOIN scheduling_node n ON n.id = i.node
-LEFT JOIN beaten b ON b.node_id = i.node
+LEFT JOIN renewed ON renewed.node_id = i.node
 LEFT JOIN locked k ON k.node_id = i.node
 LEFT JOIN scheduling_lease l ON l.node_id = i.node
 """,
@@ -139,7 +139,7 @@ FROM revived
 HOLDERS = Statement(
     "HOLDERS",
     """
-SELECT n.id AS node, false AS beaten, false AS row_held, l.incarnation AS held_by, n.status,
+SELECT n.id AS node, false AS renewed, false AS row_held, l.incarnation AS held_by, n.status,
        n.host, n.pid,
        n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        false AS late, false AS pending, false AS busy,
@@ -160,9 +160,9 @@ def renew_leases(
     """Renew the leases of many nodes in one statement. Return node → its row of RENEW or HOLDERS.
 
     `nodes` has each node once; `gateway` is the process that received these heartbeats. In a row,
-    `beaten` says whether the lease was renewed. If it was not, `row_held` true means that the lease
-    is locked and the heartbeat has to be written again; otherwise another incarnation holds the
-    lease, or the node said goodbye.
+    `renewed` says whether the lease was renewed. If not, `row_held` true means that the lease is
+    locked and the heartbeat has to be written again; otherwise another incarnation holds the lease,
+    or the node said goodbye.
 
     If needed, a second statement makes nodes alive whose lease had expired, and a third reads the
     holders of the leases that were not renewed.
@@ -187,7 +187,7 @@ def renew_leases(
     if late:
         yield from query(REVIVE, nodes=late)
     found = {row.node: row for row in rows}
-    others = [row.node for row in rows if not row.beaten and not row.row_held]
+    others = [row.node for row in rows if not row.renewed and not row.row_held]
     if others:
         found |= {row.node: row for row in (yield from query(HOLDERS, nodes=others))}
     return found

@@ -124,7 +124,7 @@ def test_clock_jump_moves_no_portfolio_and_opens_no_alert(
 ) -> None:
     before: tuple[Any, ...] = ownership(), [], count_moves()
     clock.jump(jump)
-    tick()  # before anybody has beaten or pulsed
+    tick()  # before the first heartbeat and pulse
     assert lost_nodes() == []
     let_time_pass(clock, nodes, 90)
     assert (ownership(), lost_nodes(), count_moves()) == before

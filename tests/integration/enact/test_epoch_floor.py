@@ -58,7 +58,7 @@ def test_running_daemon_registers_again_and_drops_its_desired_set() -> None:
     make_trader("one", node)
     raised(1000)
     answer = node.beat()
-    assert not answer.beaten
+    assert not answer.renewed
     assert answer.held_by is None  # so it hears `unknown`, and registers again
     assert Node.objects.get().status == "left"
     assert make_node("node-1").owns() == []

@@ -79,12 +79,12 @@ def answers_to(node: FakeNode, *commits: Commit) -> dict[int, str]:
 
 
 def renew_all(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
-    """Write the beats of these nodes in one batch; return name → (beaten, row_held)."""
+    """Write the beats of these nodes in one batch; return name → (renewed, row_held)."""
     began = time.monotonic()
     words = [Heartbeat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
     rows = execute_autocommit(renew_leases([n.row.pk for n in nodes], words, timing(), GATEWAY_ID))
     assert time.monotonic() - began < QUICK_S
-    return {n.name: (rows[n.row.pk].beaten, rows[n.row.pk].row_held) for n in nodes}
+    return {n.name: (rows[n.row.pk].renewed, rows[n.row.pk].row_held) for n in nodes}
 
 
 # --- commits -------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 def test_heartbeat_renews_the_lease_for_one_ttl(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-5))
-    assert node.beat().beaten is True
+    assert node.beat().renewed is True
     assert 29 < left_s() <= 30
     assert lease().renewals == 1
 
@@ -42,21 +42,21 @@ def test_heartbeat_stores_the_newest_report(node: FakeNode) -> None:
 def test_heartbeat_of_another_incarnation_renews_nothing(node: FakeNode) -> None:
     before = lease().expires_at
     row = FakeNode(node.row, uuid4()).beat()
-    assert (row.beaten, row.held_by) == (False, node.incarnation)
+    assert (row.renewed, row.held_by) == (False, node.incarnation)
     assert lease().expires_at == before
 
 
 def test_heartbeat_of_an_unregistered_node_is_unknown() -> None:
     row = FakeNode(Node.objects.create(name="node-9"), uuid4()).beat()
-    assert (row.beaten, row.held_by) == (False, None)
+    assert (row.renewed, row.held_by) == (False, None)
 
 
 def test_lost_node_is_alive_with_its_next_heartbeat(node: FakeNode) -> None:
     lose(node)
-    assert node.beat().beaten is True
+    assert node.beat().renewed is True
     assert Node.objects.get().status == "alive"
     assert Event.objects.filter(kind="node_alive").count() == 1
-    assert node.beat().beaten is True
+    assert node.beat().renewed is True
     assert Event.objects.filter(kind="node_alive").count() == 1
 
 
@@ -97,7 +97,7 @@ def test_missing_answers_during_a_gateway_gap_do_not_shorten_leases(node: FakeNo
 
 def test_lost_node_without_answers_stays_lost(node: FakeNode) -> None:
     lose(node)
-    assert node.beat(unheard_s=40.0).beaten is True
+    assert node.beat(unheard_s=40.0).renewed is True
     assert Node.objects.get().status == "lost"
     node.beat()
     assert Node.objects.get().status == "alive"
@@ -113,7 +113,7 @@ def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode)
     assert Node.objects.get().status == "left"
     assert left_s() <= 0
     row = node.beat()
-    assert (row.beaten, row.held_by) == (False, node.incarnation)
+    assert (row.renewed, row.held_by) == (False, node.incarnation)
     assert Node.objects.get().status == "left"
     assert mark_lost_nodes() == []
 

@@ -234,7 +234,7 @@ def test_node_from_a_frozen_gateway_gets_a_whole_lease_from_another(node: FakeNo
     serving_since(3600, pulsed_ago=25)
     serving_since(3600, gateway=OTHER)
     Lease.objects.update(expires_at=ago(-5))
-    assert node.beat(gateway=OTHER, unheard_s=25.0).beaten
+    assert node.beat(gateway=OTHER, unheard_s=25.0).renewed
     assert left_s() > 29
     assert lease().gateway_id == OTHER
 

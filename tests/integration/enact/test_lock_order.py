@@ -119,7 +119,7 @@ def test_concurrent_failover_and_owner_heartbeat_either_grant_or_fail_the_handof
     Scheduler("a").tick()
     failover = newest_handoff(hand.portfolio)
     row, outcome = at_once(first.beat, lambda: second.ready(failover))
-    assert row.beaten is True
+    assert row.renewed is True
     assert (outcome, hand.run().node_id) in [
         ("activating", second.row.pk),
         ("failed", first.row.pk),

@@ -65,7 +65,7 @@ def test_heartbeat_that_waited_for_the_sweep_revives_its_node() -> None:
     expire_lease(node)
     held = Held(mark_lost(timing()))
     assert [row.name for row in held.outcome] == ["node-1"]
-    assert behind(held, node.beat, repeats=node).beaten is True
+    assert behind(held, node.beat, repeats=node).renewed is True
     assert Node.objects.get().status == "alive"
 
 
@@ -83,7 +83,7 @@ def test_heartbeat_that_waited_for_a_register_is_superseded() -> None:
     held = Held(register(node.row.pk, node.name, register_message(newer), timing(), GATEWAY_ID))
     answer = behind(held, node.beat, repeats=node)
     # `unknown` is told to the holder only, who then registers, and would take it back.
-    assert (answer.beaten, answer.held_by) == (False, newer)
+    assert (answer.renewed, answer.held_by) == (False, newer)
 
 
 def test_concurrent_register_and_commit_accept_or_fence_the_whole_commit() -> None:

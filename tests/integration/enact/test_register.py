@@ -166,7 +166,7 @@ def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
         make_node("node-1")
     old = [ago(61).timestamp(), ago(62).timestamp()]
     Lease.objects.update(takeovers=old)
-    assert make_node("node-1").beat().beaten is True
+    assert make_node("node-1").beat().renewed is True
 
 
 @pytest.mark.parametrize("gone", [lose, expire_lease])
@@ -175,4 +175,4 @@ def test_silent_node_may_be_taken_over_any_number_of_times(
 ) -> None:
     for _ in range(5):
         gone(make_node("node-1"))
-    assert make_node("node-1").beat().beaten is True
+    assert make_node("node-1").beat().renewed is True

@@ -124,7 +124,7 @@ def test_node_that_returns_during_the_hold_keeps_its_portfolio(
     expire_leases(*nodes[:3])
     epoch = owners[0].run().epoch
     tick()
-    assert nodes[0].beat().beaten is True
+    assert nodes[0].beat().renewed is True
     assert owners[0].commit(1) == "ok"
     end_hold()
     tick()

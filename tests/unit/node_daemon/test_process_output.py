@@ -148,7 +148,7 @@ class Sink:
         self.lines: list[str] = []
         self.missing = 0
 
-    def line(self, text: str) -> None:
+    def take_line(self, text: str) -> None:
         self.lines.append(text)
 
     def count_lost(self, lines: int) -> None:

@@ -13,8 +13,8 @@ from portfolios.runtime.closed_output import EXIT_STATUS
 from tests.support.python_process import run_python
 
 PRINTS = (
-    "from portfolios.runtime.closed_output import ends_with_its_reader\n"
-    "with ends_with_its_reader():\n"
+    "from portfolios.runtime.closed_output import exits_on_closed_output\n"
+    "with exits_on_closed_output():\n"
     "    print('a line')\n"
 )
 

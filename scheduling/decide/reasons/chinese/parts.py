@@ -22,7 +22,7 @@ def artifact_python(p: Params) -> str:
 
 
 def python(p: Params) -> str:
-    """Return `Python 3.11`, or with an accepted version `Python 3.11 或 3.12`, or ``."""
+    """Return `Python 3.11`, or `Python 3.11 或 3.12` with an accepted one, or an empty string."""
     versions = (p.get("python"), p.get("accept_python"))
     found = " 或 ".join(version for version in versions if version)
     return f"Python {found}" if found else ""
