@@ -229,7 +229,7 @@ def rows_of_moves(
                 taken.append(wait_for_mark(page, "seen", MOVE_LIMIT_S) - 1e3 * at)
             except AssertionError:
                 taken.append(1e3 * MOVE_LIMIT_S)
-                say("the move was not shown")
+                say(f"a move was not shown within {MOVE_LIMIT_S:g} s")
                 break
             time.sleep(MOVES_APART_S)
     taken.sort()

@@ -209,7 +209,7 @@ def advance_fleet(url: str) -> None:
             _renew_leases(db, nodes[step % (10 * STEPS) :: 10 * STEPS], rng)
             step, due = step + 1, due + 1 / STEPS
             if time.monotonic() > due + 2:
-                print(f"{datetime.now(UTC):%H:%M:%S} the figures move too slowly", file=sys.stderr)
+                print(f"{datetime.now(UTC):%H:%M:%S} commits are over 2 s late", file=sys.stderr)
                 due = time.monotonic()
             time.sleep(max(due - time.monotonic(), 0))
 

@@ -223,7 +223,7 @@ class Logs:
             began = time.monotonic()
             while not holds():
                 if time.monotonic() - began > WAIT_S:
-                    raise SystemExit(f"feeds: head or portfolios stand still for {WAIT_S:g} s.")
+                    raise SystemExit(f"feeds: head or portfolios did not follow in {WAIT_S:g} s.")
                 await asyncio.sleep(every_s)
 
         self._run(wait())

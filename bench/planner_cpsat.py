@@ -178,6 +178,6 @@ class _Model:
         solver.parameters.num_workers = 1
         status = solver.solve(self.model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            raise RuntimeError(f"CP-SAT: {solver.status_name(status)} within {self.limit_s:g} s")
+            raise RuntimeError(f"no plan in {self.limit_s:g} s: {solver.status_name(status)}")
         placed = frozenset(which for (which, _), here in last.items() if solver.value(here))
         return Found(solver.objective_value, status == cp_model.OPTIMAL, placed)

@@ -71,7 +71,7 @@ def verify(context: Context) -> None:
             f"{context.given.wait:g} s; it continues."
         )
     if document["state"] in ("different", "failed"):
-        raise Failed(f"The history of {document['portfolio']} was not found identical.")
+        raise Failed(f"Verification of {document['portfolio']}: {document['state']}; see above.")
 
 
 def rebalance(context: Context) -> None:

@@ -112,8 +112,8 @@ class Client:
         )
         if not request.full_url.startswith(f"{self.access.server}/"):
             raise Failed(
-                f"An answer of {self.access.server} links to another server, which was not asked: "
-                f"{request.full_url}."
+                f"An answer of {self.access.server} links to {request.full_url}, which was not "
+                "asked: give that server's address, or let the proxy pass the Host on."
             )
         if method == "GET":
             return self._send_once(request)
@@ -141,7 +141,7 @@ class Client:
         except urllib.error.HTTPError as error:
             if error.code in REDIRECTS:
                 raise Failed(
-                    f"{self.access.server} refers to {error.headers.get('Location', 'nothing')}: "
+                    f"{self.access.server} redirects to {error.headers.get('Location', '?')}: "
                     "give that server's address itself. Nothing was done, and the token was not "
                     "sent there."
                 ) from None

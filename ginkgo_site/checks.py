@@ -36,8 +36,8 @@ def check_hosts_and_proxies(
     if "*" in settings.ALLOWED_HOSTS:
         messages.append(
             Error(
-                "GINKGO_ALLOWED_HOSTS has *: any name passes, and links that are made of the name "
-                "of a request lead wherever its sender likes.",
+                "GINKGO_ALLOWED_HOSTS has *: a request may name any host, and links in its answer, "
+                "which are made of that name, then lead to a host of its sender's choice.",
                 hint="Name the hosts, such as GINKGO_ALLOWED_HOSTS=ginkgo.example.org.",
                 id="ginkgo.E010",
             )

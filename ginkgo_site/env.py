@@ -381,6 +381,6 @@ def _check_combinations(env: Environment) -> None:
     if env.socket_grace_s > env.lease_ttl_s:
         raise InvalidSetting(
             f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, longer than the lease of "
-            f"{env.lease_ttl_s:g} s, so a closed socket would shorten nothing: "
+            f"{env.lease_ttl_s:g} s, which a closed socket could then not shorten: "
             "set it below GINKGO_LEASE_TTL_S."
         )

@@ -60,7 +60,7 @@ class PatientMigration(migrations.Migration):
             state = super().apply(project_state, collecting, collect_sql=True)
         statements = [sql for sql in collecting.collected_sql if not sql.startswith("--")]
         if not all(operation.reduces_to_sql for operation in self.operations):
-            raise TypeError(f"{self}: a patient migration consists of SQL alone")
+            raise TypeError(f"{self} has Python steps: move them to a plain migrations.Migration")
 
         def run() -> None:
             with connection.cursor() as cursor:

@@ -120,7 +120,7 @@ def _artifact_errors(
 
 
 def _no_code(sha256: str) -> ArtifactCode:
-    raise CheckFailed(_("The artifact {sha256} cannot be run by this process.", sha256=sha256[:12]))
+    raise CheckFailed(f"Artifact {sha256[:12]} cannot be read here: a defect, please report it.")
 
 
 #: Returns the code of an artifact on this machine, or raises CheckFailed. Set by the application
@@ -192,7 +192,7 @@ def _slot() -> Iterator[None]:
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
             _(
-                "{max_parallel} checks of strategies from outside are running; repeat the request.",
+                "{max_parallel} checks of strategies are running, the limit; repeat the request.",
                 max_parallel=MAX_PARALLEL,
             )
         )

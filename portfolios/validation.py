@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -153,8 +154,8 @@ def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
                 ),
             )
         ]
-    if len(set(symbols)) != len(symbols):
-        return [error("symbols", "twice", _("A symbol is listed twice."))]
+    if twice := [symbol for symbol, times in Counter(symbols).items() if times > 1]:
+        return [error("symbols", "twice", _("Listed more than once: {twice}.", twice=twice[:10]))]
     return []
 
 

@@ -125,7 +125,7 @@ def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int)
     context.note(f"{feed}: {str(listed)[:160]}")
     records = listed["records"]
     if records != rows:
-        context.report("I2", f"{feed} has {records} records of {rows} rows", {})
+        context.report("I2", f"{feed} has {records} records of {rows} rows appended", {})
     reached = context.expect(
         lambda: context.cluster.run(name).last_seq == records,
         60 * BUDGET_FACTOR,

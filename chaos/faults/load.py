@@ -115,7 +115,7 @@ def pause_unheard(context: FaultContext) -> None:
             context.sleep(context.ttl_s / 2)
         context.sleep(4)
     beyond = context.cluster.query(_BEYOND)
-    context.expect(lambda: not beyond, 0, f"nothing committed beyond the pause: {beyond}", "I2")
+    context.expect(lambda: not beyond, 0, f"no commit beyond the pause, but: {beyond}", "I2")
 
 
 def _feed_rate(context: FaultContext) -> float:

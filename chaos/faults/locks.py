@@ -57,7 +57,7 @@ def held_transaction(context: FaultContext) -> None:
     context.expect(
         lambda: not handoffs,
         0,
-        f"the request rolled back with its handoff, but these are left: {handoffs}",
+        f"no open handoff of {run.name} after its request was rolled back, but: {handoffs}",
     )
 
 
@@ -231,10 +231,10 @@ def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> 
     )
     causes = read_snapshot_causes(context)
     if not is_named(pid, causes):
-        context.report("fault", f"a held snapshot of pid {pid} is not named", {"causes": causes})
+        context.report("fault", f"no reason names pid {pid} and its snapshot", {"causes": causes})
     opened = context.cluster.query(_OPEN_SNAPSHOT_ALERTS)
     if opened:
-        context.report("fault", f"a snapshot of {held_s:.0f} s has an alert", {"alerts": opened})
+        context.report("fault", f"alert too early: snapshot of {held_s:.0f} s", {"alerts": opened})
 
 
 def is_named(pid: int, causes: list[str]) -> bool:

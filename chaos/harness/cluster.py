@@ -104,7 +104,7 @@ class Cluster(ObservedInstallation):
                 return done
             # A starved machine does not keep the deadlines of a handoff, or loses its nodes.
             assert attempts_left and is_starved() and _was_late(done["error"]), done
-        raise AssertionError(f"{name} had another handoff each time: {answer.text}")
+        raise AssertionError(f"{name} was in another handoff at each request: {answer.text}")
 
     def _newest_handoff(self, name: str) -> int:
         ((number,),) = self.query(

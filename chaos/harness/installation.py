@@ -219,7 +219,7 @@ class Installation:
     def process_of(self, *words: str) -> psutil.Process:
         """The oldest process whose command line has all of `words`: `process_of("node-2")`."""
         matching = [p for p in self.processes() if all(word in p.cmdline() for word in words)]
-        assert matching, f"no process with {words}"
+        assert matching, f"no running process has {words} on its command line"
         return min(matching, key=lambda p: p.create_time())
 
     def node_process(self, name: str) -> psutil.Process:

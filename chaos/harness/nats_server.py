@@ -51,7 +51,7 @@ class NatsServer:
                 return
             except OSError:
                 assert self._process.poll() is None, (self._folder / "log").read_text()
-                assert time.monotonic() < until, "nats-server does not listen"
+                assert time.monotonic() < until, f"nats-server does not listen: {self._folder}/log"
                 time.sleep(0.02)
 
     def kill(self) -> None:

@@ -112,9 +112,7 @@ class LiveFeed:
         assert self._cluster is not None
         checked = self._cluster.manage("feed", "check", FEED, check=False) or {}
         if checked.get("records") != self.appended:
-            self.report(
-                "I2", f"feed {FEED} has not the {self.appended} rows of its source", checked
-            )
+            self.report("I2", f"feed {FEED} lacks or repeats some of {self.appended} rows", checked)
         began = time.monotonic()
         while short := self._short_of_head():
             if time.monotonic() - began > REACHED_WITHIN_S:
@@ -153,7 +151,8 @@ class LiveFeed:
             if answer is not None and answer.status == 200:
                 first, last = answer.json["from_seq"], answer.json["to_seq"]
                 if (first, last) != (self.appended + 1, self.appended + ROWS):
-                    self.report("I2", f"append {self._number} is seq {first} to {last}", body)
+                    what = f"append {self._number} is seq {first} to {last}, head {self.appended}"
+                    self.report("I2", what, body)
                 self.appended += ROWS
                 return
             self.unanswered += 1

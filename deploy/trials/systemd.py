@@ -401,7 +401,7 @@ def try_alerts(environment: dict[str, str]) -> None:
             title = Hook.received.get(timeout=120)
         say(f"{time.monotonic() - began:.1f} s after watcher and worker were stopped: {title}")
         if alerting is not None and alerting.wait() != 0:
-            raise AssertionError("Prometheus or Alertmanager did not deliver")
+            raise AssertionError("Prometheus or Alertmanager did not deliver; see above")
         command("systemctl", "start", "ginkgo-watcher", "ginkgo-worker")
         while "over: no watcher" not in title:
             title = Hook.received.get(timeout=120)

@@ -132,7 +132,8 @@ def _wait_for_database() -> None:
             if (unusable := find_unusable(error)) is not None:
                 raise Refused(str(unusable)) from error
             if time.monotonic() > deadline:
-                raise Refused(f"The database does not answer: {_first_line(error)}") from error
+                why = f"The database does not answer ({_first_line(error)})"
+                raise Refused(f"{why}: start it, or correct DATABASE_URL.") from error
             time.sleep(0.05)
 
 
@@ -333,7 +334,7 @@ def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
         missing = still_missing
     if missing:
         names = ", ".join(sorted(missing))
-        _say(f"Not registered after {_NODES_LIMIT_S} s, continuing without: {names}.")
+        _say(f"Nodes not registered after {_NODES_LIMIT_S} s, continuing without: {names}.")
 
 
 def _seed_demo(nodes: int) -> list[str]:

@@ -330,7 +330,7 @@ class Launcher:
                     break
         except StartupError as reason:
             # Nodes still release their portfolios; at worst the next start begins with a failover.
-            self._say(f"Automatic moves could not be frozen: {reason}")
+            self._say(f"Moves are not frozen: the next start may begin with failovers: {reason}")
         finally:
             bootstrap.end()
 

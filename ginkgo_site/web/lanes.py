@@ -94,7 +94,7 @@ class Lane:
                 await turn
         except TimeoutError:
             if turn.cancelled() or not turn.done():
-                raise Busy(503, f"No room within {self.wait_s:g} s", 2) from None
+                raise Busy(503, f"The server was too busy for {self.wait_s:g} s", 2) from None
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._hand_over()  # the place was handed over at the moment of the cancellation

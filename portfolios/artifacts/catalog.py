@@ -96,7 +96,7 @@ def _why_not_found(artifact: str, name: str) -> str:
     """Return that the artifact was deleted, or which strategies it has, for UnknownStrategy."""
     found = Artifact.objects.filter(sha256=artifact).first()
     if found is None:
-        return f"the artifact {artifact[:12]}… was deleted"
+        return f"the artifact {artifact[:12]}… was deleted; upload its wheel again"
     names = ", ".join(found.strategies.values_list("name", flat=True))
     return (
         f"the artifact {found} ({artifact[:12]}…) has no strategy {name!r}; it has: {names}; "

@@ -26,7 +26,7 @@ def problem_in(found: Sequence[FoundStrategy]) -> str:
     if len(found) > MAX_STRATEGIES:
         return f"it has {len(found)} strategies, limit {MAX_STRATEGIES}"
     if len({each.name for each in found}) < len(found):
-        return "two of its strategies have one name"
+        return "two of its strategies have the same name"
     return next(filter(None, map(_problem_in_strategy, found)), "")
 
 

@@ -28,7 +28,7 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
     """Return the declarations of each strategy of the artifact. Raise ArtifactUnusable."""
     classes = load.strategy_classes(sha256)
     if len(classes) > MAX_STRATEGIES:
-        raise ArtifactUnusable(f"it has {len(classes)} strategies, limit {MAX_STRATEGIES}")
+        raise ArtifactUnusable(f"artifact has {len(classes)} strategies, limit {MAX_STRATEGIES}")
     return [_inspect(name, found) for name, found in sorted(classes.items())]
 
 

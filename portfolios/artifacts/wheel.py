@@ -207,7 +207,7 @@ def _metadata(label: str, archive: zipfile.ZipFile) -> email.message.Message:
         raise WheelRefused(
             "not_a_wheel",
             _(
-                "{label} has a {name} of over {max_metadata_bytes:,} B.",
+                "{label} has a file {name} of over {max_metadata_bytes:,} bytes, the limit.",
                 label=label,
                 name=name,
                 max_metadata_bytes=MAX_METADATA_BYTES,

@@ -29,7 +29,7 @@ class NotReleased(LookupError):
 def head_at(segments: Sequence[Segment], now_us: int) -> int:
     """Return the newest seq released at `now_us`; before the first segment its from_seq - 1."""
     if not segments:
-        raise ValueError("a feed without segments has no head")
+        raise ValueError("the feed has no segment, and so no head: call ensure_feed first")
     following: Segment | None = None
     for segment in reversed(segments):
         if segment.from_time_us <= now_us:
@@ -49,7 +49,7 @@ def release_us(segments: Sequence[Segment], seq: int) -> int:
 def release_clock(segments: Sequence[Segment]) -> Callable[[int], int]:
     """Return `release_us` for these segments, prepared once for many calls."""
     if not segments:
-        raise ValueError("a feed without segments releases nothing")
+        raise ValueError("the feed has no segment, and so releases nothing: call ensure_feed first")
     # The event at a segment's from_seq was released by the segment before it (or is the first one),
     # so an event belongs to the last segment that begins before it.
     begins = [segment.from_seq for segment in segments]

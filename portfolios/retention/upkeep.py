@@ -187,7 +187,7 @@ def _reason_to_keep(
         is_overdue = all(one.age_s >= MAX_KEEP_FACTOR * kind.keep_s for one in late)
         if not is_overdue or not _is_expired(kind, partition, heads, MAX_KEEP_FACTOR):
             seq = min(verified_to[one.portfolio] for one in late)
-            return f"its portfolios are verified up to seq {seq} only"
+            return f"its portfolios are verified up to seq {seq} only: verify them"
     waiting = sum(one.open for one in held)
     return f"{waiting:,} of its orders are still open" if waiting > MAX_OPEN else None
 

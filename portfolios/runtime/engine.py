@@ -165,8 +165,8 @@ class PortfolioEngine:
         """
         if from_seq != self.last_seq or to_seq < from_seq:
             raise SeqMismatch(
-                f"a batch of ({from_seq}, {to_seq}] was given to {self.spec.portfolio},"
-                f" which is at seq {self.last_seq}"
+                f"{self.spec.portfolio} is at seq {self.last_seq} and was given seq {from_seq + 1}"
+                f" to {to_seq}: a defect of Ginkgo, please report it; its last commit is kept"
             )
         result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
         with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
@@ -350,8 +350,8 @@ def _load(spec: Spec) -> Strategy:
     # An artifact is identified by its bytes, whatever version its strategy declares.
     if not spec.artifact and strategy.version != spec.strategy_version:
         raise VersionDiffers(
-            f"{spec.strategy} is installed in version {strategy.version}; revision"
-            f" {spec.revision} of {spec.portfolio} needs version {spec.strategy_version}"
+            f"{spec.strategy} is installed in version {strategy.version}; revision {spec.revision}"
+            f" of {spec.portfolio} needs version {spec.strategy_version}: install that one here"
         )
     try:
         return strategy(strategy.convert(spec.parameters))
@@ -366,7 +366,7 @@ def _listed_symbols(spec: Spec) -> frozenset[str]:
     """
     symbols = spec.symbol_set()
     if symbols is None:
-        every = ValueError("on_bars needs a list of symbols, and the portfolio has every symbol")
+        every = ValueError("on_bars needs a list of symbols, and the portfolio has all: list them")
         raise StrategyFailed(spec.strategy, None, every)
     return symbols
 
@@ -378,7 +378,7 @@ def _wanted_history(
     try:
         events = int(strategy.warm_up().events)
         if not 0 <= events <= MAX_WARM_UP:
-            raise ValueError(f"warm_up asks for {events:,} events, not for 0 to {MAX_WARM_UP:,}")
+            raise ValueError(f"warm_up asks for {events:,} events; ask for 0 to {MAX_WARM_UP:,}")
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if events and history is None:

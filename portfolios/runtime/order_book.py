@@ -336,8 +336,8 @@ def _validate_order(intent: OrderIntent) -> OrderIntent:
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
     if not 0 < quantity <= MAX_QUANTITY:
         raise ValueError(
-            f"{intent!r} is not a valid order: its quantity {quantity} is not over 0 and up to"
-            f" {MAX_QUANTITY}"
+            f"{intent!r} is not a valid order: its quantity {quantity} must be over 0,"
+            f" {MAX_QUANTITY} at most"
         )
     if intent[3:] == PLAIN:
         return OrderIntent(intent.symbol, intent.side, quantity)
@@ -377,11 +377,11 @@ def _validate_price(intent: OrderIntent, given: Decimal | None) -> Decimal | Non
     price = Decimal(given)
     if not 0 < price <= MAX_PRICE:
         raise ValueError(
-            f"{intent!r} is not a valid order: its price {price} is not over 0 and up to"
-            f" {MAX_PRICE}"
+            f"{intent!r} is not a valid order: its price {price} must be over 0, {MAX_PRICE} at"
+            " most"
         )
     for places in (FOUR_PLACES, EIGHT_PLACES):
         rounded = price.quantize(places)
         if rounded == price:
             return rounded
-    raise ValueError(f"{intent!r} is not a valid order: {price} has more than eight places")
+    raise ValueError(f"{intent!r} is not a valid order: {price} has over eight decimal places")

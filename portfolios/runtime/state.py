@@ -275,6 +275,7 @@ _metrics_decoder = msgspec.msgpack.Decoder(dict[str, float])
 #: node may store 80 kB that unpack to 300,000 positions; each read would delay every other request
 #: by half a second.
 MAX_OUTLINE_BYTES = 2_000_000
+NOT_A_STATE = "the checkpoint is not a valid state ({}); restore the database from its backup"
 
 
 def pack_state(state: State) -> bytes:
@@ -318,13 +319,13 @@ def decode_outline(data: bytes) -> StateOutline:
     size = memoryview(raw.account).nbytes + memoryview(raw.metrics).nbytes
     if size > MAX_OUTLINE_BYTES:
         raise StateUnreadable(
-            f"account and metrics of {size} bytes are refused, limit {MAX_OUTLINE_BYTES}"
+            f"its account and metrics have {size:,} bytes; pages read {MAX_OUTLINE_BYTES:,} at most"
         )
     try:
         account = _account_decoder.decode(raw.account)
         return StateOutline(account, raw.format, _metrics_decoder.decode(raw.metrics))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise StateUnreadable(f"the checkpoint is not a valid state: {error}") from error
+        raise StateUnreadable(NOT_A_STATE.format(error)) from error
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
@@ -332,13 +333,13 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
     try:
         size = zstandard.frame_content_size(data)
         if size < 0:
-            raise StateUnreadable("a state whose header states no size is refused")
+            raise ValueError("its header states no size")
         if size > MAX_STATE_BYTES:
-            raise StateUnreadable(f"a state of {size} bytes is refused, limit {MAX_STATE_BYTES}")
+            raise ValueError(f"its header states {size:,} bytes, limit {MAX_STATE_BYTES:,}")
         return decoder.decode(_decompressor().decompress(data))
     # A node may store any bytes: text that is not UTF-8, nesting without end.
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise StateUnreadable(f"the checkpoint is not a valid state: {error}") from error
+        raise StateUnreadable(NOT_A_STATE.format(error)) from error
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

@@ -41,7 +41,8 @@ def drop_root(*, landlock: bool, reads: Sequence[str] = ()) -> list[str]:
         os.setresgid(STRATEGY_UID, STRATEGY_UID, STRATEGY_UID)
         os.setresuid(STRATEGY_UID, STRATEGY_UID, STRATEGY_UID)
     except OSError as error:
-        return [f"strategies run as root: the user {STRATEGY_UID} is refused ({error.strerror})"]
+        why = f"user {STRATEGY_UID}: {error.strerror}"
+        return [f"strategies run as root ({why}); start the node as another user"]
     if blocked is None:
         return []
     _keep_only(_READ_ANYTHING)

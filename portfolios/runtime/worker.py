@@ -104,7 +104,7 @@ class PortfolioWorker:
                 halted = self._engine.state.account.halted
                 return Loaded(self._engine.last_seq, request.trial, extra, halted=halted)
             if engine is None:
-                raise SeqMismatch(f"no portfolio is loaded for a batch up to seq {request.to_seq}")
+                raise SeqMismatch(f"no portfolio is loaded at seq {request.to_seq}: a defect")
             result = engine.run(
                 decode_events(request.events),
                 request.from_seq,

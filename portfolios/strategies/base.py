@@ -394,7 +394,7 @@ def quantity_errors(name: str, quantity: Decimal) -> Iterable[FieldError]:
             name,
             "out_of_range",
             _(
-                "{name}: {quantity} is not over 0 and up to {max_quantity}.",
+                "{name} is {quantity}; give a quantity over 0, {max_quantity} at most.",
                 name=name,
                 quantity=quantity,
                 max_quantity=MAX_QUANTITY,
@@ -404,5 +404,5 @@ def quantity_errors(name: str, quantity: Decimal) -> Iterable[FieldError]:
         yield FieldError(
             name,
             "out_of_range",
-            _("{name}: {quantity} has more than four places.", name=name, quantity=quantity),
+            _("{name}: {quantity} has over four decimal places.", name=name, quantity=quantity),
         )

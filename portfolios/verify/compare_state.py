@@ -80,14 +80,14 @@ def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
         found_bytes = canonical_bytes(recorded.state)
         found = msgspec.msgpack.decode(found_bytes)
     except (StateUnreadable, msgspec.DecodeError) as error:
-        return differs("bytes", f"unreadable ({error})", f"sha256 {state_digest(wanted)[:12]}…")
+        return differs("content", f"unreadable ({error})", f"sha256 {state_digest(wanted)[:12]}…")
     wanted_bytes = canonical_bytes(wanted)
     if found_bytes == wanted_bytes:
         return None
     first = first_difference(found, msgspec.msgpack.decode(wanted_bytes))
     if first is not None:
         return differs(*first)
-    return differs("bytes", hashlib.sha256(found_bytes).hexdigest(), state_digest(wanted))
+    return differs("sha256", hashlib.sha256(found_bytes).hexdigest(), state_digest(wanted))
 
 
 ABSENT = object()

@@ -78,26 +78,25 @@ def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
 MAX_AT_ONCE = 1000
 
 
-def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfolio]:
+def create_portfolios(
+    new: Sequence[NewPortfolio], *, actor: str, places: Sequence[str] = ()
+) -> list[Portfolio]:
     """Create all of these portfolios, at most MAX_AT_ONCE, in one transaction, or none.
 
-    Errors name a field with its position in the list: `3.name`. Seven statements in all.
+    Errors name a field with its place, by default the position: `3.name`. Seven statements in all.
     """
     check_length(new)
     checked, errors = [], []
-    for position, one in enumerate(new):
+    places = places or [str(position) for position in range(len(new))]
+    for place, one in zip(places, new, strict=True):
         resolved, wrong = _checked(one)
         checked.append(resolved)
-        errors += [{**error, "field": f"{position}.{error['field']}"} for error in wrong]
-    first: dict[str, int] = {}
-    for position, one in enumerate(new):
-        if first.setdefault(one.name, position) != position:
-            message = _(
-                "{name} is also the name at position {first} of the list.",
-                name=one.name,
-                first=first[one.name],
-            )
-            errors.append(validation.error(f"{position}.name", "twice", message))
+        errors += [{**error, "field": f"{place}.{error['field']}"} for error in wrong]
+    first: dict[str, str] = {}
+    for place, one in zip(places, new, strict=True):
+        if (other := first.setdefault(one.name, place)) != place:
+            message = _("{other}.name is {name} too.", other=other, name=one.name)
+            errors.append(validation.error(f"{place}.name", "twice", message))
     if errors:
         raise Invalid(errors[:MAX_ERRORS])
     return _create(checked, actor)

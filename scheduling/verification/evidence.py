@@ -267,8 +267,9 @@ def _open_feed(portfolio: Any) -> Feed:
         return RecordedFeed(FeedRow.objects.select_related("writer").get(name=portfolio.feed))
     try:
         feed = open_feed(portfolio.feed)
-    except UnknownFeed as unknown:
-        raise CannotVerify(f"{portfolio.name} cannot be verified: {unknown}.") from None
+    except UnknownFeed:
+        why = f"this release has no feed {portfolio.feed}; verify it under a release that has it"
+        raise CannotVerify(f"{portfolio.name} cannot be verified: {why}.") from None
     if feed.sha256 != portfolio.feed_sha:
         raise CannotVerify(
             f"{portfolio.name} cannot be verified: the data of the feed {portfolio.feed} has the"

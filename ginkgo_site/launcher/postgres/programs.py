@@ -30,8 +30,8 @@ def reachable_binaries(data: Path, account: Account | None) -> Path:
         install = package / "pginstall"
     if not (install / "bin" / "postgres").exists():
         raise StartupError(
-            f"The data in {data} was written by PostgreSQL {version}, which this installation does "
-            "not include: start the release that wrote it and dump it, or use --fresh."
+            f"The data in {data} is of PostgreSQL {version}, which this release lacks: start the "
+            "release that wrote it and dump it, or delete it with --fresh."
         )
     if account is None or can_enter(install / "bin", account):
         return install / "bin"

@@ -185,8 +185,8 @@ class EmbeddedPostgres:
             if base.exists() and base.stat().st_uid != os.geteuid():
                 owner = name_of(base.stat().st_uid)
                 raise StartupError(
-                    f"The data in {base} belongs to user {owner}: start as that user (root if it "
-                    f"is nobody or {accounts.POSTGRES_UID}), or choose another folder with "
+                    f"The data in {base} belongs to user {owner}: start as that user (as "
+                    f"root for nobody or {accounts.POSTGRES_UID}), or choose another folder with "
                     "GINKGO_HOME."
                 )
             return base

@@ -132,7 +132,8 @@ class Command(GinkgoCommand):
         try:
             with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
                 for batch in _batches(lines):
-                    operations.create_portfolios([new for _, new in batch], actor=self.actor)
+                    places, new = [f"line {at}" for at, _ in batch], [one for _, one in batch]
+                    operations.create_portfolios(new, actor=self.actor, places=places)
                     created += len(batch)
                     if not self.as_json:
                         self.stderr.write(f"created {created:,}, up to line {batch[-1][0]:,}")
@@ -141,7 +142,7 @@ class Command(GinkgoCommand):
         except Refused as refused:
             raise Refused(
                 refused.code,
-                f"{refused.message} Portfolios created from the file: {created:,}.",
+                f"{refused.message} Portfolios created from earlier lines: {created:,}.",
                 status=refused.status,
                 **{**refused.extra, "created": created},
             ) from None
@@ -177,5 +178,4 @@ def _parse(number: int, line: str) -> operations.NewPortfolio:
         # The fields are `0.name`: this is the only one of its list.
         text = "; ".join(f"{each['field'].partition('.')[2]}: {each['message']}" for each in errors)
         code = "invalid"
-    message = f"Line {number:,}: {text}"
-    raise Invalid([{"field": f"line {number}", "code": code, "message": message}])
+    raise Invalid([{"field": f"line {number}", "code": code, "message": text}])

@@ -256,7 +256,7 @@ def test_a_redirect_is_not_followed(act: Callable[[Client], Any]) -> None:
         to = f"http://127.0.0.1:{other.getsockname()[1]}/api/halt/"
         with (
             answering(moved % to.encode()) as server,
-            pytest.raises(Failed, match=f"refers to {to}"),
+            pytest.raises(Failed, match=f"redirects to {to}"),
         ):
             act(Client(Access(server, "token")))
         other.settimeout(0)

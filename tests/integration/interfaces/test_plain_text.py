@@ -207,10 +207,13 @@ def test_portfolios_of_a_file_are_created_in_batches(
 def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Path) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
-    with pytest.raises(CommandError, match=r"Line 2: strategy: .*created from the file: 0"):
+    with pytest.raises(CommandError, match=r"line 2: strategy: .*created from earlier lines: 0"):
         said("create_portfolio", "--file", str(path))
     path.write_text("{\n")
-    with pytest.raises(CommandError, match="Line 1: is not JSON"):
+    with pytest.raises(CommandError, match="line 1: is not JSON"):
+        said("create_portfolio", "--file", str(path))
+    path.write_text('\n{"name": "a", "strategy": "canary"}\n{"name": "a", "strategy": "canary"}\n')
+    with pytest.raises(CommandError, match=r"line 3\.name: line 2\.name is a too\."):
         said("create_portfolio", "--file", str(path))
     with pytest.raises(CommandError, match="cannot be read"):
         said("create_portfolio", "--file", str(tmp_path / "no"))

@@ -100,7 +100,7 @@ def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
     client = signed_in(Role.OPERATOR)
     text = pane(client)
     assert 'data-state="different"' in text
-    for word in ('<th scope="row">field</th> <td>bytes</td>', "unreadable", "epoch 1 on node-1"):
+    for word in ('<th scope="row">field</th> <td>content</td>', "unreadable", "epoch 1 on node-1"):
         assert word in text
     headers = {"Accept-Language": "zh-hans"}
     with translation.override("en"):  # the request leaves its own language behind

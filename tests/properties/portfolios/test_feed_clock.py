@@ -70,7 +70,7 @@ def test_the_head_of_a_segment_stops_where_the_next_begins() -> None:
 
 
 def test_head_of_a_feed_without_segments_raises_an_error() -> None:
-    with pytest.raises(ValueError, match="without segments"):
+    with pytest.raises(ValueError, match="the feed has no segment"):
         head_at([], 0)
-    with pytest.raises(ValueError, match="without segments"):
+    with pytest.raises(ValueError, match="the feed has no segment"):
         release_us([], 1)

@@ -63,7 +63,7 @@ async def test_a_request_at_a_full_queue_gets_503_at_once_and_one_that_waits_lon
     with pytest.raises(Busy) as refused:
         await lane.enter("c")
     assert (refused.value.status, refused.value.retry_after_s) == (503, 2)
-    with pytest.raises(Busy, match="No room"):
+    with pytest.raises(Busy, match="too busy for"):
         await waiting
     lane.leave("a")
     await lane.enter("d")

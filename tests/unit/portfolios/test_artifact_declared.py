@@ -27,7 +27,7 @@ def test_valid_inspection_answer_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("forged", "problem"),
     [
-        ([GOOD] * 2, "two of its strategies have one name"),
+        ([GOOD] * 2, "two of its strategies have the same name"),
         ([replace(GOOD, name=f"s{n}") for n in range(51)], "it has 51 strategies, limit 50"),
         ([replace(GOOD, name="../x")], "has the name '../x'"),
         ([replace(GOOD, name="x" * 81)], "use at most 80 letters"),

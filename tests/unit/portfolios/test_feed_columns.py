@@ -69,9 +69,9 @@ def test_times_are_read_in_the_form_that_is_stated(times: TimeForm, text: str, r
     ("times", "text", "code", "words"),
     [
         (UTC, "9706011928", "wrong_type", "or state another form with --time-format"),
-        (UTC._replace(form="%y%m%d"), "noon", "wrong_type", "--time-format is '%y%m%d'."),
-        (TimeForm(unit="ms"), "noon", "wrong_type", "time is 'noon'; --time-unit is ms."),
-        (TimeForm(unit="s"), "1e9999999", "wrong_type", "time is '1e9999999'; --time-unit is s."),
+        (UTC._replace(form="%y%m%d"), "noon", "wrong_type", "'%y%m%d', as --time-format says."),
+        (TimeForm(unit="ms"), "noon", "wrong_type", "'noon'; give a number of ms since 1970."),
+        (TimeForm(unit="s"), "1e9999999", "wrong_type", "give a number of s since 1970."),
         (TimeForm(), "2017-04-19 09:00", "time_zone_missing", "with --time-zone, such as UTC"),
         (
             TimeForm(ZoneInfo("America/New_York")), "2026-03-08 02:30", "no_such_time",

@@ -33,7 +33,7 @@ def test_exception_in_a_sentence_is_shown_as_its_text_in_the_same_language() -> 
 def test_why_an_artifact_cannot_be_used_is_told_in_the_readers_language(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    why = _("The inspection failed: {problem}.", problem="two of its strategies have one name")
+    why = _("The inspection failed: {problem}.", problem="two of its strategies have the same name")
 
     def fails(*given: object) -> None:
         raise strategy_inspection.CheckFailed(why)
