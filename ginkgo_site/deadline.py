@@ -283,7 +283,7 @@ class Connection(psycopg.Connection[Any], _Limited):
             _connect(_call, super().connect, conninfo, options).send(None)
         except StopIteration as done:
             return cast(Connection, done.value)
-        raise AssertionError("Connection.connect awaited an event loop: a defect of Ginkgo")
+        raise AssertionError("Connection.connect awaited an event loop: a defect to report")
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
         """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""

@@ -120,7 +120,7 @@ def _artifact_errors(
 
 
 def _no_code(sha256: str) -> ArtifactCode:
-    raise CheckFailed(f"Artifact {sha256[:12]} cannot be read here: a defect, please report it.")
+    raise CheckFailed(f"Artifact {sha256[:12]} cannot be read here: a defect to report.")
 
 
 #: Returns the code of an artifact on this machine, or raises CheckFailed. Set by the application

@@ -110,7 +110,7 @@ def _folder_of(sha256: str) -> str:
     if folder is None:
         running = ", ".join(map(short, _installed)) or "none"
         raise ArtifactUnusable(
-            f"this process has artifact {running}, not {short(sha256)}: a defect, please report it"
+            f"this process has artifact {running}, not {short(sha256)}: a defect to report"
         )
     return folder
 

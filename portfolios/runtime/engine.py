@@ -166,7 +166,7 @@ class PortfolioEngine:
         if from_seq != self.last_seq or to_seq < from_seq:
             raise SeqMismatch(
                 f"{self.spec.portfolio} is at seq {self.last_seq} and was given seq {from_seq + 1}"
-                f" to {to_seq}: a defect of Ginkgo, please report it; its last commit is kept"
+                f" to {to_seq}: a defect to report; its last commit is kept"
             )
         result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
         with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
