@@ -32,7 +32,7 @@ from bench.commit import (
     web_process,
 )
 from chaos.harness.hostile_node import ATTACKS, start_attack
-from ginkgo_site.launcher.web import GUARDED
+from ginkgo_site.launcher.web import LIMIT_ARGUMENTS
 from scheduling.wire.messages import CommitAnswers, Heartbeat, encode
 
 TARGET_MS = 1_000
@@ -173,7 +173,7 @@ def main() -> None:
     os.environ.setdefault("GINKGO_LOG_LEVEL", "warning")
     with own_database():
         nodes = prepare_ginkgo(HONEST + 1, PORTFOLIOS)
-        with web_process("ginkgo_site.asgi:application", *GUARDED) as web:
+        with web_process("ginkgo_site.asgi:application", *LIMIT_ARGUMENTS) as web:
             met = asyncio.run(measure(psutil.Process(web.pid), nodes, seconds, names))
     sys.exit(0 if met else 1)
 

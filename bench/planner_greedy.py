@@ -94,7 +94,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     path = f"{count:,} on {node_count:,}, weights, labels, spread"
     one = next(view for view in world.portfolios if view.node == 2)
 
-    def follow() -> None:
+    def change_and_restore() -> None:
         index.update([replace(one, phase="starting")])
         make_plan(world, Policy(), index)
         index.update([one])
@@ -103,7 +103,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     for name, work, limit_ms, times_greedy in (
         (WARM, lambda: make_plan(dead, Policy(), index), PLAN_LIMIT_MS, MAX_GREEDY),
         ("the same, new index", lambda: make_plan(dead, Policy()), PLAN_LIMIT_MS, None),
-        ("one portfolio changed, then back: 2 plans", follow, None, 2.0),
+        ("one portfolio changed, then back: 2 plans", change_and_restore, None, 2.0),
     ):
         low, mid, high = time_ms(work)
         limits = [f"≤ {limit_ms:g} ms"] if limit_ms else []

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from bench import commit, heartbeat
 from bench.commit import PORT, Node, own_database, prepare_ginkgo, wait_until_listening, web_process
-from ginkgo_site.launcher.web import GUARDED
+from ginkgo_site.launcher.web import LIMIT_ARGUMENTS
 
 WEBS = 3
 WARM_UP_S = 0.5
@@ -60,7 +60,7 @@ def main() -> None:
         simulated = prepare_ginkgo(nodes, per_node)
         for number in range(WEBS):
             running.enter_context(
-                web_process("ginkgo_site.asgi:application", *GUARDED, port=PORT + number)
+                web_process("ginkgo_site.asgi:application", *LIMIT_ARGUMENTS, port=PORT + number)
             )
         running.enter_context(haproxy())
         found = asyncio.run(measure_all(simulated, seconds, rounds))

@@ -22,7 +22,7 @@ from chaos.runner.fault_context import (
 )
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
-from ginkgo_site.launcher.web import GUARDED
+from ginkgo_site.launcher.web import LIMIT_ARGUMENTS
 
 EVERYTHING_THROUGH_WEB = "every commit goes through the web"
 
@@ -148,7 +148,7 @@ def two_webs(context: FaultContext) -> None:
         port = free.getsockname()[1]
     _, proxy = context.choose_proxied_node()
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
-    argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *GUARDED]
+    argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *LIMIT_ARGUMENTS]
     with AnotherProcess(context, argv) as web:
         if not context.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
             return

@@ -60,7 +60,7 @@ def frozen(context: FaultContext) -> None:
 
 
 def full(context: FaultContext) -> None:
-    """The stream of a feed is full for a lease; appends are refused, and go on with room."""
+    """The stream of a feed is full for a lease; appends are refused, and succeed afterwards."""
     live = live_feed(context)
     with ExitStack() as repaired:
         repaired.callback(live.limit_bytes, None)

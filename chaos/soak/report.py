@@ -54,12 +54,12 @@ def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
 
 
 def memory(role: str) -> Callable[[Sample], Any]:
-    """Return a function that reads the memory of one process of a role, in MB, from a sample."""
+    """Return a function that reads the mean memory of a role's processes, in MB, of a sample."""
     return lambda sample: sample["processes"][role]["mb"] / sample["processes"][role]["processes"]
 
 
 def descriptors(role: str) -> Callable[[Sample], Any]:
-    """Return a function that reads the descriptors of one process of a role from a sample."""
+    """Return a function that reads the mean number of descriptors of a role's processes."""
     return lambda sample: sample["processes"][role]["fds"] / sample["processes"][role]["processes"]
 
 

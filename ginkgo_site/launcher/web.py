@@ -6,7 +6,7 @@ import sys
 
 #: Deadlines and limits of connections. Messages to the server over a websocket are short: a daemon
 #: sends its Hello, a page sends nothing.
-GUARDED = ("--http", "ginkgo_site.http_limits:GuardedHttp", "--ws-max-size", "65536")
+LIMIT_ARGUMENTS = ("--http", "ginkgo_site.http_limits:GuardedHttp", "--ws-max-size", "65536")
 
 
 def web_command(host: str, port: int | str) -> list[str]:
@@ -17,6 +17,6 @@ def web_command(host: str, port: int | str) -> list[str]:
         *("--lifespan", "on", "--timeout-graceful-shutdown", "10"),
         # By default uvicorn trusts the X-Forwarded-For of every process on this machine.
         "--no-proxy-headers",
-        *GUARDED,
+        *LIMIT_ARGUMENTS,
         *("--no-access-log", "--no-server-header", "--log-level", "warning"),
     ]

@@ -50,7 +50,9 @@ def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
     try:
         schema = msgspec.json.encode(found.schema())
     except Exception as error:
-        raise ArtifactUnusable(f"{name} has no schema of its parameters: {error}") from error
+        raise ArtifactUnusable(
+            f"no JSON schema can be made of the parameters of {name}: {error}"
+        ) from error
     if len(schema) > MAX_SCHEMA_BYTES:
         raise ArtifactUnusable(f"the schema of {name} has {len(schema):,} B, limit 64 KiB")
     return FoundStrategy(

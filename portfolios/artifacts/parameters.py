@@ -89,20 +89,20 @@ def resolve(schema: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _has_secret(schema: Mapping[str, Any], part: Any) -> bool:
-    """Return whether a part of the schema is a secret, or refers to one. Pure."""
-    found, seen = [part], set()  # each reference is followed once
-    while found:
-        each = found.pop()
+    """Return whether a part of the schema is, contains or refers to a secret. Pure."""
+    left, seen = [part], set()  # each reference is followed once
+    while left:
+        each = left.pop()
         if isinstance(each, list):
-            found += each
+            left += each
         elif isinstance(each, Mapping):
             if each.get("format") == "secret":
                 return True
-            found += each.values()
+            left += each.values()
             reference = str(each.get("$ref", ""))
             if reference and reference not in seen:
                 seen.add(reference)
-                found.append(schema.get("$defs", {}).get(reference.removeprefix("#/$defs/")))
+                left.append(schema.get("$defs", {}).get(reference.removeprefix("#/$defs/")))
     return False
 
 

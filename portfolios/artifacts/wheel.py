@@ -172,7 +172,8 @@ def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
             raise WheelRefused(
                 "not_a_wheel",
                 _(
-                    "{label} has a file outside of its folder: {path!r}.",
+                    "{label} has a file that may lead out of its folder: {path!r}. Links, absolute"
+                    " paths, .. and backslashes are refused.",
                     label=label,
                     path=path[:80],
                 ),
@@ -308,7 +309,8 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
         raise WheelRefused(
             "not_a_wheel",
             _(
-                "{label} has {number:,} Requires-Dist; {max_requirements} are allowed.",
+                "{label} has {number:,} dependencies (Requires-Dist); {max_requirements} are"
+                " allowed.",
                 label=label,
                 number=len(texts),
                 max_requirements=MAX_REQUIREMENTS,

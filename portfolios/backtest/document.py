@@ -238,7 +238,7 @@ def _order(line: OrderLine) -> Order:
 
 
 def _price(price: Decimal | None) -> str | None:
-    """Return a price with the places that its symbol has."""
+    """Return a price as text with all its places, such as `10.50`."""
     return None if price is None else f"{price:f}"
 
 

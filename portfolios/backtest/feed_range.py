@@ -30,9 +30,7 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
     whole day. Raise WrongRange.
     """
     found = FeedRange(
-        getattr(feed, "first_seq", 1)
-        if first is None
-        else _seq_of(feed, "--from", first, is_end=False),
+        _first_seq(feed) if first is None else _seq_of(feed, "--from", first, is_end=False),
         feed.length if last is None else _seq_of(feed, "--to", last, is_end=True),
     )
     if found.last < found.first:
@@ -43,23 +41,31 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
     return found
 
 
+def _first_seq(feed: Feed) -> int:
+    """Return the first seq that can be read; a recorded feed keeps its newest records."""
+    return getattr(feed, "first_seq", 1)
+
+
 def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
     """Return the seq that the text of an option means. Raise WrongRange."""
     if text.isascii() and text.isdigit():
         seq = int(text)
         if seq < 1:
             raise WrongRange(f"{option} is {text}: the events of a feed are numbered from 1.")
+        if seq < _first_seq(feed):
+            raise WrongRange(f"{option} is {text}, which is no longer kept. {_extent(feed)}")
         if not feed.read(seq, 1):
             raise WrongRange(f"{option} is {text}, after the end of {feed.name}. {_extent(feed)}")
         return seq
     at = _microseconds(option, text, is_end=is_end)
-    seqs = range(1, feed.length + 1)
+    begin = _first_seq(feed)
+    seqs = range(begin, feed.length + 1)
     if is_end:
-        seq = bisect_right(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
-        if seq == 0:
+        seq = begin - 1 + bisect_right(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
+        if seq < begin:
             raise WrongRange(f"{option} {text} is before the first event. {_extent(feed)}")
         return seq
-    seq = bisect_left(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time) + 1
+    seq = begin + bisect_left(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
     if seq > feed.length:
         raise WrongRange(f"{option} {text} is after the last event. {_extent(feed)}")
     return seq
@@ -86,8 +92,11 @@ def _extent(feed: Feed) -> str:
     """Return the range of events that the feed has, as a sentence."""
     if not feed.length:
         return f"{feed.name} has no events yet."
-    first, last = feed.read(1, 1)[0].time, feed.read(feed.length, 1)[0].time
-    return f"{feed.name} has seq 1 to {feed.length:,}, from {moment(first)} to {moment(last)}."
+    begin = _first_seq(feed)
+    first, last = feed.read(begin, 1)[0].time, feed.read(feed.length, 1)[0].time
+    return (
+        f"{feed.name} has seq {begin:,} to {feed.length:,}, from {moment(first)} to {moment(last)}."
+    )
 
 
 def moment(at_us: int) -> str:

@@ -139,7 +139,7 @@ def find_columns(
 
 
 def _missing_columns(found: Mapping[str, int], symbol: str) -> list[str]:
-    """Return the fields without a column that a row of this kind needs."""
+    """Return the needed fields without a column; the prices say which: trade, quote or bar."""
     needed = ["time"] + ([] if symbol else ["symbol"])
     if "price" in found:
         needed += ["quantity"]

@@ -106,8 +106,9 @@ def _check_order(event: Event, last_us: int | None) -> None:
     if event.time < last_us:
         raise _WrongRow(
             "time_goes_back",
-            f"{event.symbol} at {time_text(event.time)} comes after {time_text(last_us)}, and a log"
-            " does not go back: send the rows of a symbol in the order of their times.",
+            f"{event.symbol} at {time_text(event.time)} is earlier than {time_text(last_us)}, its"
+            " newest time in the feed or in the rows before: leave out what is recorded already,"
+            " and send the others in the order of their times.",
         )
 
 

@@ -12,8 +12,8 @@ from portfolios.runtime.events import MAX_SCALE
 class PriceField(models.DecimalField):  # type: ignore[type-arg]
     """A price with as many places as its instrument has.
 
-    The column is numeric without limits: PostgreSQL rewrites a table to change the places of a
-    numeric, but not to lift them. The node's commit is checked in `enact/commit_validation.py`.
+    The column is numeric without a scale: PostgreSQL rewrites a table when a scale is changed.
+    Prices of commits are checked by `scheduling/enact/commit_validation.py` instead.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -308,7 +308,7 @@ class PortfolioEngine:
         return () if bars is None else self._call(self._strategy.on_bars, event, bars)
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
-        """Carry out intents, and those with which the strategy answers the reports about them."""
+        """Carry out intents, deliver the reports about them, and carry out the answers to these."""
         with localcontext(CONTEXT):
             self._orders.decide(event, intents, result)
         if self._orders.reports:
@@ -351,7 +351,7 @@ def _load(spec: Spec) -> Strategy:
     if not spec.artifact and strategy.version != spec.strategy_version:
         raise VersionDiffers(
             f"{spec.strategy} is installed in version {strategy.version}; revision {spec.revision}"
-            f" of {spec.portfolio} needs version {spec.strategy_version}: install that one here"
+            f" of {spec.portfolio} needs version {spec.strategy_version}: install it there"
         )
     try:
         return strategy(strategy.convert(spec.parameters))

@@ -14,7 +14,7 @@ class TooFewFiles(Exception):
 
 
 def raise_open_file_limit() -> None:
-    """Raise the limit of this process and its children, or raise `TooFewFiles`."""
+    """Increase the limit of this process and its children. TooFewFiles: it cannot be enough."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= WANTED_OPEN_FILES:

@@ -73,10 +73,10 @@ NODE_ACTIONS: tuple[tuple[Operation, Callable[[NodeView], bool]], ...] = (
 
 
 def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
-    """Return `entries`, pages and actions on the fleet, and `groups`, of portfolios and of nodes.
+    """Return `entries` and `groups`: an entry leads to a page, or to an action on the fleet.
 
-    A row of a group has a name, a description, and the positions in the group's `actions` of those
-    that this portfolio or node allows.
+    One group has the portfolios, one the nodes. A row has a name, a description, and the positions
+    in the group's `actions` of those that it allows; none for a viewer.
     """
     portfolios = [
         [p.name, _description(p), _allowed_positions(PORTFOLIO_ACTIONS, p) if operator else []]

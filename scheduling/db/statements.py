@@ -91,7 +91,7 @@ def next_released_us(feed: str, seq: str) -> str:
 
 
 def head_of_portfolio(portfolio: str) -> str:
-    """Return an SQL subquery of the head of a portfolio's feed. `portfolio`: its id, in SQL."""
+    """Return an SQL subquery of the head of the feed of `portfolio`, an expression of its id."""
     return head_of_feed(f"(SELECT f.feed_id FROM portfolios_portfolio f WHERE f.id = {portfolio})")
 
 

@@ -40,7 +40,7 @@ RETURNING node_id
 
 
 class StoredForecast(NamedTuple):
-    """The forecast for one node, and the time of its snapshot in epoch seconds."""
+    """The forecast for one node, and the time of its snapshot in Unix seconds."""
 
     loss: NodeLoss
     as_of: float

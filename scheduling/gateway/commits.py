@@ -52,8 +52,8 @@ async def answer_checkpoint(sender: NodeIdentity, body: bytes) -> CheckpointAnsw
         raise RequestRejected(
             409,
             "fenced",
-            f"Node {sender.name} may not read the checkpoint of portfolio {message.portfolio}: it "
-            "neither owns the portfolio nor is the target of its handoff.",
+            f"This incarnation of node {sender.name} may not read the checkpoint of portfolio "
+            f"{message.portfolio}: it neither owns it nor is the target of its active handoff.",
         )
     return CheckpointAnswer(
         epoch=row.epoch,

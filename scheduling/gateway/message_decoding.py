@@ -27,7 +27,7 @@ LARGEST, MAX_LOST = 2**63 - 1, 2**31 - 1  #: the largest numbers that columns ho
 
 
 def decode(body: bytes, kind: type[M]) -> M:
-    """Return the message in `body`, or reject it."""
+    """Return the message in `body`. Raise RequestRejected."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except DECODE_ERRORS as error:
@@ -36,7 +36,7 @@ def decode(body: bytes, kind: type[M]) -> M:
 
 
 def uuid_of(text: str) -> UUID:
-    """Return `text` as a UUID, or reject it."""
+    """Return `text` as a UUID. Raise RequestRejected."""
     try:
         return wire.uuid_from(text)
     except ValueError:
@@ -142,21 +142,25 @@ def decode_heartbeat(body: bytes) -> wire.Heartbeat:
 
 
 def decode_log(body: bytes) -> wire.LogRequest:
-    """Return the LogRequest in `body`, or reject it."""
+    """Return the LogRequest in `body`. Raise RequestRejected."""
     message = decode(body, wire.LogRequest)
     lines = sum(len(stream.lines) for stream in message.streams)
-    if max(lines, len(message.streams)) > wire.MAX_LOG_LINES:
-        raise _too_many("lines or streams", max(lines, len(message.streams)), wire.MAX_LOG_LINES)
+    for what, found in (("lines", lines), ("streams", len(message.streams))):
+        if found > wire.MAX_LOG_LINES:
+            raise _too_many(what, found, wire.MAX_LOG_LINES)
     for stream in message.streams:
         for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
             if not 0 <= number <= LARGEST:
                 raise RequestRejected(
-                    400, "invalid", f"An id or epoch is {number}; use 0 to {LARGEST}."
+                    400, "invalid", f"An id or epoch of a log is {number}; use 0 to {LARGEST}."
                 )
         for line in stream.lines:
             if not 0 <= line.lost <= MAX_LOST:
                 raise RequestRejected(
-                    400, "invalid", f"`lost` is {line.lost}; use 0 to {MAX_LOST}."
+                    400,
+                    "invalid",
+                    f"Portfolio {stream.portfolio} has a log line whose count of lost lines, "
+                    f"`lost`, is {line.lost}; use 0 to {MAX_LOST}.",
                 )
     return message
 

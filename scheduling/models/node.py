@@ -17,7 +17,7 @@ class NodeStatus(models.TextChoices):
 class Node(models.Model):
     """A daemon that hosts portfolios, each in its own process.
 
-    new ──register──▶ alive ──sweep: lease expired──▶ lost ──next heartbeat──▶ alive
+    new ──register──▶ alive ──sweep: lease expired──▶ lost ──heartbeat or register──▶ alive
                         └──────────goodbye──────────▶ left ──register──▶ alive
     """
 

@@ -199,7 +199,10 @@ class _FrameProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def send(self, frame: bytes) -> asyncio.Future[bytes]:
-        """Send a request. Its future gets the reply, or a ConnectionError if the socket closes."""
+        """Send a request. Its future gets the reply.
+
+        Or a ConnectionError if the socket closes, or InvalidReply if the process sends another.
+        """
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._closed or self._transport is None:
             answer.set_exception(ConnectionResetError())

@@ -244,7 +244,7 @@ class HostedPortfolio:
                 await asyncio.sleep(CONFLICT_PAUSE_S)
 
     async def _run_owned_once(self) -> None:
-        """Start from the checkpoint, begin the epoch, and feed until an error."""
+        """Start from the checkpoint, begin the epoch, and feed until an error or a shutdown."""
         with self._handoff_span("activate"):
             child, found = await asyncio.gather(
                 self._ensure_child(), granted_checkpoint(self._context, self.portfolio, self.epoch)

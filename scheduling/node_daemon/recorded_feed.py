@@ -160,7 +160,7 @@ class RecordedFeedReader:
         if cursor + 1 < answer.first_seq:
             raise RecordsMissing(
                 f"feed {self.name} keeps its records from seq {answer.first_seq} on, and seq"
-                f" {cursor + 1} is needed"
+                f" {cursor + 1} is needed: restore the older records from a backup"
             )
         missing = 0
         if at * PAGE + 1 < answer.first_seq:  # the first records of the page are dropped

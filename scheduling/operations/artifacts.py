@@ -217,7 +217,7 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
                 "{label}: the parameters of {name} have no valid schema: {error}.",
                 label=label,
                 name=found.name,
-                error=str(error)[:200],
+                error=getattr(error, "message", str(error))[:200],
             ),
             status=400,
         ) from None

@@ -78,13 +78,10 @@ def run_new_backtest(
     """
     feed = open_backtest_feed(new.feed)
     runnable = _checked_strategy(new, feed)
-    try:
-        span = read_range(feed, new.first, new.last)
-    except WrongRange as wrong:
-        raise Refused("wrong_range", str(wrong), status=400) from None
-    backtest = Backtest(_spec(new, runnable, span.first), feed, span)
     env = settings.GINKGO
     try:
+        span = read_range(feed, new.first, new.last)
+        backtest = Backtest(_spec(new, runnable, span.first), feed, span)
         with replay_process(
             answer_limit_s,
             memory_mb=env.child_memory_mb,
@@ -92,7 +89,11 @@ def run_new_backtest(
             code=runnable.code,
         ) as ask:
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
+    except WrongRange as wrong:
+        raise Refused("wrong_range", str(wrong), status=400) from None
     except CannotVerify as missing:
+        if isinstance(missing.__cause__, Refused):  # the server of the feed does not answer
+            raise missing.__cause__ from None
         raise Refused(
             "feed_differs", _("The backtest stopped: {missing}.", missing=missing)
         ) from None
@@ -191,7 +192,7 @@ def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]])
 def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
     """Return the strategy of a wheel file, which is unpacked into the code cache and not stored.
 
-    Raise Invalid with `errors` and those found, Refused for a file that cannot be used.
+    Raise Invalid if there are `errors` or others are found, Refused for an unusable file.
     """
     path = Path(new.artifact or "")
     try:

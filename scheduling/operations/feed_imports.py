@@ -193,7 +193,8 @@ def _accepted(
     if wrong and not plan.skip_bad:
         raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
     if not events:
-        raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported.")])
+        first = f"The first, line {wrong[0].row}: {wrong[0].message}"
+        raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported. {first}")])
     return events, wrong
 
 
@@ -236,7 +237,10 @@ def _line_error(wrong: RowError) -> dict[str, str]:
 def _checked(
     plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
 ) -> tuple[list[Event], list[RowError]]:
-    """Return the events, and the wrong lines in their order, numbered as in the file."""
+    """Return the events, and the wrong lines in their order, numbered as in the file.
+
+    Behind a hole that is too long, all lines of the symbol are wrong.
+    """
     events, wrong = read_rows((line.row for line in lines), known, most_errors=len(lines))
     wrong = [RowError(lines[one.row - 1].number, one.code, one.message) for one in wrong]
     if plan.hole_s is None:
@@ -244,6 +248,7 @@ def _checked(
     bad = {one.row for one in wrong}
     good = (line for line in lines if line.number not in bad)
     last_times: dict[str, int] = {}
+    kept: list[Event] = []
     for line, event in zip(good, events, strict=True):
         last = last_times.get(event.symbol)
         if last is not None and event.time - last > plan.hole_s * 1_000_000:
@@ -253,8 +258,10 @@ def _checked(
                 f" {plan.hole_s:,} s."
             )
             wrong.append(RowError(line.number, "hole", message))
-        last_times[event.symbol] = event.time
-    return events, sorted(wrong)
+        else:
+            last_times[event.symbol] = event.time
+            kept.append(event)
+    return kept, sorted(wrong)
 
 
 def _new_instruments(

@@ -229,7 +229,7 @@ def refuse_recorded(name: str, held: feed_records.WriterRow) -> None:
         raise Refused(
             "recorded_elsewhere",
             f"Feed {name} is recorded by {held.writer} (epoch {held.epoch}), which is its one"
-            " writer: stop it first.",
+            f" writer: stop it first or, if it was killed, run manage.py feed release {name}.",
         )
 
 

@@ -29,7 +29,7 @@ def node_view(name: str) -> NodeView:
 
 
 def unregistered_node(name: str) -> NodeView | None:
-    """Return a node that has a token and has not registered yet, or None. One statement."""
+    """Return the node of that name if it has a valid token and never registered, else None."""
     unregistered = Node.objects.filter(name=name, status=NodeStatus.NEW)
     row = unregistered.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
     return None if row is None else _view_of_unregistered(row)

@@ -34,7 +34,7 @@ def nats_url() -> str:
         raise LogUnavailable(
             _(
                 "The feed is kept in NATS JetStream, and GINKGO_NATS_URL is not set for this "
-                "process."
+                "process: set it for web processes, workers, recorders and commands alike."
             )
         )
     return url

@@ -115,4 +115,4 @@ class RecordedFeed:
         try:
             return stored_records(self._row, first, last, PAGE)
         except Refused as away:
-            raise CannotVerify(away.message) from None
+            raise CannotVerify(away.message.rstrip(".")) from away

@@ -140,7 +140,11 @@ class ManyLauncher(Launcher):
 
 
 def main() -> int:
-    """Run the fleet until a signal."""
+    """Run the fleet until a signal.
+
+    The first argument is the third octet of its networks (`Layout.number`); the others are those of
+    `bin/up`.
+    """
     number = int(sys.argv[1])
     environment = read_environment()
     raise_open_file_limit()

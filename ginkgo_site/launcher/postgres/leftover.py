@@ -38,7 +38,7 @@ def wait_out_old_server(data: Path) -> None:
         if waited > _LIMIT_S:
             raise StartupError(
                 f"An old PostgreSQL (process {pid}) still holds {data} after "
-                f"{_LIMIT_S} s: end that process, then start again."
+                f"{_LIMIT_S} s, though killed: it may wait for its disk. Start again once it ended."
             )
         time.sleep(0.05)
     # The pid may by now belong to an unrelated process, which PostgreSQL would mistake for a

@@ -105,7 +105,7 @@ class EmbeddedPostgres:
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.locate()
         wait_out_old_server(self.data)
-        self._take_over_from_nobody()
+        self._take_over_old_data()
         make_private_folder(self._base, self._account)
         self._binaries = reachable_binaries(self.data, self._account)
         self._socket_folder = self._make_socket_folder()
@@ -272,8 +272,8 @@ class EmbeddedPostgres:
 
     # --- an older home ------------------------------------------------------------------------
 
-    def _take_over_from_nobody(self) -> None:
-        """Give data that `nobody` owns, as in earlier releases, to the server's own user."""
+    def _take_over_old_data(self) -> None:
+        """Give data of another user, such as `nobody` in earlier releases, to the server's own."""
         own_user = self._account is not None and self._account.uid == accounts.POSTGRES_UID
         if self._account is None or not own_user or not self._base.exists():
             return

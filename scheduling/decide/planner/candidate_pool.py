@@ -37,7 +37,8 @@ class CandidatePool:
         """Sort `nodes` by spread-group members (`counts`), if given, and then by `load`.
 
         `capacity`, `load` and `held` are in places, by node, and are read again at each choice.
-        `held` decides which nodes are full. A node with less than `drop_below` free is dropped.
+        `load`, which may count planned moves, is compared; `held` decides which nodes are full. A
+        node found with less than `drop_below` free leaves the pool for good.
         """
         self.nodes = frozenset(nodes)
         self._capacity = capacity

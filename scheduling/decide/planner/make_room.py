@@ -75,9 +75,12 @@ class RoomFinder:
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def already_coming(self, portfolio: PortfolioView) -> Room | None:
-        """Return where the portfolio will fit once active handoffs are done, or None."""
+        """Return where the portfolio will fit once active handoffs are done, or None.
+
+        Nothing is moved for it; as in `by_moving`, members of its group that leave do not conflict.
+        """
         self._may_move_running, self._load = True, self.fleet.expected
-        return self._search(portfolio, range(1))
+        return self._search(portfolio, range(1))  # with no relocation
 
     def by_moving(self, portfolio: PortfolioView) -> Room | None:
         """Return where the portfolio will fit once running portfolios have moved, or None."""

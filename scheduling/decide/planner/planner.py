@@ -358,7 +358,7 @@ class _Planner:
 
     def _is_incident(self) -> bool:
         """Return whether any failover is under way, held back or planned."""
-        return self.worklist.incident or any(task.cause == "failover" for task in self.placed)
+        return self.worklist.has_failover or any(task.cause == "failover" for task in self.placed)
 
     # The plan
 

@@ -57,12 +57,13 @@ class Worklist:
         self.place: list[PlacementTask] = []
         self.drain: list[PlacementTask] = []
         self.pin: list[PlacementTask] = []
+        #: On a node that breaks a rule, or that it shares with a member of their hard spread group.
         self.misplaced: list[PlacementTask] = []
-        self.pending: list[Pending] = []
-        self.stuck: list[Pending] = []
-        self.older: list[Pending] = []
+        self.pending: list[Pending] = []  #: without a living owner; have to wait
+        self.stuck: list[Pending] = []  #: run on a node that they should leave, and cannot
+        self.older: list[Pending] = []  #: run an earlier revision than the wanted one
         #: A failover is under way or held back.
-        self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
+        self.has_failover = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self._running: dict[int, list[PortfolioView]] = {}
         self._classify_portfolios()
 
@@ -148,7 +149,7 @@ class Worklist:
             if handoff.kind == "stop":
                 return None  # a stop outranks failover
             if target is not None and handoff.kind in ("failover", "place"):
-                self.incident = self.incident or handoff.kind == "failover"
+                self.has_failover = self.has_failover or handoff.kind == "failover"
                 return None  # already under way
             # During a migrate the target may have prepared; without one, the source is still warm.
             ready = fleet.live_index(handoff.source) if target is None else target

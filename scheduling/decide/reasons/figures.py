@@ -15,7 +15,7 @@ def number(value: float) -> str:
 
 
 def tenths(value: float) -> str:
-    """Return 30.4, 30 for 30.0, and 1234.5 without a comma, as PostgreSQL does in sentences."""
+    """Return a number in tenths, as in the sentences that PostgreSQL makes: 30.4, 30, 1234.5."""
     return repr(round(float(value), 1)).removesuffix(".0")
 
 

@@ -54,7 +54,8 @@ class Scenario:
     def of(cls, lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Scenario:
         """Parse a scenario. Node names may be repeated or separated by commas.
 
-        Raise InvalidScenario if an addition is invalid, or a node is both lost and drained.
+        Raise InvalidScenario if an addition is invalid, a node is both lost and drained, or there
+        are over MAX_ADDED.
         """
         additions = tuple(_parse_addition(text) for text in add if text.strip())
         scenario = cls(_split_names(lose), _split_names(drain), additions)

@@ -56,14 +56,20 @@ class Command(GinkgoCommand):
         )
         parser.add_argument("--strategy", metavar="S")
         parser.add_argument(
-            "--artifact", metavar="SHA256", help="or its first digits; '' for one of the release"
+            "--artifact",
+            metavar="SHA256",
+            help="sha256 of the artifact, or its first digits; '' for a strategy of this release",
         )
         parser.add_argument("--symbols", metavar="A,B", type=comma_list)
         parser.add_argument("--limits", metavar="JSON", type=json_object)
         parser.add_argument("--weight", metavar="N", type=int)
         parser.add_argument("--priority", metavar="N", type=int)
         parser.add_argument(
-            "--selector", metavar="K=V", type=label, action="append", help="may be repeated"
+            "--selector",
+            metavar="K=V",
+            type=label,
+            action="append",
+            help="a label that its node must have; replaces all; may be repeated",
         )
         parser.add_argument("--spread-group", metavar="GROUP")
         parser.add_argument("--spread-hard", choices=("yes", "no"))

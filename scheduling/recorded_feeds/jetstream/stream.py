@@ -316,9 +316,9 @@ class Stream:
         return block
 
     async def read(self, from_seq: int, to_seq: int, limit: int) -> list[tuple[int, int, bytes]]:
-        """Return (seq, release time, encoded event) of the records of a range, the first `limit`.
+        """Return (seq, release time, encoded event) of the first `limit` records of a range.
 
-        The caller knows that the records are stored. Reads one message, then several at once.
+        The caller knows that they are stored. Reads one message first, then several at once.
         """
         found: list[tuple[int, int, bytes]] = []
         number, at_once = await self.number_of(from_seq), 1
@@ -346,14 +346,14 @@ class Stream:
     async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
         """Return (seq, encoded event) of a block, at least those of the range."""
         if not block.pieces:
-            self._check_count(block.records(), block.from_seq, block.to_seq)
+            self._check_count(self._name, block.records(), block.from_seq, block.to_seq)
             return list(enumerate(block.records(), start=block.from_seq))
         found: list[tuple[int, bytes]] = []
         begin = block.from_seq
         for end, number in block.pieces:
             if end >= first and begin <= last:
                 events = await self._piece(number)
-                self._check_count(events, begin, end)
+                self._check_count(pieces_name(self.feed), events, begin, end)
                 at = max(first, begin)
                 found += enumerate(events[at - begin : last - begin + 1], start=at)
             begin = end + 1
@@ -382,12 +382,12 @@ class Stream:
                 f" order; {RESTORE}."
             )
 
-    def _check_count(self, events: list[bytes], first: int, last: int) -> None:
+    def _check_count(self, name: str, events: list[bytes], first: int, last: int) -> None:
         """Raise StreamMissing unless there is one event for each seq of [first, last]."""
         if len(events) != last - first + 1:
             raise StreamMissing(
-                f"A message of stream {self._name} has {len(events)} records for seq {first} to"
-                f" {last}: {RESTORE}."
+                f"A message of stream {name} has {len(events)} records for seq {first} to {last}:"
+                f" {RESTORE}."
             )
 
     async def _piece(self, number: int) -> list[bytes]:

@@ -64,7 +64,7 @@ class _TextFile:
                 f" it was replaced, cut or changed. Record the rest of the old file under its new"
                 " name with --file, or begin this one at its first line with --from-start."
             )
-        self.read()  # the header
+        self.read()  # for the columns in the header; the rows are dropped
         self.at, self.line = at, line
 
     def refuse_if_cut(self) -> None:
@@ -80,7 +80,7 @@ class _TextFile:
         return os.fstat(self._fd).st_size
 
     def proof(self, at: int) -> str:
-        """Return the hash of the bytes before `at`."""
+        """Return the hash of the last PROOF_BYTES before `at`."""
         first = max(at - PROOF_BYTES, 0)
         return sha256(os.pread(self._fd, at - first, first)).hexdigest()[:32]
 

@@ -51,7 +51,7 @@ def at_epoch(world: World) -> tuple[str | None, int]:
 
 
 @BEFORE_THE_GRANT
-def test_a_target_that_dies_before_the_grant_leaves_it_to_the_source(
+def test_a_target_that_dies_before_the_grant_leaves_the_portfolio_with_its_source(
     world: World, reach: Reach
 ) -> None:
     handoff, before = move(world, reach), at_epoch(world)
@@ -82,7 +82,7 @@ def test_a_target_that_dies_after_the_grant_violates_no_invariant(world: World) 
 
 
 @BEFORE_THE_GRANT
-def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
+def test_a_target_that_starts_again_before_the_grant_leaves_the_portfolio_with_its_source(
     world: World, reach: Reach
 ) -> None:
     handoff, before = move(world, reach), at_epoch(world)

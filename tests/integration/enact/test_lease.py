@@ -33,7 +33,7 @@ def test_heartbeat_renews_the_lease_for_one_ttl(node: FakeNode) -> None:
     assert lease().renewals == 1
 
 
-def test_heartbeat_stores_the_newest_report(node: FakeNode) -> None:
+def test_heartbeat_replaces_the_metrics_and_drops_those_that_are_not_finite(node: FakeNode) -> None:
     node.beat(metrics={"cpu_pct": 12.5})
     node.beat(metrics={"cpu_pct": 14.0, "bad": float("nan"), "worse": float("inf")})
     assert NodeReport.objects.get().metrics == {"cpu_pct": 14.0}

@@ -102,7 +102,7 @@ def test_node_that_is_registering_is_not_forgotten() -> None:
     assert Lease.objects.exists()
 
 
-def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again() -> None:
+def test_forget_of_a_node_neither_changes_nor_counts_a_token_revoked_before() -> None:
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64, revoked_at=ago(60))
     NodeToken.objects.create(node=node.row, sha256="b" * 64)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError
 
+from portfolios.models import FeedRecord, FeedWriter
 from tests.support.commands import said, told
 
 pytestmark = pytest.mark.django_db
@@ -56,4 +57,22 @@ def test_feed_without_events_is_refused_with_a_sentence() -> None:
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", "empty")
     for more in ((), ("--from", "2024-01-01"), ("--to", "2024-01-01"), ("--from", "1")):
         with pytest.raises(CommandError, match=r"empty has no events yet\."):
+            said("backtest", *given, *more)
+
+
+def test_backtest_begins_at_the_first_record_that_its_feed_keeps(fx: str) -> None:
+    FeedRecord.objects.filter(seq__lte=10).delete()
+    FeedWriter.objects.update(first_seq=11)
+    given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
+    span = told("backtest", *given, "--from", "2024-01-01", "--to", "2024-01-01T20:00")["input"]
+    assert (span["from_seq"], span["to_seq"]) == (11, 21)
+    with pytest.raises(CommandError, match=r"--from is 5, which is no longer kept\. fx has seq 11"):
+        said("backtest", *given, "--from", "5")
+
+
+def test_backtest_over_a_stream_that_cannot_be_read_says_why(fx: str) -> None:
+    FeedWriter.objects.update(in_stream=True)
+    given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
+    for more in ((), ("--from", "2024-01-01")):
+        with pytest.raises(CommandError, match=r"^The feed is kept in NATS.*commands alike\.$"):
             said("backtest", *given, *more)

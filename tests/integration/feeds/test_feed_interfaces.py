@@ -94,7 +94,7 @@ def need_feed() -> None:
 #: Row → the code of its error and part of the message.
 WRONG_ROWS = [
     (bar(1), "duplicate_time", "EURUSD already has a record at 2026-11-02T10:01:00Z."),
-    (bar(0), "time_goes_back", "EURUSD at 2026-11-02T10:00:00Z comes after 2026-11-02T10:01"),
+    (bar(0), "time_goes_back", "EURUSD at 2026-11-02T10:00:00Z is earlier than 2026-11-02T10:01"),
     (bar(2, open="1.070835"), "off_tick", "open 1.070835 is not a multiple of the tick 0.0000"),
     (bar(2, "GBPUSD"), "unknown_symbol", "'GBPUSD' is not an instrument of the feed, which"),
     (bar(2, time="2026-11-02T10:02:00"), "time_zone_missing", "no time zone: end it with Z"),
@@ -312,6 +312,16 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     given = ("append", "fx", str(rows), "--source", "file", "--number", "1")
     assert run(*given) == run(*given) == {"rows": 1, "to_seq": 4}
     assert check_feed("fx").records == 4
+
+
+def test_rows_behind_a_hole_are_left_out_and_named_with_skip_bad(tmp_path: Path) -> None:
+    path = tmp_path / "eur.csv"
+    path.write_text(HEADER + GOOD + LATER + LATER.replace("11:00", "11:01"))
+    given = ("import", "eur", str(path), "--symbol", "E", "--time-zone", "UTC", "--hole", "60")
+    done = run(*given, "--skip-bad")
+    assert (done["rows"], done["to_seq"]) == (1, 1)
+    assert [line["row"] for line in done["skipped"]] == [3, 4]
+    assert FeedRecord.objects.count() == 1
 
 
 def test_append_of_a_file_with_a_bad_line_says_what_was_stored(

@@ -172,7 +172,7 @@ async def test_wrong_rows_are_left_out_when_asked(
     async with running(fx, skip_bad=True) as one:
         assert prices(await one.has(3)) == [1, 2, 4]
         assert (await one.end()).left_out == 3
-    assert "left out fx.csv, line 4: EURUSD at 2026-11-02T10:00:00Z comes after" in caplog.text
+    assert "left out fx.csv, line 4: EURUSD at 2026-11-02T10:00:00Z is earlier than" in caplog.text
 
 
 async def test_a_symbol_that_is_added_later_is_recorded(fx: Path) -> None:

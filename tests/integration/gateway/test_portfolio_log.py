@@ -168,8 +168,8 @@ def test_log_lines_of_a_portfolio_are_bounded_in_bytes(node: FakeNode) -> None:
 @pytest.mark.parametrize(
     ("stream", "found"),
     [
-        (wire.StreamLines(-1, 1, None, []), "An id or epoch is -1"),
-        (wire.StreamLines(1, 2**63, None, []), f"An id or epoch is {2**63}"),
+        (wire.StreamLines(-1, 1, None, []), "An id or epoch of a log is -1"),
+        (wire.StreamLines(1, 2**63, None, []), f"An id or epoch of a log is {2**63}"),
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]), "`lost` is -1"),
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"`lost` is {2**31}"),
     ],

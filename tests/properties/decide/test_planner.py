@@ -232,7 +232,7 @@ def shuffled(snapshot: Snapshot, shuffler: random.Random) -> Snapshot:
 
 @given(snapshots(), POLICIES, st.randoms(use_true_random=False))
 @settings(max_examples=examples(200), deadline=None)
-def test_every_plan_obeys_all_rules_and_covers_all_portfolios_whatever_their_order(
+def test_every_plan_obeys_all_rules_names_all_portfolios_and_is_the_same_in_any_order(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
     plan = make_plan(snapshot, policy)

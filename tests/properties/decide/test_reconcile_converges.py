@@ -106,7 +106,7 @@ def begin(existing: list[Process], actions: list[decide.Action]) -> list[Process
 
 @given(desired_sets(), processes())
 @settings(max_examples=examples(400))
-def test_reconcile_gives_each_entry_one_process_and_runs_only_granted_epochs(
+def test_one_round_of_reconcile_leaves_nothing_to_do_and_runs_only_granted_epochs(
     entries: list[DesiredEntry], existing: list[Process]
 ) -> None:
     actions = reconcile(entries, existing, LATER_S)

@@ -214,6 +214,20 @@ def test_range_is_given_by_seq_or_time(first: str | None, last: str | None, want
     assert read_range(feed(*FOUR_DAYS), first, last) == FeedRange(*wanted)
 
 
+def test_range_of_a_feed_that_dropped_its_first_records_begins_at_the_first_kept() -> None:
+    log = feed(*FOUR_DAYS)
+    log.first_seq = 3  # type: ignore[attr-defined]
+    assert read_range(log, None, None) == FeedRange(3, 4)
+    assert read_range(log, "2024-01-01", "2024-01-03") == FeedRange(3, 3)
+    assert read_range(log, "2024-01-04", None) == FeedRange(4, 4)
+    with pytest.raises(
+        WrongRange, match=r"--from is 2, which is no longer kept\. prices has seq 3"
+    ):
+        read_range(log, "2", None)
+    with pytest.raises(WrongRange, match=r"--to 2024-01-02 is before the first event"):
+        read_range(log, None, "2024-01-02")
+
+
 def test_range_that_ends_at_a_date_includes_the_whole_day() -> None:
     noon = BarRow("A", (JAN_1_2024 + 1) * DAY_US + DAY_US // 2, 1, 1, 1, 1, 1)
     log = feed(day(0, "A", 1, 1), noon, day(2, "A", 1, 1))

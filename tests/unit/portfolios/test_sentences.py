@@ -67,7 +67,7 @@ def test_an_unknown_strategy_beside_a_broken_module_is_one_sentence(
     assert chinese(text).startswith("没有策略 'mine'；可用的有：buy_and_hold、")
 
 
-def test_a_server_of_a_feed_that_is_away_is_told_in_the_readers_language() -> None:
+def test_sentence_about_a_nats_server_without_answer_is_in_the_readers_language() -> None:
     away = stream._no_answer(TimeoutError())
     assert str(away) == "The NATS server does not answer (TimeoutError)."
     assert chinese(str(away)) == "NATS 服务器没有响应（TimeoutError）。"

@@ -17,7 +17,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 from uvicorn.importer import import_from_string
 
-from ginkgo_site.launcher.web import GUARDED, web_command
+from ginkgo_site.launcher.web import LIMIT_ARGUMENTS, web_command
 from scheduling.gateway.request_bodies import MAX_COMMIT_BODY
 from scheduling.node_daemon.errors import FatalError
 from scheduling.presentation.state_words import ALERTS
@@ -63,7 +63,7 @@ def test_units_have_a_watchdog_where_the_program_reports_to_it(path: Path) -> No
 
 
 def test_units_of_the_version_before_can_import_the_class_that_limits_connections() -> None:
-    _, ours, *_ = GUARDED
+    _, ours, *_ = LIMIT_ARGUMENTS
     assert import_from_string("ginkgo_site.connections:GuardedHttp") is import_from_string(ours)
 
 
