@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,11 @@ from tests.support.fake_gateway import FakeGateway
 
 @pytest.fixture
 def operator(db: Any) -> ApiClient:
-    """Return an API client that may act."""
     return make_api_client(Role.OPERATOR, "olive")
 
 
 @pytest.fixture
 def viewer(db: Any) -> ApiClient:
-    """Return an API client that may read."""
     return make_api_client(Role.VIEWER, "vera")
 
 
@@ -41,7 +40,6 @@ def stranger(db: Any) -> ApiClient:
 
 @pytest.fixture
 def nobody(db: Any) -> ApiClient:
-    """Return an API client without a token."""
     return ApiClient()
 
 
@@ -58,6 +56,13 @@ def default_language() -> None:
 
 
 @pytest.fixture
+def home(tmp_path: Path, settings: Any) -> Path:
+    """Unpack code into a folder of the test."""
+    settings.GINKGO = replace(settings.GINKGO, home=tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def honest_history(db: Any) -> Iterator[None]:
     """Assert at the end that the audit log tells the same history as tenures and runs."""
     yield
@@ -67,14 +72,12 @@ def honest_history(db: Any) -> Iterator[None]:
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[FakeGateway]:
-    """Return a fake gateway that keeps its state in memory."""
     async with FakeGateway() as fake:
         yield fake
 
 
 @pytest.fixture
 async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    """Return the daemons of the fake gateway, which are killed at the end."""
     started = Daemons(gateway, tmp_path)
     yield started
     await started.end()

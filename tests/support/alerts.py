@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from scheduling.db.transaction import execute
@@ -28,11 +29,11 @@ def compare() -> list[tuple[str, str]]:
     return [(row.what, row.kind) for row in execute(alerts.update_alerts(timing()))]
 
 
-def is_open(*kinds: str) -> bool:
-    """Return whether the open alerts are of just these kinds."""
-    return sorted(Alert.objects.filter(closed_at=None).values_list("kind", flat=True)) == sorted(
-        kinds
-    )
+def is_open(*kinds: str, after: Callable[[], Any] = lambda: None) -> bool:
+    """Return whether the open alerts are, after this act, of just these kinds."""
+    after()
+    found = Alert.objects.filter(closed_at=None).values_list("kind", flat=True)
+    return sorted(found) == sorted(kinds)
 
 
 def open_alerts() -> dict[str, str]:

@@ -9,16 +9,18 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import psutil
 
 from portfolios.runtime.state import decode_state
-from scheduling.wire import messages as wire
 from tests.support.fake_gateway import FakeGateway
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTY = "chaos.faults.faulty_strategies"
 
+Report = TypeVar("Report", bound=msgspec.Struct)
 Daemon = asyncio.subprocess.Process
 Start = Callable[..., Awaitable[Daemon]]
 
@@ -82,9 +84,15 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def reports(gateway: FakeGateway, kind: type[wire.Report]) -> list[wire.Report]:
+def reports(gateway: FakeGateway, kind: type[Report]) -> list[Report]:
     """Return the reports of one kind in order, including repeats."""
     return [report for _, report in gateway.reports if isinstance(report, kind)]
+
+
+async def awaited_reports(gateway: FakeGateway, kind: type[Report], count: int = 1) -> list[Report]:
+    """Return the reports of one kind once there are so many of them."""
+    await gateway.until(lambda: len(reports(gateway, kind)) >= count)
+    return reports(gateway, kind)
 
 
 def assert_canary_is_exact(gateway: FakeGateway, portfolio: int) -> None:

@@ -39,6 +39,7 @@ from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Gateway, Handoff, Lease, Node, Run
 from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.observe.desired_set import desired_set
+from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import (
     PROTOCOL,
@@ -218,6 +219,25 @@ def make_running_portfolio(
     return portfolio
 
 
+def make_buyer(name: str, daemon: FakeNode, events: int, *symbols: str) -> Portfolio:
+    """Return a portfolio that runs on `daemon`, and buys and holds these symbols."""
+    given: dict[str, Any] = {"strategy": "buy_and_hold", "symbols": list(symbols)}
+    return make_running_portfolio(name, daemon, events=events, **given)
+
+
+def begin_reload(name: str, change: dict[str, Any] | None = None) -> Handoff:
+    """Return the reload that this change begins, or a change of the limits."""
+    change = change or {"limits": {"largest_order": "5"}}
+    _, handoff = operations.revise_portfolio(name, change, actor="ann")
+    assert handoff is not None
+    return handoff
+
+
+def tick(name: str = "test", **given: Any) -> Any:
+    """Run one pass of the scheduler `name`: sweep, snapshot, plan, enact. Return its outcome."""
+    return Scheduler(name).tick(**given)
+
+
 def make_crowded_fleet() -> list[FakeNode]:
     """Return three nodes: three portfolios on node-1, one free place on node-2, node-3 cordoned."""
     nodes = [make_node("node-1"), make_node("node-2", capacity=2), make_node("node-3", capacity=3)]
@@ -309,14 +329,15 @@ class OwnerSession:
         """Release for `handoff`."""
         return self.daemon.release(self.release_message(handoff, events, **given))
 
-    def move_to(self, target: FakeNode, actor: str = "ann", **given: Any) -> Any:
-        """Request a migration without the checks of `operations.migrate`."""
-        return execute(
-            request(
-                "migrate", self.portfolio.pk, target=target.row.pk, actor=actor, reason="",
-                timing=timing(), **given,
-            )
-        )  # fmt: skip
+    def move_to(self, target: FakeNode, *, kind: str = "migrate", **given: Any) -> Any:
+        """Request a migration without the checks of `operations.migrate`, or another handoff."""
+        values: dict[str, Any] = {"actor": "ann", "reason": "", "timing": timing(), **given}
+        return execute(request(kind, self.portfolio.pk, target=target.row.pk, **values))
+
+    def fail_over_to(self, target: FakeNode, **given: Any) -> Any:
+        """Request a failover as a pass does."""
+        lost = {"actor": "balancer", "reason": f"{self.daemon.name} is lost"}
+        return self.move_to(target, kind="failover", **lost, **given)
 
     def die(self, **given: Any) -> str:
         """Report that the portfolio's process exited."""

@@ -70,6 +70,12 @@ def begin(artifact: Artifact, *names: str, **given: Any) -> int:
     return operations.roll_out(NewRollOut(artifact.sha256, **values), actor="ann").id
 
 
+def begun(*names: str, **given: Any) -> tuple[FakeNode, int]:
+    """Return a node with these portfolios, and the roll-out over them that has begun."""
+    node, _, second = make_fleet(*names)
+    return node, begin(second, *names, **given)
+
+
 def step() -> int:
     """Advance all roll-outs until there is nothing to do now. Return how many steps were taken."""
     total = 0

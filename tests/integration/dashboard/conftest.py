@@ -11,5 +11,4 @@ from tests.support.pages import signed_in
 
 @pytest.fixture
 def desk(db: None) -> Client:
-    """Return the client of an operator who has signed in."""
     return signed_in(Role.OPERATOR, "mira")

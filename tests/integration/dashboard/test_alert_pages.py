@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from django.conf import settings
 from django.test import Client
 
 from chaos.harness.installation import SLOW_MACHINE_S
+from ginkgo_site.encryption_keys import new_key
 from portfolios.models import Secret
 from scheduling import alert_delivery
 from scheduling.db.transaction import execute, execute_autocommit
@@ -83,11 +82,8 @@ def channel(webhook: Webhook) -> Webhook:
 
 
 @pytest.fixture(autouse=True)
-def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ginkgo_site.encryption_keys import new_key
-
-    changed = dataclasses.replace(settings.GINKGO, encryption_keys=(new_key(),), alert_url=None)
-    monkeypatch.setattr(settings, "GINKGO", changed)
+def keys(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.GINKGO = replace(settings.GINKGO, encryption_keys=(new_key(),), alert_url=None)
     monkeypatch.setattr(alert_delivery, "CONNECT_S", SLOW_MACHINE_S)
     monkeypatch.setattr(alert_delivery, "READ_S", SLOW_MACHINE_S)
 
@@ -251,8 +247,7 @@ def test_hanging_service_delays_nothing_but_its_own_message(
 def test_channel_address_is_a_secret_that_no_page_shows(desk: Client, webhook: Webhook) -> None:
     answer = desk.post("/alert-channels/", {"name": "on-call", "address": webhook.address})
     assert answer.status_code == 302
-    secret = Secret.objects.get(name="alerts-on-call")
-    assert "secret-password" not in secret.ciphertext
+    assert "secret-password" not in Secret.objects.get(name="alerts-on-call").ciphertext
     for address in ("/alerts/", "/audit/"):
         assert "secret-password" not in text_of(desk.get(address))
     desk.post("/alert-channels/on-call/test/")
@@ -282,32 +277,27 @@ def test_refused_channel_names_the_wrong_field(
     answer = desk.post("/alert-channels/", {"name": name, "address": address}, **DIALOG)
     assert answer.status_code == 400
     assert said in text_of(answer)
-    body = {"name": name, "address": address}
-    refused = operator.post("alert-channels/", body)
+    refused = operator.post("alert-channels/", {"name": name, "address": address})
     assert fields_of(problem(refused, 400, "invalid")) == {field: "invalid"}
     assert not AlertChannel.objects.exists()
 
 
 def test_alert_address_of_the_environment_becomes_a_channel_that_nobody_can_delete(
-    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, operator: Any
+    webhook: Webhook, settings: Any, operator: Any
 ) -> None:
     make_settled_nodes(2)
-    changed = dataclasses.replace(settings.GINKGO, alert_url=webhook.address)
-    monkeypatch.setattr(settings, "GINKGO", changed)
+    settings.GINKGO = replace(settings.GINKGO, alert_url=webhook.address)
     deliver_alerts()
     lose("node-1")
     assert deliver_alerts() == "1 delivered"
     problem(operator.delete("alert-channels/environment/", {"reason": ""}), 409, "invalid")
-    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(changed, alert_url=None))
+    settings.GINKGO = replace(settings.GINKGO, alert_url=None)
     deliver_alerts()
     assert not AlertChannel.objects.get().enabled
 
 
-def test_alert_messages_are_in_the_configured_language(
-    channel: Webhook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changed = dataclasses.replace(settings.GINKGO, alert_language="zh-hans")
-    monkeypatch.setattr(settings, "GINKGO", changed)
+def test_alert_messages_are_in_the_configured_language(channel: Webhook, settings: Any) -> None:
+    settings.GINKGO = replace(settings.GINKGO, alert_language="zh-hans")
     check_channel("on-call", actor="olive")
     lose("node-1")
     assert deliver_alerts() == "2 delivered"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
@@ -19,12 +16,7 @@ from tests.support.artifacts import make_wheel, store_artifact
 from tests.support.factories import make_portfolio
 from tests.support.pages import signed_in
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home")]
 
 
 def test_list_shows_artifacts_with_their_strategies(desk: Client) -> None:
@@ -96,8 +88,7 @@ def test_viewer_sees_no_form_and_may_not_upload() -> None:
 def test_only_an_artifact_that_no_revision_names_is_deleted(desk: Client) -> None:
     used, unused = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=used.sha256)
-    page = desk.get(f"/strategies/{used.sha256}/").content.decode()
-    assert 'data-portfolio="p"' in page
+    assert 'data-portfolio="p"' in desk.get(f"/strategies/{used.sha256}/").content.decode()
     refused = desk.post(f"/strategies/{used.sha256}/delete/")
     assert refused.status_code == 409
     assert "revisions of p (r1) name it" in refused.content.decode()
@@ -110,8 +101,7 @@ def test_edit_form_gives_the_portfolio_another_artifact(desk: Client) -> None:
     first, second = store_artifact("1.0"), store_artifact("2.0", code="two")
     make_portfolio("p", strategy="momentum", symbols=["IBM"], artifact=first.sha256)
     key, other = f"momentum@{first.sha256}", f"momentum@{second.sha256}"
-    form = desk.get("/portfolios/p/edit/").content.decode()
-    assert f'value="{key}" selected' in form
+    assert f'value="{key}" selected' in desk.get("/portfolios/p/edit/").content.decode()
     fields = {
         "base": EditBase.of(Portfolio.objects.get()).token, "strategy": key, "symbols": "IBM",
         "weight": 1, "priority": 0, "catch_up": "state_only",
@@ -126,5 +116,4 @@ def test_edit_form_gives_the_portfolio_another_artifact(desk: Client) -> None:
     wrong = desk.post("/portfolios/p/edit/", {**fields, "strategy": "momentum@ffffffff"})
     assert wrong.status_code == 400
     assert 'data-field="strategy"' in wrong.content.decode()
-    page = desk.get("/portfolios/p/").content.decode()
-    assert "momentum-demo 2.0" in page
+    assert "momentum-demo 2.0" in desk.get("/portfolios/p/").content.decode()

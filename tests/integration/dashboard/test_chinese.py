@@ -130,9 +130,8 @@ def test_pages_and_dialogs_of_a_fleet_in_the_database_are_chinese() -> None:
     expire_lease(node)
     execute_autocommit(mark_lost(timing()))
     loss = Event.objects.filter(kind="node_lost").latest("id").pk
-    alert = Alert.objects.create(
-        kind="node_lost", node=node.row, reason="", key="n", opened_at=ago(9)
-    )
+    given = {"node": node.row, "reason": "", "key": "n", "opened_at": ago(9)}
+    alert = Alert.objects.create(kind="node_lost", **given)
     halt = operations.halt_all(actor="mira", reason="", expect_running=2).halt
     client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     handoff = able.handoffs.latest("id").pk
@@ -260,13 +259,10 @@ def test_pages_without_a_user_or_without_its_permission_are_chinese() -> None:
 def test_language_cookie_takes_precedence_over_the_language_of_the_browser() -> None:
     client = signed_in(Role.OPERATOR, "mira", headers=CHINESE)
     assert '<html lang="zh-hans">' in client.get("/people/").content.decode()
-    chosen = client.post(
-        "/language/", {"language": "en"}, headers={"Referer": "http://testserver/people/?from=1"}
-    )
-    assert (chosen.status_code, chosen.headers["Location"]) == (
-        302,
-        "http://testserver/people/?from=1",
-    )
+    headers = {"Referer": "http://testserver/people/?from=1"}
+    chosen = client.post("/language/", {"language": "en"}, headers=headers)
+    found = (chosen.status_code, chosen.headers["Location"])
+    assert found == (302, "http://testserver/people/?from=1")
     cookie = chosen.cookies["ginkgo-language"]
     assert cookie["httponly"] and cookie["samesite"] == "Lax" and cookie["max-age"] > 10**7
     page = client.get("/people/").content.decode()

@@ -104,9 +104,8 @@ def test_drain_until_return_ends_when_the_daemon_registers_after_a_goodbye(desk:
     told = "The drain ends by itself when the daemon of the node is stopped and then started again."
     assert told in text_of(desk.get("/nodes/node-1/"))
     again = register_message(uuid4())
-    execute(
-        register(node.row.pk, "node-1", again, timing(), GATEWAY_ID)
-    )  # it crashed: the drain goes on
+    # It crashed: the drain goes on.
+    execute(register(node.row.pk, "node-1", again, timing(), GATEWAY_ID))
     assert Node.objects.get().draining
     node.incarnation = again.incarnation  # type: ignore[assignment]
     execute(record_goodbye(node.row.pk, "node-1", node.incarnation, "stopped"))
@@ -131,13 +130,11 @@ def test_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client)
     operations.drain("node-1", actor="olive")
     assert "0 of 2 handed off" in text_of(desk.get("/nodes/node-1/"))
     hand = owner("a", first)
-    row = hand.move_to(second)
-    handoff = Handoff.objects.get(pk=row.id)
+    handoff = Handoff.objects.get(pk=hand.move_to(second).id)
     second.ready(handoff)
     hand.release(handoff)
     second.commit("a")
-    page = text_of(desk.get("/nodes/node-1/"))
-    assert "1 of 2 handed off" in page
+    assert "1 of 2 handed off" in text_of(desk.get("/nodes/node-1/"))
     operations.undrain("node-1", actor="olive")
     assert "of 2 handed off" not in text_of(desk.get("/nodes/node-1/"))
 
@@ -160,7 +157,6 @@ def test_api_and_command_show_the_drain_plan_and_drain_by_it(operator: Any, view
 
 def test_drain_plan_is_shown_in_chinese(desk: Client) -> None:
     crowded()
-    answer = desk.get("/nodes/node-1/drain/", headers={"Accept-Language": "zh-CN"})
-    page = text_of(answer)
+    page = text_of(desk.get("/nodes/node-1/drain/", headers={"Accept-Language": "zh-CN"}))
     assert "1 个将留下，因为没有其他节点能接收。" in page
     assert "先腾出空间（light → node-3）" in page

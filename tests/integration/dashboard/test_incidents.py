@@ -128,14 +128,11 @@ def test_incident_shows_only_verifications_that_went_past_the_change_of_owner(de
     first, _, number = failed_over(events=3)
     portfolio, last = Portfolio.objects.get(name="p"), Tenure.objects.get(node=first.row).to_seq
     assert last is not None
-    before = Verification.objects.create(
-        portfolio=portfolio, state="different", requested_at=ago(9), to_seq=last
-    )
+    asked = {"portfolio": portfolio, "requested_at": ago(9)}
+    before = Verification.objects.create(**asked, state="different", to_seq=last)
     assert "different" not in row_of(page_of(desk, number), "p")
     before.delete()
-    Verification.objects.create(
-        portfolio=portfolio, state="identical", requested_at=ago(5), to_seq=last + 2
-    )
+    Verification.objects.create(**asked, state="identical", to_seq=last + 2)
     assert "identical" in row_of(page_of(desk, number), "p")
 
 
@@ -185,8 +182,7 @@ def test_unknown_incident_is_not_found(desk: Client) -> None:
         "/nodes/node-1/incident/",
         "/handoffs/999/incident/",
     ):
-        answer = desk.get(address)
-        assert answer.status_code == 404, address
+        assert desk.get(address).status_code == 404, address
     assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
 
 

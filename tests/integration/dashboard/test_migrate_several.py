@@ -49,9 +49,8 @@ def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(des
         "node-1 3 / 5 none of 3 can go able, baker, charlie: it already runs on node-1"
     )
     assert "node-3 is cordoned" in target(page, "node-3")
-    assert target(page, "*").startswith(
-        "wherever the balancer wants 2 of 3 can go: 2 to node-2 charlie: "
-    )
+    chosen = "wherever the balancer wants 2 of 3 can go: 2 to node-2 charlie: "
+    assert target(page, "*").startswith(chosen)
     assert len(re.findall(r'name="target_node"[^>]*disabled', page)) == 2
     assert 'value="*" data-option="" checked' in page
     assert "manage.py migrate_portfolio able baker charlie" in page
@@ -68,8 +67,7 @@ def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
 
 def test_refusals_of_several_portfolios_are_joined_with_chinese_punctuation() -> None:
     busy = tuple(NoMove(name, "x", Reason("in_handoff")) for name in ("a", "b"))
-    idle = NoMove("c", "x", Reason("needs_start"))
-    answer = GroupTarget("node-1", (), (*busy, idle), ())
+    answer = GroupTarget("node-1", (), (*busy, NoMove("c", "x", Reason("needs_start"))), ())
     with translation.override("zh-hans"):
         (lines,) = group_target_lines([answer], 3)
         assert _none_can_move(lines) == (
@@ -82,11 +80,8 @@ def test_each_portfolio_has_its_result(desk: Client) -> None:
     given = {"portfolio": ["able", "baker", "charlie"], "target_node": "node-2", "reason": "rack"}
     page = text_of(desk.post("/migrate/", given, **DIALOG))
     assert "2 of 3 portfolios are moving" in page
-    assert re.findall(r'data-portfolio="(\w+)" data-outcome="(\w+)"', page) == [
-        ("able", "moving"),
-        ("baker", "moving"),
-        ("charlie", "refused"),
-    ]
+    found = re.findall(r'data-portfolio="(\w+)" data-outcome="(\w+)"', page)
+    assert found == [("able", "moving"), ("baker", "moving"), ("charlie", "refused")]
     refusal = "charlie cannot move to node-2: node-2 is full: load 2 of 2, the portfolio needs 1."
     assert refusal in page
     begun = Handoff.objects.filter(kind="migrate")

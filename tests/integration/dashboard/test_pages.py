@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from scheduling.operations import EditBase
 from scheduling.permissions import Role
 from tests.support import board_fixture
 from tests.support.pages import DIALOG, signed_in, text_of
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -38,11 +40,7 @@ def fleet(monkeypatch):
     """All pages read the busy fleet; the migrate dialog gets the targets above."""
     for module in (context, portfolio):
         monkeypatch.setattr(module, "read_fleet_view", board_fixture.busy_fleet)
-
-    class Seen:
-        snapshot = None
-
-    monkeypatch.setattr(actions, "observe", lambda timing: Seen)
+    monkeypatch.setattr(actions, "observe", lambda timing: SimpleNamespace(snapshot=None))
     monkeypatch.setattr(actions, "targets", lambda snapshot, name, language: TARGETS)
 
 
@@ -88,8 +86,7 @@ def test_palette_offers_actions_to_operators_only(operator, viewer, monkeypatch)
 
 def test_anonymous_user_is_redirected_to_the_login_page(fleet):
     answer = Client().get("/")
-    assert answer.status_code == 302
-    assert answer["Location"] == "/login/?next=/"
+    assert (answer.status_code, answer["Location"]) == (302, "/login/?next=/")
 
 
 def test_login_page_states_that_the_session_has_ended(fleet, operator):
@@ -172,9 +169,8 @@ def test_user_without_a_role_sees_nothing_of_the_fleet(fleet):
 
 def test_post_without_csrf_token_changes_nothing(fleet, calls):
     strict = signed_in(superuser=True, enforce_csrf_checks=True)
-    assert (
-        strict.post("/portfolios/aapl-sma/migrate/", {"target_node": "node-2"}).status_code == 403
-    )
+    answer = strict.post("/portfolios/aapl-sma/migrate/", {"target_node": "node-2"})
+    assert answer.status_code == 403
     assert calls == []
 
 
@@ -215,8 +211,7 @@ def test_migrate_dialog_of_a_portfolio_that_no_node_runs_says_that_nothing_stops
     operator, monkeypatch, node
 ):
     fleet = board_fixture.busy_fleet()
-    gone = board_fixture.portfolio("gone", node, phase="pending")
-    fleet.portfolios.append(gone)
+    fleet.portfolios.append(board_fixture.portfolio("gone", node, phase="pending"))
     monkeypatch.setattr(context, "read_fleet_view", lambda: fleet)
     page = text_of(operator.get("/portfolios/gone/migrate/", **DIALOG))
     assert "Nothing has to stop: the target goes on from the last commit." in page
@@ -237,25 +232,20 @@ def test_migrate_form_calls_the_operation_once_with_actor_and_reason(operator, c
 
 
 def test_post_without_scripts_redirects_back_with_a_message(operator, calls):
-    answer = operator.post(
-        "/portfolios/aapl-sma/migrate/", {"target_node": "node-2", "next": "/nodes/"}, follow=True
-    )
+    given = {"target_node": "node-2", "next": "/nodes/"}
+    answer = operator.post("/portfolios/aapl-sma/migrate/", given, follow=True)
     assert answer.redirect_chain == [("/nodes/", 302)]
     assert "aapl-sma is moving to node-2." in text_of(answer)
 
 
 def test_form_never_redirects_to_another_site(operator, calls):
-    answer = operator.post(
-        "/portfolios/aapl-sma/migrate/", {"target_node": "node-2", "next": "https://evil.example/"}
-    )
-    assert answer.url == "/"
+    given = {"target_node": "node-2", "next": "https://evil.example/"}
+    assert operator.post("/portfolios/aapl-sma/migrate/", given).url == "/"
 
 
 def test_refusal_is_shown_in_the_dialog_and_keeps_the_input(operator, monkeypatch):
-    def refuse(*given, **named):
-        raise Refused("node_full", "node-2 is full: load 6 of 6; choose another node.")
-
-    monkeypatch.setattr(actions.operations, "migrate", refuse)
+    full = Refused("node_full", "node-2 is full: load 6 of 6; choose another node.")
+    monkeypatch.setattr(actions.operations, "migrate", raising(full))
     given = {"target_node": "node-2", "reason": "because I said"}
     answer = operator.post("/portfolios/aapl-sma/migrate/", given, **DIALOG)
     assert answer.status_code == 409
@@ -306,10 +296,7 @@ def test_edit_passes_only_changed_fields(operator, calls):
 
 
 def test_unreadable_fleet_is_not_shown_as_empty(operator, monkeypatch):
-    def fail():
-        raise SnapshotUnavailable("away")
-
-    monkeypatch.setattr(context, "read_fleet_view", fail)
+    monkeypatch.setattr(context, "read_fleet_view", raising(SnapshotUnavailable("away")))
     answer = operator.get("/")
     assert answer.status_code == 503
     assert "The database does not respond" in text_of(answer)
@@ -398,10 +385,10 @@ def test_empty_list_shows_a_command_that_runs_from_any_folder(viewer, monkeypatc
 
 def test_configuration_section_is_refreshed_with_its_revision_and_parameters(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/"))
-    section = re.search(r'<section class="pane" id="configuration" data-refresh.*?</section>', page)
-    assert section is not None
-    assert '<span class="count">r12</span>' in section[0]
-    assert "slow" in section[0]
+    pane = r'<section class="pane" id="configuration" data-refresh.*?</section>'
+    (section,) = re.findall(pane, page)
+    assert '<span class="count">r12</span>' in section
+    assert "slow" in section
 
 
 def test_pages_are_not_cached(viewer):

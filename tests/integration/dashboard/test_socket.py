@@ -44,17 +44,13 @@ class Socket(ApplicationCommunicator):
     """The browser's side of the websocket."""
 
     def __init__(self, cookie: bytes | None, view: str = "board") -> None:
-        routes = AuthMiddlewareStack(
-            URLRouter([path("ws/board/", consumer.BoardConsumer.as_asgi())])
-        )
+        board = URLRouter([path("ws/board/", consumer.BoardConsumer.as_asgi())])
+        headers = [(b"cookie", cookie)] if cookie else []
         scope = {
-            "type": "websocket",
-            "path": "/ws/board/",
-            "query_string": f"view={view}".encode(),
-            "headers": [(b"cookie", cookie)] if cookie else [],
-            "subprotocols": [],
-        }
-        super().__init__(routes, scope)
+            "type": "websocket", "path": "/ws/board/", "headers": headers,
+            "query_string": f"view={view}".encode(), "subprotocols": [],
+        }  # fmt: skip
+        super().__init__(AuthMiddlewareStack(board), scope)
 
     async def open(self) -> None:
         await self.send_input({"type": "websocket.connect"})
@@ -100,16 +96,9 @@ async def test_viewer_is_sent_the_board_without_actions():
 async def test_portfolio_page_is_sent_its_head_and_positions():
     opened = await opened_by("mira", "operator", "portfolio:trader-1")
     message = await opened.message()
-    assert set(message["parts"]) == {
-        "part-total-equity",
-        "part-halt-banner",
-        "part-banners",
-        "part-alert-bell",
-        "part-head",
-        "part-log",
-        "part-metrics",
-        "part-positions",
-    }
+    names = ("total-equity", "halt-banner", "banners", "alert-bell")
+    names += ("head", "log", "metrics", "positions")
+    assert set(message["parts"]) == {f"part-{name}" for name in names}
     assert message["figures"] is None
     assert "Migrate…" in message["parts"]["part-head"]
     await opened.leave()

@@ -16,14 +16,12 @@ from tests.support.factories import (
 
 @pytest.fixture
 def node() -> FakeNode:
-    """Return a node whose gateway has served for an hour."""
     serving_since(3600)
     return make_node("node-1")
 
 
 @pytest.fixture
 def hand(node: FakeNode) -> OwnerSession:
-    """Return the session of node-1 as the owner of a portfolio whose only revision is good."""
     hand = make_trader("p", node)
     prove_revision(hand.portfolio)
     return hand

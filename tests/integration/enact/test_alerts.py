@@ -32,7 +32,6 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def nodes() -> list[FakeNode]:
-    """Five nodes that have lived for an hour."""
     return make_settled_nodes(5)
 
 
@@ -59,8 +58,7 @@ def test_lost_node_has_one_alert_until_it_returns_or_is_forgotten(
         Node.objects.filter(name="node-1").update(status="left")
     else:
         operations.forget_node("node-1", actor="ann")
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
     assert (told(), told("alert_closed")) == (1, 1)
 
 
@@ -69,13 +67,11 @@ def test_storm_is_one_alert_not_one_per_node(nodes: list[FakeNode]) -> None:
         expire_lease(node)
     tick()
     age_losses()
-    tick()
-    assert is_open("storm_hold")
+    assert is_open("storm_hold", after=tick)
     assert Alert.objects.get().reason == ("3 of 5 nodes were lost within 30 s, so failover is held")
     operations.release_storm(actor="ann")
     nodes[0].beat()
-    tick()
-    assert is_open("node_lost", "node_lost")
+    assert is_open("node_lost", "node_lost", after=tick)
 
 
 def test_quarantine_has_an_alert_until_it_is_lifted(nodes: list[FakeNode]) -> None:
@@ -83,12 +79,10 @@ def test_quarantine_has_an_alert_until_it_is_lifted(nodes: list[FakeNode]) -> No
     prove_revision(hand.portfolio)
     for _ in range(5):
         hand.die()
-    tick()
-    assert is_open("quarantined")
+    assert is_open("quarantined", after=tick)
     assert "boom" in Alert.objects.get().reason
     operations.start("p", actor="ann")
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
 
 
 def test_halted_portfolio_has_an_alert_until_it_is_started(nodes: list[FakeNode]) -> None:
@@ -105,12 +99,10 @@ def test_stalled_portfolio_has_an_alert_until_it_progresses(nodes: list[FakeNode
     hand = make_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
-    tick()
-    assert is_open("stalled")
+    assert is_open("stalled", after=tick)
     assert "while events wait, limit 30 s" in Alert.objects.get().reason
     hand.commit(1)
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
 
 
 def test_no_portfolio_is_stalled_while_the_gateway_is_unreachable(nodes: list[FakeNode]) -> None:
@@ -118,13 +110,11 @@ def test_no_portfolio_is_stalled_while_the_gateway_is_unreachable(nodes: list[Fa
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
     serving_since(10)
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
     serving_since(3600)
     tick()
     serving_since(10)
-    tick()
-    assert is_open("stalled")  # it has not moved, and we do not know better
+    assert is_open("stalled", after=tick)  # it has not moved, and we do not know better
 
 
 def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
@@ -143,8 +133,7 @@ def test_stall_counts_from_the_first_event_after_a_quiet_hour(
     segment(0, 3600)
     segment(100, began_s_ago)
     Run.objects.update(last_commit_at=ago(3600))
-    tick()
-    assert is_open(*["stalled"] * stands)
+    assert is_open(*["stalled"] * stands, after=tick)
 
 
 @pytest.mark.parametrize("rate", [0, 100, 300])
@@ -155,8 +144,7 @@ def test_announced_rate_change_does_not_stall_a_waiting_portfolio(
     segment(0.001, 100)  # an event in a quarter of an hour
     segment(rate, -1, ahead=1)
     Run.objects.update(last_commit_at=ago(100))
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
 
 
 @pytest.mark.parametrize("began_s_ago", [-1, 0, 5])
@@ -167,26 +155,21 @@ def test_stalled_portfolio_stays_stalled_when_the_rate_changes(
     hand = make_trader("p", nodes[0])
     segment(1, 100)
     Run.objects.update(last_commit_at=ago(100))
-    tick()
-    assert is_open("stalled")
+    assert is_open("stalled", after=tick)
     since = hand.run().stalled_at
     segment(rate, began_s_ago, ahead=101 - int(began_s_ago))
-    tick()
-    assert is_open("stalled")
+    assert is_open("stalled", after=tick)
     assert (hand.run().stalled_at, told("alert_closed")) == (since, 0)
 
 
 def test_pending_alert_opens_after_two_passes(nodes: list[FakeNode]) -> None:
     portfolio = make_portfolio("p", selector={"gpu": "yes"})
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
     Run.objects.filter(pk=portfolio.pk).update(phase_since=ago(21))
-    tick()
-    assert is_open("pending")
+    assert is_open("pending", after=tick)
     assert "needs gpu=yes" in Alert.objects.get().reason
     operations.stop("p", actor="ann")
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
 
 
 def test_portfolio_that_cannot_fail_over_has_a_pending_alert(nodes: list[FakeNode]) -> None:
@@ -197,21 +180,17 @@ def test_portfolio_that_cannot_fail_over_has_a_pending_alert(nodes: list[FakeNod
     expire_lease(nodes[0])
     tick()
     Node.objects.filter(status="lost").update(status_since=ago(21))
-    tick()
-    assert is_open("node_lost", "pending")
+    assert is_open("node_lost", "pending", after=tick)
 
 
 def test_rejected_revision_has_an_alert_until_it_is_replaced(nodes: list[FakeNode]) -> None:
-    hand = make_trader("p", nodes[0])
-    prove_revision(hand.portfolio)
+    prove_revision(make_trader("p", nodes[0]).portfolio)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Revision.objects.filter(number=2).update(status="rejected", status_reason="KeyError: VIX")
-    compare()
-    assert is_open("revision_rejected")
+    assert is_open("revision_rejected", after=compare)
     assert Alert.objects.get().reason == "r2 was rejected: KeyError: VIX"
     operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
-    compare()
-    assert is_open()
+    assert is_open(after=compare)
 
 
 @pytest.mark.parametrize("close", [operations.cordon, operations.drain])
@@ -225,12 +204,10 @@ def test_fleet_without_open_nodes_has_one_alert(
         tick()
     assert is_open("no_open_node")
     Run.objects.filter(pk=portfolio.pk).update(phase="pending", phase_since=ago(60))
-    tick()
-    assert is_open("no_open_node")  # the pending ones have the same cause
+    assert is_open("no_open_node", after=tick)  # the pending ones have the same cause
     operations.uncordon("node-3", actor="ann")
     operations.undrain("node-3", actor="ann")
-    tick()
-    assert is_open()
+    assert is_open(after=tick)
 
 
 def back_and_gone(daemon: FakeNode, away_s: float) -> None:
@@ -253,11 +230,9 @@ def test_recurring_cause_reopens_one_alert(nodes: list[FakeNode]) -> None:
     # Open, closed at once; again, closed after 30 s; again, and from now on 40 s are too short.
     assert (Alert.objects.count(), Alert.objects.get().times, told()) == (1, 3, 3)
     nodes[0].beat()
-    compare()
-    assert is_open("node_lost")
+    assert is_open("node_lost", after=compare)
     Alert.objects.update(gone_at=ago(61))
-    compare()
-    assert is_open()
+    assert is_open(after=compare)
 
 
 def test_same_cause_after_ten_minutes_is_a_new_alert(nodes: list[FakeNode]) -> None:
@@ -300,15 +275,13 @@ def test_portfolios_pending_for_one_cause_share_an_alert(nodes: list[FakeNode]) 
     make_portfolio("q", selector={"zone": "nowhere"}, priority=5)
     tick()
     Run.objects.update(phase_since=ago(21))
-    tick()
-    assert is_open("pending")
+    assert is_open("pending", after=tick)
     alert = Alert.objects.get()
     assert "13 portfolios are pending: q, p-00, p-01 and 10 more; " in alert.reason
     assert "zone=nowhere" in alert.reason
     assert alert.portfolio is None
     for number in range(12):
         operations.stop(f"p-{number:02}", actor="ann")
-    tick()
-    assert is_open("pending")
+    assert is_open("pending", after=tick)
     assert Alert.objects.filter(pk=alert.pk, portfolio__name="q").exists()
     assert told("alert_opened") == 1

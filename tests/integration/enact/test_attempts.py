@@ -7,7 +7,6 @@ import pytest
 from portfolios.feed_registration import current_head, ensure_feed, read_segments
 from scheduling import operations
 from scheduling.models import Run
-from scheduling.scheduler import Scheduler
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -17,6 +16,7 @@ from tests.support.factories import (
     make_portfolio,
     newest_handoff,
     owner,
+    tick,
 )
 
 pytestmark = pytest.mark.django_db
@@ -33,8 +33,7 @@ def test_progress_before_the_failed_event_keeps_the_attempts(hand: OwnerSession)
 
 
 def test_commit_of_the_failed_event_resets_the_attempts(hand: OwnerSession) -> None:
-    bad = hand.run().last_seq + 10
-    hand.die(failed_seq=bad)
+    hand.die(failed_seq=hand.run().last_seq + 10)
     assert hand.commit(10) == "ok"
     at = hand.run()
     assert (at.attempts, at.failed_seq, at.reason) == (0, None, "")
@@ -53,9 +52,7 @@ def test_a_start_lifts_a_stale_halt_for_events_up_to_the_head_at_the_start(
     assert hand.halts() == "halted"
     before = current_head("replay")
     operations.start("p", actor="ann")
-    assert (
-        before <= (Run.objects.get(pk=hand.portfolio.pk).resume_seq or 0) <= current_head("replay")
-    )
+    assert before <= (hand.run().resume_seq or 0) <= current_head("replay")
     hand.daemon.prepare()
     (entry,) = hand.daemon.desired("run")
     assert entry.resume_seq >= before
@@ -66,10 +63,7 @@ def test_a_start_lifts_a_stale_halt_for_events_up_to_the_head_at_the_start(
 
 
 def begun_by_pass() -> tuple[int, ...]:
-    """Run a pass; return what it began."""
-    outcome = Scheduler("test").tick().balance
-    assert outcome is not None
-    return outcome.requested
+    return tuple(tick().balance.requested)
 
 
 @pytest.mark.parametrize(("waited_s", "begun"), [(4.0, 0), (5.5, 1)])
@@ -103,8 +97,7 @@ def test_events_missed_before_the_first_placement_do_not_halt_a_portfolio(node: 
 
 def test_daemon_exit_during_a_paused_feed_is_not_an_attempt(hand: OwnerSession) -> None:
     hand.commit(current_head("replay") - hand.run().last_seq)
-    stands_at = read_segments(ensure_feed(0.0))[-1].from_seq
-    hand.commit(stands_at - hand.run().last_seq)
+    hand.commit(read_segments(ensure_feed(0.0))[-1].from_seq - hand.run().last_seq)
     for _ in range(7):
         expire_lease(hand.daemon)
         make_node("node-1")

@@ -12,7 +12,7 @@ from scheduling.enact import alerts
 from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.models import Alert, Gateway, Run
 from scheduling.timing import timing
-from scheduling.wire.messages import OrderLine
+from scheduling.wire.messages import Commit, OrderLine
 from tests.support.alerts import compare, open_alerts
 from tests.support.api_client import ApiClient
 from tests.support.factories import OwnerSession, ago, make_node, make_trader, serving_since
@@ -106,14 +106,16 @@ def test_stalled_or_blocked_portfolio_has_no_behind_alert(hand: OwnerSession) ->
 # --- orders that are not placed ------------------------------------------------------------------
 
 
-def commit_orders(hand: OwnerSession, *statuses: str) -> None:
-    """Commit one event with an order of each status."""
+def commit_with_orders(hand: OwnerSession, *statuses: str) -> Commit:
+    """Return a commit of one event with an order of each status."""
     seq = hand.run().last_seq + 1
-    lines = [
-        OrderLine(seq, n, "IBM", "buy", "1", "1", status, "", 10**15)
-        for n, status in enumerate(statuses)
-    ]
-    assert hand.commit(1, orders=lines) == "ok"
+    said = enumerate(statuses)
+    lines = [OrderLine(seq, n, "IBM", "buy", "1", "1", status, "", 10**15) for n, status in said]
+    return hand.next_commit(1, orders=lines)
+
+
+def commit_orders(hand: OwnerSession, *statuses: str) -> None:
+    assert hand.send(commit_with_orders(hand, *statuses)).answer == "ok"
 
 
 def count_unplaced(hand: OwnerSession) -> tuple[int, int, int]:
@@ -142,10 +144,7 @@ def test_commit_counts_orders_refused_or_suppressed_since_one_was_placed(
 
 
 def test_repeated_commit_counts_its_refused_orders_once(hand: OwnerSession) -> None:
-    seq = hand.run().last_seq + 1
-    words = hand.next_commit(
-        1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)]
-    )
+    words = commit_with_orders(hand, "refused")
     assert [hand.send(words).answer for _ in range(3)] == ["ok"] * 3
     assert count_unplaced(hand) == (1, 0, 1)
 

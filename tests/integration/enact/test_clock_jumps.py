@@ -19,17 +19,27 @@ from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run, Storm
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    make_node,
+    make_trader,
+    prove_revision,
+    tick,
+)
 from tests.support.kept_rows import KeptRows
 
 pytestmark = pytest.mark.django_db
 
 
-class Clock:
-    """The clock of the test's database."""
+def value_of(sql: str, *parameters: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchone()[0]  # type: ignore[index]
 
+
+class Clock:
     def __init__(self) -> None:
         self._off_s = 0.0
         self.jump(0)
@@ -43,11 +53,9 @@ class Clock:
     def jump(self, seconds: float) -> None:
         """Move the clock by `seconds`: in these tests, time passes in hardly any other way."""
         self._off_s += seconds
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('test.off_s', %s, true)", [str(self._off_s)])
+        value_of("SELECT set_config('test.off_s', %s, true)", str(self._off_s))
 
     def jump_to(self, when: datetime) -> None:
-        """Set the clock to `when`."""
         self.jump((when - _database_now()).total_seconds())
 
 
@@ -93,17 +101,10 @@ def let_time_pass(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
 
 def head() -> int:
     """Return the newest released seq by the clock as it is set."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT floor(from_seq + rate * extract(epoch FROM clock_timestamp() - from_time)) "
-            "FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
-        )
-        return int(cursor.fetchone()[0])
-
-
-def tick() -> Any:
-    """Run one pass, as the watcher does. Return its outcome."""
-    return Scheduler("watcher").tick()
+    return int(value_of(
+        "SELECT floor(from_seq + rate * extract(epoch FROM clock_timestamp() - from_time)) "
+        "FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
+    ))  # fmt: skip
 
 
 def ownership() -> list[tuple[Any, ...]]:
@@ -140,9 +141,8 @@ def test_node_lost_at_a_clock_jump_is_detected_within_two_leases(
     clock.jump(jump)
     let_time_pass(clock, nodes[1:], 25)
     assert lost_nodes() == []
-    let_time_pass(
-        clock, nodes[1:], 15
-    )  # 40 s: one TTL after the pulse that noticed, and a beat of ours
+    # 40 s: one TTL after the pulse that noticed, and a beat of ours
+    let_time_pass(clock, nodes[1:], 15)
     assert lost_nodes() == ["node-1"]
     assert Handoff.objects.filter(kind="failover").count() == 1
 
@@ -150,11 +150,8 @@ def test_node_lost_at_a_clock_jump_is_detected_within_two_leases(
 def test_no_lease_exceeds_its_ttl_after_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
     clock.jump(-60)
     tick()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT max(extract(epoch FROM expires_at - clock_timestamp())) FROM scheduling_lease"
-        )
-        assert cursor.fetchone()[0] <= 30
+    left_s = "SELECT max(extract(epoch FROM expires_at - clock_timestamp())) FROM scheduling_lease"
+    assert value_of(left_s) <= 30
 
 
 def test_pass_lock_expires_after_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
@@ -192,9 +189,7 @@ def test_jump_back_does_not_end_an_operators_hold(clock: Clock, nodes: list[Fake
 
 
 def _database_now() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        (now,) = cursor.fetchone()
+    now = value_of("SELECT clock_timestamp()")
     assert isinstance(now, datetime)
     return now
 

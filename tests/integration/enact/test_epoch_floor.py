@@ -11,17 +11,9 @@ from django.db import connection
 
 from scheduling import operations
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
-from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, problem
 from tests.support.commands import said, told
-from tests.support.factories import (
-    expire_lease,
-    lose,
-    make_node,
-    make_portfolio,
-    make_trader,
-    newest_handoff,
-)
+from tests.support.factories import expire_lease, lose, make_node, make_portfolio, make_trader, tick
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -45,8 +37,7 @@ def test_epoch_floor_raises_every_epoch_and_ends_every_ownership() -> None:
 
 
 def test_epoch_granted_in_the_lost_history_is_fenced() -> None:
-    node = make_node("node-1")
-    hand = make_trader("one", node)
+    hand = make_trader("one", make_node("node-1"))
     lost = hand.next_commit(3, epoch=hand.run().epoch + 7)
     assert hand.send(lost).answer == "ahead"
     raised(1000)
@@ -67,8 +58,7 @@ def test_running_daemon_registers_again_and_drops_its_desired_set() -> None:
 def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_superseded() -> None:
     node = make_node("node-1")
     raised(1000)
-    started_since = replace(node, incarnation=uuid4())
-    assert started_since.beat().held_by is None
+    assert replace(node, incarnation=uuid4()).beat().held_by is None
 
 
 def test_running_portfolios_are_placed_again_from_the_last_commit() -> None:
@@ -76,7 +66,7 @@ def test_running_portfolios_are_placed_again_from_the_last_commit() -> None:
     stood = hand.run()
     raised(1000)
     again = make_node("node-1")
-    Scheduler("test").tick()
+    tick()
     again.prepare()
     assert again.commit("one") == "ok"
     run = hand.run()
@@ -94,10 +84,9 @@ def test_epoch_floor_leaves_stopped_and_deleted_portfolios_stopped() -> None:
 
 
 def test_epoch_floor_ends_handoffs_and_skips_their_ids() -> None:
-    hand = make_trader("one", make_node("node-1"))
+    make_trader("one", make_node("node-1"))
     make_node("node-2")
-    operations.migrate("one", "node-2", actor="olive")
-    moving = newest_handoff(hand.portfolio)
+    moving = operations.migrate("one", "node-2", actor="olive")
     raised(1000)
     moving.refresh_from_db()
     assert moving.state == "superseded"
@@ -137,8 +126,7 @@ def test_a_node_is_not_forgotten_while_it_owns_anything(operator: ApiClient) -> 
     node = make_node("node-1")
     make_trader("one", node)
     lose(node)
-    found = problem(operator.delete("nodes/node-1/"), 409, "node_owns")
-    assert found["portfolios"] == ["one"]
+    assert problem(operator.delete("nodes/node-1/"), 409, "node_owns")["portfolios"] == ["one"]
 
 
 def test_a_node_is_not_forgotten_while_a_handoff_names_it(operator: ApiClient) -> None:

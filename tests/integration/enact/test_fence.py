@@ -51,7 +51,6 @@ def written(hand: OwnerSession) -> tuple[int, ...]:
 
 @pytest.fixture
 def hand() -> OwnerSession:
-    """Return the session of node-1 as owner of a portfolio with only its first commit."""
     return make_trader("p", make_node("node-1"), events=0)
 
 
@@ -82,16 +81,9 @@ def test_everything_of_a_commit_is_written_with_the_epoch_that_passed_the_fence(
 ) -> None:
     at = hand.run()
     seq = at.last_seq + 1
-    assert (
-        hand.commit(
-            2,
-            orders=[make_order(seq)],
-            fills=[a_fill(seq, seq + 1)],
-            equity=[EquityLine(seq + 1, AT_US, "100000.5")],
-            suppress=True,
-        )
-        == "ok"
-    )
+    rows: dict[str, Any] = {"orders": [make_order(seq)], "fills": [a_fill(seq, seq + 1)]}
+    point = EquityLine(seq + 1, AT_US, "100000.5")
+    assert hand.commit(2, **rows, equity=[point], suppress=True) == "ok"
     assert written(hand) == (1, 1, 1, 1)
     order = Order.objects.get()
     assert order.id == f"{hand.portfolio.uid}-{seq}-0"
@@ -165,8 +157,7 @@ def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
 def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerSession) -> None:
     words = hand.next_commit(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
     assert give(hand, make_node("node-2"))
-    answer = hand.send(words)
-    assert answer.answer == "fenced"
+    assert hand.send(words).answer == "fenced"
     assert written(hand) == (0, 0, 0, 0)
     event = Event.objects.get(kind="commit_refused")
     assert event.data["orders"] == 1
@@ -262,16 +253,6 @@ def test_stale_commit_does_not_affect_others_of_its_request() -> None:
     assert good.run().last_seq == words[0].to_seq
 
 
-def test_commit_answers_keep_the_order_of_the_request() -> None:
-    node = make_node("node-1")
-    first, second = make_trader("a", node), make_trader("b", node)
-    answers = node.send(second.next_commit(1, epoch=99), first.next_commit(1))
-    assert [(r.portfolio, r.answer) for r in answers] == [
-        (second.portfolio.pk, "ahead"),
-        (first.portfolio.pk, "ok"),
-    ]
-
-
 def test_commits_without_rows_are_accepted_with_and_without_a_state() -> None:
     node = make_node("node-1")
     hands = [make_trader(name, node) for name in ("a", "b", "c")]
@@ -334,7 +315,6 @@ def test_an_order_that_was_filled_does_not_end_again(hand: OwnerSession) -> None
 
 
 def make_commit(**given: Any) -> Commit:
-    """Return a commit of one event."""
     return Commit(portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), **given)
 
 

@@ -7,7 +7,6 @@ import pytest
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.decide.types import Policy
-from scheduling.errors import Refused
 from scheduling.models import Node, Run
 from scheduling.passes.balance import balance
 from scheduling.passes.sweep import sweep
@@ -21,6 +20,7 @@ from tests.support.factories import (
     newest_handoff,
     prove_revision,
 )
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 
@@ -98,8 +98,7 @@ def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(
 
 def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[FakeNode]) -> None:
     hand = make_good_portfolio(nodes[0])
-    handoff = operations.stop("p", actor="ann")
-    assert hand.release(handoff).answer == "handed_over"
+    assert hand.release(operations.stop("p", actor="ann")).answer == "handed_over"
     operations.start("p", actor="ann")
     placed = newest_handoff(hand.portfolio)
     assert (placed.kind, placed.to_revision) == ("place", 1)
@@ -108,8 +107,7 @@ def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[F
 def test_good_revision_that_no_node_has_is_not_placed(nodes: list[FakeNode]) -> None:
     hand = make_good_portfolio(nodes[0])
     hand.die()
-    run_after = hand.run()
-    assert run_after.attempts == 1
+    assert hand.run().attempts == 1
     Node.objects.update(strategies={"canary": 9})
     lose(nodes[0])
     run_pass()
@@ -121,10 +119,9 @@ def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(
     nodes: list[FakeNode],
 ) -> None:
     hand = make_good_portfolio(nodes[0])
-    with pytest.raises(Refused) as caught:
-        operations.reload("p", actor="ann")
-    assert caught.value.code == "node_lacks"
-    assert caught.value.message == (
+    refusal = refused(lambda: operations.reload("p", actor="ann"))
+    assert refusal.code == "node_lacks"
+    assert refusal.message == (
         "node-1, which runs p, lacks strategy canary 9, which r2 needs; install it there first."
     )
     assert hand.run().phase == "running"

@@ -7,12 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scheduling import operations
-from scheduling.db.transaction import execute
-from scheduling.enact.handoff import request
-from scheduling.errors import Refused
 from scheduling.models import Handoff
-from scheduling.scheduler import Scheduler
-from scheduling.timing import timing
 from tests.integration.enact.handoff.conftest import activating, draining, migrated
 from tests.support.crash_injection import World, make_world, resume, violations
 from tests.support.factories import (
@@ -26,7 +21,9 @@ from tests.support.factories import (
     owner,
     run_of,
     state_of,
+    tick,
 )
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 
@@ -56,7 +53,7 @@ def test_a_target_that_dies_before_the_grant_leaves_the_portfolio_with_its_sourc
 ) -> None:
     handoff, before = move(world, reach), at_epoch(world)
     expire_lease(world.second)
-    Scheduler("test").tick()
+    tick()
     assert state_of(handoff) == "failed"
     assert at_epoch(world) == before
     assert owner("p", world.first).commit(1) == "ok"
@@ -68,7 +65,7 @@ def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(wor
     handoff = move(world)
     _, granted = at_epoch(world)
     expire_lease(world.second)
-    Scheduler("test").tick()
+    tick()
     assert state_of(handoff) == "rolled_back"
     assert at_epoch(world) == ("node-1", granted + 1)
     assert owner("p", world.first).commit(1) == "ok"
@@ -132,9 +129,7 @@ def test_source_capacity_is_reserved_until_the_first_commit() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand, other = make_trader("p", source), make_trader("q", target)
     handoff = activating(hand, target)
-    with pytest.raises(Refused) as refused:
-        other.move_to(source)
-    assert refused.value.code == "node_full"
+    assert refused(lambda: other.move_to(source)).code == "node_full"
     assert expire_handoff(handoff) == "rolled_back"
     assert source.owns() == ["p"]
     assert hand.commit(1) == "ok"
@@ -145,10 +140,5 @@ def test_return_to_the_source_uses_its_reserved_capacity() -> None:
     hand = make_trader("p", source)
     handoff = activating(hand, target)
     lose(target)
-    row = execute(
-        request(
-            "failover", hand.portfolio.pk, target=source.row.pk, actor="balancer",
-            reason="node-2 is lost", timing=timing(),
-        )
-    )  # fmt: skip
+    row = owner("p", target).fail_over_to(source)
     assert (state_of(handoff), row.target_node_id) == ("superseded", source.row.pk)

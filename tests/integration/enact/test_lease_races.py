@@ -23,7 +23,6 @@ from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from scheduling.operations.tokens import revoke_node_tokens
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 from tests.support.concurrency import Held, Row, behind, node_row, run_row
@@ -36,7 +35,9 @@ from tests.support.factories import (
     newest_handoff,
     owner,
     register_message,
+    tick,
 )
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,9 +50,7 @@ def leaving(node: FakeNode) -> Held:
 def test_register_that_waited_for_a_goodbye_is_not_an_attempt() -> None:
     hand = make_trader("p", make_node("node-1"))
     FeedSegment.objects.update(from_time=ago(3600))  # an event waits
-    held = leaving(hand.daemon)
-    again = behind(held, lambda: make_node("node-1"))
-    assert again.owns() == ["p"]
+    assert behind(leaving(hand.daemon), lambda: make_node("node-1")).owns() == ["p"]
     assert hand.run().attempts == 0
     assert Lease.objects.get().takeovers == []
 
@@ -61,7 +60,7 @@ def test_heartbeat_that_waited_for_a_goodbye_does_not_delay_failover() -> None:
     hand = make_trader("p", first)
     behind(leaving(first), first.beat, repeats=first)
     assert Node.objects.get(pk=first.row.pk).status == "left"
-    Scheduler("a").tick()
+    tick()
     failover = newest_handoff(hand.portfolio)
     assert (failover.kind, second.ready(failover)) == ("failover", "activating")
     assert owner("p", second).commit(1) == "ok"
@@ -71,9 +70,7 @@ def test_no_handoff_targets_a_node_that_said_goodbye() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     behind(leaving(second), second.beat, repeats=second)
-    with pytest.raises(Refused) as refused:
-        hand.move_to(second)
-    assert refused.value.code == "node_lost"
+    assert refused(lambda: hand.move_to(second)).code == "node_lost"
     assert not Handoff.objects.filter(kind="migrate").exists()
 
 
@@ -96,9 +93,9 @@ def test_node_that_is_registering_is_not_forgotten() -> None:
     node = make_node("node-1")
     leaving(node).commit()
     held = Held(register(node.row.pk, node.name, register_message(uuid4()), timing(), GATEWAY_ID))
-    refused = behind(held, lambda: execute(forget("node-1", actor="olive", reason="")))
-    assert isinstance(refused, Refused)
-    assert refused.code == "lease_valid"
+    refusal = behind(held, lambda: execute(forget("node-1", actor="olive", reason="")))
+    assert isinstance(refusal, Refused)
+    assert refusal.code == "lease_valid"
     assert Lease.objects.exists()
 
 
@@ -113,8 +110,7 @@ def test_forget_of_a_node_neither_changes_nor_counts_a_token_revoked_before() ->
 
 
 def test_token_revocation_that_waited_for_another_revokes_and_records_nothing() -> None:
-    node = make_node("node-1")
-    NodeToken.objects.create(node=node.row, sha256="a" * 64)
+    NodeToken.objects.create(node=make_node("node-1").row, sha256="a" * 64)
     held = Held(
         query(Statement("REVOKE", "UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
     )
@@ -154,8 +150,7 @@ def test_forgetting_locks_the_lease_then_the_runs_pinned_to_it_then_the_node() -
     def forgetting() -> Any:
         return execute(forget("node-2", actor="olive", reason=""))
 
-    free = lease_row(gone).held_while(forgetting, run_row(hand), node_row(gone))
-    assert free == [True, True]
+    assert lease_row(gone).held_while(forgetting, run_row(hand), node_row(gone)) == [True, True]
     assert hand.run().pinned_node is None
     again = make_node("node-2")
     Run.objects.update(pinned_node=again.row)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from scheduling.db.transaction import execute
@@ -18,6 +16,7 @@ from scheduling.models import Alert, PassLock
 from scheduling.watcher import Watcher
 from tests.support.alerts import compare, is_open, tick, told
 from tests.support.factories import ago, serving_since
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -85,15 +84,13 @@ def test_missing_watcher_opens_an_alert_unless_it_may_still_return(end: str) -> 
     for name in left:
         execute(record_watcher_left(name))
     serving_since(served)
-    look()
-    assert is_open(*["no_watcher"] * bool(told))
+    assert is_open(*["no_watcher"] * bool(told), after=look)
     assert all(told in reason for reason in Alert.objects.values_list("reason", flat=True))
 
 
 def test_no_watcher_alert_opens_if_no_watcher_ever_ran() -> None:
     serving_since(60)
-    look()
-    assert is_open()
+    assert is_open(after=look)
 
 
 def test_only_a_complete_tick_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,20 +98,16 @@ def test_only_a_complete_tick_is_recorded(monkeypatch: pytest.MonkeyPatch) -> No
     ran_at = PassLock.objects.get(name="pass").failover_ran_at
     assert ran_at is not None and ran_at > ago(5)
     PassLock.objects.update(failover_ran_at=ago(60))
-    monkeypatch.setattr("scheduling.scheduler.balance", _fail)
+    monkeypatch.setattr("scheduling.scheduler.balance", raising(ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
         tick()
     assert PassLock.objects.filter(name="pass", failover_ran_at__lt=ago(59)).exists()
 
 
-def _fail(*_: Any) -> Any:
-    raise ZeroDivisionError
-
-
 def test_watcher_whose_passes_fail_opens_the_alert(monkeypatch: pytest.MonkeyPatch) -> None:
     set_times(11, 60, 4)
     PassLock.objects.filter(name="pass").update(until=ago(1))
-    monkeypatch.setattr("scheduling.scheduler.balance", _fail)
+    monkeypatch.setattr("scheduling.scheduler.balance", raising(ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
         Watcher(30.0)._tick(True)
     assert is_open("passes_stand")

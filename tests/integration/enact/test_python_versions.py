@@ -9,7 +9,7 @@ from portfolios.models import Portfolio
 from portfolios.runtime.python_version import PYTHON_VERSION
 from scheduling import operations
 from scheduling.decide.types import Policy
-from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.errors import Invalid, NotFound
 from scheduling.models import Event, Gateway, Node, Run, Tenure
 from scheduling.passes.balance import balance
 from scheduling.timing import timing
@@ -26,6 +26,7 @@ from tests.support.factories import (
     newest_handoff,
     serving_since,
 )
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 
@@ -36,16 +37,12 @@ def old_node() -> FakeNode:
     return make_node("node-1", python="3.11")
 
 
-def settle_nodes() -> None:
-    Node.objects.update(status_since=ago(3600))
-
-
 def make_owner(node: FakeNode, events: int = 5) -> OwnerSession:
     return OwnerSession(node, make_running_portfolio("p", node, events=events))
 
 
 def run_pass() -> None:
-    settle_nodes()
+    Node.objects.update(status_since=ago(3600))
     Gateway.objects.update(pulsed_at=ago(0))
     balance("s", timing(), Policy())
 
@@ -75,10 +72,9 @@ def test_a_portfolio_fails_over_only_to_a_node_with_its_python_version(old_node:
 def test_migrate_to_another_python_version_needs_acceptance(old_node: FakeNode) -> None:
     hand = make_owner(old_node)
     new = make_node("node-2", python="3.13")
-    with pytest.raises(Refused) as caught:
-        operations.migrate("p", "node-2", actor="ann")
-    assert caught.value.code == "node_lacks"
-    assert caught.value.message == (
+    refusal = refused(lambda: operations.migrate("p", "node-2", actor="ann"))
+    assert refusal.code == "node_lacks"
+    assert refusal.message == (
         "p cannot move to node-2: node-2 has Python 3.13, but the portfolio last ran under Python "
         "3.11: allow another version with accept_python."
     )
@@ -91,8 +87,8 @@ def test_migrate_to_another_python_version_needs_acceptance(old_node: FakeNode) 
     assert list(Tenure.objects.order_by("epoch").values_list("python", flat=True)) == [
         "3.11", "3.13",
     ]  # fmt: skip
-    with pytest.raises(Refused):  # there is no way back without another consent
-        operations.migrate("p", "node-1", actor="ann")
+    # There is no way back without another consent.
+    refused(lambda: operations.migrate("p", "node-1", actor="ann"))
 
 
 def test_new_portfolio_may_start_under_any_python_version(old_node: FakeNode) -> None:
@@ -165,15 +161,12 @@ def test_a_difference_from_a_run_under_another_python_is_reported_as_not_verifia
     Tenure.objects.update(python="3.99")
     verdict = verify_portfolio("p")
     assert verdict.identical
-    assert (
-        f"Some of it ran under Python 3.99; it was replayed under Python {PYTHON_VERSION}."
-        in verdict.notes
-    )
+    note = f"Some of it ran under Python 3.99; it was replayed under Python {PYTHON_VERSION}."
+    assert note in verdict.notes
     hand.daemon.commit("p", 20, lose=hand.run().last_seq + 3)
-    with pytest.raises(Refused) as caught:
-        verify_portfolio("p")
-    assert caught.value.code == "cannot_verify"
-    assert f"ran under Python 3.99, and this is Python {PYTHON_VERSION}" in caught.value.message
+    refusal = refused(lambda: verify_portfolio("p"))
+    assert refusal.code == "cannot_verify"
+    assert f"ran under Python 3.99, and this is Python {PYTHON_VERSION}" in refusal.message
     Tenure.objects.update(python=PYTHON_VERSION)
     assert not verify_portfolio("p").identical
     assert Portfolio.objects.get().revision == 1
@@ -185,10 +178,8 @@ def test_an_operator_accepts_a_version_by_api_and_by_command(
     make_owner(old_node)
     answer = operator.post("portfolios/p/accept-python/", {"version": "3.13", "reason": "rack 2"})
     assert answer.status_code == 200
-    assert {k: answer.json()["run"][k] for k in ("python", "accept_python")} == {
-        "python": "3.11",
-        "accept_python": "3.13",
-    }
+    run = answer.json()["run"]
+    assert (run["python"], run["accept_python"]) == ("3.11", "3.13")
     assert operator.get("nodes/node-1/").json()["python"] == "3.11"
     assert operator.get("portfolios/p/tenures/").json()["results"][0]["python"] == "3.11"
     wrong = operator.post("portfolios/p/accept-python/", {"version": "snake"})

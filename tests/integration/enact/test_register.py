@@ -11,7 +11,6 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.lease import record_dead_daemon, record_goodbye
 from scheduling.enact.register import register
-from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Handoff, Lease, Node
 from scheduling.timing import timing
@@ -28,6 +27,7 @@ from tests.support.factories import (
     register_message,
     state_of,
 )
+from tests.support.refusals import refused
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -73,8 +73,7 @@ def test_restarted_source_keeps_unreleased_portfolios(
 def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = activating(hand, target)
-    again = make_node("node-1")
-    assert again.owns() == []
+    assert make_node("node-1").owns() == []
     assert owner("p", target).commit(1) == "ok"
     assert state_of(handoff) == "done"
 
@@ -116,20 +115,17 @@ def test_third_takeover_of_a_live_daemon_in_a_minute_is_refused() -> None:
     make_node("node-1")
     make_node("node-1")
     third = make_node("node-1")
-    with pytest.raises(Refused) as refused:
-        make_node("node-1")
-    assert refused.value.code == "name_in_use"
-    assert refused.value.extra == {"host": "rack-1", "pid": 4100}
-    assert refused.value.message == (
+    refusal = refused(lambda: make_node("node-1"))
+    assert refusal.code == "name_in_use"
+    assert refusal.extra == {"host": "rack-1", "pid": 4100}
+    assert refusal.message == (
         "Node node-1 is in use: the daemon on rack-1, pid 4100, still sends heartbeats, and the "
         "node was taken over 2 times in 60 s; stop that daemon or choose another name."
     )
     assert Lease.objects.get().incarnation == third.incarnation
 
 
-def test_a_daemon_that_registers_too_often_is_throttled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_daemon_that_registers_too_often_is_throttled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scheduling.enact.register.MAX_REGISTRATIONS", 3)
 
     def register_and_leave() -> FakeNode:
@@ -138,16 +134,14 @@ def test_a_daemon_that_registers_too_often_is_throttled(
         return daemon
 
     *_, last = [register_and_leave() for _ in range(3)]
-    with pytest.raises(Refused) as refused:
-        make_node("node-1")
-    assert (refused.value.code, refused.value.status) == ("throttled", 429)
-    assert refused.value.message == (
+    refusal = refused(lambda: make_node("node-1"))
+    assert (refusal.code, refusal.status) == ("throttled", 429)
+    assert refusal.message == (
         "Node node-1 was registered 3 times within 60 s, limit 3; see why its daemon ends."
     )
     assert Lease.objects.get().incarnation == last.incarnation
-    execute(
-        register(last.row.pk, "node-1", register_message(last.incarnation), timing(), GATEWAY_ID)
-    )  # a repeat
+    words = register_message(last.incarnation)
+    execute(register(last.row.pk, "node-1", words, timing(), GATEWAY_ID))  # a repeat
     Event.objects.update(at=ago(61))
     register_and_leave()
 
@@ -164,8 +158,7 @@ def test_daemon_known_to_be_dead_may_be_replaced_any_number_of_times() -> None:
 def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
     for _ in range(3):
         make_node("node-1")
-    old = [ago(61).timestamp(), ago(62).timestamp()]
-    Lease.objects.update(takeovers=old)
+    Lease.objects.update(takeovers=[ago(61).timestamp(), ago(62).timestamp()])
     assert make_node("node-1").beat().renewed is True
 
 

@@ -16,7 +16,7 @@ from scheduling.passes.roll_outs import advance
 from scheduling.timing import timing
 from tests.support.crash_injection import CrashAt, rolled_back
 from tests.support.factories import newest_handoff, owner
-from tests.support.roll_outs import begin, make_fleet, pinned, reload_done, state, states, step
+from tests.support.roll_outs import begun, pinned, reload_done, state, states, step
 
 pytestmark = pytest.mark.django_db
 
@@ -37,22 +37,19 @@ def crash_everywhere(act: Callable[[], Any], check: Callable[[], None]) -> int:
 
 
 def test_crash_while_an_item_starts_starts_it_once() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
 
     def check() -> None:
         assert states(number) == {"a": "changing", "b": "waiting"}
-        assert list(Revision.objects.filter(artifact=second).values_list("number", flat=True)) == [
-            2
-        ]
+        made = Revision.objects.filter(artifact__version="2.0")
+        assert list(made.values_list("number", flat=True)) == [2]
         assert Handoff.objects.filter(kind="reload").count() == 1
 
     assert crash_everywhere(lambda: advance("test", timing()), check) > 10
 
 
 def test_crash_after_a_rejection_stops_the_roll_out_completely() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    node, number = begun("a", "b")
     step()
     node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
 
@@ -64,8 +61,7 @@ def test_crash_after_a_rejection_stops_the_roll_out_completely() -> None:
 
 
 def test_crash_during_the_way_back_returns_each_portfolio_once() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b", canary_seconds=0)
+    node, number = begun("a", "b", canary_seconds=0)
     step()
     reload_done("a", node)
     step()

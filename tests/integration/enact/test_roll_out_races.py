@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from portfolios.models import Artifact, Portfolio
 from scheduling import operations
-from scheduling.db.transaction import execute
+from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import roll_out as enact
 from scheduling.errors import Refused
 from scheduling.models import RollOut, RollOutItem
@@ -16,9 +14,9 @@ from scheduling.operations import NewRollOut
 from scheduling.passes.roll_outs import advance
 from scheduling.timing import timing
 from tests.support.concurrency import Held, at_once, behind
-from tests.support.factories import FakeNode
 from tests.support.roll_outs import (
     begin,
+    begun,
     make_artifact,
     make_fleet,
     pinned,
@@ -33,14 +31,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 LIMITS = {"limits": {"largest_order": "5"}}
 
 
-def begun(*names: str, **given: Any) -> tuple[FakeNode, int]:
-    """Return a node with these portfolios, and the roll-out over them that has begun."""
-    node, _, second = make_fleet(*names)
-    return node, begin(second, *names, **given)
-
-
 def item_of(name: str) -> int:
     return int(RollOutItem.objects.get(portfolio__name=name).pk)
+
+
+def start_item(number: int, name: str) -> Transaction[str]:
+    return enact.start_item(number, item_of(name), timing())
 
 
 def creating(artifact: Artifact, *portfolios: tuple[int, int]) -> Held:
@@ -56,7 +52,7 @@ def revision(name: str) -> int:
 
 def test_change_that_waited_for_an_item_start_is_based_on_the_new_revision() -> None:
     _, number = begun("a")
-    held = Held(enact.start_item(number, item_of("a"), timing()))
+    held = Held(start_item(number, "a"))
     assert held.outcome == "started"
     behind(held, lambda: operations.revise_portfolio("a", LIMITS, actor="bob"))
     assert (revision("a"), pinned("a")) == (3, "2.0")
@@ -66,10 +62,9 @@ def test_change_that_waited_for_an_item_start_is_based_on_the_new_revision() -> 
 
 def test_item_start_that_waited_for_a_change_keeps_the_change() -> None:
     _, number = begun("a")
-    item = item_of("a")
     outcomes = at_once(
         lambda: operations.revise_portfolio("a", LIMITS, actor="bob"),
-        lambda: execute(enact.start_item(number, item, timing())),
+        lambda: execute(start_item(number, "a")),
     )
     assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes
     if outcomes[1] == "started":
@@ -83,17 +78,15 @@ def test_item_start_that_waited_for_a_change_keeps_the_change() -> None:
 
 def test_two_passes_start_an_item_once() -> None:
     _, number = begun("a", "b")
-    item = item_of("a")
-    held = Held(enact.start_item(number, item, timing()))
-    assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
+    held = Held(start_item(number, "a"))
+    assert behind(held, lambda: execute(start_item(number, "a"))) == "late"
     assert revision("a") == 2
 
 
 def test_stop_that_waited_for_an_item_start_lets_that_item_finish() -> None:
     node, number = begun("a", "b")
-    held = Held(enact.start_item(number, item_of("a"), timing()))
-    view = behind(held, lambda: operations.stop_roll_out(number, actor="bob"))
-    assert view.state == "stopping"
+    held = Held(start_item(number, "a"))
+    assert behind(held, lambda: operations.stop_roll_out(number, actor="bob")).state == "stopping"
     step()
     assert states(number) == {"a": "changing", "b": "skipped"}
     reload_done("a", node)
@@ -101,9 +94,8 @@ def test_stop_that_waited_for_an_item_start_lets_that_item_finish() -> None:
 
 def test_item_start_that_waited_for_a_stop_starts_nothing() -> None:
     _, number = begun("a")
-    item = item_of("a")
     held = Held(enact.stop(number, actor="bob", reason=""))
-    assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
+    assert behind(held, lambda: execute(start_item(number, "a"))) == "late"
     assert revision("a") == 1
 
 
@@ -123,8 +115,7 @@ def test_item_start_that_waited_for_the_way_back_starts_nothing() -> None:
     step()
     reload_done("a", node)
     held = Held(enact.begin_way_back(number, actor="bob", reason=""))
-    item = item_of("b")
-    assert behind(held, lambda: execute(enact.start_item(number, item, timing()))) == "late"
+    assert behind(held, lambda: execute(start_item(number, "b"))) == "late"
     assert pinned("b") == "1.0"
     step()
     assert pinned("a") == "1.0"
@@ -132,7 +123,7 @@ def test_item_start_that_waited_for_the_way_back_starts_nothing() -> None:
 
 def test_way_back_that_waited_for_an_item_start_returns_that_item_too() -> None:
     _, number = begun("a")
-    held = Held(enact.start_item(number, item_of("a"), timing()))
+    held = Held(start_item(number, "a"))
     behind(held, lambda: operations.return_roll_out(number, actor="bob"))
     step()
     assert (states(number), pinned("a")) == ({"a": "returning"}, "1.0")
@@ -195,9 +186,7 @@ def test_way_back_during_another_roll_out_of_its_portfolio_is_refused_and_names_
     operations.stop_roll_out(number, actor="bob")
     RollOutItem.objects.update(state="done")
     step()
-    third = make_artifact("3.0")
-    portfolio = Portfolio.objects.get(name="a")
-    held = creating(third, (portfolio.pk, 2))
+    held = creating(make_artifact("3.0"), (Portfolio.objects.get(name="a").pk, 2))
     refused = behind(held, lambda: operations.return_roll_out(number, actor="bob"))
     assert isinstance(refused, Refused)
     assert f"a is part of roll-out {held.outcome}" in refused.message
@@ -207,8 +196,7 @@ def test_way_back_during_another_roll_out_of_its_portfolio_is_refused_and_names_
 def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
     make_fleet("a")
     third = make_artifact("3.0")
-    portfolio = Portfolio.objects.get(name="a")
-    held = creating(third, (portfolio.pk, 1))
+    held = creating(third, (Portfolio.objects.get(name="a").pk, 1))
     refused = behind(held, lambda: operations.delete_artifact(third.sha256, actor="bob"))
     assert isinstance(refused, Refused), refused
     assert refused.message == (
@@ -221,7 +209,7 @@ def test_artifact_of_a_roll_out_that_began_meanwhile_is_not_deleted() -> None:
 def test_steps_decided_before_an_operators_change_are_not_enacted() -> None:
     node, number = begun("a", "b", canary_seconds=0)
     operations.revise_portfolio("b", LIMITS, actor="bob")
-    assert execute(enact.start_item(number, item_of("b"), timing())) == "changed"
+    assert execute(start_item(number, "b")) == "changed"
     assert (revision("b"), pinned("b")) == (2, "1.0")
     step()
     reload_done("a", node)

@@ -10,8 +10,6 @@ from scheduling import operations
 from scheduling.db.transaction import django_cursor
 from scheduling.enact import storm
 from scheduling.models import Event, Handoff, Node, Storm
-from scheduling.passes import balance
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
@@ -27,15 +25,12 @@ from tests.support.factories import (
     prove_revision,
     run_of,
     serving_since,
+    tick,
 )
 from tests.support.kept_rows import KeptRows
+from tests.support.patches import once_planned
 
 pytestmark = pytest.mark.django_db
-
-
-def tick(name: str = "test") -> Any:
-    """Run one pass of the scheduler `name`. Return its outcome."""
-    return Scheduler(name).tick()
 
 
 def make_fleet() -> list[FakeNode]:
@@ -50,7 +45,6 @@ FLEET = KeptRows(make_fleet)
 
 @pytest.fixture
 def nodes() -> list[FakeNode]:
-    """Return five nodes that have lived for an hour."""
     nodes = FLEET.get()
     serving_since(3600)
     for node in nodes:
@@ -70,7 +64,6 @@ def expire_leases(*nodes: FakeNode, seconds_ago: float = 1) -> None:
 
 
 def lose_three(nodes: list[FakeNode]) -> None:
-    """Expire the leases of the first three nodes, and run a pass."""
     expire_leases(*nodes[:3])
     tick()
 
@@ -256,8 +249,7 @@ def test_hold_blocks_failover_only(nodes: list[FakeNode], owners: list[OwnerSess
     operations.migrate("p-node-2", "node-5", actor="ann")
     # Its owner is lost, so what a person asks for is a failover, and it is done.
     assert newest_handoff(owners[1].portfolio).target_node == nodes[4].row
-    again = make_node("node-3")
-    assert again.owns() == ["p-node-3"]
+    assert make_node("node-3").owns() == ["p-node-3"]
     assert Node.objects.get(name="node-3").status == "alive"
 
 
@@ -265,16 +257,8 @@ def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
     nodes: list[FakeNode], owners: list[OwnerSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expire_leases(nodes[0])
-    honest = balance.make_plan
-
-    def plan_then_storm(*given: Any) -> Any:
-        plan = honest(*given)
-        operations.hold_storm(actor="ann", reason="")
-        return plan
-
-    monkeypatch.setattr(balance, "make_plan", plan_then_storm)
-    outcome = tick()
-    assert outcome.balance.requested == ()
+    once_planned(monkeypatch, lambda: operations.hold_storm(actor="ann", reason=""))
+    assert tick().balance.requested == ()
     assert failovers() == 0
 
 

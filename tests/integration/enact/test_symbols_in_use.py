@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from portfolios.models import Portfolio, Revision
 from portfolios.runtime import state as runtime_state
 from scheduling import operations
 from scheduling.decide.types import Policy
-from scheduling.errors import Refused
-from scheduling.models import Handoff, Run
+from scheduling.models import Run
 from scheduling.passes.balance import balance
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
+    begin_reload,
     expire_handoff,
     lose,
     make_running_portfolio,
@@ -27,6 +24,7 @@ from tests.support.factories import (
     prove_revision,
     run_of,
 )
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 SYMBOLS = ["IBM", "HPQ"]
@@ -56,19 +54,6 @@ def want_symbols(hand: OwnerSession, symbols: list[str]) -> None:
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=2)
 
 
-def changed(change: dict[str, Any]) -> Handoff:
-    """Return the reload that this change begins."""
-    _, handoff = operations.revise_portfolio("p", change, actor="ann")
-    assert handoff is not None
-    return handoff
-
-
-def refused(act: Callable[[], object]) -> Refused:
-    with pytest.raises(Refused) as caught:
-        act()
-    return caught.value
-
-
 def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
     hand = make_holder(node)
     want_symbols(hand, ["HPQ"])
@@ -96,7 +81,7 @@ def test_symbols_of_a_large_account_are_checked_too(
 
 def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
-    handoff = changed({"symbols": ["HPQ"]})
+    handoff = begin_reload("p", {"symbols": ["HPQ"]})
     assert node.commit("p", 3 * LAP) == "ok"  # the source buys IBM meanwhile
     assert node.ready(handoff) == "draining"
     epoch = hand.run().epoch
@@ -115,7 +100,7 @@ def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: Fak
 
 def test_late_release_fails_a_reload_if_the_source_holds_a_removed_symbol(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
-    handoff = changed({"symbols": ["HPQ"]})
+    handoff = begin_reload("p", {"symbols": ["HPQ"]})
     assert node.commit("p", 3 * LAP) == "ok"
     node.ready(handoff)
     assert expire_handoff(handoff) == "failed"
@@ -141,7 +126,7 @@ def test_wanted_revision_is_reloaded_once_the_symbol_is_free(node: FakeNode) -> 
 
 def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
-    handoff = changed({"symbols": [*SYMBOLS, "GE"]})
+    handoff = begin_reload("p", {"symbols": [*SYMBOLS, "GE"]})
     node.ready(handoff)
     assert hand.release(handoff).answer == "handed_over"
     assert node.commit("p", 3 * LAP) == "ok"  # it holds GE now, which r1 lacks
@@ -149,13 +134,13 @@ def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
     assert node.commit("p", 1) == "ok"
     assert hand.run().revision == 1
     # The symbol is lost already, and not by a change of something else.
-    changed({"config": {"quantity": "11"}})
+    begin_reload("p", {"config": {"quantity": "11"}})
 
 
 def test_failover_to_the_good_revision_ignores_symbols_in_use() -> None:
     first, second = make_settled_nodes(2)
     hand = make_holder(first, events=1)
-    handoff = changed({"symbols": [*SYMBOLS, "GE"]})
+    handoff = begin_reload("p", {"symbols": [*SYMBOLS, "GE"]})
     first.ready(handoff)
     assert hand.release(handoff).answer == "handed_over"
     assert first.commit("p", 3 * LAP) == "ok"

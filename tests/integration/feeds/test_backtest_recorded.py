@@ -20,40 +20,34 @@ HOURS = "\n".join(
 
 @pytest.fixture
 def fx(tmp_path: Path) -> str:
-    """Return the name of a feed of 40 hourly bars."""
     file = tmp_path / "eurusd.csv"
     file.write_text(f"time,open,high,low,close\n{HOURS}\n")
-    given = ("feed", "import", "fx", str(file), "--symbol", "EURUSD", "--time-zone", "UTC")
-    said(*given)
+    said("feed", "import", "fx", str(file), "--symbol", "EURUSD", "--time-zone", "UTC")
     return "fx"
 
 
 def test_imported_feed_is_run_by_its_own_times(fx: str) -> None:
     config = ("--config", "fast=2", "slow=3", "quantity=1000", "--symbols", "EURUSD")
     span = ("--from", "2024-01-01T05:00", "--to", "2024-01-01T20:00")
-    given = ("sma_cross", *config, "--feed", fx, *span)
-    document = told("backtest", *given)
+    document = told("backtest", "sma_cross", *config, "--feed", fx, *span)
     figures, orders = document["figures"], document["orders"]
     assert (document["input"]["from_seq"], document["input"]["to_seq"]) == (6, 21)
-    assert figures["events"] == 16
-    assert figures["first_at"] == "2024-01-01T05:00:00+00:00"
+    assert (figures["events"], figures["first_at"]) == (16, "2024-01-01T05:00:00+00:00")
     assert orders and all(len(order["price"]) == len("1.10001") for order in orders)
     assert len(document["equity"]) == 17  # one point an hour, and the end
 
 
 def test_range_beyond_an_imported_feed_is_refused_with_a_sentence(fx: str) -> None:
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
-    with pytest.raises(
-        CommandError, match=r"--from is 41, after the end of fx\. fx has seq 1 to 40"
-    ):
+    after = r"--from is 41, after the end of fx\. fx has seq 1 to 40"
+    with pytest.raises(CommandError, match=after):
         said("backtest", *given, "--from", "41")
     with pytest.raises(CommandError, match="--from 2024-03-01 is after the last event"):
         said("backtest", *given, "--from", "2024-03-01")
 
 
 def test_feed_without_events_is_refused_with_a_sentence() -> None:
-    create = ("feed", "create", "empty", "--instrument", "EURUSD:tick=0.00001")
-    said(*create)
+    said("feed", "create", "empty", "--instrument", "EURUSD:tick=0.00001")
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", "empty")
     for more in ((), ("--from", "2024-01-01"), ("--to", "2024-01-01"), ("--from", "1")):
         with pytest.raises(CommandError, match=r"empty has no events yet\."):

@@ -20,6 +20,7 @@ from scheduling.management.commands import feed as feed_command
 from scheduling.operations import feed_imports, feeds
 from scheduling.operations.feeds import NewInstrument, create_feed
 from scheduling.recorded_feeds.stream_appends import MayBeStored
+from tests.support.patches import note_calls, raising
 
 pytestmark = pytest.mark.django_db
 
@@ -116,8 +117,7 @@ def test_append_that_fails_after_many_others_says_to_go_on_with_the_next_number(
     rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed_command, "KEPT_APPENDS", 2)
-    good = rows.read_text()
-    rows.write_text(f"{good}\n" + "{")
+    rows.write_text(f"{rows.read_text()}\n" + "{")
     message = refusal(rows, *numbered(1))["message"]
     assert "Append only the rows after line 5, with the same --source and --number 3." in message
     assert "Repeat" not in message
@@ -165,17 +165,9 @@ def test_import_into_a_feed_that_was_just_created_in_a_stream_is_refused(
 def test_import_prepares_its_rows_once_for_each_of_its_tries(
     plan: feed_imports.ImportPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare, prepared = feed_imports._prepare_and_undo, []
-
-    def counted(*arguments: Any, **options: Any) -> Any:
-        prepared.append(arguments)
-        return prepare(*arguments, **options)
-
-    def late(*_: Any) -> Any:
-        raise HeadMoved("Another append came first.")
-
-    monkeypatch.setattr(feed_imports, "_prepare_and_undo", counted)
-    monkeypatch.setattr(feed_imports, "_append_all", late)
+    prepared = note_calls(monkeypatch, feed_imports, "_prepare_and_undo")
+    late = HeadMoved("Another append came first.")
+    monkeypatch.setattr(feed_imports, "_append_all", raising(late))
     with pytest.raises(Refused, match="got other rows during each of 3 tries"):
         feed_imports.import_csv(plan, actor="t")
     assert len(prepared) == 3

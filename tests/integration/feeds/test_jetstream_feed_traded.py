@@ -49,18 +49,18 @@ from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import FileLayout
 from scheduling.recorded_feeds.sources.files import FileSource
 from scheduling.recorded_feeds.stream_appends import MayBeStored
-from scheduling.scheduler import Scheduler
 from scheduling.verification.verify import verify_portfolio
 from tests.integration.feeds.log_conformance import euros
 from tests.integration.feeds.test_recorded_feed_traded import last_seq, running_node, until
+from tests.integration.feeds.test_recorder import HEADER, add
 from tests.support.api_client import make_api_client
 from tests.support.commands import said
+from tests.support.factories import tick
 from tests.support.web_process import running_web_process, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 EUR = [NewInstrument("EURUSD", Decimal("0.00001"))]
-HEADER = "time,symbol,price,quantity\n"
 
 
 def lines(after: int, count: int) -> str:
@@ -72,7 +72,6 @@ def lines(after: int, count: int) -> str:
 
 @pytest.fixture
 def server(tmp_path: Path, settings: Any, transactional_db: None) -> Iterator[NatsServer]:
-    """Yield a server with the stream of a feed fx."""
     one = NatsServer(tmp_path / "nats")
     one.start()
     settings.GINKGO = replace(settings.GINKGO, nats_url=one.url)
@@ -127,11 +126,6 @@ def head() -> int:
     return int(FeedWriter.objects.values_list("head", flat=True).get())
 
 
-def add(path: Path, text: str) -> None:
-    with path.open("a") as file:
-        file.write(text)
-
-
 def test_records_are_traded_while_server_and_recorder_are_killed_and_verify(
     server: NatsServer, tmp_path: Path
 ) -> None:
@@ -146,7 +140,7 @@ def test_records_are_traded_while_server_and_recorder_are_killed_and_verify(
             given = NewPortfolio("fx-canary", "canary", symbols=[], feed="fx")
             create_portfolio(given, actor="test")
             begun = int(Portfolio.objects.values_list("first_seq", flat=True).get()) - 1
-            Scheduler("test").tick()
+            tick()
             until(lambda: Run.objects.filter(phase="running").count() == 1)
             until(lambda: head() == 9_990)
             add(path, lines(9_990, 5))
@@ -272,8 +266,7 @@ def test_an_append_without_a_server_or_stream_is_refused_and_its_repeat_is_store
     first, second = SourceId("ib", 1), SourceId("ib", 2)
     assert append_rows("fx", [row(1)], first).to_seq == 1
     server.kill()
-    away = "does not answer .* Nothing was appended"
-    with pytest.raises(Refused, match=away) as before:
+    with pytest.raises(Refused, match=r"does not answer .* Nothing was appended") as before:
         append_rows("fx", [row(2)], second)
     assert not isinstance(before.value, MayBeStored)
     server.start()

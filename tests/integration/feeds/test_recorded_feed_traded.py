@@ -43,9 +43,9 @@ from scheduling.recorded_feeds.recorder import Recorder
 from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import FileLayout
 from scheduling.recorded_feeds.sources.files import FileSource
-from scheduling.scheduler import Scheduler
 from scheduling.verification.verify import verify_portfolio
 from tests.support.commands import said
+from tests.support.factories import tick
 from tests.support.real_data import USDTHB, eurusd_hours
 from tests.support.web_process import running_web_process
 
@@ -166,8 +166,7 @@ def import_the_rest(folder: Path) -> None:
     header, *lines = eurusd_hours().read_text().splitlines()
     path = folder / "rest.csv"
     path.write_text("\n".join([header, *lines[BY_HTTP:]]))
-    arguments = ("feed", "import", "fx", str(path), "--symbol", "EURUSD", "--time-zone", "UTC")
-    said(*arguments)
+    said("feed", "import", "fx", str(path), "--symbol", "EURUSD", "--time-zone", "UTC")
     until(partial(have_committed, 5_000, "euro", "fx-canary"))
 
 
@@ -203,7 +202,7 @@ def test_real_bars_and_quotes_are_traded_as_they_come_with_their_times_and_decim
             ("baht", "buy_and_hold", ["USDTHB"], "thb"),
         ):
             create_portfolio(NewPortfolio(name, strategy, symbols=symbols, feed=feed), actor="test")
-        Scheduler("test").tick()
+        tick()
         until(lambda: Run.objects.filter(phase="running").count() == 3)
         waits = append_row_by_row(Source(server, "fx"))
         waits += record_row_by_row(tmp_path)

@@ -32,7 +32,6 @@ def fresh_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def open_gateway() -> AsyncIterator[None]:
-    """A pool and a listener for the event loop of the test."""
     await open_pools()
     yield
     await close_pools()
@@ -44,5 +43,4 @@ async def open_gateway() -> AsyncIterator[None]:
 
 @pytest.fixture
 def node() -> FakeNode:
-    daemon = admitted_node("node-1")
-    return daemon
+    return admitted_node("node-1")

@@ -43,19 +43,18 @@ from tests.support.gateway_requests import (
     register_message,
     serve,
 )
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-async def _all_taken(stack: AsyncExitStack) -> None:
-    """Take every connection of the work pool."""
-    for _ in range(WORK_POOL_SIZE):
-        await stack.enter_async_context(work_pool().connection())
+async def _all_taken(stack: AsyncExitStack) -> list[Any]:
+    each = range(WORK_POOL_SIZE)
+    return [await stack.enter_async_context(work_pool().connection()) for _ in each]
 
 
 def test_heartbeat_does_not_wait_for_work_connections(node: FakeNode) -> None:
-    version = post("heartbeat/", beat(node))[1]["desired"]["version"]
-    body = encode(beat(node, have_version=version))
+    body = encode(beat(node, have_version=post("heartbeat/", beat(node))[1]["desired"]["version"]))
 
     async def beside_work() -> Answer:
         auth._cache.clear()
@@ -205,8 +204,7 @@ def no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timing, "pulse_gap_s", property(lambda _: 600.0))
 
 
-async def _away(*_: object) -> None:
-    raise psycopg.OperationalError("the database is away")
+_away = raising(psycopg.OperationalError("the database is away"))
 
 
 def pulse_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -336,8 +334,7 @@ def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
 def test_waiting_registrations_use_no_connection_of_commits(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand = make_trader("p", node)
-    body = encode(commit_request(node, hand.next_commit(1)))
+    body = encode(commit_request(node, make_trader("p", node).next_commit(1)))
     others = [admitted_node(f"node-{n}") for n in range(2, 2 + WORK_POOL_SIZE + 1)]
     # They wait until the lease is free, however long the commit takes on a busy machine.
     for limit in ("LOCK_TIMEOUT", "ROW_LOCK_TIMEOUT"):
@@ -353,12 +350,11 @@ def test_waiting_registrations_use_no_connection_of_commits(
             frozen.execute(
                 "SELECT FROM scheduling_lease WHERE node_id > %s FOR UPDATE", [node.row.pk]
             )
-            waiting = [
-                asyncio.create_task(
-                    ask("register/", encode(register_message()), f"token of {daemon.name}")
-                )
+            asked = [
+                ask("register/", encode(register_message()), f"token of {daemon.name}")
                 for daemon in others
             ]
+            waiting = [asyncio.create_task(each) for each in asked]
             async with asyncio.timeout(SLOW_MACHINE_S):
                 with psycopg.connect(conninfo(), autocommit=True) as looking:
                     while (looking.execute(held_up).fetchone() or (0,)) < (LOCKING_POOL_SIZE,):
@@ -393,9 +389,10 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(node: Fake
     serve(beside)
 
 
-def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(node: FakeNode) -> None:
-    hand = make_trader("p", node)
-    body = encode(commit_request(node, hand.next_commit(1)))
+def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(
+    node: FakeNode,
+) -> None:
+    body = encode(commit_request(node, make_trader("p", node).next_commit(1)))
 
     async def beside() -> None:
         keeping = asyncio.create_task(liveness_loop())
@@ -406,8 +403,7 @@ def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(node
                 status = 0
                 async with asyncio.timeout(SLOW_MACHINE_S):
                     while True:
-                        asked = asyncio.create_task(ask("commit/", body))
-                        status, _ = await asked
+                        status, _ = await asyncio.create_task(ask("commit/", body))
                         row = looking.execute(
                             "SELECT commits_stood_at - commits_stand_since >= interval '1 s'"
                             " FROM scheduling_gateway"
@@ -426,13 +422,10 @@ def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(node
 
 def test_silent_database_is_answered_503(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ginkgo_site.database.conninfo", lambda: "host=/nowhere dbname=none")
-    monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", no_connection)
+    late = raising(PoolTimeout("no connection in 5 s"))
+    monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", late)
     status, problem = post("heartbeat/", beat(node))
     assert (status, problem["code"]) == (503, "unavailable")
-
-
-def no_connection(*_: Any, **__: Any) -> Any:
-    raise PoolTimeout("no connection in 5 s")
 
 
 def test_one_dead_connection_replaces_all_connections(
@@ -453,10 +446,7 @@ def test_one_dead_connection_replaces_all_connections(
 
     async def scenario() -> None:
         async with AsyncExitStack() as all_of_them:
-            taken = [
-                await all_of_them.enter_async_context(work_pool().connection())
-                for _ in range(WORK_POOL_SIZE)
-            ]
+            taken = await _all_taken(all_of_them)
             dead = [connection.info.backend_pid for connection in taken]
         await asyncio.to_thread(end_sessions, dead)
         async with work_pool().connection() as connection:

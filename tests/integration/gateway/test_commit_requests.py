@@ -34,12 +34,8 @@ def test_owner_reads_the_checkpoint(node: FakeNode) -> None:
     at = hand.run()
     words = CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk)
     _, answer = post("checkpoint/", words)
-    assert (answer["epoch"], answer["last_seq"], answer["state_seq"], answer["state"]) == (
-        at.epoch,
-        at.last_seq,
-        at.last_seq - 3,
-        b"held",
-    )
+    found = (answer["epoch"], answer["last_seq"], answer["state_seq"], answer["state"])
+    assert found == (at.epoch, at.last_seq, at.last_seq - 3, b"held")
 
 
 def test_handoff_target_reads_the_checkpoint_while_the_handoff_is_active(node: FakeNode) -> None:
@@ -138,10 +134,8 @@ def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
 def test_request_with_a_portfolio_twice_is_rejected_without_effect(node: FakeNode) -> None:
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     before = neighbour.run().last_seq
-    message = commit_request(
-        node, hand.next_commit(1), neighbour.next_commit(1), hand.next_commit(1)
-    )
-    status, problem = post("commit/", message)
+    words = [each.next_commit(1) for each in (hand, neighbour, hand)]
+    status, problem = post("commit/", commit_request(node, *words))
     assert (status, problem["code"]) == (400, "invalid")
     assert problem["message"] == (
         f"Portfolio {hand.portfolio.pk} occurs twice in one request; nothing was done."
@@ -179,8 +173,7 @@ def test_answers_to_nodes_are_counted_for_prometheus(node: FakeNode) -> None:
     name = "ginkgo_gateway_request_seconds_count"
 
     def answered(status: str) -> float:
-        found = REGISTRY.get_sample_value(name, {"kind": "heartbeat", "status": status})
-        return found or 0.0
+        return REGISTRY.get_sample_value(name, {"kind": "heartbeat", "status": status}) or 0.0
 
     before = answered("200"), answered("400")
     assert post("heartbeat/", beat(node))[0] == 200

@@ -46,9 +46,7 @@ def test_a_node_reads_the_feeds_of_its_portfolios_only() -> None:
     for feed in ("theirs", "absent"):
         status, problem = read(node, feed)
         assert (status, problem["code"]) == (403, "not_needed")
-        assert problem["message"] == (
-            f"No portfolio of node node-1 needs a recorded feed {feed!r}."
-        )
+        assert problem["message"] == f"No portfolio of node node-1 needs a recorded feed {feed!r}."
     operations.migrate("q", "node-1", actor="ann")  # it prepares, and warms up
     assert read(node, "theirs")[0] == 200
     Run.objects.filter(portfolio__name="p").update(node=None, incarnation=None)

@@ -170,8 +170,7 @@ def test_node_with_delayed_bodies_delays_only_itself(
     for limit in ("BODY_TIMEOUT_S", "BYTES_WAIT_S"):  # on a slow machine, they would pass first
         monkeypatch.setattr(request_bodies, limit, 600.0)
     neighbour = admitted_node("node-2")
-    hand = make_trader("q", neighbour)
-    words = wire.encode(commit_request(neighbour, hand.next_commit(1)))
+    words = wire.encode(commit_request(neighbour, make_trader("q", neighbour).next_commit(1)))
 
     async def scenario() -> tuple[int, list[int]]:
         gate = asyncio.Event()
@@ -191,10 +190,8 @@ def test_node_with_delayed_bodies_delays_only_itself(
     status, theirs = serve(scenario)
     assert status == 200
     assert sorted(theirs) == [413] * 4 + [429] * 16
-    assert (node_limits._queues, request_bodies._total.free) == (
-        {},
-        request_bodies.MAX_TOTAL_BODIES,
-    )
+    found = (node_limits._queues, request_bodies._total.free)
+    assert found == ({}, request_bodies.MAX_TOTAL_BODIES)
 
 
 class Unread:
@@ -280,12 +277,9 @@ def test_body_that_does_not_arrive_times_out(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_bodies, "BODY_TIMEOUT_S", 0.05)
-    status = serve(lambda: held("commit/", asyncio.Event(), "token of node-1", 1_000))
-    assert status == 408
-    assert (node_limits._queues, request_bodies._total.free) == (
-        {},
-        request_bodies.MAX_TOTAL_BODIES,
-    )
+    assert serve(lambda: held("commit/", asyncio.Event(), "token of node-1", 1_000)) == 408
+    found = (node_limits._queues, request_bodies._total.free)
+    assert found == ({}, request_bodies.MAX_TOTAL_BODIES)
 
 
 async def body_in(parts: list[bytes], waits: bool) -> bytes:
@@ -339,8 +333,7 @@ def test_bytes_are_granted_in_order_or_time_out(monkeypatch: pytest.MonkeyPatch)
 
 def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
     neighbour = admitted_node("node-2")
-    hand = make_trader("q", neighbour)
-    words = wire.encode(commit_request(neighbour, hand.next_commit(1)))
+    words = wire.encode(commit_request(neighbour, make_trader("q", neighbour).next_commit(1)))
 
     async def scenario() -> int:
         async with AsyncExitStack() as stack:

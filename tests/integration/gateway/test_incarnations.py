@@ -7,19 +7,17 @@ from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
-from django.test import Client
 
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.handoff import handle_prepared, handle_step_failure
 from scheduling.enact.register import register
-from scheduling.errors import Refused
 from scheduling.gateway.identity import GATEWAY_ID
 from scheduling.models import Event, Lease, Tenure
 from scheduling.observe.incarnations import digest
 from scheduling.permissions import Role
 from scheduling.timing import timing
-from tests.support.api_client import ApiClient, make_user
+from tests.support.api_client import ApiClient
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -29,53 +27,49 @@ from tests.support.factories import (
     register_message,
 )
 from tests.support.pages import signed_in
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def hand() -> OwnerSession:
-    """Return the owner session of node-1 for a portfolio."""
     return make_trader("p", make_node("node-1"))
-
-
-def test_a_node_cannot_halt_the_portfolio_of_another(hand: OwnerSession) -> None:
-    stranger = FakeNode(make_node("node-2").row, hand.daemon.incarnation)
-    epoch = hand.run().epoch
-    assert OwnerSession(stranger, hand.portfolio).halts() == "late"
-    assert (hand.run().phase, hand.run().epoch) == ("running", epoch)
-    assert hand.commit() == "ok"
 
 
 def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
     target, stranger = make_node("node-2"), make_node("node-3")
     handoff = operations.migrate("p", "node-2", actor="ann")
-    before = (newest_handoff(hand.portfolio).state, hand.run().attempts)
+
+    def seen() -> tuple[str, str, int, int]:
+        at = hand.run()
+        return newest_handoff(hand.portfolio).state, at.phase, at.epoch, at.attempts
+
+    before = seen()
     its = target.incarnation
     assert execute(handle_prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
     failed = handle_step_failure(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
     assert execute(failed) == "late"
-    of_owner = FakeNode(stranger.row, hand.daemon.incarnation)
-    assert OwnerSession(of_owner, hand.portfolio).die() == "late"
-    assert (newest_handoff(hand.portfolio).state, hand.run().attempts) == before
+    of_owner = OwnerSession(FakeNode(stranger.row, hand.daemon.incarnation), hand.portfolio)
+    assert (of_owner.die(), of_owner.halts()) == ("late", "late")
+    assert seen() == before
+    assert hand.commit() == "ok"
 
 
 def test_audit_log_names_the_node_that_halted(hand: OwnerSession) -> None:
     assert hand.halts() == "halted"
     lines = Event.objects.filter(portfolio=hand.portfolio, kind__in=("halted", "ended"))
-    assert {(line.kind, line.actor) for line in lines} == {
-        ("halted", "node-1"),
-        ("ended", "node-1"),
-    }
+    found = {(line.kind, line.actor) for line in lines}
+    assert found == {("halted", "node-1"), ("ended", "node-1")}
 
 
 def test_an_incarnation_that_another_node_holds_is_refused(hand: OwnerSession) -> None:
     thief = make_node("node-2")
     words = register_message(hand.daemon.incarnation)
-    with pytest.raises(Refused) as refused:
-        execute(register(thief.row.pk, "node-2", words, timing(), GATEWAY_ID))
-    assert refused.value.code == "incarnation_in_use"
-    assert refused.value.message == (
+    asked = register(thief.row.pk, "node-2", words, timing(), GATEWAY_ID)
+    refusal = refused(lambda: execute(asked))
+    assert refusal.code == "incarnation_in_use"
+    assert refusal.message == (
         "Node node-2 cannot register: another node holds this incarnation. An incarnation belongs "
         "to one start of one daemon; restart the daemon, which draws a new one."
     )
@@ -123,8 +117,7 @@ def test_pages_show_a_viewer_only_the_digest_of_an_incarnation(hand: OwnerSessio
     pages: dict[Role, str] = {}
     audit: dict[Role, str] = {}
     for role in Role:
-        client = Client()
-        client.force_login(make_user(f"page-{role.value}", role))
+        client = signed_in(role, f"page-{role.value}")
         pages[role] = client.get("/nodes/").content.decode()
         audit[role] = client.get("/audit/").content.decode()
     assert whole in pages[Role.OPERATOR]

@@ -13,13 +13,7 @@ from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_LOG_BODY, MAX
 from scheduling.models import Lease
 from scheduling.wire import messages
 from scheduling.wire.messages import CheckpointRequest, Goodbye, encode
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    make_running_portfolio,
-    make_trader,
-    run_of,
-)
+from tests.support.factories import FakeNode, ago, make_running_portfolio, make_trader, run_of
 from tests.support.gateway_requests import (
     admitted_node,
     beat,
@@ -55,17 +49,12 @@ def test_revoked_or_expired_token_is_refused(given: dict[str, Any], what: str) -
 def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
     admitted_node("node-2")
     hand = make_trader("p", node)
-    message = commit_request(node, hand.next_commit(1))
-    _, answer = post("commit/", message, token="token of node-2")
+    _, answer = post("commit/", commit_request(node, hand.next_commit(1)), token="token of node-2")
     assert answer["results"][0]["answer"] == "fenced"
     _, said = post("heartbeat/", beat(node), token="token of node-2")
     assert said["status"] == "superseded"
-    status, _ = post(
-        "checkpoint/",
-        CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk),
-        token="token of node-2",
-    )
-    assert status == 409
+    words = CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk)
+    assert post("checkpoint/", words, token="token of node-2")[0] == 409
 
 
 def test_malformed_body_is_answered_with_a_sentence(node: FakeNode) -> None:
@@ -181,9 +170,8 @@ MISFITS: tuple[dict[str, Any], ...] = (
 
 def test_registration_with_an_invalid_value_changes_nothing(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    *answers, too_large = post_all(
-        "register/", *(encode(register_message(**given)) for given in MISFITS)
-    )
+    bodies = [encode(register_message(**given)) for given in MISFITS]
+    *answers, too_large = post_all("register/", *bodies)
     assert {(status, problem["code"]) for status, problem in answers} == {(400, "invalid")}
     assert (too_large[0], too_large[1]["code"]) == (413, "payload_too_large")
     assert Lease.objects.get().incarnation == node.incarnation

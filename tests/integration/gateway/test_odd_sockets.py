@@ -21,25 +21,19 @@ make_admitted_node = database_sync_to_async(admitted_node)
 
 
 def a_socket(path: str, query: bytes = b"", **headers: bytes) -> ApplicationCommunicator:
-    return ApplicationCommunicator(
-        application,
-        {
-            "type": "websocket",
-            "path": path,
-            "query_string": query,
-            "headers": [(name.encode(), value) for name, value in headers.items()],
-            "subprotocols": [],
-        },
-    )
+    given = [(name.encode(), value) for name, value in headers.items()]
+    scope = {
+        "type": "websocket", "path": path, "query_string": query, "headers": given,
+        "subprotocols": [],
+    }  # fmt: skip
+    return ApplicationCommunicator(application, scope)
 
 
 def agent_socket() -> ApplicationCommunicator:
-    """Return a socket of node-1."""
     return a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
 
 
 async def opened_socket() -> ApplicationCommunicator:
-    """Return a socket of node-1 that is open."""
     socket = agent_socket()
     await socket.send_input({"type": "websocket.connect"})
     assert (await socket.receive_output(SLOW_MACHINE_S))["type"] == "websocket.accept"

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.utils import timezone
 
+from portfolios.models import Portfolio
 from scheduling import operations, retention
 from scheduling.db.transaction import execute_autocommit
 from scheduling.enact import portfolio_log
@@ -33,6 +34,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.0)
 
 
+@pytest.fixture
+def portfolio(node: FakeNode) -> Portfolio:
+    return make_trader("p", node).portfolio
+
+
 def lines_of(
     portfolio: int, *texts: str, epoch: int = 1, handoff: int | None = None, lost: int = 0
 ) -> wire.StreamLines:
@@ -44,9 +50,8 @@ def lines_of(
 
 def send(daemon: FakeNode, *streams: wire.StreamLines, batch: str = "") -> int:
     """Write a batch as `daemon`; return how many lines were written."""
-    written = write_log(
-        daemon.row.pk, daemon.name, daemon.incarnation, UUID(batch or str(uuid4())), streams
-    )
+    number = UUID(batch or str(uuid4()))
+    written = write_log(daemon.row.pk, daemon.name, daemon.incarnation, number, streams)
     return execute_autocommit(written)
 
 
@@ -58,44 +63,37 @@ def texts() -> list[str]:
 
 
 @by_gateway
-def test_a_daemon_writes_log_lines_of_its_own_portfolios_only(node: FakeNode) -> None:
-    portfolio = make_trader("p", node).portfolio
-    request = wire.LogRequest(
-        str(node.incarnation), str(uuid4()), [lines_of(portfolio.pk, "one"), lines_of(7, "forged")]
-    )
+def test_a_daemon_writes_log_lines_of_its_own_portfolios_only(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
+    lines = [lines_of(portfolio.pk, "one"), lines_of(7, "forged")]
+    request = wire.LogRequest(str(node.incarnation), str(uuid4()), lines)
     assert post("log/", request) == (200, {"written": 1})
     assert texts() == ["one"]
 
 
-def test_the_owner_writes_numbered_lines_with_its_node_and_revision(node: FakeNode) -> None:
-    portfolio = make_trader("p", node).portfolio
+def test_the_owner_writes_numbered_lines_with_its_node_and_revision(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     assert send(node, lines_of(portfolio.pk, "one", "two")) == 2
     assert send(node, lines_of(portfolio.pk, "three")) == 1
     rows = LogLine.objects.order_by("no").values_list("no", "text", "node", "revision")
-    assert list(rows) == [
-        (1, "one", "node-1", 1),
-        (2, "two", "node-1", 1),
-        (3, "three", "node-1", 1),
-    ]
+    found = list(rows)
+    assert found == [(1, "one", "node-1", 1), (2, "two", "node-1", 1), (3, "three", "node-1", 1)]
 
 
 def test_a_log_line_has_the_age_that_its_node_reports_and_is_never_in_the_future(
-    node: FakeNode,
+    node: FakeNode, portfolio: Portfolio
 ) -> None:
-    portfolio = make_trader("p", node).portfolio
-    stream = wire.StreamLines(
-        portfolio.pk, 1, None, [wire.LogLine(5_000, "old"), wire.LogLine(-9_999_999, "young")]
-    )
-    assert send(node, stream) == 2
+    lines = [wire.LogLine(5_000, "old"), wire.LogLine(-9_999_999, "young")]
+    assert send(node, wire.StreamLines(portfolio.pk, 1, None, lines)) == 2
     old, young = LogLine.objects.order_by("no")
     assert 4.9 < (young.at - old.at).total_seconds() < 5.1
     assert young.at <= timezone.now()
 
 
-def test_no_other_node_incarnation_or_epoch_writes(node: FakeNode) -> None:
-    portfolio = make_trader("p", node).portfolio
-    other = make_node("node-2")
-    assert send(other, lines_of(portfolio.pk, "forged")) == 0
+def test_no_other_node_incarnation_or_epoch_writes(node: FakeNode, portfolio: Portfolio) -> None:
+    assert send(make_node("node-2"), lines_of(portfolio.pk, "forged")) == 0
     assert send(FakeNode(node.row, uuid4()), lines_of(portfolio.pk, "forged")) == 0
     assert send(node, lines_of(portfolio.pk, "forged", epoch=2)) == 0
     assert send(node, lines_of(portfolio.pk + 1, "forged")) == 0
@@ -130,16 +128,15 @@ def test_log_lines_of_a_loading_process_are_accepted_by_its_handoff(node: FakeNo
 # --- bounds --------------------------------------------------------------------------------------
 
 
-def test_a_repeated_batch_is_written_once(node: FakeNode) -> None:
-    portfolio, batch = make_trader("p", node).portfolio, str(uuid4())
+def test_a_repeated_batch_is_written_once(node: FakeNode, portfolio: Portfolio) -> None:
+    batch = str(uuid4())
     assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 2
     assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 0
     assert texts() == ["", "once"]
     assert PortfolioLog.objects.get().lost == 7
 
 
-def test_the_newest_lines_are_kept(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    portfolio = make_trader("p", node).portfolio
+def test_the_newest_lines_are_kept(node: FakeNode, portfolio: Portfolio) -> None:
     other = make_trader("q", node).portfolio
     assert send(node, lines_of(other.pk, "of another")) == 1
     for start in range(0, 2_400, 400):
@@ -147,17 +144,15 @@ def test_the_newest_lines_are_kept(node: FakeNode, monkeypatch: pytest.MonkeyPat
         assert send(node, lines_of(portfolio.pk, *(f"line {n}" for n in numbers))) == 400
     kept = LogLine.objects.filter(portfolio=portfolio).order_by("no")
     assert kept.count() == portfolio_log.KEPT_LINES
-    first, last = kept.first(), kept.last()
-    assert first is not None
-    assert last is not None
-    assert (first.no, first.text, last.no) == (401, "line 400", 2400)
+    numbered = list(kept.values_list("no", "text"))
+    assert (numbered[0], numbered[-1][0]) == ((401, "line 400"), 2400)
     assert LogLine.objects.filter(portfolio=other).count() == 1
 
 
-def test_log_lines_of_a_portfolio_are_bounded_in_bytes(node: FakeNode) -> None:
-    portfolio = make_trader("p", node).portfolio
-    row = 1_000 + portfolio_log.ROW_BYTES
-    fit = portfolio_log.KEPT_BYTES // row
+def test_log_lines_of_a_portfolio_are_bounded_in_bytes(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
+    fit = portfolio_log.KEPT_BYTES // (1_000 + portfolio_log.ROW_BYTES)
     for _ in range(4):
         send(node, lines_of(portfolio.pk, *["x" * 1_000] * 180))
     assert fit + 1 < 4 * 180
@@ -182,16 +177,13 @@ def test_log_request_with_a_bad_number_is_rejected(stream: wire.StreamLines, fou
 
 @by_gateway
 def test_a_second_concurrent_log_request_of_a_node_is_refused(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, portfolio: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolio_logs, "ANSWER_DELAY_S", 0.3)
-    portfolio = make_trader("p", node).portfolio
 
     def body() -> bytes:
-        request = wire.LogRequest(
-            str(node.incarnation), str(uuid4()), [lines_of(portfolio.pk, "x")]
-        )
-        return wire.encode(request)
+        lines = [lines_of(portfolio.pk, "x")]
+        return wire.encode(wire.LogRequest(str(node.incarnation), str(uuid4()), lines))
 
     async def twice() -> Any:
         return await asyncio.gather(ask("log/", body()), ask("log/", body()))
@@ -207,25 +199,24 @@ SHOWN = "\\x1b[2J\\u202egnp.exe\\x00\\r\\u2028<script>"
 
 
 def test_control_and_bidirectional_characters_are_escaped_everywhere(
-    node: FakeNode, viewer: ApiClient
+    node: FakeNode, portfolio: Portfolio, viewer: ApiClient
 ) -> None:
-    portfolio = make_trader("p", node).portfolio
     send(node, lines_of(portfolio.pk, HOSTILE))
     assert texts() == [SHOWN]
     assert viewer.get("portfolios/p/log/").json()["results"][0]["text"] == SHOWN
     assert said("portfolio_log", "p").endswith(f"Z node-1 r1 {SHOWN}\n")
 
 
-def test_escaping_does_not_lengthen_a_line_beyond_its_bound(node: FakeNode) -> None:
-    portfolio = make_trader("p", node).portfolio
+def test_escaping_does_not_lengthen_a_line_beyond_its_bound(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     send(node, lines_of(portfolio.pk, "\x1b" * 1_000))
     assert len(texts()[0]) == wire.MAX_LOG_LINE
 
 
 def test_viewers_read_the_newest_lines_or_those_after_a_number(
-    node: FakeNode, viewer: ApiClient, stranger: ApiClient, nobody: ApiClient
+    node: FakeNode, portfolio: Portfolio, viewer: ApiClient, stranger: ApiClient, nobody: ApiClient
 ) -> None:
-    portfolio = make_trader("p", node).portfolio
     assert viewer.get("portfolios/p/log/").json() == {"last": 0, "lost": 0, "results": []}
     send(node, lines_of(portfolio.pk, "a", "b", "c", lost=3))
     document = viewer.get("portfolios/p/log/", limit=2).json()
@@ -241,8 +232,7 @@ def test_viewers_read_the_newest_lines_or_those_after_a_number(
     assert nobody.get("portfolios/p/log/").status_code == 401
 
 
-def test_the_command_says_how_many_lines_were_lost(node: FakeNode) -> None:
-    portfolio = make_trader("p", node).portfolio
+def test_the_command_says_how_many_lines_were_lost(node: FakeNode, portfolio: Portfolio) -> None:
     assert said("portfolio_log", "p") == "p printed nothing.\n"
     send(node, lines_of(portfolio.pk, "a", lost=1_234))
     assert "(1,234 lines were lost here)" in said("portfolio_log", "p")

@@ -26,16 +26,12 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 class Socket(ApplicationCommunicator):
-    """The daemon's end of the socket."""
-
     def __init__(self, application: Any = None) -> None:
+        headers = [(b"authorization", b"Bearer token of node-1")]
         scope = {
-            "type": "websocket",
-            "path": "/ws/agent/",
-            "query_string": b"",
-            "headers": [(b"authorization", b"Bearer token of node-1")],
+            "type": "websocket", "path": "/ws/agent/", "query_string": b"", "headers": headers,
             "subprotocols": [],
-        }
+        }  # fmt: skip
         super().__init__(application or push_socket.PushSocket.as_asgi(), scope)
 
     async def say(self, daemon: FakeNode, **known: int) -> None:
@@ -51,7 +47,6 @@ class Socket(ApplicationCommunicator):
         return await self.pushed()
 
     async def pushed(self) -> DesiredSet:
-        """Return the next desired set that the server pushes."""
         said = await self.receive_output(SLOW_MACHINE_S)
         assert said["type"] == "websocket.send", said
         return msgspec.msgpack.decode(said["bytes"], type=DesiredSet)

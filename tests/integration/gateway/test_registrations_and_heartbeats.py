@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from scheduling import operations
-from scheduling.db.transaction import Transaction
 from scheduling.models import Lease, Node, NodeReport
 from scheduling.wire.messages import (
     AcknowledgedCommits,
@@ -31,6 +30,7 @@ from tests.support.gateway_requests import (
     register_message,
     serve,
 )
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,8 +53,7 @@ def test_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
 
 def test_heartbeat_answer_has_the_desired_set_only_if_newer(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
-    version = answer["desired"]["version"]
-    _, again = post("heartbeat/", beat(node, have_version=version))
+    _, again = post("heartbeat/", beat(node, have_version=answer["desired"]["version"]))
     assert again.get("desired") is None
     assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
 
@@ -63,8 +62,7 @@ def test_commit_answer_has_the_version_of_the_desired_set(node: FakeNode) -> Non
     trader = make_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
     assert answer["next_beat_s"] == 10.0
-    request = commit_request(node, trader.next_commit(1))
-    _, committed = post("commit/", request)
+    _, committed = post("commit/", commit_request(node, trader.next_commit(1)))
     assert committed["results"][0]["version"] == answer["desired"]["version"]
 
 
@@ -87,9 +85,8 @@ def test_daemon_unknown_since_a_restore_is_told_to_register_again(node: FakeNode
     status, registered = post("register/", register_message())
     assert status == 200
     Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
-    forgotten = Heartbeat(
-        incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"]
-    )
+    said: dict[str, Any] = {"incarnation": str(uuid4()), "have_version": 0}
+    forgotten = Heartbeat(**said, registered_us=registered["now_us"])
     _, answer = post("heartbeat/", forgotten)
     assert answer["status"] == "unknown"
     assert answer["message"] == (
@@ -105,11 +102,7 @@ def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
     _, older = post("register/", register_message(incarnation=str(node.incarnation)))
     make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))
-    words = beat(
-        node,
-        registered_us=older["now_us"],
-        registration=older["registration"],
-    )
+    words = beat(node, registered_us=older["now_us"], registration=older["registration"])
     assert post("heartbeat/", words)[1]["status"] == "superseded"
 
 
@@ -161,11 +154,8 @@ def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
     status, answer = post("heartbeat/", words)
     assert (status, answer.get("status")) == (200, "ok")
     assert hand.run().attempts == 2
-    (told,) = [
-        line
-        for line in caplog.records
-        if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
-    ]
+    lines = [line for line in caplog.records if line.levelname in ("WARNING", "ERROR")]
+    (told,) = [line for line in lines if "report" in line.getMessage()]
     assert told.getMessage() == (
         "node-1: invalid reports: 1, the first: "
         "field death of a ProcessExited report is 'no uuid'; it must be a UUID."
@@ -196,9 +186,7 @@ def test_internal_error_in_a_report_costs_neither_the_heartbeat_nor_other_report
 ) -> None:
     hand = make_trader("p", node)
 
-    def broken(*given: Any) -> Transaction[str]:
-        raise AssertionError("what cannot be")
-
+    broken = raising(AssertionError("what cannot be"))
     monkeypatch.setattr("scheduling.enact.node_reports.handoff.handle_prepared", broken)
     words = beat(node, reports=[Prepared(handoff=1), hand.death()])
     status, answer = post("heartbeat/", words)
@@ -239,9 +227,5 @@ def test_invalid_numbers_of_one_node_cost_no_other_heartbeat(node: FakeNode) -> 
 
 def test_report_without_effect_is_not_answered_with_the_desired_set(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
-    words = beat(
-        node,
-        have_version=answer["desired"]["version"],
-        reports=[Prepared(handoff=999)],
-    )
+    words = beat(node, have_version=answer["desired"]["version"], reports=[Prepared(handoff=999)])
     assert post("heartbeat/", words)[1].get("desired") is None

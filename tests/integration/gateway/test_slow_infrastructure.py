@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from portfolios.models import Portfolio
+from portfolios.models import FeedSegment, Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts, unheld_runs
@@ -102,9 +102,8 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
 
     def judged() -> tuple[int, int]:
-        return len(execute(find_overdue(timing()))), len(
-            execute(unheld_runs.find_unactivated(timing()))
-        )
+        late = execute(find_overdue(timing()))
+        return len(late), len(execute(unheld_runs.find_unactivated(timing())))
 
     serving_since(3600)  # a pulse counts for 3 s, and a busy machine may have taken them
     assert judged() == (1, 1)
@@ -126,9 +125,8 @@ def test_start_of_blocked_commits_is_kept_across_liveness_writes(db: Any) -> Non
     assert (first.commits_stood_at - first.commits_stand_since).total_seconds() == pytest.approx(
         5, abs=0.1
     )
-    execute(
-        record_gateway_alive(timing(), GATEWAY_ID, blocked_s=1.0)
-    )  # of another process, where it began later
+    # Of another process, where it began later.
+    execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=1.0))
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     second = Gateway.objects.get()
     assert second.commits_stand_since == first.commits_stand_since
@@ -170,8 +168,6 @@ def test_last_successful_commit_is_kept_and_a_future_one_ignored(nodes: list[Fak
 
 
 def test_blocked_commits_open_one_alert_and_no_portfolio_is_stalled(nodes: list[FakeNode]) -> None:
-    from portfolios.models import FeedSegment
-
     hand = make_trader("p", nodes[0])
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(3600))

@@ -50,8 +50,7 @@ def test_a_dead_connection_makes_the_pool_renew_its_idle_connections(
     pool = pooled.pool
     assert pool is not None
     pool.open()
-    taken = [pool.getconn() for _ in range(IDLE)]
-    for each in taken:
+    for each in [pool.getconn() for _ in range(IDLE)]:
         pool.putconn(each)
     assert len(sessions("pg_terminate_backend(pid, 5000)")) == IDLE
     died = 0

@@ -28,7 +28,5 @@ def test_an_owner_without_createdb_restores_over_the_network_and_keeps_what_was_
         with psycopg.connect(url, autocommit=True) as owner:
             assert owner.execute("SELECT n FROM kept").fetchall() == [(1,)]
             assert owner.execute("SELECT to_regclass('later')").fetchone() == (None,)
-            assert owner.execute("SELECT n FROM before_restore.kept ORDER BY n").fetchall() == [
-                (1,),
-                (2,),
-            ]
+            kept = owner.execute("SELECT n FROM before_restore.kept ORDER BY n").fetchall()
+            assert kept == [(1,), (2,)]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.factories import FakeNode, make_crowded_fleet
+from tests.support.factories import FakeNode, make_crowded_fleet, make_node
 from tests.support.kept_rows import KeptRows
+
+
+@pytest.fixture
+def node(db: None) -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture(scope="module")

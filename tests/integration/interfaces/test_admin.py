@@ -19,14 +19,7 @@ from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, Node
 from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
 from tests.support.api_client import counted_statements, make_api_client
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    lose,
-    make_node,
-    make_portfolio,
-    make_running_portfolio,
-)
+from tests.support.factories import FakeNode, ago, lose, make_buyer, make_node, make_portfolio
 from tests.support.kept_rows import KeptRows
 from tests.support.pages import signed_in
 
@@ -48,16 +41,19 @@ def address(model: Any, page: str = "changelist", *arguments: Any) -> str:
     return reverse(f"admin:{meta.app_label}_{meta.model_name}_{page}", args=arguments)
 
 
+def chosen(action: str, *rows: Any, **fields: str) -> dict[str, Any]:
+    return {"action": action, "_selected_action": [row.pk for row in rows], **fields}
+
+
 def ask(client: Client, model: Any, action: str, *rows: Any) -> Any:
     """Return the confirmation page of an act on rows."""
-    chosen = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0"}
-    return client.post(address(model), chosen)
+    return client.post(address(model), chosen(action, *rows, index="0"))
 
 
 def confirm(client: Client, model: Any, action: str, *rows: Any, **fields: str) -> list[str]:
     """Confirm the act and return the messages that it left."""
-    chosen = {"action": action, "_selected_action": [row.pk for row in rows], "confirmed": "yes"}
-    answer = client.post(address(model), {**chosen, **fields}, follow=True)
+    form = chosen(action, *rows, confirmed="yes", **fields)
+    answer = client.post(address(model), form, follow=True)
     assert answer.status_code == 200
     return [str(message) for message in answer.context["messages"]]
 
@@ -78,10 +74,7 @@ def make_fleet() -> tuple[FakeNode, FakeNode, Portfolio]:
     Alert.objects.create(
         kind="node_lost", key="node:3", node=gone.row, reason="silent", opened_at=ago(1)
     )
-    portfolio = make_running_portfolio(
-        "tech-hold", first, events=1000, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
-    )
-    return first, second, portfolio
+    return first, second, make_buyer("tech-hold", first, 1000, "IBM", "HPQ")
 
 
 FLEET = KeptRows(make_fleet)
@@ -92,8 +85,7 @@ FLEET = KeptRows(make_fleet)
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER])
 def test_every_list_and_every_row_is_shown_and_nothing_is_editable(model: Any, role: Role) -> None:
     client = signed_in(role)
-    listed = client.get(address(model))
-    assert listed.status_code == 200
+    assert client.get(address(model)).status_code == 200
     row = model.objects.order_by("-pk").first()
     page = client.get(address(model, "change", row.pk))
     assert page.status_code == 200
@@ -160,9 +152,7 @@ def test_lists_cost_the_same_number_of_statements_whatever_their_length(operator
 
     def add_rows(number: int) -> None:
         daemon = make_node(f"node-{number}", capacity=50)
-        make_running_portfolio(
-            f"hold-{number}", daemon, events=1000, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
-        )
+        make_buyer(f"hold-{number}", daemon, 1000, "IBM", "HPQ")
         issue_node_token(daemon.name, actor="cast")
         make_api_client(Role.VIEWER, f"vera-{number}")
         Alert.objects.create(
@@ -294,9 +284,9 @@ def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
         words = operator.get(page).content.decode()
         assert token not in words
         assert row.sha256 not in words
-    chosen = {"action": "revoke", "_selected_action": [row.pk], "index": "0"}
+    form = chosen("revoke", row, index="0")
     with translation.override("en"):  # the request leaves its own language behind
-        answer = operator.post(address(NodeToken), chosen, headers={"Accept-Language": "zh-hans"})
+        answer = operator.post(address(NodeToken), form, headers={"Accept-Language": "zh-hans"})
     assert answer.context["button"] == "吊销 1 个节点令牌"
     (line,) = confirm(operator, NodeToken, "revoke", row)
     assert line == "The token of node node-1 is revoked."
@@ -311,24 +301,22 @@ def test_a_viewer_is_offered_no_action_and_cannot_post_one(
 ) -> None:
     assert 'name="action"' not in viewer.get(address(Portfolio)).content.decode()
     for fields in ({"index": "0"}, {"confirmed": "yes"}):
-        chosen = {"action": "stop", "_selected_action": [fleet.pk], **fields}
-        viewer.post(address(Portfolio), chosen)
+        viewer.post(address(Portfolio), chosen("stop", fleet, **fields))
     fleet.refresh_from_db()
     assert fleet.desired_state == "running"
     assert viewer.get(address(ApiToken)).status_code == 403
 
 
 def test_a_get_performs_no_action(operator: Client, fleet: Portfolio) -> None:
-    chosen = {"action": "stop", "_selected_action": str(fleet.pk), "confirmed": "yes"}
-    operator.get(address(Portfolio), chosen)
+    operator.get(address(Portfolio), chosen("stop", fleet, confirmed="yes"))
     fleet.refresh_from_db()
     assert fleet.desired_state == "running"
 
 
 def test_a_post_without_the_csrf_token_is_refused(fleet: Portfolio) -> None:
     client = signed_in(superuser=True, enforce_csrf_checks=True)
-    chosen = {"action": "stop", "_selected_action": [fleet.pk], "confirmed": "yes"}
-    assert client.post(address(Portfolio), chosen).status_code == 403
+    form = chosen("stop", fleet, confirmed="yes")
+    assert client.post(address(Portfolio), form).status_code == 403
 
 
 def test_a_superuser_is_an_operator(fleet: Portfolio) -> None:

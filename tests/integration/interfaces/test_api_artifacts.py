@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from portfolios.models import Artifact
@@ -20,12 +18,7 @@ from tests.support.artifacts import SCHEMA, make_wheel, momentum, store_artifact
 from tests.support.commands import said
 from tests.support.factories import make_portfolio
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home")]
 
 
 def upload(client: ApiClient, filename: str, wheel: bytes, **more: Any) -> Any:
@@ -101,9 +94,8 @@ def test_strategies_of_release_and_artifacts_are_listed_with_their_schemas(
     by_name = {line["name"]: line for line in lines}
     assert set(by_name) == {*registry.BUILT_IN, "momentum"}
     assert by_name["sma_cross"]["origin"] == "release"
-    assert by_name["sma_cross"]["schema"] == json.loads(
-        json.dumps(registry.BUILT_IN["sma_cross"].schema())
-    )
+    schema = json.dumps(registry.BUILT_IN["sma_cross"].schema())
+    assert by_name["sma_cross"]["schema"] == json.loads(schema)
     mine = by_name["momentum"]
     assert (mine["origin"], mine["artifact"], mine["schema"]) == (
         "artifact", artifact.sha256, SCHEMA,

@@ -21,7 +21,6 @@ from scheduling import operations
 from scheduling.api import portfolios
 from scheduling.db.transaction import execute
 from scheduling.enact import idempotency
-from scheduling.errors import Refused
 from scheduling.models import (
     AlertChannel,
     AlertMessage,
@@ -39,6 +38,8 @@ from tests.support.api_client import ApiClient, fields_of, make_api_client, prob
 from tests.support.artifacts import make_wheel, store_artifact
 from tests.support.concurrency import at_once
 from tests.support.factories import make_node, make_running_portfolio
+from tests.support.patches import raising
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 
@@ -50,8 +51,7 @@ def sender(caller: ApiClient) -> Send:
 
     def send(path: str, body: Any, key: str = "k-1", method: str = "POST") -> Any:
         data = json.dumps(body).encode()
-        headers = {"Idempotency-Key": key}
-        return caller.raw(method, path, data, "application/json", headers)
+        return caller.raw(method, path, data, "application/json", {"Idempotency-Key": key})
 
     return send
 
@@ -81,9 +81,9 @@ def test_a_repeat_gets_the_same_answer_and_does_not_act_again(send: Send) -> Non
 
 
 def test_a_refusal_is_repeated_as_well_though_it_would_succeed_by_now(send: Send) -> None:
-    refused = problem(send("portfolios/x/stop/", {}), 404, "not_found")
+    first = problem(send("portfolios/x/stop/", {}), 404, "not_found")
     make_running_portfolio("x", make_node("node-3"), events=1)
-    assert problem(send("portfolios/x/stop/", {}), 404, "not_found") == refused
+    assert problem(send("portfolios/x/stop/", {}), 404, "not_found") == first
     assert send("portfolios/x/stop/", {}, "k-2").status_code == 202
 
 
@@ -107,8 +107,7 @@ def test_a_key_belongs_to_one_method_address_and_body(send: Send) -> None:
         ("nodes/node-1/cordon/?format=json", {"reason": "a"}, "POST"),
         ("nodes/node-1/", {"reason": "a"}, "DELETE"),
     ):
-        document = problem(send(path, body, method=method), 422, "key_reused")
-        assert "k-1" in document["detail"]
+        assert "k-1" in problem(send(path, body, method=method), 422, "key_reused")["detail"]
     assert not Node.objects.get(name="node-2").cordoned
     # The same body: order and spaces do not count.
     assert send("nodes/node-2/labels/", {}, "k-2").status_code == 404
@@ -141,8 +140,7 @@ def test_a_malformed_key_is_refused(send: Send, key: str) -> None:
 
 def test_a_body_that_cannot_be_read_claims_nothing(operator: ApiClient) -> None:
     key = {"Idempotency-Key": "k-1"}
-    answer = operator.raw("POST", "portfolios/", b"{", "application/json", key)
-    problem(answer, 400, "invalid")
+    problem(operator.raw("POST", "portfolios/", b"{", "application/json", key), 400, "invalid")
     assert not IdempotencyKey.objects.exists()
 
 
@@ -164,11 +162,8 @@ def test_the_refusal_of_a_token_is_repeated(send: Send) -> None:
 def test_a_test_message_is_sent_once_for_a_key(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     AlertChannel.objects.create(name="on-call", created_by="olive")
 
-    def bug() -> None:
-        raise ZeroDivisionError
-
     with monkeypatch.context() as patch:
-        patch.setattr("scheduling.operations.alerts.wake_delivery", bug)
+        patch.setattr("scheduling.operations.alerts.wake_delivery", raising(ZeroDivisionError))
         problem(send("alert-channels/on-call/test/", {}), 500, "internal_error")
     age(idempotency.CLAIM_S)
     problem(send("alert-channels/on-call/test/", {}), 409, "answer_not_kept")
@@ -206,11 +201,8 @@ def test_an_uploaded_form_is_a_repeat_if_its_files_are_equal(operator: ApiClient
 def test_a_failure_before_it_acted_leaves_the_key_free(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*args: Any, **options: Any) -> None:
-        raise InterfaceError("gone")
-
     with monkeypatch.context() as patch:
-        patch.setattr(moves, "locked_portfolio", away)
+        patch.setattr(moves, "locked_portfolio", raising(InterfaceError("gone")))
         problem(send("portfolios/p/stop/", {}), 503, "unavailable")
     assert not IdempotencyKey.objects.exists()
     assert send("portfolios/p/stop/", {}).status_code == 202
@@ -219,14 +211,10 @@ def test_a_failure_before_it_acted_leaves_the_key_free(
 def test_a_request_that_failed_after_it_acted_is_not_repeated(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bug(*args: Any) -> None:
-        raise ZeroDivisionError
-
     with monkeypatch.context() as patch:
-        patch.setattr(portfolios, "handoff_document", bug)
+        patch.setattr(portfolios, "handoff_document", raising(ZeroDivisionError))
         problem(send("portfolios/p/reload/", {}), 500, "internal_error")
-    waits = send("portfolios/p/reload/", {})
-    problem(waits, 409, "request_in_progress")
+    problem(send("portfolios/p/reload/", {}), 409, "request_in_progress")
     age(idempotency.CLAIM_S)
     lost = problem(send("portfolios/p/reload/", {}), 409, "answer_not_kept")
     assert "its answer was lost" in lost["detail"]
@@ -256,9 +244,9 @@ def test_a_request_whose_key_was_taken_over_cannot_act_any_more(send: Send) -> N
     age(idempotency.CLAIM_S)
     taken = execute(idempotency.claim_key(user_of("olive"), "k-1", "f"))
     assert isinstance(taken, idempotency.Claim)
-    with acting_under(late), pytest.raises(Refused) as refused:
-        operations.cordon("node-1", actor="olive")
-    assert refused.value.code == "request_in_progress"
+    with acting_under(late):
+        refusal = refused(lambda: operations.cordon("node-1", actor="olive"))
+    assert refusal.code == "request_in_progress"
     assert not Node.objects.get(name="node-1").cordoned
     assert not Event.objects.filter(kind="node_cordoned").exists()
     with acting_under(taken):
@@ -352,5 +340,4 @@ def test_an_answer_that_is_too_large_is_not_kept(
 def test_an_idempotency_key_of_an_unauthenticated_request_is_not_read() -> None:
     wrong = {"Idempotency-Key": "two words"}
     for path, status, code in (("nothing/", 404, "not_found"), ("halt/", 401, "unauthenticated")):
-        answer = ApiClient().raw("POST", path, b"", "application/json", wrong)
-        problem(answer, status, code)
+        problem(ApiClient().raw("POST", path, b"", "application/json", wrong), status, code)

@@ -8,7 +8,7 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 
 from tests.support.api_client import ApiClient, fields_of, problem
-from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import make_buyer, make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -24,9 +24,7 @@ def lists(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_every_list_has_the_parameters_that_it_describes_and_no_others(operator: ApiClient) -> None:
-    make_running_portfolio(
-        "p", make_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"]
-    )
+    make_buyer("p", make_node("node-1"), 20, "IBM")
     found = lists(SchemaGenerator().get_schema(request=None, public=True))
     assert len(found) > 15
     for path, parameters in found:

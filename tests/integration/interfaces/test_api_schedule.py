@@ -47,8 +47,7 @@ def test_targets_of_a_portfolio_list_every_node_with_its_answer(viewer: ApiClien
 
 
 def test_the_expected_pause_is_computed_from_the_last_moves(viewer: ApiClient) -> None:
-    daemon = make_node("node-1")
-    make_running_portfolio("canary-1", daemon)
+    make_running_portfolio("canary-1", make_node("node-1"))
     # 1 … 60 ms; the last 50 are 11 … 60: their median is 35, and 60 is the largest.
     place = Handoff.objects.get()
     for pause in range(1, 61):
@@ -70,13 +69,12 @@ def test_rebalance_request_runs_a_pass_at_once(operator: ApiClient) -> None:
 
 
 def test_api_freezes_and_unfreezes_the_fleet(operator: ApiClient) -> None:
-    body = {"reason": "switch upgrade", "failover": True}
-    answer = operator.post("schedule/freeze/", body)
+    answer = operator.post("schedule/freeze/", {"reason": "switch upgrade", "failover": True})
     assert answer.status_code == 200
-    assert answer.json()["frozen"] is True
-    assert answer.json()["by"] == "olive"
-    assert answer.json()["reason"] == "switch upgrade"
-    assert answer.json()["failover"] is True
+    document = answer.json()
+    assert document["frozen"] is True
+    assert (document["by"], document["reason"]) == ("olive", "switch upgrade")
+    assert document["failover"] is True
     assert operator.get("schedule/plan/").json()["frozen"] is True
     assert operator.post("schedule/unfreeze/").json()["frozen"] is False
     assert Control.objects.get().frozen_at is None
@@ -92,8 +90,7 @@ def test_plan_of_an_empty_fleet_is_empty_and_not_an_error(viewer: ApiClient) -> 
 
 
 def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
-    daemon = make_node("node-1")
-    make_running_portfolio("canary-1", daemon)
+    make_running_portfolio("canary-1", make_node("node-1"))
     make_portfolio("idle", desired_state="stopped")
     serving_since(60)
     answer = viewer.get("metrics")
@@ -138,8 +135,7 @@ def test_the_openapi_description_is_valid_and_has_every_path(viewer: ApiClient) 
 
 
 def test_the_docs_page_loads_nothing_from_other_hosts(db: Any) -> None:
-    client = signed_in(superuser=True)
-    page = client.get("/api/docs/").content.decode()
+    page = signed_in(superuser=True).get("/api/docs/").content.decode()
     assert "swagger" in page
     assert "http://" not in page.replace("http://testserver", "")
     assert "https://" not in page

@@ -28,7 +28,7 @@ from scheduling.presentation.fields import (
 from scheduling.presentation.problems import CODES
 from tests.support.api_client import ApiClient, counted_statements, problem
 from tests.support.artifacts import store_artifact
-from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import ago, make_buyer, make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -115,16 +115,14 @@ def wrong_values(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[Any]:
         yield from ({"k": wrong} for wrong in wrong_values(schema, part["additionalProperties"]))
 
 
-def filled(path: str) -> str:
-    for name, value in NAMES.items():
+def filled(path: str, names: dict[str, str] = NAMES) -> str:
+    for name, value in names.items():
         path = path.replace(f"{{{name}}}", value)
     return path.removeprefix("/api/")
 
 
 def send(caller: ApiClient, method: str, path: str, body: Any) -> Any:
-    return {"post": caller.post, "patch": caller.patch, "delete": caller.delete}[method](
-        filled(path), body
-    )
+    return getattr(caller, method)(filled(path), body)
 
 
 def test_every_limit_of_every_body_is_enforced(operator: ApiClient, schema: dict[str, Any]) -> None:
@@ -215,8 +213,7 @@ def test_every_limit_that_is_enforced_is_described(schema: dict[str, Any]) -> No
 def test_limits_that_operations_check_are_described(
     schema: dict[str, Any], body: str, field: str, limits: dict[str, Any]
 ) -> None:
-    part = schema["components"]["schemas"][body]["properties"][field]
-    assert limits.items() <= part.items()
+    assert limits.items() <= schema["components"]["schemas"][body]["properties"][field].items()
 
 
 def test_labels_of_a_node_are_described_as_they_are_enforced(
@@ -248,9 +245,8 @@ def test_path_parameters_are_described_with_the_pattern_that_the_server_applies(
     name = schema["paths"]["/api/nodes/{name}/"]["get"]["parameters"][0]["schema"]["pattern"]
     assert re.search(name, "node_A-1")
     assert not re.search(name, "node.1")
-    assert (
-        operator.get("nodes/node.1/").json()["detail"] != operator.get("nodes/x/").json()["detail"]
-    )
+    dotted, other = (operator.get(f"nodes/{one}/").json()["detail"] for one in ("node.1", "x"))
+    assert dotted != other
 
 
 def test_a_patch_of_a_node_without_labels_changes_none(operator: ApiClient) -> None:
@@ -274,14 +270,8 @@ def nullable(part: Any) -> Any:
     return {"anyOf": [inner, {"type": "null"}]} if part.get("nullable") is True else inner
 
 
-def _filled(path: str, name: str, sha256: str) -> str:
-    return path.replace("{name}", name).replace("{sha256}", sha256).removeprefix("/api/")
-
-
 def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict[str, Any]) -> None:
-    make_running_portfolio(
-        "p", make_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"]
-    )
+    make_buyer("p", make_node("node-1"), 20, "IBM")
     operator.post("nodes/node-1/cordon/")
     create_feed("p", [], actor="test")
     sha256 = store_artifact().sha256
@@ -294,7 +284,7 @@ def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict
             continue
         needed = [p for p in operation.get("parameters", []) if p.get("required")]
         query = {p["name"]: "p" for p in needed if p["in"] == "query"}
-        answer = operator.get(_filled(path, name, sha256), **query)
+        answer = operator.get(filled(path, {"name": name, "sha256": sha256}), **query)
         if path == "/api/schema/":
             continue
         assert answer.status_code == 200, (path, answer.content)
@@ -328,7 +318,7 @@ def test_lists_cost_the_same_number_of_statements_whatever_their_length(
             counts = []
             for _ in range(2):  # of which one may renew what is kept for seconds
                 with counted_statements() as seen:
-                    assert operator.get(_filled(path, name, "")).status_code == 200, path
+                    assert operator.get(filled(path, {"name": name})).status_code == 200, path
                 counts.append(len(seen))
             found[path] = min(counts)
         return found
@@ -336,9 +326,7 @@ def test_lists_cost_the_same_number_of_statements_whatever_their_length(
     def add_rows(number: int) -> None:
         daemon = make_node(f"node-{number}", capacity=50)
         for name in (f"p-{number}", f"q-{number}"):
-            make_running_portfolio(
-                name, daemon, events=600, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
-            )
+            make_buyer(name, daemon, 600, "IBM", "HPQ")
         create_feed(f"crypto-{number}", [], actor="test")
         store_artifact(f"{number}.0", code=str(number))
         operator.post("node-tokens/", {"node": daemon.name})
@@ -363,9 +351,8 @@ def test_the_response_to_a_deletion_is_described(
     stated = operation["responses"]["202"]["content"][JSON]["schema"]
     answer = operator.delete("portfolios/p/")
     assert answer.status_code == 202
-    jsonschema.validate(
-        answer.json(), {**nullable(stated), "components": nullable(schema["components"])}
-    )
+    closed = {**nullable(stated), "components": nullable(schema["components"])}
+    jsonschema.validate(answer.json(), closed)
     assert set(answer.json()) == {"handoff"}
 
 

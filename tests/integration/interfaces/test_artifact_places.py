@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,9 +14,8 @@ from scheduling.artifact_code import CodeUnavailable, code_of_upload
 
 
 def test_an_environment_build_occupies_two_threads_and_further_requests_are_told_to_repeat(
-    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.GINKGO = replace(settings.GINKGO, home=tmp_path)
     monkeypatch.setattr(artifact_code, "PLACE_WAIT_S", 0.05)
     inside, ended = threading.Semaphore(0), threading.Event()
 

@@ -12,12 +12,14 @@ from scheduling.errors import Invalid, Refused
 from scheduling.operations import NewPortfolio
 from tests.support.artifacts import make_wheel, momentum, store_artifact
 from tests.support.factories import (
+    begin_reload,
     make_node,
     make_portfolio,
     make_running_portfolio,
     newest_handoff,
     run_of,
 )
+from tests.support.refusals import refused
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -42,10 +44,7 @@ def test_new_version_alone_makes_a_revision_and_reloads(run_here: Any) -> None:
     run_here(first)
     node = make_node("node-1", python="3.13")
     made = make_running_portfolio("p", node, artifact=first.sha256, **MOMENTUM)
-
-    _, handoff = operations.revise_portfolio("p", {"artifact": second.sha256}, actor="olive")
-
-    assert handoff is not None
+    handoff = begin_reload("p", {"artifact": second.sha256})
     assert (handoff.kind, handoff.to_revision) == ("reload", 2)
     assert revision(made).artifact_id == second.sha256
     (entry,) = node.desired("prepare")
@@ -63,8 +62,7 @@ def test_same_artifact_again_changes_nothing() -> None:
 
 
 def test_null_returns_to_the_strategy_of_the_release() -> None:
-    artifact = store_artifact()
-    made = make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
+    made = make_portfolio("p", artifact=store_artifact().sha256, **MOMENTUM)
     changes: dict[str, Any] = {"artifact": None, "strategy": "buy_and_hold", "config": {}}
     operations.revise_portfolio("p", changes, actor="olive")
     assert (revision(made).artifact_id, revision(made).strategy) == (None, "buy_and_hold")
@@ -77,9 +75,8 @@ def test_configuration_invalid_under_the_new_schema_names_its_fields() -> None:
                     "$ref": "#/$defs/P"}  # fmt: skip
     second = store_artifact("2.0", schema=changed)
     made = make_portfolio("p", artifact=first.sha256, config={"fast": 2}, **MOMENTUM)
-    found = errors(
-        lambda: operations.revise_portfolio("p", {"artifact": second.sha256}, actor="olive")
-    )
+    change = {"artifact": second.sha256}
+    found = errors(lambda: operations.revise_portfolio("p", change, actor="olive"))
     assert found == [("config.fast", "unknown_parameter"), ("config.window", "required")]
     assert revision(made).number == 1
 
@@ -90,12 +87,10 @@ def test_configuration_invalid_under_the_new_schema_names_its_fields() -> None:
 )
 def test_value_that_names_no_artifact_is_refused(given: Any, code: str) -> None:
     make_portfolio("p")
-    change = {"artifact": given}
-    assert errors(lambda: operations.revise_portfolio("p", change, actor="o")) == [
-        ("artifact", code)
-    ]
+    change, named = {"artifact": given}, [("artifact", code)]
+    assert errors(lambda: operations.revise_portfolio("p", change, actor="o")) == named
     new = NewPortfolio("q", "momentum", symbols=["IBM"], artifact=given)
-    assert errors(lambda: operations.create_portfolio(new, actor="o")) == [("artifact", code)]
+    assert errors(lambda: operations.create_portfolio(new, actor="o")) == named
 
 
 def test_strategy_that_the_artifact_lacks_is_refused_and_the_others_are_named() -> None:
@@ -111,9 +106,7 @@ def test_reload_is_refused_on_a_node_with_another_python(run_here: Any) -> None:
     run_here(old)
     node = make_node("node-1", python="3.13")
     made = make_running_portfolio("p", node, artifact=old.sha256, **MOMENTUM)
-
     _, handoff = operations.revise_portfolio("p", {"artifact": new.sha256}, actor="olive")
-
     assert handoff is None
     assert run_of(made).revision == 1
     with pytest.raises(Refused, match=r"needs Python 3\.14"):
@@ -123,17 +116,14 @@ def test_reload_is_refused_on_a_node_with_another_python(run_here: Any) -> None:
 
 def test_waiting_portfolio_says_which_python_its_artifact_needs() -> None:
     make_node("node-1", python="3.13")
-    artifact = store_artifact(pythons=["3.14"])
-    make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
-    with pytest.raises(Refused) as refusal:
-        operations.migrate("p", None, actor="olive")
-    assert "Python 3.14 for momentum-demo 1.0" in refusal.value.message
+    make_portfolio("p", artifact=store_artifact(pythons=["3.14"]).sha256, **MOMENTUM)
+    refusal = refused(lambda: operations.migrate("p", None, actor="olive"))
+    assert "Python 3.14 for momentum-demo 1.0" in refusal.message
 
 
 def test_artifact_needs_no_installed_version_of_its_strategy() -> None:
     node = make_node("node-1", python="3.13")
-    artifact = store_artifact()
-    make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
+    make_portfolio("p", artifact=store_artifact().sha256, **MOMENTUM)
     assert "momentum" not in node.row.strategies
     assert operations.migrate("p", None, actor="olive").target_node == node.row
 

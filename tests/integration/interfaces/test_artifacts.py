@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 
-from ginkgo_site.env import Environment
 from portfolios import strategy_inspection
 from portfolios.artifacts import catalog
 from portfolios.models import Artifact
@@ -22,7 +18,9 @@ from scheduling.operations import artifacts
 from tests.support.artifacts import make_wheel, momentum, store_artifact
 from tests.support.factories import make_portfolio
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+pytestmark = [
+    pytest.mark.django_db, pytest.mark.usefixtures("honest_history", "home", "no_known_facts"),
+]  # fmt: skip
 
 MINE = "[ginkgo.strategies]\nmine = mine:Mine\n"
 SIMPLE = """
@@ -33,13 +31,9 @@ class Mine(Strategy):
 """
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Unpack into a folder of the test, and remember no facts of another test."""
+@pytest.fixture
+def no_known_facts() -> None:
     catalog._known.clear()
-    changed: Environment = dataclasses.replace(settings.GINKGO, home=tmp_path)
-    monkeypatch.setattr(settings, "GINKGO", changed)
-    return tmp_path
 
 
 def add(*, lock: str = "", **given: Any) -> artifacts.Added:

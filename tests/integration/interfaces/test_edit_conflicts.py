@@ -14,12 +14,13 @@ from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Refused
+from scheduling.models import Handoff
 from scheduling.operations import EditBase, rebase, values_at
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient
 from tests.support.commands import told
 from tests.support.concurrency import Held, at_once, behind
-from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import begin_reload, make_node, make_portfolio, make_running_portfolio
 from tests.support.pages import DIALOG, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -71,34 +72,29 @@ def test_form_opened_before_another_change_is_refused_and_reverts_nothing(
     assert saved(browser, with_quantity(first, "200")).status_code == 200
     answer = saved(browser, {**second, "priority": "5"})
     assert answer.status_code == 409
-    assert re.search(
-        r"r2 by ginkgo \d+ s ago changed quantity 100 → 200\. Nothing was saved", text_of(answer)
-    )
+    told = r"r2 by ginkgo \d+ s ago changed quantity 100 → 200\. Nothing was saved"
+    assert re.search(told, text_of(answer))
     # The form keeps the change of the user beside the current values: a second save stores both.
     page = answer.content.decode()
     assert "keeps your changes and shows the current value of every other field" in text_of(answer)
     assert 'name="priority" value="5"' in page
-    again = {**second, "priority": "5", **_rebased_form(page)}
-    assert saved(browser, again).status_code == 200
+    assert saved(browser, {**second, "priority": "5", **_rebased_form(page)}).status_code == 200
     now = Portfolio.objects.get()
     assert (now.priority, now.revision, config_now()["quantity"]) == (5, 2, "200")
 
 
 def _rebased_form(page: str) -> dict[str, str]:
-    quantity = re.search(r'name="config.quantity" value="([^"]+)"', page)
-    base = re.search(r'name="base" value="([^"]+)"', page)
-    assert quantity is not None
-    assert base is not None
-    return {"config.quantity": quantity[1], "base": base[1]}
+    found = re.findall(r'name="(config\.quantity|base)" value="([^"]+)"', page)
+    assert len(found) == 2
+    return dict(found)
 
 
 def test_conflict_over_one_parameter_shows_its_old_its_stored_and_the_typed_value(
     portfolio: Portfolio, browser: Client
 ) -> None:
     second = opened(browser)
-    operations.revise_portfolio(
-        "ibm-sma", {"config": {"fast": 3, "slow": 8, "quantity": "200"}}, actor="ann"
-    )
+    changed = {"config": {"fast": 3, "slow": 8, "quantity": "200"}}
+    operations.revise_portfolio("ibm-sma", changed, actor="ann")
     answer = saved(browser, with_quantity(second, "50"))
     row = re.search(r'data-field="quantity" data-clash>(.*?)</tr>', answer.content.decode(), re.S)
     assert row is not None
@@ -121,11 +117,8 @@ def test_conflict_with_a_reload_to_an_earlier_revision_names_who_reloaded(browse
     daemon = make_node("node-1")
     config = {"fast": 3, "slow": 8, "quantity": "100"}
     make_running_portfolio("ibm-sma", daemon, strategy="sma_cross", symbols=["IBM"], config=config)
-    _, handoff = operations.revise_portfolio(
-        "ibm-sma", {"config": {**config, "quantity": "200"}}, actor="ann"
-    )
-    assert handoff is not None
-    type(handoff).objects.update(state="done")
+    begin_reload("ibm-sma", {"config": {**config, "quantity": "200"}})
+    Handoff.objects.update(state="done")
     form = opened(browser)
     operations.reload("ibm-sma", actor="bob", revision=1)
     answer = saved(browser, {**form, "weight": "2"})
@@ -148,8 +141,7 @@ def test_form_opened_before_a_portfolio_was_deleted_and_created_again_is_refused
 def test_form_with_an_invalid_base_is_refused_and_keeps_the_input(
     portfolio: Portfolio, browser: Client
 ) -> None:
-    form = {**opened(browser), "priority": "5", "base": "nonsense"}
-    answer = saved(browser, form)
+    answer = saved(browser, {**opened(browser), "priority": "5", "base": "nonsense"})
     assert answer.status_code == 400
     assert "does not say which values it was opened with" in text_of(answer)
     assert 'name="priority" value="5"' in answer.content.decode()
@@ -227,12 +219,9 @@ def test_edit_statement_refuses_a_change_made_between_its_read_and_its_write() -
     base = EditBase.of(portfolio)
     held = Held(edit_portfolio(portfolio.pk, 1, {"priority": 9}))
 
-    def edit() -> Any:
-        with pytest.raises(Refused) as caught:
-            operations.revise_portfolio("p", {"weight": 2}, actor="ann", base=base)
-        return caught.value.code
-
-    assert behind(held, edit) == "changed_meanwhile"
+    change = {"weight": 2}
+    refusal = behind(held, lambda: operations.revise_portfolio("p", change, actor="ann", base=base))
+    assert isinstance(refusal, Refused) and refusal.code == "changed_meanwhile"
     assert Portfolio.objects.get().weight == 1
 
 

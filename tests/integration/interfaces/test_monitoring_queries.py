@@ -15,20 +15,19 @@ from scheduling.db.transaction import execute
 from scheduling.enact.pass_lock import record_watcher_seen
 from scheduling.gateway.request_metrics import commits_answered, request_seconds
 from scheduling.models import Handoff, Node, Resilience
-from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient
-from tests.support.factories import ago, make_node, make_running_portfolio, serving_since
+from tests.support.factories import ago, make_node, make_running_portfolio, serving_since, tick
 
 pytestmark = pytest.mark.django_db
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+PANELS = json.loads((DEPLOY / "grafana/ginkgo.json").read_text(encoding="utf-8"))["panels"]
 #: Added by Prometheus to every series of a target.
 OF_TARGETS = {"instance", "job"}
 
 
 def queries() -> Iterator[str]:
-    board = json.loads((DEPLOY / "grafana/ginkgo.json").read_text(encoding="utf-8"))
-    for panel in board["panels"]:
+    for panel in PANELS:
         yield from (target["expr"] for target in panel.get("targets", ()))
     rules = yaml.safe_load((DEPLOY / "prometheus/ginkgo.rules.yml").read_text(encoding="utf-8"))
     yield from (rule["expr"] for group in rules["groups"] for rule in group["rules"])
@@ -50,7 +49,7 @@ def series(viewer: ApiClient) -> dict[str, set[str]]:
     Resilience.objects.create(
         node=Node.objects.get(), as_of=ago(1), runs=1, fit=0, homeless=1, waiting=0
     )
-    Scheduler("test").tick()
+    tick()
     execute(record_watcher_seen("w"))
     Handoff.objects.update(kind="migrate", state="done", pause_ms=40)
     serving_since(60)
@@ -79,7 +78,5 @@ def test_every_query_names_series_and_labels_that_exist(series: dict[str, set[st
 
 
 def test_every_panel_has_a_title_and_a_query() -> None:
-    board = json.loads((DEPLOY / "grafana/ginkgo.json").read_text(encoding="utf-8"))
-    panels = board["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    assert all(panel["title"] and (panel["type"] == "row" or panel["targets"]) for panel in panels)
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    assert all(panel["title"] and (panel["type"] == "row" or panel["targets"]) for panel in PANELS)

@@ -11,7 +11,6 @@ from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.models import Event, Node, Run
 from scheduling.operations import moves
-from scheduling.timing import Timing
 from tests.support.api_client import counted_transactions
 from tests.support.factories import (
     FakeNode,
@@ -21,21 +20,16 @@ from tests.support.factories import (
     make_trader,
     newest_handoff,
 )
+from tests.support.patches import follow
 from tests.support.refusals import refused
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-@pytest.fixture
-def node() -> FakeNode:
-    return make_node("node-1")
-
-
 def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
     hand = make_trader("p", node, weight=2, selector={})
-    targets = {
-        name: make_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")
-    }
+    names = ("lost", "cordoned", "draining", "full")
+    targets = {name: make_node(name, capacity=2) for name in names}
     make_node("small", capacity=1)
     make_trader("other", targets["full"])
     lose(targets["lost"])
@@ -107,13 +101,10 @@ def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
 def test_a_halted_or_quarantined_portfolio_must_be_started_before_it_is_moved(
     node: FakeNode, phase: str
 ) -> None:
-    portfolio = make_portfolio("p")
-    Run.objects.filter(pk=portfolio.pk).update(phase=phase)
+    Run.objects.filter(pk=make_portfolio("p").pk).update(phase=phase)
     refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
-    assert (refusal.code, refusal.message) == (
-        "already_stopped",
-        f"p cannot be moved: it is {phase}. Start it first.",
-    )
+    found = (refusal.code, refusal.message)
+    assert found == ("already_stopped", f"p cannot be moved: it is {phase}. Start it first.")
 
 
 def test_a_move_while_a_stop_is_under_way_is_refused_with_the_stop(node: FakeNode) -> None:
@@ -191,11 +182,8 @@ def test_move_of_several_moves_the_others_if_some_are_refused(node: FakeNode) ->
     }
     for hand in hands.values():
         begun = newest_handoff(hand.portfolio)
-        assert (begun.target_node, begun.reason, begun.requested_by) == (
-            target.row,
-            "rack 7",
-            "ann",
-        )
+        told = (begun.target_node, begun.reason, begun.requested_by)
+        assert told == (target.row, "rack 7", "ann")
         assert hand.run().pinned_node == target.row
     assert Event.objects.filter(kind="pinned", actor="ann", node=target.row).count() == 3
 
@@ -238,14 +226,7 @@ def test_of_several_portfolios_one_stopped_meanwhile_stays_and_the_others_move(
     for name in ("a", "b"):
         make_trader(name, node)
     make_node("node-2")
-    observe = moves.observe
-
-    def observe_and_lose_the_race(times: Timing) -> Any:
-        seen = observe(times)
-        operations.stop("a", actor="bob")
-        return seen
-
-    monkeypatch.setattr(moves, "observe", observe_and_lose_the_race)
+    follow(monkeypatch, moves, "observe", lambda: operations.stop("a", actor="bob"))
     assert outcomes(["a", "b"], "node-2") == {"a": "already_stopped", "b": "node-2"}
     assert Event.objects.filter(kind="pinned", actor="ann").count() == 1
 

@@ -17,6 +17,7 @@ from scheduling.timing import timing
 from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import (
     ago,
+    begin_reload,
     make_node,
     make_trader,
     owner,
@@ -51,10 +52,7 @@ def test_a_concurrent_proof_does_not_make_a_rejected_revision_good() -> None:
     hand = make_trader("p", node)
     prove_revision(hand.portfolio)
     for number in range(2, 7):
-        _, reload = operations.revise_portfolio(
-            "p", {"limits": {"largest_order": str(number)}}, actor="ann"
-        )
-        assert reload is not None
+        reload = begin_reload("p", {"limits": {"largest_order": str(number)}})
         node.ready(reload)
         assert hand.release(reload).answer == "handed_over"
         assert hand.commit(1) == "ok"

@@ -19,7 +19,6 @@ from tests.support.factories import (
     FakeNode,
     expire_handoff,
     expire_lease,
-    make_node,
     make_portfolio,
     make_trader,
     newest_handoff,
@@ -38,11 +37,6 @@ def fields(act: Callable[[], Any]) -> list[str]:
 
 def new(**given: Any) -> NewPortfolio:
     return NewPortfolio(**{"name": "p", "strategy": "canary", **given})
-
-
-@pytest.fixture
-def node() -> FakeNode:
-    return make_node("node-1")
 
 
 # --- create --------------------------------------------------------------------------------------
@@ -82,9 +76,8 @@ def test_an_invalid_amount_is_quoted() -> None:
 
 
 def test_a_trader_without_symbols_is_told_what_to_give() -> None:
-    refusal = refused(
-        lambda: operations.create_portfolio(new(strategy="buy_and_hold"), actor="ann")
-    )
+    bad = new(strategy="buy_and_hold")
+    refusal = refused(lambda: operations.create_portfolio(bad, actor="ann"))
     assert refusal.message == (
         "symbols: buy_and_hold trades the symbols it is given and was given none: list them, such "
         'as ["IBM", "XOM"], or give ["*"] for every symbol of the feed.'
@@ -101,10 +94,8 @@ def test_all_symbols_can_be_given_as_a_star_and_a_canary_needs_none() -> None:
 def test_a_name_that_is_taken_is_refused() -> None:
     make_portfolio("p")
     refusal = refused(lambda: make_portfolio("p"))
-    assert (refusal.code, refusal.message) == (
-        "name_taken",
-        "A portfolio named p already exists; choose another name.",
-    )
+    found = (refusal.code, refusal.message)
+    assert found == ("name_taken", "A portfolio named p already exists; choose another name.")
 
 
 # --- names of nothing ----------------------------------------------------------------------------
@@ -156,9 +147,8 @@ def test_an_invalid_change_names_its_field(
 
 def test_an_edit_without_a_change_makes_no_revision(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    portfolio, handoff = operations.revise_portfolio(
-        "p", {"config": {}, "symbols": []}, actor="ann"
-    )
+    nothing = {"config": {}, "symbols": []}
+    portfolio, handoff = operations.revise_portfolio("p", nothing, actor="ann")
     assert (portfolio.revision, handoff) == (1, None)
     assert hand.run().phase == "running"
 
@@ -174,9 +164,8 @@ def test_a_placement_change_makes_no_revision_but_reaches_the_node(node: FakeNod
 
 def test_a_change_of_a_stopped_portfolio_makes_a_revision_only() -> None:
     make_portfolio("p", desired_state="stopped")
-    portfolio, handoff = operations.revise_portfolio(
-        "p", {"limits": {"largest_order": "5"}}, actor="ann"
-    )
+    change = {"limits": {"largest_order": "5"}}
+    portfolio, handoff = operations.revise_portfolio("p", change, actor="ann")
     assert (portfolio.revision, handoff) == (2, None)
 
 
@@ -270,19 +259,15 @@ def test_drain_and_cordon_are_idempotent_and_recorded_once(
         assert getattr(act("node-1", actor="ann", reason="repair"), flag) is True
     for _ in range(2):
         assert getattr(undo("node-1", actor="ann"), flag) is False
-    told = Event.objects.filter(node=node.row, actor="ann").count()
-    assert told == 2
+    assert Event.objects.filter(node=node.row, actor="ann").count() == 2
 
 
 def test_a_freeze_notifies_nodes_and_is_lifted_once(node: FakeNode) -> None:
     before = Node.objects.get().desired_version
     operations.freeze(actor="ann", reason="repair", failover=True)
     control = Control.objects.get()
-    assert (control.frozen_by, control.frozen_reason, control.freeze_failover) == (
-        "ann",
-        "repair",
-        True,
-    )
+    found = (control.frozen_by, control.frozen_reason, control.freeze_failover)
+    assert found == ("ann", "repair", True)
     assert Node.objects.get().desired_version > before
     operations.unfreeze(actor="ann")
     operations.unfreeze(actor="ann")

@@ -137,9 +137,8 @@ def test_a_refused_schedule_delays_no_other_and_is_recorded_once() -> None:
     schedule_by_sql("scheduling.tasks.prune")
     done = work_off()
     while OrmQ.objects.exists():
-        done += run_packages(
-            [(row.pk, SignedPackage.loads(row.payload)) for row in OrmQ.objects.all()]
-        )
+        rows = OrmQ.objects.all()
+        done += run_packages([(row.pk, SignedPackage.loads(row.payload)) for row in rows])
     assert sorted(task["success"] for task in done) == [False, False, False, True]
     assert Event.objects.filter(kind="task_refused").count() == 1
 
@@ -215,8 +214,7 @@ def test_a_failure_page_reads_no_pickle() -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute("UPDATE django_q_task SET args = 'no pickle', result = 'no pickle'")
-    client = signed_in(superuser=True)
-    page = client.get(reverse("admin:django_q_failure_change", args=["1" * 32]))
+    page = signed_in(superuser=True).get(reverse("admin:django_q_failure_change", args=["1" * 32]))
     assert page.status_code == 200
     assert b"no pickle" not in page.content
 
@@ -243,15 +241,13 @@ def test_an_administrator_creates_users_but_no_superusers() -> None:
     assert b"user_permissions" not in page.content
     form = {"username": "olive", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
     times = {"last_login_0": "", "last_login_1": "", "date_joined_0": "2026-01-01"}
-    answer = client.post(
-        change, {**form, **times, "date_joined_1": "00:00:00", "groups": [operators.pk]}
-    )
+    times |= {"date_joined_1": "00:00:00"}
+    answer = client.post(change, {**form, **times, "groups": [operators.pk]})
     assert answer.status_code == 302, answer.content
     other.refresh_from_db()
     assert not other.is_superuser
     assert list(other.groups.all()) == [operators]
-    theirs = reverse("admin:auth_user_change", args=[root.pk])
-    assert client.post(theirs, form).status_code == 403
+    assert client.post(reverse("admin:auth_user_change", args=[root.pk]), form).status_code == 403
     password = reverse("admin:auth_user_password_change", args=[root.pk])
     assert client.post(password, {"password1": "x", "password2": "x"}).status_code == 403
     group = reverse("admin:auth_group_change", args=[operators.pk])

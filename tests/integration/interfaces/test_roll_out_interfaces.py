@@ -15,7 +15,7 @@ from tests.support.api_client import ApiClient
 from tests.support.commands import said
 from tests.support.factories import newest_handoff, owner
 from tests.support.pages import signed_in
-from tests.support.roll_outs import begin, make_fleet, pinned, prove_all, reload_done, state, step
+from tests.support.roll_outs import begun, make_fleet, pinned, prove_all, reload_done, state, step
 
 pytestmark = pytest.mark.django_db
 
@@ -61,8 +61,7 @@ def test_api_begins_stops_and_takes_back_a_roll_out(operator: ApiClient, viewer:
     }  # fmt: skip
     back = operator.post(f"{address}back/", {"reason": "bad"})
     assert (back.status_code, back.json()["state"]) == (202, "going_back")
-    over = operator.post(f"{address}stop/", {}).json()
-    assert over["code"] == "roll_out_over"
+    assert operator.post(f"{address}stop/", {}).json()["code"] == "roll_out_over"
 
 
 @pytest.mark.parametrize(
@@ -97,10 +96,8 @@ def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -
     number = RollOut.objects.get().pk
     assert "a (canary)" in text
     assert "r1 → r2" in text
-    assert (
-        f"Roll-out {number} of momentum-demo 2.0 is finished, 2 of 2 portfolios ended, pause"
-        in (text)
-    )
+    sentence = f"Roll-out {number} of momentum-demo 2.0 is finished, 2 of 2 portfolios ended, pause"
+    assert sentence in text
     assert f"roll_out --back {number}" in text
 
 
@@ -144,8 +141,7 @@ def test_command_with_no_or_two_actions_ends_with_2(arguments: tuple[str, ...]) 
 
 
 def test_pages_show_a_roll_out_and_offer_its_actions() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b", canary_seconds=0)
+    node, number = begun("a", "b", canary_seconds=0)
     step()
     reload_done("a", node)
     step()
@@ -183,9 +179,8 @@ def test_form_begins_a_roll_out_and_shows_each_error_at_its_field() -> None:
     assert 'data-field="artifact"' in text and 'data-field="at_a_time"' in text
     given = {"artifact": second.sha256, "portfolios": "a, b", "canary": "b", "at_a_time": "2"}
     unknown = client.post("/roll-outs/new/", {**given, "canary": "z"})
-    assert unknown.status_code == 409 and "The canary z is not among the 2" in (
-        unknown.content.decode()
-    )
+    assert unknown.status_code == 409
+    assert "The canary z is not among the 2" in unknown.content.decode()
     answer = client.post("/roll-outs/new/", {**given, "canary_seconds": "5", "reason": "faster"})
     found = RollOut.objects.get()
     assert answer.headers["Location"] == f"/roll-outs/{found.pk}/"

@@ -25,6 +25,7 @@ from scheduling.models import Event, Gateway, Node, PassLock
 from scheduling.operations import drain, rolling_restart
 from scheduling.operations.rolling_restart import is_daemon_of
 from tests.support.factories import FakeNode, make_node, make_trader, serving_since
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -47,11 +48,6 @@ def start() -> Iterator[Callable[..., Started]]:
             return process
 
         yield started
-
-
-@pytest.fixture
-def node(db: Any) -> FakeNode:
-    return make_node("node-1")
 
 
 @pytest.fixture
@@ -172,22 +168,13 @@ def test_a_pid_that_is_not_a_daemon_any_more_gets_no_signal(
         assert stranger.returncode == 0  # not ended by a signal
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no signal be sent, as to a process of another user."""
-
-    def kill(pid: int, signal: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr("os.kill", kill)
-
-
 def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
     daemon: Started, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = rolling_restart.Process("worker", start("manage.py", "qcluster").pid, time.time())
     monkeypatch.setattr(rolling_restart, "_find", lambda: rolling_restart.Found([worker], []))
     with monkeypatch.context() as patch:
-        forbid(patch)
+        patch.setattr("os.kill", raising(PermissionError))
         with pytest.raises(Refused, match=f"node-1, process {daemon.pid}, belongs to another user"):
             restart()
     assert not Event.objects.filter(kind="node_draining").exists()
@@ -197,12 +184,8 @@ def test_a_control_plane_of_another_user_is_refused_not_passed_over(
     start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = start("python", "manage.py", "qcluster")
-
-    def environ(_: psutil.Process) -> dict[str, str]:
-        raise psutil.AccessDenied
-
     monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])
-    monkeypatch.setattr(psutil.Process, "environ", environ)
+    monkeypatch.setattr(psutil.Process, "environ", raising(psutil.AccessDenied))
     with pytest.raises(Refused, match=f"read: worker {process.pid}. .* run this as root"):
         restart()
     assert process.poll() is None

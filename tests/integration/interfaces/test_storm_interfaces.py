@@ -13,10 +13,9 @@ from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.operations.registry import fleet_actions
 from scheduling.permissions import Role
-from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient
 from tests.support.commands import said, told
-from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
+from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes, tick
 from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -27,17 +26,13 @@ def stormy() -> None:
     """Two of three nodes went at once."""
     for node in make_settled_nodes(3)[:2]:
         expire_lease(node)
-    Scheduler("test").tick()
+    tick()
 
 
 def test_api_extends_and_releases_the_hold_of_failover(stormy: None, operator: ApiClient) -> None:
     held = operator.post("schedule/storm/hold/", {"reason": "switch"}).json()
-    assert (held["held"], held["until"], held["by"], held["reason"]) == (
-        True,
-        None,
-        "olive",
-        "switch",
-    )
+    found = (held["held"], held["until"], held["by"], held["reason"])
+    assert found == (True, None, "olive", "switch")
     assert (held["nodes"], held["of_nodes"]) == (["node-1", "node-2"], 3)
     assert operator.post("schedule/storm/release/", {}).json()["held"] is False
     assert operator.post("schedule/storm/release/", {}).status_code == 200
@@ -65,7 +60,7 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
     assert "ginkgo_failover_held 1.0" in viewer.get("metrics").text
     assert told("cluster_status")["alerts"][0]["kind"] == "storm_hold"
     operations.release_storm(actor="ann")
-    Scheduler("test").tick()
+    tick()
     assert viewer.get("alerts/?open=true&kind=storm_hold").json()["results"] == []
     assert 'ginkgo_alerts_open{kind="storm_hold"} 0.0' in viewer.get("metrics").text
 
@@ -81,10 +76,8 @@ def test_alerts_of_a_reused_name_are_those_of_its_present_portfolio(viewer: ApiC
 
 
 def banners(**context: Any) -> str:
-    rendered = render_to_string(
-        "dashboard/parts/banners.html", {"fleet": read_fleet_view(), **context}
-    )
-    return " ".join(rendered.split())
+    shown = {"fleet": read_fleet_view(), **context}
+    return " ".join(render_to_string("dashboard/parts/banners.html", shown).split())
 
 
 def test_the_banner_shows_the_hold_and_how_to_release_it(stormy: None) -> None:

@@ -97,8 +97,7 @@ def test_interfaces_show_address_and_interface_of_a_line(operator: ApiClient) ->
     browser = signed_in(Role.OPERATOR, "dora")
     page = browser.get("/audit/?kind=node_cordoned").content.decode()
     assert "api 127.0.0.1" in " ".join(page.split())
-    listed = browser.get(reverse("admin:scheduling_event_changelist")).content.decode()
-    assert "127.0.0.1" in listed
+    assert "127.0.0.1" in browser.get(reverse("admin:scheduling_event_changelist")).content.decode()
 
 
 # --- logins ---------------------------------------------------------------------------------------
@@ -154,13 +153,11 @@ def test_changes_of_users_and_groups_are_recorded_by_field_name() -> None:
     form = {"username": "olive", "is_active": "on", "is_superuser": "on"}
     times = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
     change = reverse("admin:auth_user_change", args=[other.pk])
-    answer = browser.post(change, {**form, **times, "groups": [operators.pk]})
-    assert answer.status_code == 302
+    assert browser.post(change, {**form, **times, "groups": [operators.pk]}).status_code == 302
     fields, members = Event.objects.filter(kind="user_changed")[:2][::-1]
     assert {"is_superuser", "is_staff"} <= set(fields.data["fields"])
     assert seen(fields) == ("root", "admin", "10.0.0.7")
-    assert members.data["added"] == ["operator"]
-    assert members.data["of"] == "olive"
+    assert (members.data["added"], members.data["of"]) == (["operator"], "olive")
     password = reverse("admin:auth_user_password_change", args=[other.pk])
     new = "another long secret 77"
     browser.post(password, {"usable_password": "true", "password1": new, "password2": new})
@@ -181,8 +178,8 @@ def test_a_user_made_by_a_command_is_recorded() -> None:
 def test_a_token_that_may_only_read_does_not_act() -> None:
     make_node("node-1")
     make_api_client(Role.OPERATOR, "olive")
-    token = told("create_api_token", "olive", "--scope", "read", "--name", "grafana")["token"]
-    reader = ApiClient(token)
+    given = ("olive", "--scope", "read", "--name", "grafana")
+    reader = ApiClient(told("create_api_token", *given)["token"])
     assert reader.get("nodes/").status_code == 200
     document = problem(reader.post("nodes/node-1/drain/"), 403, "forbidden")
     assert "may only read" in document["detail"]
@@ -192,8 +189,7 @@ def test_a_token_is_refused_after_its_expiry_and_that_is_recorded() -> None:
     token = told("create_api_token", "bot", "--create", "--role", "viewer", "--days", "1")["token"]
     assert ApiClient(token).get("nodes/").status_code == 200
     ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    document = problem(ApiClient(token).get("nodes/"), 401, "unauthenticated")
-    assert "expired" in document["detail"]
+    assert "expired" in problem(ApiClient(token).get("nodes/"), 401, "unauthenticated")["detail"]
     line = newest("token_refused")
     assert (line.actor, line.interface) == ("bot", "api")
 
@@ -269,5 +265,4 @@ def test_no_page_of_the_documentation_passes_a_token_on_a_command_line() -> None
     root = Path(__file__).parents[3]
     pages = [root / "README.md", root / "bin" / "node", *(root / "docs").rglob("*.md")]
     pages += list((root / "templates").rglob("*.html"))
-    shown = [str(page) for page in pages if "--token " in page.read_text(encoding="utf-8")]
-    assert shown == []
+    assert [str(page) for page in pages if "--token " in page.read_text(encoding="utf-8")] == []

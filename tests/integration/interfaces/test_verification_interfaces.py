@@ -31,6 +31,7 @@ from tests.support.api_client import ApiClient, problem
 from tests.support.concurrency import Held, behind
 from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 from tests.support.pages import signed_in
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -83,10 +84,8 @@ def test_a_requested_verification_is_queued_run_and_shown(
     assert len(document["state_digest"]) == 64
     assert document["finished_at"] >= document["started_at"] >= document["requested_at"]
     kinds = Event.objects.filter(portfolio__name="canary-1", kind__startswith="verif")
-    assert list(kinds.order_by("id").values_list("kind", "actor")) == [
-        ("verification_requested", "olive"),
-        ("verified", ""),
-    ]
+    found = list(kinds.order_by("id").values_list("kind", "actor"))
+    assert found == [("verification_requested", "olive"), ("verified", "")]
 
 
 def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
@@ -121,10 +120,7 @@ def test_a_verification_that_is_impossible_fails_with_the_reason(operator: ApiCl
 def test_an_internal_error_fails_the_verification_and_is_stored_as_its_sentence(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*given: Any, **named: Any) -> None:
-        raise RuntimeError("no more disk")
-
-    monkeypatch.setattr(runner, "verify_portfolio", broken)
+    monkeypatch.setattr(runner, "verify_portfolio", raising(RuntimeError("no more disk")))
     operator.post(PATH)
     with pytest.raises(RuntimeError):
         run_waiting()
@@ -136,8 +132,7 @@ def test_second_request_is_refused_with_the_id_of_the_verification_in_progress(
     operator: ApiClient,
 ) -> None:
     first = operator.post(PATH).json()["id"]
-    document = problem(operator.post(PATH), 409, "verification_in_progress")
-    assert document["verification"] == first
+    assert problem(operator.post(PATH), 409, "verification_in_progress")["verification"] == first
     assert OrmQ.objects.count() == 1
     run_waiting()
     assert operator.post(PATH).status_code == 202
@@ -333,21 +328,15 @@ def pane(client: Client) -> str:
 def test_the_page_shows_a_button_then_progress_then_the_result() -> None:
     client = signed_in(Role.OPERATOR)
     assert re.search(r"<span>\s*Verify\s*</span>", pane(client))
-    answer = client.post(
-        "/portfolios/canary-1/verify/",
-        headers={"Referer": "http://testserver/portfolios/canary-1/"},
-    )
-    assert (answer.status_code, answer["Location"]) == (
-        302,
-        "http://testserver/portfolios/canary-1/",
-    )
+    address = "http://testserver/portfolios/canary-1/"
+    answer = client.post("/portfolios/canary-1/verify/", headers={"Referer": address})
+    assert (answer.status_code, answer["Location"]) == (302, address)
     going = pane(client)
     assert "<progress" in going and "You can leave this page" in going and "<button" not in going
     run_waiting()
     done = pane(client)
-    assert (
-        "identical over 500 events" in done and "Verify again" in done and "<progress" not in done
-    )
+    assert "identical over 500 events" in done and "Verify again" in done
+    assert "<progress" not in done
 
 
 def test_the_command_reports_a_history_difference_too() -> None:

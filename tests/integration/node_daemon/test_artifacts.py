@@ -15,6 +15,7 @@ from tests.support.daemons import (
     Daemons,
     alive,
     assert_canary_is_exact,
+    awaited_reports,
     continue_for,
     family,
     reports,
@@ -49,8 +50,7 @@ def process_of(gateway: FakeGateway, portfolio: int) -> psutil.Process:
 
 def failed_steps(gateway: FakeGateway) -> dict[int, wire.StepFailed]:
     """Return the reports of failed steps by their handoff."""
-    failed = reports(gateway, wire.StepFailed)
-    return {report.handoff: report for report in failed if isinstance(report, wire.StepFailed)}
+    return {report.handoff: report for report in reports(gateway, wire.StepFailed)}
 
 
 async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the_same_bytes(
@@ -65,7 +65,7 @@ async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the
     gateway.files.clear()  # neither restart may need them
     await gateway.until(lambda: {p.phase for p in gateway.beats[-1][1].portfolios} == {"running"})
     process_of(gateway, 1).kill()
-    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
+    await awaited_reports(gateway, wire.ProcessExited)
     await continue_for(gateway)
     daemon.kill()
     await daemon.wait()
@@ -100,24 +100,18 @@ async def test_artifact_that_cannot_be_used_fails_its_prepare_with_a_sentence(
     gateway.grant("node-1", 1)
     for portfolio in cases:
         gateway.grant("elsewhere", portfolio)
-    await gateway.want(
-        "node-1",
-        gateway.entry(1, "run"),
-        *(
-            gateway.entry(
-                portfolio, "prepare", handoff=portfolio, **({"strategy": "counter"} | given)
-            )
-            for portfolio, (given, _) in cases.items()
-        ),
-    )
+    prepared = [
+        gateway.entry(number, "prepare", handoff=number, **({"strategy": "counter"} | given))
+        for number, (given, _) in cases.items()
+    ]
+    await gateway.want("node-1", gateway.entry(1, "run"), *prepared)
     await daemons.start(UV_NO_INDEX="1")
     await gateway.until(lambda: failed_steps(gateway).keys() == cases.keys())
     failed = failed_steps(gateway)
     for portfolio, (_, expected) in cases.items():
         assert expected in failed[portfolio].error, portfolio
     # The revision is at fault where no other node could run it either.
-    at_fault = {handoff for handoff, report in failed.items() if report.strategy_failed}
-    assert at_fault == {5, 6, 8}
+    assert {handoff for handoff, report in failed.items() if report.strategy_failed} == {5, 6, 8}
     await continue_for(gateway)
     assert_canary_is_exact(gateway, 1)
 
@@ -131,27 +125,21 @@ async def test_slow_download_delays_no_other_portfolio_and_no_heartbeat(
     gateway.grant("node-1", 1)
     for number in range(17):
         gateway.grant("elsewhere", 10 + number)
-    await gateway.want(
-        "node-1",
-        gateway.entry(1, "run"),
-        *(
-            gateway.entry(
-                10 + number, "prepare", handoff=number + 1, strategy="counter", artifact=sha
-            )
-            for number, sha in enumerate(slow)
-        ),
-    )
+    prepared = [
+        gateway.entry(10 + n, "prepare", handoff=n + 1, strategy="counter", artifact=sha)
+        for n, sha in enumerate(slow)
+    ]
+    await gateway.want("node-1", gateway.entry(1, "run"), *prepared)
     await daemons.start()
     await gateway.until(lambda: gateway.fetched)
     beats = len(gateway.beats)
     await continue_for(gateway, 100)
     await gateway.until(lambda: len(gateway.beats) > beats + 3)
     assert not reports(gateway, wire.Prepared)
-    assert gateway.longest_gap_s(1) < budget_s(
-        5
-    )  # a download that stands still is given up after 20 s
+    # A download that stands still is given up after 20 s.
+    assert gateway.longest_gap_s(1) < budget_s(5)
     gateway.files_wait.set()
-    await gateway.until(lambda: reports(gateway, wire.Prepared) != [])
+    await awaited_reports(gateway, wire.Prepared)
     assert_canary_is_exact(gateway, 1)
 
 

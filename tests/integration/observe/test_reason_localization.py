@@ -14,9 +14,8 @@ from scheduling.decide.types import Reason
 from scheduling.models import Handoff, Node, Run
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.permissions import Role
-from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, counted_statements
-from tests.support.factories import FakeNode, make_node, make_portfolio, make_trader
+from tests.support.factories import FakeNode, make_node, make_portfolio, make_trader, tick
 from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -30,11 +29,6 @@ ONLY_NODE_ZH = "node-1 是唯一可用的节点：负载 0 → 1，共 5"
 
 def run_of(name: str) -> Run:
     return Run.objects.get(portfolio__name=name)
-
-
-def tick() -> None:
-    """Run one pass."""
-    Scheduler("test").tick()
 
 
 @pytest.fixture
@@ -215,8 +209,7 @@ def test_pages_of_handoffs_show_reasons_in_the_language_of_the_request(
     daemon.prepare()
     path = path.format(Handoff.objects.get().pk)
     assert ONLY_NODE in desk.get(path).content.decode()
-    page = desk.get(path, headers={"Accept-Language": "zh"}).content.decode()
-    assert ONLY_NODE_ZH in page
+    assert ONLY_NODE_ZH in desk.get(path, headers={"Accept-Language": "zh"}).content.decode()
 
 
 def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:

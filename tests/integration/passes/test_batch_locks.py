@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import psycopg
 import pytest
 from django.db import connection
@@ -14,7 +12,6 @@ from scheduling.enact.handoff import Request, handle_step_failure, request_all
 from scheduling.enact.notify import lock_nodes
 from scheduling.models import Handoff, Run
 from scheduling.passes import balance
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.concurrency import Held, at_once, behind
 from tests.support.factories import (
@@ -23,15 +20,12 @@ from tests.support.factories import (
     make_trader,
     newest_handoff,
     run_of,
+    tick,
 )
 from tests.support.handoff_requests import ask, placed, waiting
+from tests.support.patches import note_calls
 
 pytestmark = pytest.mark.django_db
-
-
-def tick() -> Any:
-    """Run one pass: sweep, snapshot, plan, enact. Return its outcome."""
-    return Scheduler("test").tick()
 
 
 @pytest.fixture
@@ -47,17 +41,11 @@ def test_batch_with_a_locked_run_is_split_and_only_that_request_is_repeated(
 ) -> None:
     make_node("node-1")
     held_one = waiting("a", "b", "c")[1]
-    honest, asked = balance.request_all, []
-
-    def noted(requests: Any, **given: Any) -> Any:
-        asked.append([each.portfolio for each in requests])
-        return honest(requests, **given)
-
-    monkeypatch.setattr(balance, "request_all", noted)
+    asked = note_calls(monkeypatch, balance, "request_all")
     held = Held(lock_run(held_one.pk))
     outcome = tick().balance
     held.commit()
-    assert asked[1:] == [[held_one.pk]]
+    assert [[each.portfolio for each in requests] for (requests,) in asked[1:]] == [[held_one.pk]]
     assert len(outcome.requested) == 2
     assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
         ("b", "LockNotAvailable")

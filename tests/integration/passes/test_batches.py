@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,15 +13,14 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import pending_reasons, storm
 from scheduling.enact.handoff import Request
-from scheduling.enact.notify import notify_watchers
 from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
 from scheduling.passes import balance
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.api_client import counted_transactions
 from tests.support.factories import (
     FakeNode,
     ago,
+    begin_reload,
     expire_handoff,
     lose,
     make_node,
@@ -30,27 +28,12 @@ from tests.support.factories import (
     make_trader,
     newest_handoff,
     run_of,
+    tick,
 )
 from tests.support.handoff_requests import ask, placed, waiting
+from tests.support.patches import note_calls, once_planned
 
 pytestmark = pytest.mark.django_db
-
-
-def tick() -> Any:
-    """Run one pass: sweep, snapshot, plan, enact. Return its outcome."""
-    return Scheduler("test").tick()
-
-
-def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
-    """Call `meanwhile` between the plan and its enactment."""
-    honest = balance.make_plan
-
-    def plan(*given: Any) -> Any:
-        found = honest(*given)
-        meanwhile()
-        return found
-
-    monkeypatch.setattr(balance, "make_plan", plan)
 
 
 # --- what it costs -------------------------------------------------------------------------------
@@ -114,13 +97,7 @@ def test_pending_reasons_are_one_statement_and_none_if_unchanged() -> None:
 
 
 def test_only_a_changed_reason_wakes_boards(monkeypatch: pytest.MonkeyPatch) -> None:
-    wakes: list[Any] = []
-
-    def noted() -> Any:
-        wakes.append(None)
-        return notify_watchers()
-
-    monkeypatch.setattr(pending_reasons, "notify_watchers", noted)
+    wakes = note_calls(monkeypatch, pending_reasons, "notify_watchers")
     waiting("a", "b")
     tick()
     assert len(wakes) == 1
@@ -230,7 +207,7 @@ def test_reload_needs_no_free_place_on_its_node() -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
     Node.objects.update(capacity=1)
-    _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    reload = begin_reload("p")
     assert reload == newest_handoff(hand.portfolio)
     assert reload.state == "preparing"
 
@@ -370,9 +347,7 @@ def test_placement_takes_the_wanted_revision_and_after_a_failure_the_good_one(
 def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
-    _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    assert reload is not None
-    first.fails(reload, strategy=True)
+    first.fails(begin_reload("p"), strategy=True)
     Node.objects.filter(pk=first.row.pk).update(draining=True)
     tick()
     begun = newest_handoff(hand.portfolio)

@@ -44,24 +44,25 @@ def expected_rows(session: psycopg.Connection[Any]) -> int:
     return int(plan[0]["Plan"]["Plans"][0]["Plan Rows"])
 
 
+def discards(session: psycopg.Connection[Any], plans: KeptPlans) -> bool:
+    # Else the session reports its rows a second later, which a slow machine takes here.
+    session.execute("SELECT pg_stat_force_next_flush()")
+    return _run_steps(session.cursor(), plans.discard_outgrown(), None)
+
+
 def test_plans_are_kept_until_a_table_has_doubled(
     session: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
     plans = KeptPlans()
 
-    def discards() -> bool:
-        # Else the session reports its rows a second later, which a slow machine takes here.
-        session.execute("SELECT pg_stat_force_next_flush()")
-        return _run_steps(session.cursor(), plans.discard_outgrown(), None)
-
     for_few = expected_rows(session)
-    assert not discards()
+    assert not discards(session, plans)
     session.execute("INSERT INTO grown SELECT generate_series(1, 100000)")
     assert expected_rows(session) == for_few  # nothing tells PostgreSQL
-    assert discards()
+    assert discards(session, plans)
     assert expected_rows(session) > 30 * for_few
-    assert not discards()
+    assert not discards(session, plans)
 
 
 def test_rows_that_take_the_space_of_deleted_ones_count_as_growth(
@@ -70,18 +71,14 @@ def test_rows_that_take_the_space_of_deleted_ones_count_as_growth(
     monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
     plans = KeptPlans()
 
-    def discards() -> bool:
-        session.execute("SELECT pg_stat_force_next_flush()")
-        return _run_steps(session.cursor(), plans.discard_outgrown(), None)
-
     session.execute("INSERT INTO grown SELECT generate_series(1, 20000)")
     session.execute("DELETE FROM grown WHERE id < 20000")
     session.execute("VACUUM ANALYZE grown")
     for_few = expected_rows(session)
-    assert not discards()
+    assert not discards(session, plans)
     session.execute("INSERT INTO grown SELECT generate_series(1, 19000)")
     assert expected_rows(session) == for_few  # nothing tells PostgreSQL
-    assert discards()
+    assert discards(session, plans)
 
 
 def test_each_tick_of_the_watcher_checks_its_kept_statement_plans() -> None:

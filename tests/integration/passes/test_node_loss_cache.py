@@ -17,7 +17,6 @@ from scheduling.observe.snapshot import observe
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.node_loss import CONFIRM_INTERVAL_S, NodeLossForecaster
 from scheduling.passes.node_loss import execute as the_runner
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.watcher import Watcher
 from tests.support.api_client import ApiClient
@@ -27,8 +26,10 @@ from tests.support.factories import (
     make_node,
     make_portfolio,
     make_running_portfolio,
+    tick,
 )
 from tests.support.kept_rows import KeptRows
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -128,9 +129,7 @@ def test_forecasts_that_exceed_their_time_slice_are_made_in_turn_by_the_next_one
     changed = []
     for number in range(3):
         before = dict(Row.objects.values_list("node__name", "as_of"))
-        operations.cordon("node-3", actor="cast") if number % 2 else operations.uncordon(
-            "node-3", actor="cast"
-        )
+        (operations.cordon if number % 2 else operations.uncordon)("node-3", actor="cast")
         kept.later_s = (number + 1) * (CONFIRM_INTERVAL_S + 1)
         make_portfolio(f"stir-{number}")
         kept.refresh(slice_s=0)
@@ -151,7 +150,7 @@ def test_a_lost_node_has_no_loss_forecast(kept: LossCacheHarness, fleet: list[Fa
 
 
 def test_node_loss_forecasts_are_refreshed_by_the_watcher_only(fleet: list[FakeNode]) -> None:
-    Scheduler("worker").tick()
+    tick("worker")
     assert rows() == {}
     Watcher(balance_interval_s=30)._tick(rebalance=False)
     assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
@@ -161,11 +160,7 @@ def test_an_error_of_a_node_loss_forecast_does_not_end_the_watcher(
     fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(balance_interval_s=30)
-
-    def broken(*_: Any) -> None:
-        raise KeyError("node-7")
-
-    monkeypatch.setattr(watcher.node_losses, "refresh", broken)
+    monkeypatch.setattr(watcher.node_losses, "refresh", raising(KeyError("node-7")))
     watcher._tick(rebalance=False)
     assert watcher._wait_s > 0
 

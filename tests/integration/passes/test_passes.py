@@ -9,11 +9,10 @@ from django.db import transaction
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from portfolios.models import Revision
-from scheduling import operations, tasks
+from scheduling import operations, scheduler, tasks
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts, handoff, revisions, stalls, unheld_runs
-from scheduling.enact.notify import notify_watchers
 from scheduling.enact.pass_lock import acquire, record_watcher_seen, release
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Lease, PassLock, Run
@@ -23,13 +22,13 @@ from scheduling.observe.fleet_view import read as fleet_read
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.snapshot import observe
 from scheduling.passes.sweep import sweep
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.api_client import counted_transactions
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
     ago,
+    begin_reload,
     expire_lease,
     lose,
     make_node,
@@ -40,14 +39,11 @@ from tests.support.factories import (
     prove_revision,
     run_of,
     serving_since,
+    tick,
 )
+from tests.support.patches import note_calls, raising
 
 pytestmark = pytest.mark.django_db
-
-
-def tick(**given: Any) -> Any:
-    """Run one pass with these arguments of `Scheduler.tick`. Return its outcome."""
-    return Scheduler("test").tick(**given)
 
 
 # --- the lock ------------------------------------------------------------------------------------
@@ -72,11 +68,8 @@ def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
 
 
 def test_a_tick_that_fails_releases_the_pass_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError
-
     with monkeypatch.context() as patched:
-        patched.setattr("scheduling.scheduler.balance", broken)
+        patched.setattr("scheduling.scheduler.balance", raising(ZeroDivisionError))
         with pytest.raises(ZeroDivisionError):
             tick()
     assert tick().ran is True
@@ -129,8 +122,7 @@ def pinned_trader() -> tuple[FakeNode, FakeNode, OwnerSession]:
 def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
     first, second, hand = pinned_trader()
     prove_revision(hand.portfolio)
-    _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    assert reload is not None
+    reload = begin_reload("p")
     first.ready(reload)
     hand.release(reload)
     hand.commit(1)
@@ -181,8 +173,7 @@ def test_a_portfolio_that_failed_to_start_is_placed_later_with_its_good_revision
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     prove_revision(hand.portfolio)
-    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    reload = newest_handoff(hand.portfolio)
+    reload = begin_reload("p")
     first.ready(reload)
     hand.release(reload)
     lose(first)
@@ -250,8 +241,7 @@ def test_the_sweep_reloads_to_a_wanted_revision_unless_it_is_rejected() -> None:
 
 
 def test_a_run_of_an_incarnation_without_a_lease_is_given_up_and_pending() -> None:
-    first = make_node("node-1")
-    hand = make_trader("p", first)
+    hand = make_trader("p", make_node("node-1"))
     Lease.objects.update(incarnation="00000000-0000-4000-8000-000000000001")
     assert sweep("x", timing()).given_up == 1
     assert (hand.run().node_id, hand.run().phase) == (None, "pending")
@@ -277,8 +267,7 @@ def test_a_handoff_that_cannot_be_expired_does_not_keep_the_sweep_from_others(
 
 
 def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
-    node = make_node("node-1")
-    hand = make_trader("p", node)
+    hand = make_trader("p", make_node("node-1"))
     operations.drain("node-1", actor="ann")
     tick()
     assert hand.run().reason != ""
@@ -391,13 +380,7 @@ def test_a_partial_tick_marks_lost_nodes_and_reads_every_run_only_to_plan() -> N
 def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wakes: list[Any] = []
-
-    def noted() -> Any:
-        wakes.append(None)
-        return notify_watchers()
-
-    monkeypatch.setattr("scheduling.scheduler.notify_watchers", noted)
+    wakes = note_calls(monkeypatch, scheduler, "notify_watchers")
     serving_since(3600)
     node = make_node("node-1")
     tick()
@@ -415,10 +398,7 @@ def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_n
 def test_a_tick_succeeds_while_another_process_compares_the_alerts(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def held(*_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(alerts, "update_alerts", held)
+    monkeypatch.setattr(alerts, "update_alerts", raising(error))
     assert tick().ran is True
 
 

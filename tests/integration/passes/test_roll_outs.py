@@ -13,7 +13,6 @@ from scheduling.models import Event, Handoff, RollOut, RollOutItem, Run
 from scheduling.operations import NewRollOut
 from scheduling.passes.sweep import sweep
 from scheduling.retention import delete_rows
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.alerts import open_alerts
 from tests.support.factories import (
@@ -26,10 +25,12 @@ from tests.support.factories import (
     prove_revision,
     run_of,
     serving_since,
+    tick,
 )
 from tests.support.roll_outs import (
     HELD,
     begin,
+    begun,
     make_artifact,
     make_fleet,
     make_holder,
@@ -88,8 +89,7 @@ def test_new_revision_keeps_the_configuration_and_names_who_began_the_roll_out()
 
 
 def test_roll_out_changes_two_at_a_time_after_its_canary() -> None:
-    node, _, second = make_fleet("a", "b", "c", "d")
-    number = begin(second, "a", "b", "c", "d", at_a_time=2, canary_seconds=0)
+    node, number = begun("a", "b", "c", "d", at_a_time=2, canary_seconds=0)
     step()
     assert list(states(number).values()) == ["changing", "waiting", "waiting", "waiting"]
     reload_done("a", node)
@@ -98,8 +98,7 @@ def test_roll_out_changes_two_at_a_time_after_its_canary() -> None:
 
 
 def test_rejected_canary_stops_the_roll_out_and_the_way_back_closes_its_alert() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    node, number = begun("a", "b")
     step()
     node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
     step()
@@ -127,8 +126,7 @@ def test_rejected_canary_stops_the_roll_out_and_the_way_back_closes_its_alert() 
 
 
 def test_alert_closes_when_an_operator_gives_another_revision() -> None:
-    node, _, second = make_fleet("a")
-    number = begin(second, "a")
+    node, number = begun("a")
     step()
     node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)
     step()
@@ -139,13 +137,11 @@ def test_alert_closes_when_an_operator_gives_another_revision() -> None:
 
 
 def test_rejection_after_the_first_commit_stops_the_roll_out_too() -> None:
-    node, _, second = make_fleet("a", "b", "c")
-    number = begin(second, "a", "b", "c", canary_seconds=0)
+    node, number = begun("a", "b", "c", canary_seconds=0)
     step()
     reload_done("a", node)
     step()
-    hand = reload_done("b", node)
-    assert hand.die() == "fell_back"
+    assert reload_done("b", node).die() == "fell_back"
     step()
     assert states(number) == {"a": "proving", "b": "rejected", "c": "skipped"}
     assert state(number) == "stopping", "the canary is still being proven"
@@ -167,8 +163,7 @@ def test_change_by_an_operator_before_its_turn_is_kept() -> None:
 
 
 def test_change_by_an_operator_meanwhile_ends_the_item() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
     step()
     operations.revise_portfolio("a", {"limits": {"largest_order": "5"}}, actor="bob")
     step()
@@ -183,8 +178,7 @@ def test_change_by_an_operator_meanwhile_ends_the_item() -> None:
 def test_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence() -> None:
     node, first, second = make_fleet("a", "b", "c", "d")
     make_portfolio("e", artifact=first.sha256, **HELD)
-    old = make_node("node-2", python="3.9")
-    make_holder("f", old, first)
+    make_holder("f", make_node("node-2", python="3.9"), first)
     second.pythons, second.python_requirement = ["3.13"], ">=3.13"
     second.save(update_fields=["pythons", "python_requirement"])
     number = begin(second, "a", "b", "c", "d", "e", "f", canary_seconds=0)
@@ -245,8 +239,7 @@ def test_portfolio_without_a_good_revision_is_no_canary_and_waits_until_it_has_o
 
 
 def test_portfolio_stopped_meanwhile_returns_without_running() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
     step()
     operations.halt_all(actor="bob", reason="wrong prices")
     step()
@@ -258,8 +251,7 @@ def test_portfolio_stopped_meanwhile_returns_without_running() -> None:
 
 
 def test_roll_out_stops_if_no_event_proves_its_canary_in_time() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    node, number = begun("a", "b")
     step()
     reload_done("a", node)
     step()
@@ -274,8 +266,7 @@ def test_roll_out_stops_if_no_event_proves_its_canary_in_time() -> None:
 
 
 def test_way_back_reloads_only_the_portfolios_that_the_roll_out_changed() -> None:
-    node, _, second = make_fleet("a", "b", "c", "d")
-    number = begin(second, "a", "b", "c", "d", canary_seconds=0)
+    node, number = begun("a", "b", "c", "d", canary_seconds=0)
     for name in ("a", "b", "c"):
         step()
         reload_done(name, node)
@@ -322,8 +313,7 @@ def test_way_back_from_a_rejected_revision_leads_to_the_one_that_ran() -> None:
 
 
 def test_operator_stops_a_roll_out_after_the_portfolio_that_it_is_changing() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
     step()
     view = operations.stop_roll_out(number, actor="bob", reason="lunch")
     assert (view.state, view.reason) == ("stopping", "stopped by bob: lunch")
@@ -335,8 +325,7 @@ def test_operator_stops_a_roll_out_after_the_portfolio_that_it_is_changing() -> 
 
 
 def test_portfolio_can_be_in_one_open_roll_out_only() -> None:
-    _, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b")
+    _, number = begun("a", "b")
     with pytest.raises(Refused, match=f"b is part of roll-out {number}, which has not ended"):
         begin(make_artifact("3.0"), "b")
     operations.stop_roll_out(number, actor="bob")
@@ -392,20 +381,17 @@ def test_roll_out_chooses_all_portfolios_of_the_artifact_but_those_that_have_it(
 
 
 def test_every_tick_advances_roll_outs() -> None:
-    node, _, second = make_fleet("a", "b")
-    number = begin(second, "a", "b", canary_seconds=0)
-    scheduler = Scheduler("test")
-    scheduler.tick(full=False)
+    node, number = begun("a", "b", canary_seconds=0)
+    tick(full=False)
     assert states(number)["a"] == "changing"
     reload_done("a", node)
-    scheduler.tick(full=False)
-    scheduler.tick(full=False)
+    tick(full=False)
+    tick(full=False)
     assert states(number) == {"a": "proving", "b": "changing"}
 
 
 def test_old_roll_outs_are_deleted_with_their_items() -> None:
-    node, _, second = make_fleet("a")
-    number = begin(second, "a")
+    node, number = begun("a")
     step()
     reload_done("a", node)
     prove_all()

@@ -50,18 +50,15 @@ def want(hand: OwnerSession, desired: str) -> Transaction[Any]:
 
 
 def test_an_exit_report_that_waited_for_a_stop_leaves_the_portfolio_stopped() -> None:
-    node = make_node("node-1")
-    hand = make_trader("p", node)
+    hand = make_trader("p", make_node("node-1"))
     death = hand.death()
-    held = stopping(hand)
-    assert behind(held, lambda: hand.report_death(death)) == "stopped"
+    assert behind(stopping(hand), lambda: hand.report_death(death)) == "stopped"
     assert (run_of(hand.portfolio).phase, run_of(hand.portfolio).node_id) == ("stopped", None)
 
 
 def test_a_register_that_waited_for_a_stop_leaves_the_portfolio_stopped() -> None:
     hand = make_trader("p", make_node("node-1"))
-    held = stopping(hand)
-    assert behind(held, lambda: make_node("node-1")).name == "node-1"
+    assert behind(stopping(hand), lambda: make_node("node-1")).name == "node-1"
     assert (run_of(hand.portfolio).phase, run_of(hand.portfolio).node_id) == ("stopped", None)
 
 

@@ -11,6 +11,7 @@ from portfolios import strategy_inspection
 from portfolios.models import Portfolio, Revision
 from portfolios.strategies import registry
 from tests.support.api_client import ApiClient
+from tests.support.patches import note_calls, raising
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("foreign_strategies")]
 
@@ -68,29 +69,21 @@ def test_a_change_is_checked_before_rows_are_locked(
 ) -> None:
     assert operator.post("portfolios/", a_body(action="nothing")).status_code == 201
     assert Revision.objects.get().strategy_version == 7
-    asked: list[str] = []
-    ask = strategy_inspection.replay_process
-    monkeypatch.setattr(
-        strategy_inspection,
-        "replay_process",
-        lambda *a, **k: (asked.append("asked"), ask(*a, **k))[1],
-    )
+    asked = note_calls(monkeypatch, strategy_inspection, "replay_process")
     change = {"config": {"action": "nothing", "seconds": 1}}
     assert operator.patch("portfolios/p/", change).status_code == 202
-    assert asked == ["asked"]  # once: its answer is used again under the lock
+    assert len(asked) == 1  # its answer is used again under the lock
     monkeypatch.setattr(strategy_inspection, "LIMIT_S", 4.0)
-    monkeypatch.setattr("scheduling.operations.portfolios.locked_portfolio", _never)
+    never = raising(AssertionError("it was locked"))
+    monkeypatch.setattr("scheduling.operations.portfolios.locked_portfolio", never)
     answer = operator.patch("portfolios/p/", {"config": {"action": "loop", "seconds": 600}})
     assert answer.status_code == 400
     assert Portfolio.objects.get().revision == 2
 
 
-def _never(name: str) -> None:
-    raise AssertionError(f"{name} was locked")
-
-
 def test_built_in_strategies_are_checked_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategy_inspection, "replay_process", _never)
+    never = raising(AssertionError("a process was asked"))
+    monkeypatch.setattr(strategy_inspection, "replay_process", never)
     (wrong,) = strategy_inspection.parameter_errors("sma_cross", {"fast": 9, "slow": 3}, ["IBM"])
     assert wrong.code == "conflict"
     began = time.process_time()

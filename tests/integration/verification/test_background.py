@@ -9,30 +9,18 @@ from uuid import uuid4
 
 import pytest
 
-from portfolios.models import (
-    Order,
-    Portfolio,
-)
+from portfolios.models import Order, Portfolio
 from scheduling import tasks
 from scheduling.db.transaction import execute
 from scheduling.models import Alert, Verification, VerificationAnchor
 from scheduling.retention import delete_rows
-from scheduling.scheduler import Scheduler
 from scheduling.verification import background
 from scheduling.verification.queue import claim
 from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    make_portfolio,
-    make_running_portfolio,
-)
-from tests.support.verified_trader import (
-    NAME,
-    touched,
-)
+from tests.support.factories import FakeNode, ago, make_portfolio, make_running_portfolio, tick
+from tests.support.verified_trader import NAME, touched
 
 pytestmark = pytest.mark.django_db
 
@@ -47,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def open_alerts() -> list[str]:
     """Run a pass. Return the reasons of the open alerts about differences."""
-    Scheduler("test").tick()
+    tick()
     found = Alert.objects.filter(kind="verification_differs", closed_at__isnull=True)
     return list(found.values_list("reason", flat=True))
 

@@ -11,28 +11,14 @@ import pytest
 
 from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
-from portfolios.models import (
-    Checkpoint,
-    EquityPoint,
-    Fill,
-    Order,
-    Portfolio,
-    Suppression,
-)
+from portfolios.models import Checkpoint, EquityPoint, Fill, Order, Portfolio, Suppression
 from portfolios.runtime.engine import EQUITY_STEP_US
 from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.state import decode_state, encode_state
 from scheduling.models import Event, Tenure
 from scheduling.verification.verify import verify_portfolio
-from tests.support.factories import (
-    make_node,
-    make_running_portfolio,
-)
-from tests.support.verified_trader import (
-    NAME,
-    difference,
-    the_order,
-)
+from tests.support.factories import make_buyer, make_node
+from tests.support.verified_trader import NAME, difference, the_order
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 
@@ -164,8 +150,7 @@ def test_a_suppressed_range_that_was_shifted_is_a_difference(trader: Portfolio, 
     Suppression.objects.update(from_seq=first + by, to_seq=last + by)
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.field) == ("order", "status")
-    here = range(first - 500, first) if by < 0 else range(first, first + 500)
-    assert found.seq in here
+    assert found.seq in (range(first - 500, first) if by < 0 else range(first, first + 500))
     assert "suppressed" in (found.found, found.wanted)
 
 
@@ -180,9 +165,7 @@ def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
 
 def test_a_lost_event_is_found_though_the_strategy_decided_nothing_on_it() -> None:
     one = make_node("node-1")
-    holder = make_running_portfolio(
-        NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"]
-    )
+    holder = make_buyer(NAME, one, 2_000, "KO")
     first = holder.first_seq + 2_000
     seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, read_segments(holder.feed))
     one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
@@ -192,8 +175,7 @@ def test_a_lost_event_is_found_though_the_strategy_decided_nothing_on_it() -> No
 
 
 def test_another_event_digest_in_the_checkpoint_is_a_difference(trader: Portfolio) -> None:
-    row = Checkpoint.objects.get(portfolio=trader)
-    state = decode_state(bytes(row.state))
+    state = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state))
     assert state.account.processed is not None
     state.account.processed.digest ^= 1
     Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))

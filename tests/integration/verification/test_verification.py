@@ -28,14 +28,9 @@ from portfolios.runtime.state import decode_state
 from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
 from portfolios.verify.compare_state import without_event_count, without_figures
-from portfolios.verify.replay_process import (
-    ReplayProcessEnded,
-    replay_process,
-    replay_processes,
-)
+from portfolios.verify.replay_process import ReplayProcessEnded, replay_process, replay_processes
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.verify import verify
-from scheduling import operations
 from scheduling.errors import Refused, SnapshotUnavailable
 from scheduling.models import Tenure
 from scheduling.verification import evidence
@@ -44,20 +39,14 @@ from scheduling.verification.evidence import gather_evidence
 from scheduling.verification.verify import verify_portfolio
 from tests.support.factories import (
     FakeNode,
+    begin_reload,
     make_node,
     make_portfolio,
     make_running_portfolio,
     owner,
 )
 from tests.support.strategies.every_order import EveryOrder
-from tests.support.verified_trader import (
-    NAME,
-    SYMBOLS,
-    difference,
-    make_crossing,
-    move,
-    reload,
-)
+from tests.support.verified_trader import NAME, SYMBOLS, difference, make_crossing, move, reload
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 
@@ -116,8 +105,8 @@ def test_a_revision_that_never_committed_does_not_change_the_reference_state() -
     one = make_node("node-1")
     make_crossing(one, 4_000)
     changes = {"strategy": "mean_reversion", "config": {}}
-    _, handoff = operations.revise_portfolio(NAME, changes, actor="ann")
-    assert handoff is not None and one.ready(handoff) == "draining"
+    handoff = begin_reload(NAME, changes)
+    assert one.ready(handoff) == "draining"
     assert owner(NAME, one).release(handoff).answer == "handed_over"
     assert one.fails(handoff, "activate", strategy=True) == "rolled_back"
     assert one.commit(NAME, 4_000) == "ok"

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 
 from portfolios.models import Artifact, Checkpoint
 from portfolios.runtime.state import decode_state, strategy_view
-from scheduling import operations
 from scheduling.errors import Refused
 from scheduling.verification.verify import verify_portfolio
 from tests.support.artifacts import store_artifact
-from tests.support.factories import make_node, make_running_portfolio, newest_handoff, owner
+from tests.support.factories import begin_reload, make_node, make_running_portfolio, owner
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(settings, "GINKGO", dataclasses.replace(settings.GINKGO, home=tmp_path))
-    return tmp_path
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home")]
 
 
 def ran_under() -> str:
@@ -44,8 +35,7 @@ def rolled_out(run_here: Callable[[Artifact], None]) -> tuple[Artifact, Artifact
         "p", node, events=400, strategy="momentum", symbols=["IBM"], artifact=first.sha256
     )
     assert ran_under() == "one"
-    portfolio, _ = operations.revise_portfolio("p", {"artifact": second.sha256}, actor="olive")
-    handoff = newest_handoff(portfolio)
+    handoff = begin_reload("p", {"artifact": second.sha256})
     run_here(second)
     node.ready(handoff)
     assert owner("p", node).release(handoff).answer == "handed_over"
@@ -63,13 +53,11 @@ def test_each_tenure_is_replayed_with_the_bytes_that_its_revision_pins(
 
 
 def test_artifact_with_replaced_bytes_cannot_be_verified(
-    rolled_out: tuple[Artifact, Artifact], home: Path
+    rolled_out: tuple[Artifact, Artifact],
 ) -> None:
     """That the pinned bytes are replayed is seen by replacing them."""
-    other = store_artifact("3.0", code="other")
-    wheel = bytes(Artifact.complete.get(pk=other.pk).wheel)
-    second = rolled_out[1]
-    Artifact.objects.filter(pk=second.pk).update(wheel=wheel)
+    wheel = bytes(Artifact.complete.get(pk=store_artifact("3.0", code="other").pk).wheel)
+    Artifact.objects.filter(pk=rolled_out[1].pk).update(wheel=wheel)
     with pytest.raises(Refused, match="arrived with other bytes") as caught:
         verify_portfolio("p", full=True)
     assert caught.value.code == "cannot_verify"

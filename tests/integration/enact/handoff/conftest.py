@@ -6,10 +6,17 @@ import pytest
 
 from scheduling import operations
 from scheduling.db.transaction import execute
-from scheduling.enact.handoff import expire, request
+from scheduling.enact.handoff import expire
 from scheduling.models import Handoff
 from scheduling.timing import timing
-from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    begin_reload,
+    make_node,
+    make_trader,
+    prove_revision,
+)
 
 
 @pytest.fixture
@@ -24,7 +31,6 @@ def target() -> FakeNode:
 
 @pytest.fixture
 def hand(source: FakeNode) -> OwnerSession:
-    """Return the session of node-1 as the owner of a running portfolio with a good revision."""
     hand = make_trader("p", source)
     prove_revision(hand.portfolio)
     return hand
@@ -47,20 +53,7 @@ def activating(hand: OwnerSession, target: FakeNode) -> Handoff:
 
 
 def failing_over(hand: OwnerSession, target: FakeNode) -> Handoff:
-    """Begin a failover as a pass does."""
-    at = hand.run()
-    row = execute(
-        request(
-            "failover",
-            hand.portfolio.pk,
-            target=target.row.pk,
-            to_revision=1,
-            actor="balancer",
-            reason="node-1 is lost",
-            timing=timing(),
-            seen_epoch=at.epoch,
-        )
-    )
+    row = hand.fail_over_to(target, to_revision=1, seen_epoch=hand.run().epoch)
     return Handoff.objects.get(pk=row.id)
 
 
@@ -70,11 +63,7 @@ def error(handoff: Handoff) -> str:
 
 def revised(hand: OwnerSession) -> Handoff:
     """Return the reload to revision 2 that a change of the limits begins."""
-    _, handoff = operations.revise_portfolio(
-        hand.portfolio.name, {"limits": {"largest_order": "5"}}, actor="ann"
-    )
-    assert handoff is not None
-    return handoff
+    return begin_reload(hand.portfolio.name)
 
 
 def expire_if_late(handoff: Handoff) -> None:

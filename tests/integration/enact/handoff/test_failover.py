@@ -15,8 +15,7 @@ def test_a_failover_grants_as_soon_as_the_target_is_ready(
 ) -> None:
     lose(hand.daemon)
     before = hand.run()
-    handoff = failing_over(hand, target)
-    assert target.ready(handoff) == "activating"
+    assert target.ready(failing_over(hand, target)) == "activating"
     at = hand.run()
     assert (at.epoch, at.node_id) == (before.epoch + 1, target.row.pk)
     assert owner("p", target).commit(1) == "ok"
@@ -63,8 +62,7 @@ def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     lose(hand.daemon)
-    handoff = failing_over(hand, target)
-    assert target.fails(handoff) == "failed"
+    assert target.fails(failing_over(hand, target)) == "failed"
     at = hand.run()
     assert (at.attempts, at.failures_by_node) == (1, {str(target.row.pk): 1})
     assert at.reason == "could not start on node-2: it broke"

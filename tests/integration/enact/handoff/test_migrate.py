@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 
 from scheduling import operations
-from scheduling.errors import Refused
 from scheduling.models import Event, Node, Tenure
 from tests.integration.enact.handoff.conftest import activating, draining, migrated
 from tests.support.factories import (
@@ -21,6 +20,7 @@ from tests.support.factories import (
     owner,
     state_of,
 )
+from tests.support.refusals import refused
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -64,8 +64,7 @@ def test_repeated_reports_of_a_handoff_step_are_answered_late_and_change_nothing
 
 
 def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
-    handoff = draining(hand, target)
-    words = hand.release_message(handoff, events=2)
+    words = hand.release_message(draining(hand, target), events=2)
     assert hand.daemon.release(words).answer == "handed_over"
     assert hand.daemon.release(words).answer == "handed_over"
     owner("p", target).commit(4)
@@ -92,10 +91,8 @@ def test_release_after_its_handoff_failed_is_answered_keep_and_the_source_goes_o
 def test_release_for_a_handoff_of_another_portfolio_is_answered_keep(
     hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
-    old = draining(hand, target)
-    target.fails(old)
-    other = make_trader("q", hand.daemon)
-    foreign = migrated(other, target)
+    target.fails(draining(hand, target))
+    foreign = migrated(make_trader("q", hand.daemon), target)
     words = hand.next_commit(events, release=foreign.pk)
     assert hand.daemon.release(words).answer == "keep"
     assert hand.daemon.release(words).answer == "keep"
@@ -126,8 +123,7 @@ def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draini
     activating(hand, target)
     third = make_node("node-3")
     owner("p", target).commit(0)
-    again = operations.migrate("p", third.name, actor="ann")
-    expire_handoff(again)
+    expire_handoff(operations.migrate("p", third.name, actor="ann"))
     make_node("node-2")  # takes its run over: it is starting again
     newest = owner("p", make_node("node-2"))
     stop = operations.stop("p", actor="ann")
@@ -139,19 +135,16 @@ def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:
     small = make_node("node-2", capacity=1)
     first, second = make_trader("a", source), make_trader("b", source)
     migrated(first, small)
-    with pytest.raises(Refused) as refused:
-        second.move_to(small)
-    assert refused.value.code == "node_full"
-    assert refused.value.message == (
+    refusal = refused(lambda: second.move_to(small))
+    assert refusal.code == "node_full"
+    assert refusal.message == (
         "Node node-2 has no room for b (weight 1): 1 of 1 are taken; choose another."
     )
 
 
 def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: FakeNode) -> None:
     expire_lease(target)
-    with pytest.raises(Refused) as refused:
-        hand.move_to(target)
-    assert refused.value.code == "node_lost"
+    assert refused(lambda: hand.move_to(target)).code == "node_lost"
 
 
 def test_tenures_leave_no_gap_and_equal_the_grants_of_the_audit_log(

@@ -9,12 +9,7 @@ from scheduling.db.transaction import execute
 from scheduling.enact.handoff import find_overdue
 from scheduling.models import Handoff
 from scheduling.timing import timing
-from tests.integration.enact.handoff.conftest import (
-    activating,
-    draining,
-    expire_if_late,
-    migrated,
-)
+from tests.integration.enact.handoff.conftest import activating, draining, expire_if_late, migrated
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -41,8 +36,7 @@ def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
 
 
 def test_late_release_ends_a_stop(hand: OwnerSession) -> None:
-    handoff = operations.stop("p", actor="ann")
-    assert expire_handoff(handoff) == "done"
+    assert expire_handoff(operations.stop("p", actor="ann")) == "done"
     assert hand.run().phase == "stopped"
     assert hand.commit(epoch=hand.run().epoch - 1) == "fenced"
 
