@@ -63,8 +63,7 @@ def main() -> None:
                     print(json.dumps(each), flush=True)
                     is_met = is_met and bool(each["met"])
             cluster.wait_until_converged()
-            cluster.assert_canaries_clean()
-            cluster.assert_history_whole()
+            cluster.assert_nothing_lost()
         finally:
             cluster.kill_everything()
     sys.exit(0 if is_met else 1)

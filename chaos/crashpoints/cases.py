@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,11 +16,7 @@ FIRES_S = 120.0  #: limit to reach the failpoint; the queue polls its schedule e
 
 EXTRA = "rehearsed"  #: a portfolio that only these cases create
 #: The configuration of EXTRA.
-HOLDS = {
-    "strategy": "buy_and_hold",
-    "config": {"quantity": "7"},
-    "symbols": ["IBM", "GE", "HD"],
-}
+HOLDS = {"strategy": "buy_and_hold", "config": {"quantity": "7"}, "symbols": ["IBM", "GE", "HD"]}
 
 
 class CausedHandoff(NamedTuple):
@@ -79,12 +76,12 @@ class CrashCase:
     action: CaseAction
 
 
-def _wait_until_fired(context: CaseContext, process: str, point: str) -> None:
-    context.cluster.wait_until_fired(FIRES_S, f"{process}/{point}")
-
-
-def _arm(context: CaseContext, process: str, point: str) -> None:
+@contextmanager
+def _dies(context: CaseContext, process: str, point: str) -> Iterator[None]:
+    """Arm the failpoint, and wait after the block until the process has died there."""
     context.cluster.arm(f"{process}/{point}=exit")
+    yield
+    context.cluster.wait_until_fired(FIRES_S, f"{process}/{point}")
 
 
 def _request_move(context: CaseContext) -> None:
@@ -99,9 +96,8 @@ def _request_move(context: CaseContext) -> None:
 def move(context: CaseContext, process: str, point: str) -> None:
     """Migrate a portfolio."""
     context.watch(CANARIES[context.attempt % 3])
-    _arm(context, process, point)
-    _request_move(context)
-    _wait_until_fired(context, process, point)
+    with _dies(context, process, point):
+        _request_move(context)
 
 
 def move_activating(context: CaseContext, process: str, point: str) -> None:
@@ -110,8 +106,8 @@ def move_activating(context: CaseContext, process: str, point: str) -> None:
     context.cluster.arm("web/handoff.release:committed=pause(0)")
     _request_move(context)
     context.cluster.wait_until_fired(FIRES_S, "the grant")
-    _arm(context, process, point)
-    _wait_until_fired(context, process, point)
+    with _dies(context, process, point):
+        pass  # portfolios commit all the time
 
 
 def move_from_frozen_source(context: CaseContext, process: str, point: str) -> None:
@@ -141,9 +137,8 @@ def move_to_frozen_target(context: CaseContext, process: str, point: str) -> Non
 def stop(context: CaseContext, process: str, point: str) -> None:
     """Stop a portfolio. It is started again afterwards."""
     context.watch("ge-sma")
-    _arm(context, process, point)
-    context.cluster.request("POST", "/api/portfolios/ge-sma/stop/")
-    _wait_until_fired(context, process, point)
+    with _dies(context, process, point):
+        context.cluster.request("POST", "/api/portfolios/ge-sma/stop/")
 
 
 def stop_of_frozen_owner(context: CaseContext, process: str, point: str) -> None:
@@ -159,18 +154,16 @@ def stop_of_frozen_owner(context: CaseContext, process: str, point: str) -> None
 def place(context: CaseContext, process: str, point: str) -> None:
     """Create a portfolio."""
     context.watch(EXTRA)
-    _arm(context, process, point)
-    context.cluster.request("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
-    _wait_until_fired(context, process, point)
+    with _dies(context, process, point):
+        context.cluster.request("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
 
 
 def delete(context: CaseContext, process: str, point: str) -> None:
     """Delete a portfolio. A request whose process died is repeated."""
     _create_extra(context)
     context.watch(EXTRA)
-    _arm(context, process, point)
-    context.cluster.request("DELETE", f"/api/portfolios/{EXTRA}/")
-    _wait_until_fired(context, process, point)
+    with _dies(context, process, point):
+        context.cluster.request("DELETE", f"/api/portfolios/{EXTRA}/")
 
 
 def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str) -> None:
@@ -187,13 +180,11 @@ def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str)
         FIRES_S,
     )
     context.watch(EXTRA)
-    _arm(context, process, point)
     # Raise before the revision is proven: a proven revision is not rolled back.
     config = {"at_event": 1 + context.attempt % 4} if strategy == "raise_at" else {}
-    context.cluster.request(
-        "PATCH", f"/api/portfolios/{EXTRA}/", {"strategy": strategy, "config": config}
-    )
-    _wait_until_fired(context, process, point)
+    changes = {"strategy": strategy, "config": config}
+    with _dies(context, process, point):
+        context.cluster.request("PATCH", f"/api/portfolios/{EXTRA}/", changes)
 
 
 def unloadable(context: CaseContext, process: str, point: str) -> None:
@@ -222,10 +213,9 @@ def restart_daemon(context: CaseContext, process: str, point: str) -> None:
     node = DEMO_NODES[context.attempt % 3]
     context.watch(context.cluster.portfolios_on(node)[0])
     # Otherwise the watcher may place its portfolios elsewhere before it is back.
-    with suspended(still_running(context.cluster.members("watcher"))):
-        _arm(context, process, point)
+    watchers = still_running(context.cluster.members("watcher"))
+    with suspended(watchers), _dies(context, process, point):
         context.cluster.daemon(node).kill()
-        _wait_until_fired(context, process, point)
 
 
 def _create_extra(context: CaseContext) -> None:
@@ -245,11 +235,10 @@ def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
 
     The watcher is faster than the worker, so it is suspended when the worker should run the pass.
     """
-    with suspended(
-        still_running(context.cluster.members("watcher") if process == "worker" else [])
-    ):
-        _arm(context, process, point)
-        _wait_until_fired(context, process, point)
+    watchers = context.cluster.members("watcher") if process == "worker" else []
+    with suspended(still_running(watchers)):
+        with _dies(context, process, point):
+            pass  # the next pass comes by itself
         if process == "worker":  # one of several worker processes died: kill the others as well
             context.cluster.kill_all(process)
 

@@ -21,6 +21,7 @@ from chaos.runner.fault_context import (
     FaultContext,
 )
 from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher.address import free_address
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
 from ginkgo_site.launcher.web import LIMIT_ARGUMENTS
 
@@ -143,9 +144,7 @@ def two_workers(context: FaultContext) -> None:
 
 def two_webs(context: FaultContext) -> None:
     """A node uses a second web process for a while, and then the first one again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_address("127.0.0.1", 0).port
     _, proxy = context.choose_proxied_node()
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *LIMIT_ARGUMENTS]

@@ -8,13 +8,7 @@ from typing import Any
 
 from chaos.faults.fault import Fault
 from chaos.harness.processes import kill_processes
-from chaos.runner.fault_context import (
-    BUDGET_FACTOR,
-    RESTART_LIMIT_S,
-    WATCHER,
-    WEB,
-    FaultContext,
-)
+from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, WATCHER, WEB, FaultContext
 from chaos.runner.live_feed import bar
 
 SYMBOL = "CHAOS"

@@ -20,11 +20,7 @@ from chaos.harness.many import network
 from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.many.layout import PATRONI_PORT, POSTGRES
 from chaos.harness.observation import ClusterRun
-from chaos.runner.fault_context import (
-    BUDGET_FACTOR,
-    RESTART_LIMIT_S,
-    FaultContext,
-)
+from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext
 from chaos.runner.topology import HALTING
 
 AT_ANOTHER = "every node's socket is at another web process"
@@ -263,10 +259,8 @@ def primary_dropped(context: FaultContext) -> None:
     """Every packet from and to the primary's host is dropped, until there is a new primary."""
     primary = _find_primary(context)
     layout = _cluster(context).layout
-    with (
-        _promotion_check(context, primary),
-        network.cut_off(layout, layout.postgres_link(primary)),
-    ):
+    link = layout.postgres_link(primary)
+    with _promotion_check(context, primary), network.cut_off(layout, link):
         _expect_promotion(context, primary)
 
 

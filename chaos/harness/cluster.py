@@ -268,6 +268,11 @@ class Cluster(ObservedInstallation):
 
     # --- check --------------------------------------------------------------------------------
 
+    def assert_nothing_lost(self) -> None:
+        """Assert that canaries saw every event once, and that the history is whole."""
+        self.assert_canaries_clean()
+        self.assert_history_whole()
+
     def assert_canaries_clean(self) -> None:
         """Assert that each canary saw every event once, in order, with its price."""
         for name in CANARIES:

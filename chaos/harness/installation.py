@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import psutil
 import psycopg
 
+from chaos.harness.processes import processes_with
 from ginkgo_site.env import CHECKOUT, embedded_admin_url, embedded_url
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
 
@@ -48,18 +49,28 @@ def poll_interval_s(waited_s: float) -> float:
     return min(0.03 + waited_s / 20, 0.25)
 
 
+def wait_for(
+    read: Callable[[], T], holds: Callable[[T], object], what: str, limit_s: float = SLOW_MACHINE_S
+) -> tuple[T, float]:
+    """Poll `read` until `holds` is true of its value. Return the value and the elapsed seconds.
+
+    Fail after `limit_s`, naming the expectation and the last value.
+    """
+    began = time.monotonic()
+    while True:
+        found = read()
+        took_s = time.monotonic() - began
+        if holds(found):
+            return found, took_s
+        assert took_s < limit_s, f"not within {took_s:.1f} s: {what}; found: {found!r}"
+        time.sleep(poll_interval_s(took_s))
+
+
 def eventually(
     read: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "a true value"
 ) -> T:
     """Poll `read` until it returns a true value, and return that. Fail after `limit_s`."""
-    began = time.monotonic()
-    while True:
-        found = read()
-        if found:
-            return found
-        took_s = time.monotonic() - began
-        assert took_s < limit_s, f"not within {limit_s:g} s: {what}; found: {found!r}"
-        time.sleep(poll_interval_s(took_s))
+    return wait_for(read, bool, what, limit_s)[0]
 
 
 class ApiResponse:
@@ -207,14 +218,7 @@ class Installation:
 
     def processes(self) -> list[psutil.Process]:
         """All running processes of this installation except PostgreSQL."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(OWNER_ENV) == str(self.home):
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        return processes_with(OWNER_ENV, str(self.home))
 
     def process_of(self, *words: str) -> psutil.Process:
         """The oldest process whose command line has all of `words`: `process_of("node-2")`."""

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from chaos.harness.installation import SLOW_MACHINE_S
+from ginkgo_site.launcher.address import free_address
 
 PROGRAM = shutil.which("nats-server") or "/usr/sbin/nats-server"
 MISSING = (
@@ -24,9 +25,7 @@ class NatsServer:
         """Choose a free port."""
         if not Path(PROGRAM).exists():
             raise AssertionError(MISSING)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_address("127.0.0.1", 0).port
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import psycopg
 
-from chaos.harness.installation import SLOW_MACHINE_S, Installation, poll_interval_s
-
-T = TypeVar("T")
+from chaos.harness.installation import SLOW_MACHINE_S, Installation, wait_for
 
 DEMO_NODES = ("node-1", "node-2", "node-3")
 ENDED = {"done", "failed", "rolled_back", "superseded"}
@@ -36,23 +33,6 @@ FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 WHERE p.archived_at IS NULL ORDER BY p.name
 """
-
-
-def wait_for(
-    read: Callable[[], T], holds: Callable[[T], object], what: str, limit_s: float = SLOW_MACHINE_S
-) -> tuple[T, float]:
-    """Poll `read` until `holds` is true of its value. Return the value and the elapsed seconds.
-
-    Fail after `limit_s`, naming the expectation and the last value.
-    """
-    began = time.monotonic()
-    while True:
-        found = read()
-        took_s = time.monotonic() - began
-        if holds(found):
-            return found, took_s
-        assert took_s < limit_s, f"not within {took_s:.1f} s: {what}; found: {found}"
-        time.sleep(poll_interval_s(took_s))
 
 
 @dataclass(frozen=True)

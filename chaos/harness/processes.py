@@ -34,6 +34,16 @@ def kill_processes(processes: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
+def processes_with(variable: str, value: str) -> list[psutil.Process]:
+    """Return the processes that run with this value of an environment variable."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(variable) == value:
+                found.append(process)
+    return still_running(found)
+
+
 def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return the processes that have not ended."""
     found = []

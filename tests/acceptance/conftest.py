@@ -8,7 +8,6 @@ bin/test runs two processes beside each other, one with the mark `quick` and one
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from playwright.sync_api import Browser
 from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import SHORT_LIMITS, Cluster
 from chaos.harness.installation import Installation, temporary_home
+from ginkgo_site.launcher.address import free_address
 from tests.support.browser import open_browser
 
 #: Events a second where no test waits for bars: half of the product's, since an event costs all
@@ -68,15 +68,12 @@ class SharedInstallations:
         if self._kind != kind or self._cluster is None or not self._cluster.is_running():
             self.close()
             cluster = make(self._open.enter_context(temporary_home()), self._open)
-            self._open.callback(
-                cluster.kill_everything
-            )  # registered before the start, which may fail
+            self._open.callback(cluster.kill_everything)  # before the start, which may fail
             cluster.start()
             self._kind, self._cluster = kind, cluster
         return self._cluster
 
     def close(self) -> None:
-        """End the running installation."""
         self._cluster = None
         self._open.close()
 
@@ -149,7 +146,5 @@ def mortal(home: Path, end: ExitStack) -> FailpointCluster:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(home)], check=True)
         if not os.environ.get("GINKGO_KEEP_HOMES"):
             end.callback(subprocess.run, ["umount", "-l", str(home)], check=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    return FailpointCluster(home, "--port", str(port), GINKGO_FEED_RATE=str(FEED_RATE))
+    port = str(free_address("127.0.0.1", 0).port)
+    return FailpointCluster(home, "--port", port, GINKGO_FEED_RATE=str(FEED_RATE))

@@ -62,7 +62,7 @@ def test_board_shows_a_stopped_node_as_lost_and_then_alive(
     assert lease.get_attribute("role") == "meter"
     lease.evaluate(NOTE_VALUES)
     column.locator(".card").first.wait_for()
-    names = column.locator(".card").evaluate_all("cards => cards.map(c => c.dataset.portfolio)")
+    names = window.cards("#col-node-2")
     daemon = quick_cluster.node_process("node-2")
     daemon.send_signal(signal.SIGSTOP)
     try:

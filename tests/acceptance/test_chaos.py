@@ -6,16 +6,14 @@ It ends after a number of steps rather than a time, so that a busy machine runs 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from chaos.faults import registry
 from chaos.runner.schedule import schedule
-from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedInstallations
+from tests.support.python_process import run_python
 
 FAULTS = ("answers-lost", "kill-daemon")
 SEED = 13  # with which both are in the first step, at once
@@ -30,26 +28,9 @@ def test_a_short_chaos_run_has_no_violation(
     planned = schedule(SEED, MINUTES, [registry.FAULTS[name].planned for name in FAULTS])
     assert sorted(planned[0].faults) == sorted(FAULTS)
     shared_installations.close()
-    done = subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "chaos",
-                "--minutes",
-                str(MINUTES),
-                "--steps",
-                str(STEPS),
-                "--seed",
-                str(SEED),
-                "--json",
-            ),
-            *("--faults", ",".join(FAULTS), "--report", str(tmp_path)),
-        ],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_python(
+        *("-m", "chaos", "--minutes", str(MINUTES), "--steps", str(STEPS), "--seed", str(SEED)),
+        *("--json", "--faults", ",".join(FAULTS), "--report", str(tmp_path)),
     )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)

@@ -30,8 +30,7 @@ def bring_back(cluster: Cluster) -> None:
     undone = cluster.call("POST", "/api/halt/undo/", {})
     assert undone.status == 202, undone.text
     cluster.wait_until_converged()
-    cluster.assert_canaries_clean()
-    cluster.assert_history_whole()
+    cluster.assert_nothing_lost()
 
 
 @pytest.mark.browser
@@ -52,8 +51,7 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
         page.press("dialog [name=word]", "Enter")
         page.wait_for_selector("dialog[open]", state="hidden")
         assert cluster.portfolios_on("node-1")
-        page.click("#halt")
-        page.wait_for_selector("dialog[open] form")
+        window.open_dialog("#halt")
         page.fill("dialog [name=reason]", "shown in the browser")
         page.fill("dialog [name=word]", f"halt {len(names)}")
         page.click("#halt-go")
@@ -68,8 +66,7 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
         assert "shown in the browser" in first.inner_text()
         page.wait_for_selector('.status-line:has-text("halted: nothing runs here")')
         assert page.locator('.status-line:has-text("loss absorbed")').count() == 0
-        page.click(f"text=Start {len(names)} again…")
-        page.wait_for_selector("dialog[open] form")
+        window.open_dialog(f"text=Start {len(names)} again…")
         window.confirm("Undo halt")
         window.open("/")
         for name in names:
@@ -77,8 +74,7 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
                 f'.col .card[data-portfolio="{name}"]', timeout=SLOW_MACHINE_S * 1000
             )
     cluster.wait_until_converged()
-    cluster.assert_canaries_clean()
-    cluster.assert_history_whole()
+    cluster.assert_nothing_lost()
 
 
 def test_halt_ends_every_process_within_2_s_without_pushes(cluster: Cluster) -> None:

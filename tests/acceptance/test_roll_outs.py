@@ -116,8 +116,7 @@ def test_roll_out_of_a_good_version_reaches_all_and_of_a_bad_one_stops_at_its_ca
     assert {item["state"] for item in back["items"]} == {"returned"}
     runs = cluster.runs()
     assert {runs[name].revision for name in PORTFOLIOS} == {1}
-    cluster.assert_history_whole()
-    cluster.assert_canaries_clean()
+    cluster.assert_nothing_lost()
     verdicts = cluster.manage("verify_portfolio", "--all", check=False)["results"]
     rolled_out = [verdict for verdict in verdicts if verdict["portfolio"] in PORTFOLIOS]
     assert len(rolled_out) == len(PORTFOLIOS)

@@ -167,8 +167,7 @@ def test_after_a_killed_launcher_no_process_is_left_and_the_next_start_continues
     assert takeovers(mortal_cluster) == taken_over
     mortal_cluster.wait_for_progress()
     mortal_cluster.wait_until_converged()  # undrains
-    mortal_cluster.assert_history_whole()
-    mortal_cluster.assert_canaries_clean()
+    mortal_cluster.assert_nothing_lost()
 
 
 def takeovers(cluster: Cluster) -> dict[str, list[float]]:
@@ -225,8 +224,7 @@ def test_ctrl_c_stops_in_order_and_a_second_one_at_once(mortal_cluster: Failpoin
     moved = {before[name].node for name, run in after.items() if run.node != before[name].node}
     lost = {event["node"] for event in mortal_cluster.events("node_lost", since)}
     assert moved | lost <= starved_nodes(mortal_cluster, since)
-    mortal_cluster.assert_history_whole()
-    mortal_cluster.assert_canaries_clean()
+    mortal_cluster.assert_nothing_lost()
     a_second_ctrl_c_does_not_wait(mortal_cluster)
 
 

@@ -174,9 +174,7 @@ def fenced_event(db: Store, p: Any) -> None:
     # No world has so many portfolios that those without a tenure share a line.
     lines = {
         (event.portfolio_id, event.data["epoch"] if event.data["granted"] else None): event
-        for event in db.events.values()
-        if (event.kind, event.node_id) == ("commit_refused", p.node)
-        and event.at > db.now - p.within_s
+        for event in db.lines("commit_refused", p.within_s, node_id=p.node).values()
     }
     for number, portfolio in enumerate(p.portfolios):
         if portfolio not in db.portfolios:

@@ -41,9 +41,8 @@ class Daemon:
             return self.gateway.ask(self.link, act)
         except Away:
             if not self.gateway.serving and not self.world.sticky:
-                self.at = (self.at + 1) % len(
-                    self.world.gateways
-                )  # the proxy finds another for the next request
+                # The proxy finds another for the next request.
+                self.at = (self.at + 1) % len(self.world.gateways)
             raise
 
     @property

@@ -77,13 +77,11 @@ class Store:
     # --- writing -----------------------------------------------------------------------------
 
     def set(self, row: Any, **values: Any) -> None:
-        """Update one row."""
         before = {name: getattr(row, name) for name in values}
         self._undo.append(lambda: vars(row).update(before))
         vars(row).update(values)
 
     def add(self, table: dict[Any, Any], key: Any, row: Any) -> None:
-        """Insert one row."""
         if key in table:
             raise Duplicate(f"{type(row).__name__} {key}")
         table[key] = row
@@ -92,7 +90,6 @@ class Store:
     def write_event(
         self, kind: str, portfolio: int | None, node: int | None, **columns: Any
     ) -> None:
-        """Write one event."""
         values = {"actor": "", "reason": "", "data": {}, **columns}
         event = rows.Event(self.now, kind, portfolio, node, **values)
         self.add(self.events, len(self.events) + 1, event)
@@ -114,6 +111,21 @@ class Store:
         ]
         assert len(found) <= 1, found
         return found[0] if found else None
+
+    def handoffs_at(self, node: int) -> list[rows.Handoff]:
+        """Return the active handoffs from or to `node`."""
+        active = (h for h in self.handoffs.values() if h.state in ACTIVE)
+        return [h for h in active if node in (h.source_node_id, h.target_node_id)]
+
+    def lines(self, kind: str, within_s: float, **of: int) -> dict[int, rows.Event]:
+        """Return the events of one kind within these seconds, `of` a portfolio_id or a node_id."""
+        return {
+            number: event
+            for number, event in self.events.items()
+            if event.kind == kind
+            and event.at > self.now - within_s
+            and all(getattr(event, column) == value for column, value in of.items())
+        }
 
     def head(self) -> int:
         """Return the head of the feed, as statements compute it."""

@@ -45,7 +45,6 @@ def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
 
 
 def registration(incarnation: UUID, capacity: int = 5) -> Register:
-    """Return a daemon's registration message."""
     return Register(
         protocol=PROTOCOL, incarnation=str(incarnation), host="rack-1", pid=4100, version="0.1.0",
         capacity=capacity, labels={}, strategies={"canary": 1}, feeds={"demo": "0" * 64},

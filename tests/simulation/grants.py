@@ -10,6 +10,7 @@ from scheduling.enact import (
     pass_lock,
     pending_reasons,
     process_failures,
+    register,
     revisions,
     unheld_runs,
 )
@@ -19,6 +20,7 @@ from scheduling.enact.handoff.rollback import REJECT, STORE_REASON
 from scheduling.enact.notify import LOCK_NODES, TOUCH
 from scheduling.enact.pin import PIN, UNPIN
 from scheduling.enact.start import MAKE_PENDING
+from scheduling.observe.snapshot_cache import CHANGES
 from tests.simulation import rows
 from tests.simulation.database import Row, Store, answers, stored, view
 from tests.simulation.handoffs import delayed
@@ -180,9 +182,14 @@ def touch(db: Store, p: Any) -> None:
     db.touch(p.nodes)
 
 
-@answers(LOCK_NODES)
-def lock_nodes(db: Store, p: Any) -> None:
-    """Lock nothing: transactions here are one after another."""
+@answers(
+    *(LOCK_NODES, register.LOCK_LEASE),  # transactions here are one after another
+    register.END_DRAIN,  # no drain of the simulation lasts until the node returns
+    alerts.COMPARE,  # no decision depends on alerts; the conformance test checks PostgreSQL's
+    CHANGES,  # every snapshot reads all rows again
+)
+def nothing(db: Store, p: Any) -> None:
+    """Do nothing."""
 
 
 @answers(pass_lock.ACQUIRE)
@@ -220,23 +227,14 @@ def owned(db: Store, p: Any) -> list[Row]:
 
 @answers(process_failures.COUNTED_BEFORE)
 def counted_before(db: Store, p: Any) -> list[Row]:
-    return [
-        Row(id=0)
-        for event in db.events.values()
-        if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
-        and event.at > db.now - p.within_s
-        and p.death in (event.data.get("death"), *event.data.get("deaths", ()))
-    ][:1]
+    lines = db.lines("process_died", p.within_s, portfolio_id=p.portfolio).values()
+    counted = (p.death in (e.data.get("death"), *e.data.get("deaths", ())) for e in lines)
+    return [Row(id=0)] if any(counted) else []
 
 
 @answers(process_failures.RECENT_EXITS)
 def recent_exits(db: Store, p: Any) -> list[Row]:
-    lines = [
-        number
-        for number, event in db.events.items()
-        if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
-        and event.at > db.now - p.within_s
-    ]
+    lines = db.lines("process_died", p.within_s, portfolio_id=p.portfolio)
     return [Row(lines=len(lines), newest=max(lines, default=None))]
 
 
@@ -250,11 +248,6 @@ def count_exit(db: Store, p: Any) -> None:
 @answers(process_failures.NOTE_EXIT)
 def note_exit(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
-
-
-@answers(alerts.COMPARE)
-def alert_causes(db: Store, p: Any) -> None:
-    """Ignore alerts: no decision depends on them. The conformance test checks PostgreSQL's."""
 
 
 # --- reads of the sweep ---------------------------------------------------------------------------

@@ -67,11 +67,7 @@ def targets(db: Store, p: Any) -> list[Row]:
 
 def _target(db: Store, node: rows.Node) -> Row:
     held = {run.portfolio_id for run in db.runs.values() if run.node_id == node.id}
-    held |= {
-        h.portfolio_id
-        for h in db.handoffs.values()
-        if node.id in (h.source_node_id, h.target_node_id) and h.state in ACTIVE
-    }
+    held |= {h.portfolio_id for h in db.handoffs_at(node.id)}
     lease, storm = db.leases.get(node.id), db.storm.get(1)
     return view(
         node,

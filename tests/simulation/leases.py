@@ -35,10 +35,7 @@ def renew(db: Store, p: Any) -> list[Row]:
                 and (held.expires_at < db.now or node.status == "lost")
                 and _renewed(db, held, p.ttl_s, unheard_s) > db.now
             ),
-            pending=any(
-                h.state in ACTIVE and node_id in (h.source_node_id, h.target_node_id)
-                for h in db.handoffs.values()
-            ),
+            pending=bool(db.handoffs_at(node_id)),
             busy=any(run.node_id == node_id for run in db.runs.values()),
         )  # fmt: skip
         found.append(row)
@@ -254,11 +251,6 @@ def clamp_status(db: Store, p: Any) -> None:
             db.set(node, status_since=db.now)
 
 
-@answers(register.LOCK_LEASE)
-def lock_lease(db: Store, p: Any) -> None:
-    """Lock nothing: transactions here are one after another."""
-
-
 @answers(register.LEASE)
 def lease_of(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
@@ -275,13 +267,7 @@ def lease_of(db: Store, p: Any) -> list[Row]:
 
 @answers(register.RECENT)
 def recent_registrations(db: Store, p: Any) -> list[Row]:
-    lines = [
-        event
-        for event in db.events.values()
-        if (event.kind, event.node_id) == ("node_registered", p.node)
-        and event.at > db.now - p.within_s
-    ]
-    return [Row(times=len(lines))]
+    return [Row(times=len(db.lines("node_registered", p.within_s, node_id=p.node)))]
 
 
 @answers(register.HELD_ELSEWHERE)
@@ -305,11 +291,6 @@ def take_lease(db: Store, p: Any) -> None:
         db.set(db.leases[p.node], **values)
     else:
         db.add(db.leases, p.node, new)
-
-
-@answers(register.END_DRAIN)
-def end_drain(db: Store, p: Any) -> None:
-    """End nothing: no drain of the simulation lasts until the node returns."""
 
 
 @answers(register.NODE)

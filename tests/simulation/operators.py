@@ -149,15 +149,12 @@ def roll_out(
 
 
 def stop_roll_out(number: int) -> Transaction[None]:
-    """Stop a roll-out."""
     yield from enact_roll_out.stop(number, actor="olive", reason="")
 
 
 def take_back(number: int) -> Transaction[int]:
-    """Take a roll-out back."""
     return (yield from enact_roll_out.begin_way_back(number, actor="olive", reason=""))
 
 
 def mark(node: int, *, draining: bool = False, cordoned: bool = False) -> Transaction[None]:
-    """Set whether a node is draining and cordoned."""
     yield from query(SET_SCHEDULING, node=node, draining=draining, cordoned=cordoned)

@@ -54,7 +54,6 @@ def install_clock(now: float) -> None:
 
 
 def set_clock(now: float) -> None:
-    """Set the test's clock."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('virtual.now', %s, true)", [repr(now)])
 

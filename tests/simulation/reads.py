@@ -12,10 +12,9 @@ from scheduling.enact import pass_lock
 from scheduling.observe import desired_set as desired
 from scheduling.observe import snapshot
 from scheduling.observe.snapshot import CLOCK, NODES, PORTFOLIOS, RECENT_FAILURES
-from scheduling.observe.snapshot_cache import CHANGES
 from scheduling.passes import attempts, balance, roll_outs, sweep
 from tests.simulation import rows
-from tests.simulation.database import ACTIVE, Row, Store, answers, view
+from tests.simulation.database import Row, Store, answers, view
 
 
 @answers(desired.DESIRED)
@@ -86,25 +85,14 @@ def clock(db: Store, p: Any) -> list[Row]:
     ]
 
 
-@answers(CHANGES)
-def changes(db: Store, p: Any) -> list[Row]:
-    """Return nothing: every snapshot reads all rows again."""
-    return []
-
-
 @answers(NODES)
 def nodes(db: Store, p: Any) -> list[Row]:
     found = []
     for node in sorted(db.nodes.values(), key=lambda each: each.id):
         lease = db.leases.get(node.id)
-        busy = sum(
-            h.state in ACTIVE and node.id in (h.source_node_id, h.target_node_id)
-            for h in db.handoffs.values()
-        )
+        ends = None if lease is None else lease.expires_at
         if node.status != "new":
-            found.append(
-                view(node, expires_at=None if lease is None else lease.expires_at, handoffs=busy)
-            )
+            found.append(view(node, expires_at=ends, handoffs=len(db.handoffs_at(node.id))))
     return found
 
 

@@ -17,7 +17,6 @@ class State:
     open_seq: int = 0  #: of the order that waits for its fill, or 0
 
     def encode(self) -> bytes:
-        """Return the stored form."""
         return f"{self.digest} {self.events} {self.orders} {self.open_seq}".encode()
 
 

@@ -129,7 +129,6 @@ class World:
         return any(gateway.serving for gateway in self.gateways)
 
     def set_gateways(self, up: bool) -> None:
-        """Stop or start all gateways."""
         for gateway in self.gateways:
             gateway.up = up
 
@@ -208,7 +207,6 @@ class World:
         return found
 
     def set_feed(self, rate: float) -> None:
-        """Set the rate of the feed."""
         seq = self.head() + 1
         self.segments.append((seq, self.db.now, rate))
         self.db.feed.from_seq, self.db.feed.from_time, self.db.feed.rate = seq, self.db.now, rate
@@ -275,7 +273,6 @@ class World:
         watcher.up = False
 
     def end_all_faults(self) -> None:
-        """End all faults."""
         for gateway in self.gateways:
             gateway.up = gateway.database_up = True
             gateway.overloaded = False

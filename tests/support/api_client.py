@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -46,7 +47,6 @@ class ApiClient:
         return self._send("PATCH", path, body, condition)
 
     def delete(self, path: str, body: Any = None) -> Any:
-        """Return the response to DELETE."""
         return self._send("DELETE", path, body)
 
     def raw(
@@ -112,33 +112,22 @@ def fields_of(document: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def counted_statements() -> Iterator[list[str]]:
+def counted_statements(cursor: type[Any] = psycopg.Cursor) -> Iterator[list[str]]:
     """Record every statement that runs in the block, Django's and Ginkgo's."""
     seen: list[str] = []
-    execute = psycopg.Cursor.execute
+    execute = cursor.execute
 
     def counting(self: Any, query: Any, *args: Any, **options: Any) -> Any:
-        seen.append(str(query))
-        return execute(self, query, *args, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(psycopg.Cursor, "execute", counting)
-        yield seen
-
-
-@contextmanager
-def counted_async_statements() -> Iterator[list[str]]:
-    """Record every statement that runs on the gateway's connections in the block."""
-    seen: list[str] = []
-    execute = psycopg.AsyncCursor.execute
-
-    async def counting(self: Any, query: Any, *args: Any, **options: Any) -> Any:
         seen.append(query.decode() if isinstance(query, bytes) else str(query))
-        return await execute(self, query, *args, **options)
+        return execute(self, query, *args, **options)  # of an AsyncCursor: to be awaited
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(psycopg.AsyncCursor, "execute", counting)
+        patch.setattr(cursor, "execute", counting)
         yield seen
+
+
+#: The same of the statements on the gateway's connections.
+counted_async_statements = partial(counted_statements, psycopg.AsyncCursor)
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from chaos.harness.installation import Installation, eventually
 from tests.support.browser import DashboardWindow
 
@@ -17,6 +20,16 @@ def free_node(installation: Installation, portfolio: str) -> str:
     """Return a node that can run the portfolio, as the migrate dialog shows it."""
     answers = installation.get(f"/api/schedule/targets/?portfolio={portfolio}")
     return next(a["node"] for a in answers["results"] if a["feasible"])
+
+
+@contextmanager
+def cordoned(installation: Installation, node: str) -> Iterator[None]:
+    """Cordon the node in the block."""
+    installation.call("POST", f"/api/nodes/{node}/cordon/", {"reason": "test"})
+    try:
+        yield
+    finally:
+        installation.call("POST", f"/api/nodes/{node}/uncordon/", {})
 
 
 def wait_until_idle(installation: Installation) -> None:

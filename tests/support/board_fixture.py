@@ -153,23 +153,13 @@ def busy_fleet() -> FleetView:
         node("node-1", capacity=8, labels={"zone": "a"}),
         node("node-2", labels={"zone": "a"}, lease_left_s=24.0),
         node(
-            "node-3",
-            labels={"zone": "b"},
-            status="suspect",
-            schedulable=False,
-            lease_left_s=11.0,
-            last_heartbeat_at=ago(19),
-            reason="19 s without a heartbeat, limit 30 s",
+            "node-3", labels={"zone": "b"}, status="suspect", schedulable=False, lease_left_s=11.0,
+            last_heartbeat_at=ago(19), reason="19 s without a heartbeat, limit 30 s",
             why={"code": "suspect", "params": {"closed_at": None, "silent_s": 19, "limit_s": 30.0}},
         ),
         node(
-            "node-4",
-            labels={"zone": "b"},
-            draining=True,
-            schedulable=False,
-            drain_actor="mira",
-            drain_reason="kernel update",
-            lease_left_s=29.0,
+            "node-4", labels={"zone": "b"}, draining=True, schedulable=False, drain_actor="mira",
+            drain_reason="kernel update", lease_left_s=29.0,
         ),
         node(
             "node-5", labels={"zone": "c"}, status="lost", schedulable=False, lease_left_s=0.0,
@@ -177,11 +167,7 @@ def busy_fleet() -> FleetView:
             reason="31 s without a heartbeat, limit 30 s", why={"code": "lost", "params": LOST},
         ),
         node(
-            "node-6",
-            capacity=8,
-            labels={"zone": "c"},
-            cordoned=True,
-            schedulable=False,
+            "node-6", capacity=8, labels={"zone": "c"}, cordoned=True, schedulable=False,
             lease_left_s=21.0,
         ),
     ]  # fmt: skip
@@ -203,13 +189,8 @@ def busy_fleet() -> FleetView:
             "xom-sma", "node-3", phase="starting", revision=4, running_revision=4, handoff=reload
         ),
         portfolio(
-            "energy-revert",
-            "node-4",
-            strategy="mean_reversion",
-            phase="draining",
-            revision=12,
-            running_revision=12,
-            handoff=draining,
+            "energy-revert", "node-4", strategy="mean_reversion", phase="draining", revision=12,
+            running_revision=12, handoff=draining,
         ),
         canary("canary-4", "node-4", handoff=preparing),
         portfolio("semis-hold", "node-4", strategy="buy_and_hold"),
@@ -220,25 +201,17 @@ def busy_fleet() -> FleetView:
             "ge-sma", "node-6", stalled=True, stalled_s=42.0, lag_events=4211, pnl=Decimal("410.05")
         ),
         portfolio(
-            "gpu-arb",
-            None,
-            phase="pending",
-            epoch=0,
+            "gpu-arb", None, phase="pending", epoch=0,
             reason="needs gpu=yes: 0 of 6 nodes have it; add the label to one node or drop the "
             "selector.",
         ),
         portfolio(
-            "rates-revert",
-            None,
-            phase="halted",
+            "rates-revert", None, phase="halted",
             reason="stopped before seq 9,801,337: the next events are older than 5 s and catch_up "
             "is halt; start resumes there.",
         ),
         portfolio(
-            "vol-revert",
-            None,
-            phase="quarantined",
-            attempts=5,
+            "vol-revert", None, phase="quarantined", attempts=5,
             reason="5 attempts ended at seq 9,790,118: KeyError VIX in mean_reversion 4; reload a "
             "revision that handles it.",
         ),
@@ -255,16 +228,8 @@ def busy_fleet() -> FleetView:
         ended_handoff(4178, "canary-5", 120, target_node="node-6", pause_ms=33_000.0, **lost),
         ended_handoff(4177, "oil-sma", 120.2, target_node="node-6", pause_ms=32_800.0, **lost),
         ended_handoff(
-            4176,
-            "msft-sma",
-            182,
-            kind="reload",
-            state="rolled_back",
-            source_node="node-2",
-            target_node="node-2",
-            from_revision=4,
-            to_revision=5,
-            pause_ms=61.0,
+            4176, "msft-sma", 182, kind="reload", state="rolled_back", source_node="node-2",
+            target_node="node-2", from_revision=4, to_revision=5, pause_ms=61.0,
             error="r5 rejected: exited at seq 9,844,611, fast must be less than slow. r4 runs.",
         ),
         ended_handoff(
@@ -276,29 +241,20 @@ def busy_fleet() -> FleetView:
             4174, "retail-hold", 812, kind="place", source_node=None, target_node="node-2"
         ),
     ]  # fmt: skip
+    moves = [
+        MoveView("bank-revert", "node-1", 33_100.0),
+        MoveView("canary-5", "node-6", 33_000.0),
+        MoveView("oil-sma", "node-6", 32_800.0),
+    ]
+    lost_node = loss(
+        "node-5", 123, moved=3, moved_at=ago(119.9), slowest_ms=33_100.0,
+        targets=["node-1", "node-6"], moves=moves,
+    )  # fmt: skip
     return fleet_view(
-        nodes,
-        portfolios,
-        handoffs_recent=recent,
+        nodes, portfolios, handoffs_recent=recent, losses=[lost_node],
         handoffs_single=[h for h in recent if h.kind != "failover"],
-        losses=[
-            loss(
-                "node-5",
-                123,
-                moved=3,
-                moved_at=ago(119.9),
-                slowest_ms=33_100.0,
-                targets=["node-1", "node-6"],
-                moves=[
-                    MoveView("bank-revert", "node-1", 33_100.0),
-                    MoveView("canary-5", "node-6", 33_000.0),
-                    MoveView("oil-sma", "node-6", 32_800.0),
-                ],
-            )
-        ],
-        pause_p50_ms=18.0,
-        pause_p99_ms=74.0,
-    )
+        pause_p50_ms=18.0, pause_p99_ms=74.0,
+    )  # fmt: skip
 
 
 def quiet_fleet() -> FleetView:

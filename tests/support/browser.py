@@ -134,6 +134,21 @@ class DashboardWindow:
         self.page.locator(f"#nodemenu-{node} a:visible", has_text=action).click()
         self.page.wait_for_selector("dialog[open] form")
 
+    def open_dialog(self, opener: str) -> None:
+        """Click what opens the dialog of a form, and wait for it."""
+        self.page.click(opener)
+        self.page.wait_for_selector("dialog[open] form")
+
+    def escape(self, closes: str = "dialog[open]") -> None:
+        """Press Escape, and wait until what it closes is hidden."""
+        self.page.keyboard.press("Escape")
+        self.page.wait_for_selector(closes, state="hidden")
+
+    def cards(self, within: str = "") -> list[str]:
+        """Return the portfolios of the cards on the page, or in one element."""
+        found = self.page.locator(f"{within} .card".strip())
+        return list(found.evaluate_all("cards => cards.map(c => c.dataset.portfolio)"))
+
     def confirm(self, button: str) -> None:
         """Press the button of the dialog and wait until the dialog is closed."""
         self.page.locator("dialog button", has_text=button).click()
@@ -167,13 +182,10 @@ class DashboardWindow:
     def was_not_reloaded(self) -> bool:
         return bool(self.page.evaluate("window.wasNotReloaded === true"))
 
-    def violations(self) -> list[Any]:
-        return list(self.page.evaluate("window.policyViolations"))
-
     def assert_clean(self) -> None:
         """Assert that no error was shown in the console and nothing broke the page's policy."""
         assert self.errors == []
-        assert self.violations() == []
+        assert self.page.evaluate("window.policyViolations") == []
 
 
 def open_context(browser: Browser, **options: Any) -> BrowserContext:

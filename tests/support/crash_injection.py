@@ -49,12 +49,9 @@ class World:
 
     first: FakeNode
     second: FakeNode
-    sent: list[tuple[FakeNode, Commit]] = field(
-        default_factory=list
-    )  #: sent commits, to be repeated
-    messages: dict[object, Any] = field(
-        default_factory=dict
-    )  #: other messages, to be repeated with the same content
+    #: Sent commits, and other messages, to be repeated with the same content.
+    sent: list[tuple[FakeNode, Commit]] = field(default_factory=list)
+    messages: dict[object, Any] = field(default_factory=dict)
 
     @property
     def daemons(self) -> tuple[FakeNode, FakeNode]:
@@ -182,7 +179,6 @@ def every_row() -> str:
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
-    """Roll back all changes of the block."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)

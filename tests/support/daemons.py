@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 import psutil
 
+from chaos.harness.processes import still_running
 from portfolios.runtime.state import decode_state
 from tests.support.fake_gateway import FakeGateway
 
@@ -23,6 +24,7 @@ FAULTY = "chaos.faults.faulty_strategies"
 Report = TypeVar("Report", bound=msgspec.Struct)
 Daemon = asyncio.subprocess.Process
 Start = Callable[..., Awaitable[Daemon]]
+alive = still_running
 
 
 class Daemons:
@@ -70,18 +72,6 @@ class Daemons:
 def family(pid: int) -> list[psutil.Process]:
     """Return all descendants of `pid`."""
     return psutil.Process(pid).children(recursive=True)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return the running processes."""
-    return [p for p in processes if _is_alive(p)]
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it has just ended
-        return False
 
 
 def reports(gateway: FakeGateway, kind: type[Report]) -> list[Report]:

@@ -64,7 +64,6 @@ class FakeNode:
 
     @property
     def name(self) -> str:
-        """Return the node's name."""
         return self.row.name
 
     def desired(self, role: str) -> list[DesiredEntry]:
@@ -189,7 +188,6 @@ def make_settled_nodes(count: int) -> list[FakeNode]:
 def register_message(
     incarnation: UUID, *, capacity: int = 5, labels: dict[str, str] | None = None, python: str = ""
 ) -> Register:
-    """Return the register message of a daemon."""
     feed = open_feed()
     return Register(
         protocol=PROTOCOL, incarnation=str(incarnation), host="rack-1", pid=4100, version="0.1.0",
@@ -326,7 +324,6 @@ class OwnerSession:
         return self.next_commit(events, release=handoff.pk, **given)
 
     def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
-        """Release for `handoff`."""
         return self.daemon.release(self.release_message(handoff, events, **given))
 
     def move_to(self, target: FakeNode, *, kind: str = "migrate", **given: Any) -> Any:
@@ -354,7 +351,6 @@ class OwnerSession:
         return ProcessExited(**values)
 
     def report_death(self, death: ProcessExited) -> str:
-        """Send this report."""
         return execute(
             handle_process_exit(self.daemon.row.pk, self.daemon.incarnation, death, timing())
         )
@@ -430,5 +426,4 @@ def prove_revision(portfolio: Portfolio) -> None:
 
 
 def ago(seconds: float) -> datetime:
-    """Return the time `seconds` ago."""
     return datetime.now(UTC) - timedelta(seconds=seconds)

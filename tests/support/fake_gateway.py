@@ -72,9 +72,8 @@ class FakeGateway:
         self.socket_open = True
         self.files: dict[str, bytes] = {}  #: by sha256: wheels and locks that nodes may fetch
         self.fetched: list[str] = []  #: the sha256 of each request for a file, in order
-        self.files_wait: asyncio.Event | None = (
-            None  #: bodies of files stop half-way until it is set
-        )
+        #: Bodies of files stop half-way until it is set.
+        self.files_wait: asyncio.Event | None = None
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -163,12 +162,7 @@ class FakeGateway:
         return max(after - before for before, after in pairwise(taken))
 
     def since_commit_s(self, portfolio: int) -> float:
-        """Return the seconds since the last accepted commit."""
         return time.monotonic() - self.runs[portfolio].taken_at_s[-1]
-
-    def count_commits(self) -> int:
-        """Return the number of accepted commits."""
-        return sum(len(run.commits) for run in self.runs.values())
 
     async def until(
         self, condition: Any, within_s: float = SLOW_MACHINE_S, every_s: float = 0.01

@@ -13,14 +13,7 @@ from scheduling.gateway.app import gateway
 from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import NodeToken
 from scheduling.models.tokens import hash_token
-from scheduling.wire.messages import (
-    Commit,
-    CommitRequest,
-    Heartbeat,
-    OrderLine,
-    Register,
-    encode,
-)
+from scheduling.wire.messages import Commit, CommitRequest, Heartbeat, OrderLine, Register, encode
 from tests.support import factories
 from tests.support.factories import FakeNode
 

@@ -41,12 +41,10 @@ class Scripted(Strategy):
 
 
 def buy(symbol: str, quantity: str) -> OrderIntent:
-    """Return a buy intent."""
     return OrderIntent(symbol, "buy", Decimal(quantity))
 
 
 def sell(symbol: str, quantity: str) -> OrderIntent:
-    """Return a sell intent."""
     return OrderIntent(symbol, "sell", Decimal(quantity))
 
 
@@ -61,7 +59,6 @@ def spec(strategy: str = "scripted", **changes: Any) -> Spec:
 
 
 def scripted(monkeypatch: Any, script: dict[int, Any], **changes: Any) -> PortfolioEngine:
-    """Return a new engine with the scripted strategy."""
     monkeypatch.setitem(registry.BUILT_IN, "scripted", Scripted)
     monkeypatch.setattr(Scripted, "script", script)
     return PortfolioEngine.fresh(spec(**changes))

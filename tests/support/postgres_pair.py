@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,8 +16,11 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from chaos.harness.installation import eventually
+from chaos.harness.processes import kill_processes, process_tree
+from ginkgo_site.launcher.address import free_address
+from ginkgo_site.launcher.postgres.programs import reachable_binaries
 from ginkgo_site.launcher.spawn import Account, spawn
-from tests.support.documented_commands import postgres_programs
 
 #: The standby's application name, for `synchronous_standby_names`.
 STANDBY = "standby"
@@ -42,23 +44,16 @@ host all ginkgo 127.0.0.1/32 scram-sha-256
 """
 
 
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """A server. As root it runs as `nobody`, since PostgreSQL refuses to run as root."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.data = folder / name
-        self.port = free_port()
+        self.port = free_address("127.0.0.1", 0).port
         self._folder = folder
         nobody = pwd.getpwnam("nobody")
         self._account = Account(nobody.pw_uid, nobody.pw_gid) if os.geteuid() == 0 else None
-        self._programs = _reachable_programs(folder)
+        self._programs = reachable_binaries(self.data, self._account)
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, program: str, *arguments: str) -> None:
@@ -107,8 +102,7 @@ class Server:
 
     def _family(self) -> list[psutil.Process]:
         assert self._process is not None
-        server = psutil.Process(self._process.pid)
-        return [server, *server.children(recursive=True)]
+        return process_tree(psutil.Process(self._process.pid))
 
     def freeze(self) -> None:
         """Suspend the whole server. Its sockets stay open, and the kernel accepts connections."""
@@ -126,9 +120,7 @@ class Server:
         if self._process is None:
             return
         with suppress(psutil.NoSuchProcess):
-            for process in self._family():
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            kill_processes(self._family())
         self._process.wait(10)
 
 
@@ -171,15 +163,14 @@ class Pair:
         self.primary, self.standby = self.standby, self.primary
         self._start_standby()
 
-    def wait_for_replication(self, state: str) -> None:
-        """Wait until the standby streams, `async` or `sync`."""
-        deadline = time.monotonic() + 30
+    def wait_for_replication(self, *states: str) -> None:
+        """Wait until the standby streams, `async` or `sync`; without a state until it does not."""
+        found = "SELECT sync_state FROM pg_stat_replication"
+        wanted = [(state,) for state in states]
         with self.primary.session() as session:
-            while session.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [
-                (state,)
-            ]:
-                assert time.monotonic() < deadline, "the standby does not stream"
-                time.sleep(0.05)
+            eventually(
+                lambda: session.execute(found).fetchall() == wanted, 30, f"replication {wanted}"
+            )
 
     def make_synchronous(self) -> None:
         """Let commits wait for the standby, which waits for no one after its own promotion."""
@@ -191,11 +182,7 @@ class Pair:
     def stop_replication(self) -> None:
         """Disconnect the standby; the primary continues without it."""
         self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-        deadline = time.monotonic() + 30
-        with self.primary.session() as session:
-            while session.execute("SELECT 1 FROM pg_stat_replication").fetchall():
-                assert time.monotonic() < deadline, "the standby still streams"
-                time.sleep(0.05)
+        self.wait_for_replication()
 
     def url(self, *ports: int) -> str:
         """Return the address of the database, by default with both servers."""
@@ -204,7 +191,6 @@ class Pair:
         return f"postgresql://ginkgo:{PASSWORD}@{hosts}/ginkgo"
 
     def end(self) -> None:
-        """Kill both servers."""
         self.standby.kill()
         self.primary.kill()
 
@@ -223,26 +209,3 @@ def postgres_pair() -> Iterator[Pair]:
     finally:
         pair.end()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _reachable_programs(folder: Path) -> Path:
-    """Return the folder of the programs, or a copy that another user may execute."""
-    programs = postgres_programs()
-    if os.geteuid() != 0 or _nobody_may_run(programs / "postgres"):
-        return programs
-    package = programs.parent.parent
-    copy = folder / "programs" / package.name
-    if not copy.exists():
-        shutil.copytree(programs.parent, copy / programs.parent.name)
-        shutil.copytree(
-            package.parent / f"{package.name}.libs", copy.parent / f"{package.name}.libs"
-        )
-    return copy / programs.parent.name / "bin"
-
-
-def _nobody_may_run(program: Path) -> bool:
-    tried = subprocess.run(
-        [str(program), "--version"], user="nobody", group="nogroup", extra_groups=[], cwd="/",
-        capture_output=True, check=False,
-    )  # fmt: skip
-    return tried.returncode == 0

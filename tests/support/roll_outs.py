@@ -86,7 +86,6 @@ def step() -> int:
 
 
 def states(roll_out: int) -> dict[str, str]:
-    """Return the state of each portfolio of a roll-out."""
     items = RollOut.objects.get(pk=roll_out).items.order_by("position")
     return dict(items.values_list("portfolio__name", "state"))
 
@@ -98,7 +97,6 @@ def reasons(roll_out: int) -> dict[str, str]:
 
 
 def state(roll_out: int) -> str:
-    """Return the state of a roll-out."""
     return RollOut.objects.get(pk=roll_out).state
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,14 +18,13 @@ from django.db import connection
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher.address import free_address
 
 
 @contextmanager
 def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
     """Run a web process as bin/up starts it. Yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_address("127.0.0.1", 0).port
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--host", "127.0.0.1", "--port", str(port), "--lifespan", "on", "--no-proxy-headers"]
     argv += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1"]
@@ -75,7 +73,6 @@ def failing_at(*points: str) -> dict[str, str]:
 
 
 def database_url() -> str:
-    """Return the address of the test database."""
     settings = connection.settings_dict
     host, port = quote(settings["HOST"], safe=""), settings["PORT"] or "5432"
     return f"postgresql://{settings['USER']}@/{settings['NAME']}?host={host}&port={port}"

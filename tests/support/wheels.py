@@ -37,7 +37,6 @@ class Wheel:
     requires_python: str = ">=3.11"
 
     def data(self) -> bytes:
-        """Return the bytes of the wheel."""
         points = "\n".join(f"{name} = {value}" for name, value in self.entry_points.items())
         python = f"Requires-Python: {self.requires_python}" if self.requires_python else ""
         return build_wheel(

@@ -100,11 +100,8 @@ def test_watchdog_is_told_at_most_once_an_interval(
     now += systemd.INTERVAL_S
     alive.tell()
     systemd.tell(systemd.STOPPING)
-    assert [told.recv(100) for _ in range(3)] == [
-        b"READY=1\nWATCHDOG=1",
-        b"WATCHDOG=1",
-        b"STOPPING=1",
-    ]
+    received = [told.recv(100) for _ in range(3)]
+    assert received == [b"READY=1\nWATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
 
 
 @pytest.mark.parametrize("address", ["", "/nobody/listens", "vsock:2:1234"])

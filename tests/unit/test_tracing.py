@@ -64,10 +64,8 @@ def test_an_error_is_the_status_of_its_span_and_is_raised(collector: Collector) 
         span.note("fenced")
     with tracing.handoff_span(7, "deadline passed") as span:
         span.drop()
-    assert [(s.status.status_code, s.status.description) for s in collector.spans()] == [
-        (StatusCode.ERROR, "no memory"),
-        (StatusCode.ERROR, "fenced"),
-    ]
+    ends = [(s.status.status_code, s.status.description) for s in collector.spans()]
+    assert ends == [(StatusCode.ERROR, "no memory"), (StatusCode.ERROR, "fenced")]
 
 
 def test_a_failure_of_the_library_does_not_reach_the_caller(

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from chaos.harness.installation import eventually
-from tests.support.board import NODES, free_node, owner_of, wait_until_idle
+from tests.support.board import NODES, cordoned, free_node, owner_of, wait_until_idle
 from tests.support.browser import dashboard_window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -47,23 +47,18 @@ def test_refusal_is_shown_in_the_dialog_and_keeps_the_input(window, installation
     window.open_card_action(name, "Migrate")
     window.page.check(f'dialog input[value="{target}"]')
     window.page.fill("dialog [name=reason]", "too late")
-    installation.call("POST", f"/api/nodes/{target}/cordon/", {})
-    try:
+    with cordoned(installation, target):
         window.page.locator("dialog button", has_text="Migrate").click()
         window.page.wait_for_selector("dialog[open] .callout.red")
         assert target in window.page.inner_text("dialog .callout.red")
         assert window.page.input_value("dialog [name=reason]") == "too late"
-    finally:
-        installation.call("POST", f"/api/nodes/{target}/uncordon/", {})
 
 
 def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, installation):
     wait_until_idle(installation)
     window.mark()
     window.open_node_action("node-3", "Drain")
-    here = window.page.locator("#col-node-3 .card").evaluate_all(
-        "cards => cards.map(c => c.dataset.portfolio)"
-    )
+    here = window.cards("#col-node-3")
     goes = window.page.locator("dialog tr[data-portfolio]").evaluate_all(
         "rows => Object.fromEntries(rows.map(r => [r.dataset.portfolio, r.dataset.target]))"
     )
@@ -84,8 +79,7 @@ def test_drain_by_dialog_states_its_consequence_and_empties_the_node(window, ins
         assert window.was_not_reloaded()
     finally:
         if window.page.locator("#col-node-3 .drain-bar a").is_visible():
-            window.page.click("#col-node-3 .drain-bar a")
-            window.page.wait_for_selector("dialog[open] form")
+            window.open_dialog("#col-node-3 .drain-bar a")
             window.confirm("End the drain")
     window.page.wait_for_selector('.col[data-node="node-3"][data-status="alive"]')
 
@@ -96,8 +90,7 @@ def test_card_dropped_on_a_node_that_takes_it_opens_a_migrate_dialog(frozen, win
     (refusing,) = {*NODES} - {source, target}
     dialog = page.locator("dialog[open]")
     lifted = page.locator(".lifted, .drop-note, .over, [data-can]")
-    installation.call("POST", f"/api/nodes/{refusing}/cordon/", {})
-    try:
+    with cordoned(installation, refusing):
         window.drag_card(name, refusing)
         assert "cordoned" in page.inner_text(f"#col-{refusing} .drop-note")
         assert "already runs on" in page.inner_text(f"#col-{source} .drop-note")
@@ -119,8 +112,6 @@ def test_card_dropped_on_a_node_that_takes_it_opens_a_migrate_dialog(frozen, win
         assert owner_of(installation, name) == source
         window.confirm("Migrate")
         window.wait_for_card(name, target)
-    finally:
-        installation.call("POST", f"/api/nodes/{refusing}/uncordon/", {})
     installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
 
 
@@ -129,8 +120,7 @@ def test_selected_cards_are_dragged_together_and_each_has_its_result(frozen, win
     # Of 9 portfolios on 3 nodes of capacity 5: the emptiest has room for two of the fullest.
     loads = {row["name"]: row["load"] for row in installation.get("/api/nodes/")["results"]}
     target, *_, source = sorted(loads, key=loads.__getitem__)
-    cards = page.locator(f"#col-{source} .card")
-    *moved, stays = cards.evaluate_all("cards => cards.map(c => c.dataset.portfolio)")[:3]
+    *moved, stays = window.cards(f"#col-{source}")[:3]
     if loads[target]:
         stays = page.locator(f"#col-{target} .card").first.get_attribute("data-portfolio")
     else:  # the node was lost on a busy machine, and the balancer has not used it since
@@ -170,8 +160,7 @@ def test_selected_cards_are_dragged_together_and_each_has_its_result(frozen, win
 def test_user_added_as_a_viewer_signs_in_and_is_offered_no_action(browser, window, installation):
     page, password = window.page, "a-viewer-of-the-desk"
     window.open("/people/")
-    page.click("main >> text=Add…")
-    page.wait_for_selector("dialog[open] form")
+    window.open_dialog("main >> text=Add…")
     page.fill("dialog [name=name]", "vera")
     page.select_option("dialog [name=role]", "viewer")
     page.click("dialog footer button:has-text('Add')")
@@ -202,8 +191,7 @@ def test_user_added_as_a_viewer_signs_in_and_is_offered_no_action(browser, windo
 
 def test_what_if_page_offers_the_action_that_helps(frozen, window, installation):
     # node-3 takes nothing, so the five places of node-1 are all there is for what node-2 runs.
-    installation.call("POST", "/api/nodes/node-3/cordon/", {"reason": "test"})
-    try:
+    with cordoned(installation, "node-3"):
         plan = installation.get("/api/schedule/plan/?lose=node-2")
         left = [entry["portfolio"] for entry in plan["pending"]]
         eventually(
@@ -227,8 +215,6 @@ def test_what_if_page_offers_the_action_that_helps(frozen, window, installation)
         window.page.set_viewport_size({"width": 390, "height": 844})
         wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         assert not window.page.evaluate(wide)
-    finally:
-        installation.call("POST", "/api/nodes/node-3/uncordon/", {})
 
 
 def test_portfolio_is_created_changed_compared_and_rolled_back(window, installation):
@@ -250,8 +236,7 @@ def test_portfolio_is_created_changed_compared_and_rolled_back(window, installat
     window.wait_until_live()
     window.mark()
 
-    page.click("#part-head >> text=Edit…")
-    page.wait_for_selector("dialog[open] form")
+    window.open_dialog("#part-head >> text=Edit…")
     page.fill("dialog [name='config.fast']", "many")
     page.fill("dialog [name=note]", "a try")
     page.click("dialog footer button:has-text('Save')")
@@ -273,8 +258,7 @@ def test_portfolio_is_created_changed_compared_and_rolled_back(window, installat
     page.wait_for_selector("#compare [data-differs]")
     assert page.inner_text("#compare [data-differs] del") == "3"
     assert page.inner_text("#compare [data-differs] ins") == "2"
-    page.click("a[aria-label='Reload to r1…']")
-    page.wait_for_selector("dialog[open] form")
+    window.open_dialog("a[aria-label='Reload to r1…']")
     assert page.is_checked("dialog [name=revision][value='1']")
     window.confirm("Reload")
     page.wait_for_selector("tr[data-revision='1'].current")
@@ -282,8 +266,7 @@ def test_portfolio_is_created_changed_compared_and_rolled_back(window, installat
 
     page.evaluate("scrollTo(0, document.body.scrollHeight)")  # the click below scrolls back up
     page.click("[popovertarget=more-actions]")
-    page.click("#more-actions >> text=Delete…")
-    page.wait_for_selector("dialog[open] form")
+    window.open_dialog("#more-actions >> text=Delete…")
     page.click("dialog button:has-text('Delete desk-made')")
     page.wait_for_url("**/portfolios/")
     page.wait_for_selector("tr[data-portfolio]")

@@ -15,12 +15,7 @@ def test_board_is_one_tab_stop_and_arrows_move_among_cards(frozen, window):
     window.wait_until_live()
     focused = "document.activeElement.dataset.portfolio"
     assert window.page.locator('.card[tabindex="0"]').count() == 1
-    columns = [
-        window.page.locator(f"#col-{node} .card").evaluate_all(
-            "cards => cards.map(c => c.dataset.portfolio)"
-        )
-        for node in NODES[:2]
-    ]
+    columns = [window.cards(f"#col-{node}") for node in NODES[:2]]
     window.page.focus('.card[tabindex="0"]')
     assert window.page.evaluate(focused) == columns[0][0]
     window.page.keyboard.press("ArrowRight")
@@ -32,8 +27,7 @@ def test_board_is_one_tab_stop_and_arrows_move_among_cards(frozen, window):
     window.page.keyboard.press("m")
     window.page.wait_for_selector("dialog[open] form")
     assert f"Migrate {columns[1][1]}" in window.page.inner_text("dialog")
-    window.page.keyboard.press("Escape")
-    window.page.wait_for_selector("dialog[open]", state="hidden")
+    window.escape()
 
 
 def tab_until(window: DashboardWindow, selector: str) -> None:
@@ -78,8 +72,7 @@ def test_palette_finds_a_page_and_an_action_which_opens_its_dialog(window):
     page.keyboard.press("Enter")
     page.wait_for_selector("#action-dialog[open] [data-action]")
     assert page.inner_text("#action-title") == "Verify ibm-sma?"
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#action-dialog", state="hidden")
+    window.escape("#action-dialog")
 
     page.keyboard.press("Control+k")
     page.keyboard.type("node-2")
@@ -90,25 +83,21 @@ def test_palette_finds_a_page_and_an_action_which_opens_its_dialog(window):
     page.keyboard.press("ArrowUp")
     page.keyboard.type("xyz")
     page.wait_for_selector("#palette [data-case=nothing]")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#palette", state="hidden")
+    window.escape("#palette")
 
     page.route("**/palette.json", lambda route: route.abort())
     page.keyboard.press("Control+k")
     page.wait_for_selector("#palette [data-case=failed]")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#palette", state="hidden")
+    window.escape("#palette")
     page.keyboard.press("?")
     page.wait_for_selector("#keys")
     page.uncheck("[data-single-keys]")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#keys", state="hidden")
+    window.escape("#keys")
     page.keyboard.press("?")
     assert page.locator("dialog[open]").count() == 0
     page.click("[data-keys]")
     page.check("[data-single-keys]")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#keys", state="hidden")
+    window.escape("#keys")
 
     page.unroute("**/palette.json")
     page.keyboard.press("Control+k")
@@ -125,8 +114,7 @@ def test_escape_returns_the_focus_to_the_card_whose_menu_was_opened(window):
     card.focus()
     page.keyboard.press("m")
     page.wait_for_selector("dialog[open] form")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("dialog[open]", state="hidden")
+    window.escape()
     assert page.evaluate("document.activeElement.dataset.portfolio") == name
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.classList.contains('card')")

@@ -15,14 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 def test_board_shows_every_node_and_portfolio_live(window, installation):
     names = {p["name"] for p in installation.get("/api/portfolios/?limit=1000")["results"]}
-    cards = window.page.locator(".card")
-    eventually(
-        lambda: (
-            sorted(cards.evaluate_all("cards => cards.map(c => c.dataset.portfolio)"))
-            == sorted(names)
-        ),
-        what="a card of each portfolio",
-    )
+    eventually(lambda: sorted(window.cards()) == sorted(names), what="a card of each portfolio")
     for node in NODES:  # late after the silence of the server in an earlier test
         window.page.wait_for_selector(f'.col[data-node="{node}"][data-status="alive"]')
     eventually(
@@ -105,8 +98,7 @@ def test_alert_rings_the_bell_and_notifies_the_browser(frozen, browser, installa
             texts = eventually(lambda: notified_of_no_open_node(page), what="a notification")
             assert len(texts) == 1
             assert window.barriers("main") == []
-            page.click("tr[data-kind=no_open_node] >> text=Acknowledge…")
-            page.wait_for_selector("dialog[open] form")
+            window.open_dialog("tr[data-kind=no_open_node] >> text=Acknowledge…")
             window.confirm("Acknowledge")
             (alert,) = open_alerts(installation, "no_open_node")
             assert alert["acknowledged_at"]

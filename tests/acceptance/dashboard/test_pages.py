@@ -26,8 +26,7 @@ def test_language_is_switched_in_the_header(window):
         page.keyboard.press("Control+k")
         page.keyboard.type("ibm")
         page.wait_for_selector("#palette [role=option]:has-text('迁移 ibm-sma')")
-        page.keyboard.press("Escape")
-        page.wait_for_selector("#palette", state="hidden")
+        window.escape("#palette")
         page.click(".language button")
         page.wait_for_selector("html[lang=en]")
     finally:
@@ -44,27 +43,15 @@ def test_portfolio_page_draws_its_curve_and_tables(window, installation):
     account = installation.get("/api/portfolios/tech-hold/")["account"]
     assert rows == len(account["positions"])
     assert window.barriers() == []
-    window.page.click("#part-head >> text=Edit…")
-    window.page.wait_for_selector("dialog[open] form")
+    window.open_dialog("#part-head >> text=Edit…")
     assert window.barriers("dialog[open]") == []
 
 
 #: Pages with another main part each; the form of a portfolio and its page have their own tests.
 PAGES = (
-    "/portfolios/",
-    "/orders/",
-    "/nodes/",
-    "/nodes/node-1/",
-    "/handoffs/",
-    "/handoffs/1/",
-    "/incidents/",
-    "/people/",
-    "/feeds/",
-    "/strategies/",
-    "/roll-outs/",
-    "/what-if/",
-    "/add-node/",
-    "/halt/",
+    *("/portfolios/", "/orders/", "/nodes/", "/nodes/node-1/", "/handoffs/", "/handoffs/1/"),
+    *("/incidents/", "/people/", "/feeds/", "/strategies/", "/roll-outs/", "/what-if/"),
+    *("/add-node/", "/halt/"),
 )
 
 

@@ -78,7 +78,6 @@ def described() -> Any:
 
 @pytest.fixture
 def callers(monkeypatch: pytest.MonkeyPatch, settings: Any) -> dict[str, ApiClient]:
-    """Who asks."""
     keys = (encryption_keys.new_key(),)
     settings.GINKGO = replace(settings.GINKGO, encryption_keys=keys)
     monkeypatch.setattr(db_transaction, "IDLE_LIMIT", "10min")  # while requests are drawn

@@ -76,9 +76,7 @@ def test_settled_weight_is_independent_of_update_order(weights: tuple[float, ...
     index = FleetIndex.of([])
     for number, weight in enumerate((*weights, 5.5)):
         index.update([portfolio(f"p-{weight}", id=number, node=1, weight=weight)])
-        assert (
-            index.settled_by_node[1].weight > 0
-        )  # read in between, so that a running total could be cached
+        assert index.settled_by_node[1].weight > 0  # read in between: a total could be cached
     index.update([], gone=[3])
     assert index.settled_by_node[1].weight == 0.6
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Bar, Event, ScaledBar, Trade
-from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
+from tests.properties.portfolios.test_runtime_cuts import rows
 from tests.support.drawn_examples import examples
 from tests.support.market_factories import spec
 from tests.support.strategies.cheapest_of_all import CheapestOfAll
@@ -68,14 +68,6 @@ def a_spec() -> Spec:
 def warm_up_events(made: list[Event]) -> list[Event]:
     """Return what the portfolio warms up with."""
     return [e for e in made[:HISTORY] if e.symbol in TRADED][-5:]
-
-
-def rows(results: list[BatchResult]) -> tuple[list[object], ...]:
-    return (
-        [row for result in results for row in result.orders],
-        [row for result in results for row in result.fills],
-        [row for result in results for row in result.equity],
-    )
 
 
 @settings(deadline=None, max_examples=examples(80))

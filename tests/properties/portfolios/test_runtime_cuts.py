@@ -89,13 +89,8 @@ def every_order() -> Iterator[None]:
 
 def rows(results: Sequence[BatchResult]) -> tuple[list[Any], ...]:
     """Return all orders, fills, ends of orders and equity points."""
-    return (
-        [row for result in results for row in result.ended],
-        [row for result in results for row in result.metrics],
-        [row for result in results for row in result.orders],
-        [row for result in results for row in result.fills],
-        [row for result in results for row in result.equity],
-    )
+    kinds = ("ended", "metrics", "orders", "fills", "equity")
+    return tuple([row for result in results for row in getattr(result, kind)] for kind in kinds)
 
 
 def batches(made: list[Step], ends: set[int]) -> list[tuple[list[Event], bool]]:

@@ -16,13 +16,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import are_taken_over
 from chaos.faults.exits import ExitCounts, miscounts
-from chaos.faults.locks import (
-    CommitTimes,
-    is_named,
-    read_commit_times,
-    read_metrics,
-    slowdowns,
-)
+from chaos.faults.locks import CommitTimes, is_named, read_commit_times, read_metrics, slowdowns
 from chaos.faults.many import are_asynchronous, committed_elsewhere
 from chaos.faults.partitions import is_just_renewed
 from chaos.faults.registry import FLEETS

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from chaos.checkers import invariants
 from chaos.checkers.blast_radius import BlastRadius
+from chaos.checkers.findings import Findings
 from chaos.checkers.invariants import (
     BystanderChecker,
     Canary,
@@ -15,6 +17,7 @@ from chaos.checkers.invariants import (
     Sample,
     TenureRow,
 )
+from chaos.checkers.monitor import Monitor
 
 
 def sample(
@@ -121,11 +124,8 @@ def test_moved_stopped_and_missing_portfolios_are_found() -> None:
         2: sample(4, 150, "node-2"),
         3: sample(4, 150, None, phase="stopped"),
     }
-    assert [invariant for invariant, _ in invariants.unexpected_moves(before, after)] == [
-        "I9",
-        "I9",
-        "I9",
-    ]
+    found = [invariant for invariant, _ in invariants.unexpected_moves(before, after)]
+    assert found == ["I9", "I9", "I9"]
     assert invariants.unexpected_moves({1: sample()}, {1: sample(3, 150)}) == []
 
 
@@ -194,3 +194,10 @@ def test_a_pause_is_measured_up_to_the_commit_that_ends_it() -> None:
     ]
     found = [pause.seconds for sample in samples for pause in meter.take(sample)]
     assert found == pytest.approx([9.0, 0.2])
+
+
+def test_a_monitor_that_was_never_started_can_be_stopped() -> None:
+    findings = Findings()
+    monitor = Monitor(lambda: psycopg.connect("postgresql://nowhere"), findings)
+    monitor.stop()  # as in a run interrupted before its first convergence
+    assert (monitor.samples_taken, findings.violations) == (0, [])

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -110,14 +111,8 @@ def test_progress_lost_on_purpose_is_no_violation_once_and_one_the_next_time(
     monitor = Monitor(lambda: pytest.fail("nothing is asked"), findings)
     now = RunSample("ibm-sma", "node-1", "a", 5, 100, "running")
     rows = [now]
-    monkeypatch.setattr(
-        monitor,
-        "_ask",
-        lambda *_: [
-            (1, row.name, row.node, row.incarnation, row.epoch, row.last_seq, row.phase, False, 0)
-            for row in rows
-        ],
-    )
+    columns = attrgetter("name", "node", "incarnation", "epoch", "last_seq", "phase")
+    monkeypatch.setattr(monitor, "_ask", lambda *_: [(1, *columns(r), False, 0) for r in rows])
     monitor._take_sample()
     monitor.forget_progress()
     rows[:] = [replace(now, epoch=4, last_seq=90)]

@@ -57,11 +57,8 @@ def test_a_violation_is_reported_once_in_verdict_and_text(outcome: Outcome) -> N
     found = text.as_dict(outcome)
     assert text.verdict(found).startswith("1 violation in 3 steps")
     assert "I7 at 13.0 s in 2 kill-web + resets: ibm-sma <paused>" in text.as_text(found)
-    assert {line["fault"]: line["violations"] for line in found["table"]} == {
-        "kill-web": 1,
-        "packets-dropped": 0,
-        "resets": 1,
-    }
+    counted = {line["fault"]: line["violations"] for line in found["table"]}
+    assert counted == {"kill-web": 1, "packets-dropped": 0, "resets": 1}
 
 
 def test_measured_times_are_listed_by_fault_with_the_longest_pause(outcome: Outcome) -> None:

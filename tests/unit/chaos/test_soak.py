@@ -18,9 +18,7 @@ FOUND: dict[str, Any] = {
     "violations": [], "steps_done": 1, "handoffs": 0, "faults_lasted_s": 600.0, "verified": [],
     "canaries": 0, "ended_why": "the time was over", "table": [], "longest_bystander_gap_s": {},
     "looks": 1, "blind_looks": 0, "hiccups": [], "figures": {},
-    "steps": [
-        {"faults": ["kill-web"], "began_s": 60.0, "ended_s": 70.0, "measured": {}},
-    ],
+    "steps": [{"faults": ["kill-web"], "began_s": 60.0, "ended_s": 70.0, "measured": {}}],
 }  # fmt: skip
 
 

@@ -16,9 +16,7 @@ def test_a_proxy_that_ends_during_connects_leaves_no_task(caplog: pytest.LogCapt
     proxy = TcpProxy("http://127.0.0.1:9")
     with proxy.open():
         at = urlsplit(proxy.url)
-        proxy._loop.call_soon_threadsafe(
-            time.sleep, 0.3
-        )  # delay, so that connections are accepted at the end
+        proxy._loop.call_soon_threadsafe(time.sleep, 0.3)  # so that it accepts them at the end
         calls = [socket.create_connection((at.hostname, at.port), 5) for _ in range(20)]
     gc.collect()
     assert [record.getMessage() for record in caplog.records] == []

@@ -56,11 +56,8 @@ def test_parameters_are_shown_with_the_defaults_that_hold():
         "$defs": {"P": {"properties": {"fast": {"default": 10}, "slow": {"default": 30}}}},
     }
     shown = shown_parameters({"slow": 8, "other": "x"}, schema)
-    assert [(each.name, each.text, each.is_default) for each in shown] == [
-        ("fast", "10", True),
-        ("slow", "8", False),
-        ("other", "x", False),
-    ]
+    listed = [(each.name, each.text, each.is_default) for each in shown]
+    assert listed == [("fast", "10", True), ("slow", "8", False), ("other", "x", False)]
     assert [each.name for each in shown_parameters({"a": 1}, None)] == ["a"]
 
 
@@ -96,11 +93,8 @@ def _walk(branch):
 def test_differences_name_each_field_that_differs():
     before = {"config": {"fast": 3, "q": "1"}, "symbols": ["A", "B"], "limits": {}}
     after = {"config": {"fast": 4, "q": "1"}, "symbols": ["B", "C"], "limits": {"x": {"y": True}}}
-    assert differences(before, after) == [
-        ("config.fast", "3", "4"),
-        ("symbols", "A", "C"),
-        ("limits.x.y", "", "true"),
-    ]
+    found = differences(before, after)
+    assert found == [("config.fast", "3", "4"), ("symbols", "A", "C"), ("limits.x.y", "", "true")]
     assert differences(after, after) == []
     reordered = differences({"symbols": ["A", "B"]}, {"symbols": ["B", "A"]})
     assert reordered == [("symbols", "A B", "B A")]

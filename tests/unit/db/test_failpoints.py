@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -51,16 +54,22 @@ def test_deployment_check_rejects_rehearsal() -> None:
         assert [message.id for message in check_failpoints_are_off()] == ["ginkgo.E003"]
 
 
+@contextmanager
+def traced(steps: Transaction[Any]) -> Iterator[tuple[Any, list[Point]]]:
+    """Yield the tracer of a transaction, and the points that it has reached."""
+    seen: list[Point] = []
+    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
+        tracer = failpoints.trace(steps)
+        assert tracer is not None
+        yield tracer, seen
+
+
 def test_failpoint_after_a_statement_is_named_by_that_statement() -> None:
     def twice() -> Transaction[None]:
         yield from query(AUDIT)
         yield from query(AUDIT)
 
-    seen: list[Point] = []
-    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
-        steps = twice()
-        tracer = failpoints.trace(steps)
-        assert tracer is not None
+    with traced(steps := twice()) as (tracer, seen):
         tracer.begin()
         for asked in steps:
             tracer.after(asked.statement)
@@ -70,18 +79,10 @@ def test_failpoint_after_a_statement_is_named_by_that_statement() -> None:
 
 
 def test_failpoint_name_has_the_module_and_function_of_its_transaction() -> None:
-    seen: list[Point] = []
-    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
-        steps = bump_desired_versions([1])
-        tracer = failpoints.trace(steps)
-        assert tracer is not None
+    with traced(steps := bump_desired_versions([1])) as (tracer, seen):
         tracer.after(next(steps).statement)
-    assert seen == [
-        Point(
-            "notify.bump_desired_versions:after_touch",
-            ("scheduling.enact.notify", "bump_desired_versions", "TOUCH"),
-        )
-    ]
+    statement = ("scheduling.enact.notify", "bump_desired_versions", "TOUCH")
+    assert seen == [Point("notify.bump_desired_versions:after_touch", statement)]
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,7 @@ def test_failpoint_name_has_the_module_and_function_of_its_transaction() -> None
     ],
 )
 def test_failpoint_in_a_report_is_named_after_its_step(report: wire.Report, name: str) -> None:
-    seen: list[Point] = []
-    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
-        tracer = failpoints.trace(apply_report(1, uuid4(), report, Timing()))
-        assert tracer is not None
+    with traced(apply_report(1, uuid4(), report, Timing())) as (tracer, seen):
         tracer.begin()
     assert [point.name for point in seen] == [f"{name}:begin"]
 

@@ -187,9 +187,8 @@ def test_portfolios_of_left_and_unknown_nodes_fail_over() -> None:
 
 def test_failover_supersedes_a_migrate_and_uses_its_prepared_target() -> None:
     # node-2 has 1 of 2 and holds the second place for p: full for others, not for p.
-    p = portfolio("p", node=1, handoff=HandoffView(7, "migrate", source=1, target=2))
-    nodes = [node(1, status="lost"), node(2, capacity=2), node(3)]
-    plan = make_plan(world(nodes, [p, *on(2, "a")]), POLICY)
+    nodes = [LOST, node(2, capacity=2), THIRD]
+    plan = make_plan(world(nodes, [with_handoff("p", "migrate"), *on(2, "a")]), POLICY)
     assert [(move.target.name, move.supersedes) for move in plan.move] == [("node-2", 7)]
     assert render(plan.move[0].reason) == (
         "node-1 is lost; node-2 has already prepared it: load 1 → 2 of 2"
@@ -204,18 +203,16 @@ def test_warm_source_takes_over_from_a_lost_new_owner() -> None:
 
 
 def test_active_failover_is_kept_until_its_target_is_lost() -> None:
-    p = portfolio("p", node=1, handoff=HandoffView(7, "failover", source=1, target=2))
-    lost = [node(1, status="lost"), node(2), node(3)]
-    assert make_plan(world(lost, [p]), POLICY).changes == 0
-    lost[1] = node(2, status="lost")
-    assert moves(make_plan(world(lost, [p]), POLICY)) == {"p": "node-3"}
+    p, both_lost = with_handoff("p", "failover"), [LOST, node(2, status="lost"), THIRD]
+    assert make_plan(world([LOST, SECOND, THIRD], [p]), POLICY).changes == 0
+    assert moves(make_plan(world(both_lost, [p]), POLICY)) == {"p": "node-3"}
 
 
 def test_failovers_after_a_storm_are_limited_by_priority() -> None:
     nodes = [node(1, status="lost", capacity=20), node(2, capacity=20)]
     names = [f"p{i:02}" for i in range(12)]
-    least = [portfolio(name, node=1) for name in names[:11]]
-    snapshot = world(nodes, [*least, portfolio("p11", node=1, priority=5)], after_storm=True)
+    running = [*on(1, *names[:11]), *on(1, "p11", priority=5)]
+    snapshot = world(nodes, running, after_storm=True)
     plan = make_plan(snapshot, Policy(failovers_after_storm=10))
     assert sorted(moves(plan)) == [*names[:9], "p11"]
     waits = (
@@ -237,13 +234,11 @@ def test_a_freeze_holds_failover_only_where_asked() -> None:
 
 def test_no_rebalance_in_a_pass_with_failovers() -> None:
     # The lost node's portfolio goes to node-3; the 5 against 1 wait for a pass without failover.
-    nodes = [node(1, status="lost"), node(2), node(3)]
-    snapshot = world(nodes, [*on(1, "x"), *on(2, *"abcde")])
+    snapshot = world([LOST, SECOND, THIRD], [*on(1, "x"), *on(2, *"abcde")])
     plan = make_plan(snapshot, POLICY)
     assert moves(plan) == {"x": "node-3"}
-    assert set(moves(make_plan(applied(snapshot, plan), POLICY), "rebalance").values()) == {
-        "node-3"
-    }
+    then = moves(make_plan(applied(snapshot, plan), POLICY), "rebalance")
+    assert set(then.values()) == {"node-3"}
 
 
 # Drain
@@ -315,27 +310,22 @@ def test_node_may_give_and_receive_portfolios_in_one_plan() -> None:
     # 10, 0 and 8 of 12. Portfolios on node-3 can only go to node-1, which first gives to node-2
     # until both have 5: then 6, 5 and 7, where one more move would only swap the 6 and the 7.
     disk = {"disk": "yes"}
-    nodes = [
-        node(1, capacity=12, labels=disk),
-        node(2, capacity=12),
-        node(3, capacity=12, labels=disk),
-    ]
+    first, third = (node(number, capacity=12, labels=disk) for number in (1, 3))
     running = [*on(1, *"abcdefghij"), *on(3, *"qrstuvwx", selector=disk)]
-    snapshot = world(nodes, running)
+    snapshot = world([first, node(2, capacity=12), third], running)
     plan = make_plan(snapshot, Policy(rebalance_gain=0, max_moves=99, handoffs_per_node=99))
     assert loads(applied(snapshot, plan)) == {"node-1": 6, "node-2": 5, "node-3": 7}
 
 
 def test_rebalanced_placement_frees_its_handoff_slot() -> None:
     # a and b go to node-1 (4 of 10), its two handoffs; a is reassigned to node-2, so r can leave.
-    gpu = {"gpu": "yes"}
-    nodes = [node(1, capacity=10, labels=gpu), node(2, capacity=10), node(3, capacity=10)]
+    nodes = [node(1, capacity=10, labels=GPU), node(2, capacity=10), node(3, capacity=10)]
     running = [
         *on(1, "r", "s", weight=2),
         *on(2, "t", weight=5, pinned=2),
         *on(3, "u", weight=5, pinned=3),
     ]
-    new = [portfolio("a", weight=2, priority=1), portfolio("b", weight=4, selector=gpu)]
+    new = [portfolio("a", weight=2, priority=1), portfolio("b", weight=4, selector=GPU)]
     plan = make_plan(world(nodes, [*running, *new]), POLICY)
     assert places(plan) == {"a": "node-2", "b": "node-1"}
     assert moves(plan) == {"r": "node-3"}
@@ -345,8 +335,7 @@ def test_rebalanced_placement_frees_its_handoff_slot() -> None:
 
 
 def test_changed_selector_moves_the_portfolio() -> None:
-    nodes = [node(1), node(2, labels={"gpu": "yes"})]
-    plan = make_plan(world(nodes, on(1, "a", selector={"gpu": "yes"})), POLICY)
+    plan = make_plan(world([node(1), node(2, labels=GPU)], on(1, "a", selector=GPU)), POLICY)
     assert moves(plan) == {"a": "node-2"}
     assert render(plan.move[0].reason) == (
         "node-1 no longer meets its requirements; node-2 is the only eligible node: load 0 → 1 of 5"
@@ -354,8 +343,7 @@ def test_changed_selector_moves_the_portfolio() -> None:
 
 
 def test_one_of_two_members_of_a_hard_spread_group_on_one_node_moves_away() -> None:
-    sharing = on(1, "a", "b", spread_group="alpha", spread_hard=True)
-    snapshot = world([node(1), node(2)], sharing)
+    snapshot = world([node(1), SECOND], on(1, "a", "b", **HARD))
     plan = make_plan(snapshot, POLICY)
     assert moves(plan) == {"b": "node-2"}
     assert make_plan(applied(snapshot, plan), POLICY).changes == 0

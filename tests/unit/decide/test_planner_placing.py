@@ -25,7 +25,8 @@ POLICY = Policy()
 THREE = [node(1), node(2), node(3)]
 GPU = {"gpu": "yes"}
 HARD = {"spread_group": "alpha", "spread_hard": True}
-P, FAILED = portfolio("p"), portfolio("p", failed_nodes=frozenset({1}))
+P, PINNED = portfolio("p"), portfolio("p", pinned=1)
+FAILED = portfolio("p", failed_nodes=frozenset({1}))
 SOFT_P, SOFT_Q = (portfolio(name, spread_group="alpha") for name in "pq")
 #: node-1 is the emptiest, but has a member; node-2 has none, at load 3.
 SOFT = [*on(1, "m", spread_group="alpha"), *on(2, *"abc"), SOFT_P]
@@ -93,6 +94,9 @@ PENDING: dict[str, tuple[list[NodeView], list[PortfolioView], dict[str, str]]] =
     "back-off":
         (THREE, [portfolio("p", not_before=NOW + 4)],
          {"p": "the last attempt failed; the next one starts in 4 s"}),
+    "stopped, halted and quarantined portfolios":
+        (THREE, [portfolio("s", desired="stopped", phase="stopped"), portfolio("h", phase="halted"),
+                 portfolio("q", phase="quarantined")], {}),
 }  # fmt: skip
 
 
@@ -104,16 +108,29 @@ def test_unplaceable_portfolio_is_pending_with_a_sentence(
     assert (plan.changes, pending(plan)) == (0, expected)
 
 
+REASONS: dict[str, tuple[list[NodeView], list[PortfolioView], str, str]] = {
+    "lowest load":
+        (THREE, [P, *on(1, "a")], "node-2", "node-2 has the lowest load of 3 nodes: 0 → 1 of 5"),
+    "pin": (THREE, [*on(1, "a", "b"), PINNED], "node-1", "pinned to node-1: load 2 → 3 of 5"),
+    "closed pin":
+        ([node(1, cordoned=True), node(2)], [PINNED], "node-2", "pinned to node-1, which cannot "
+         "take it now; node-2 is the only eligible node: load 0 → 1 of 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "portfolios", "target", "why"), REASONS.values(), ids=REASONS)
+def test_placement_has_a_reason(
+    nodes: list[NodeView], portfolios: list[PortfolioView], target: str, why: str
+) -> None:
+    (step,) = make_plan(world(nodes, portfolios), POLICY).place
+    assert (step.portfolio.name, step.target.name, render(step.reason)) == ("p", target, why)
+
+
 def test_six_portfolios_on_three_empty_nodes_land_two_on_each() -> None:
     snapshot = world(THREE, [portfolio(f"p-{i}") for i in range(6)])
     plan = make_plan(snapshot, POLICY)
     assert loads(applied(snapshot, plan)) == {"node-1": 2, "node-2": 2, "node-3": 2}
     assert plan.pending == plan.stuck == plan.move == ()
-
-
-def test_placement_has_a_reason() -> None:
-    plan = make_plan(world(THREE, [portfolio("p"), *on(1, "a")]), POLICY)
-    assert render(plan.place[0].reason) == "node-2 has the lowest load of 3 nodes: 0 → 1 of 5"
 
 
 def test_placement_order_is_priority_weight_name() -> None:
@@ -147,16 +164,6 @@ def test_a_suspect_node_is_chosen_only_when_nothing_else_has_room() -> None:
     )
 
 
-def test_stopped_halted_and_quarantined_portfolios_are_not_placed() -> None:
-    waiting = [
-        portfolio("s", desired="stopped", phase="stopped"),
-        portfolio("h", phase="halted"),
-        portfolio("q", phase="quarantined"),
-    ]
-    plan = make_plan(world(THREE, waiting), POLICY)
-    assert (plan.changes, plan.pending) == (0, ())
-
-
 def test_placement_on_a_lost_target_is_superseded() -> None:
     p = portfolio("p", handoff=HandoffView(17, "place", target=1))
     plan = make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY)
@@ -166,22 +173,6 @@ def test_placement_on_a_lost_target_is_superseded() -> None:
 def test_active_placement_is_kept() -> None:
     p = portfolio("p", handoff=HandoffView(17, "place", target=1))
     assert make_plan(world(THREE, [p]), POLICY).changes == 0
-
-
-def test_pinned_portfolio_is_placed_on_its_pin() -> None:
-    p = portfolio("p", pinned=1)
-    plan = make_plan(world(THREE, [*on(1, "a", "b"), p]), POLICY)
-    assert places(plan) == {"p": "node-1"}
-    assert render(plan.place[0].reason) == "pinned to node-1: load 2 → 3 of 5"
-
-
-def test_pinned_portfolio_is_placed_elsewhere_if_its_pin_is_closed() -> None:
-    p = portfolio("p", pinned=1)
-    plan = make_plan(world([node(1, cordoned=True), node(2)], [p]), POLICY)
-    assert render(plan.place[0].reason) == (
-        "pinned to node-1, which cannot take it now; "
-        "node-2 is the only eligible node: load 0 → 1 of 5"
-    )
 
 
 def test_placements_are_balanced_before_they_start() -> None:

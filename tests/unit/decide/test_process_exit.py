@@ -29,51 +29,38 @@ def exit_report(**fields: Any) -> ProcessExited:
     )  # fmt: skip
 
 
-def test_proven_revision_restarts_and_counts_one_attempt() -> None:
-    assert decide_exit(PROVEN, exit_report()) == ExitDecision(ExitAction.RESTART, attempts=1)
+LAST = replace(PROVEN, attempts=MAX_ATTEMPTS - 1)
+FAILED_HERE = replace(PROVEN, failures_on_node=MAX_FAILURES_PER_NODE - 1)
+ELSEWHERE = ExitDecision(ExitAction.PLACE_ELSEWHERE, attempts=1)
+ONE_ATTEMPT = ExitDecision(ExitAction.RESTART, attempts=1)
+
+CASES: dict[str, tuple[ExitedRun, dict[str, Any], ExitDecision]] = {
+    "proven revision restarts and counts one attempt": (PROVEN, {}, ONE_ATTEMPT),
+    "idle process restarts without an attempt":
+        (LAST, {"idle": True}, ExitDecision(ExitAction.RESTART)),
+    "last attempt quarantines": (LAST, {}, ExitDecision(ExitAction.QUARANTINE, MAX_ATTEMPTS)),
+    "second failure before the first event leaves the node":
+        (FAILED_HERE, {"before_first_event": True}, ELSEWHERE),
+    "one failure on this node, limit two": (FAILED_HERE, {}, ONE_ATTEMPT),
+    "it is leaving the node already":
+        (replace(FAILED_HERE, handoff_kind="migrate"), {"before_first_event": True}, ONE_ATTEMPT),
+    "unproven revision falls back to the good one":
+        (UNPROVEN, {}, ExitDecision(ExitAction.FALL_BACK)),
+    "unproven revision restarts if none is good":
+        (replace(UNPROVEN, good_revision=None), {}, ONE_ATTEMPT),
+    "unproven revision restarts if no other is good":
+        (replace(UNPROVEN, good_revision=2), {}, ONE_ATTEMPT),
+    "exit while draining for a stop finishes the stop":
+        (replace(UNPROVEN, handoff_kind="stop", attempts=MAX_ATTEMPTS), {},
+         ExitDecision(ExitAction.FINISH_STOP)),
+}  # fmt: skip
 
 
-def test_idle_process_restarts_without_an_attempt() -> None:
-    run = replace(PROVEN, attempts=MAX_ATTEMPTS - 1)
-    assert decide_exit(run, exit_report(idle=True)) == ExitDecision(ExitAction.RESTART)
-
-
-def test_last_attempt_quarantines() -> None:
-    run = replace(PROVEN, attempts=MAX_ATTEMPTS - 1)
-    assert decide_exit(run, exit_report()) == ExitDecision(
-        ExitAction.QUARANTINE, attempts=MAX_ATTEMPTS
-    )
-
-
-@pytest.mark.parametrize(
-    ("before_first_event", "handoff", "action"),
-    [
-        (True, None, ExitAction.PLACE_ELSEWHERE),
-        (False, None, ExitAction.RESTART),  # one failure on this node, limit two
-        (True, "migrate", ExitAction.RESTART),  # it is leaving the node already
-    ],
-)
-def test_repeated_failure_before_the_first_event_leaves_the_node(
-    before_first_event: bool, handoff: str | None, action: ExitAction
+@pytest.mark.parametrize(("run", "said", "decision"), CASES.values(), ids=CASES)
+def test_exit_is_decided_by_the_run_and_the_report(
+    run: ExitedRun, said: dict[str, Any], decision: ExitDecision
 ) -> None:
-    run = replace(PROVEN, failures_on_node=MAX_FAILURES_PER_NODE - 1, handoff_kind=handoff)
-    decision = decide_exit(run, exit_report(before_first_event=before_first_event))
-    assert decision == ExitDecision(action, attempts=1)
-
-
-def test_unproven_revision_falls_back_to_the_good_one() -> None:
-    assert decide_exit(UNPROVEN, exit_report()) == ExitDecision(ExitAction.FALL_BACK)
-
-
-@pytest.mark.parametrize("good", [None, 2])
-def test_unproven_revision_restarts_if_no_other_is_good(good: int | None) -> None:
-    run = replace(UNPROVEN, good_revision=good)
-    assert decide_exit(run, exit_report()).action is ExitAction.RESTART
-
-
-def test_exit_while_draining_for_a_stop_finishes_the_stop() -> None:
-    run = replace(UNPROVEN, handoff_kind="stop", attempts=MAX_ATTEMPTS)
-    assert decide_exit(run, exit_report()) == ExitDecision(ExitAction.FINISH_STOP)
+    assert decide_exit(run, exit_report(**said)) == decision
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,8 @@ def test_reason_text_unlike_its_data_is_translated_without_the_data(text: str, w
 
 def test_reason_document_has_code_params_and_sentence() -> None:
     reason = Reason("backing_off", {"wait_s": 5})
-    assert reason_document(reason, "zh-hans") == {
+    document = reason_document(reason, "zh-hans")
+    assert document == {
         "code": "backing_off",
         "params": {"wait_s": 5},
         "reason": "上次尝试失败；5 秒后再试",

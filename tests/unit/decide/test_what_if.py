@@ -135,10 +135,8 @@ def test_loss_moves_what_fits_and_counts_the_rest() -> None:
     assert moves(found.plan) == {"first": "node-2"}
     assert set(pending(found.plan)) == {"a", "b"}
     assert sentence(found) == "1 portfolio moves, 2 would have no place."
-    assert [(load.node.name, load.before, load.after) for load in found.loads] == [
-        ("node-1", 3, 0),
-        ("node-2", 1, 2),
-    ]
+    loads = [(load.node.name, load.before, load.after) for load in found.loads]
+    assert loads == [("node-1", 3, 0), ("node-2", 1, 2)]
     assert not found.is_complete
     assert outage_budget(found, 30, 3) is not None
     assert "No portfolio on another node moves because of it." in notes(found, 30)
@@ -337,16 +335,10 @@ def test_only_lost_portfolios_count_as_failovers() -> None:
     assert (len(found.plan.move), found.failovers) == (2, 1)
     text = " ".join(notes(found, 30))
     assert "No portfolio on another node moves" not in text
-    for phrase in (
-        "No event is processed twice",
-        "Drained portfolios keep running",
-        "the final result",
-    ):
-        assert phrase in text
     alone = " ".join(notes(ask(snapshot, lose=["node-1"]), 30))
-    assert "No event is processed twice" in alone
+    assert "No event is processed twice" in text and "No event is processed twice" in alone
     for phrase in ("Drained portfolios keep running", "the final result"):
-        assert phrase not in alone
+        assert phrase in text and phrase not in alone
     assert "No event" not in " ".join(notes(ask(snapshot, lose=["node-3"]), 30))
 
 

@@ -72,13 +72,6 @@ def test_forecast_ignores_already_pending_portfolios() -> None:
     assert forecast(world([node(1), node(2)], [unassigned, *on(1, "a")])).absorbed
 
 
-def test_portfolio_being_migrated_has_its_place_at_the_target() -> None:
-    moving = portfolio("m", node=1, handoff=HandoffView(1, "migrate", source=1, target=2))
-    fleet = [node(1, draining=True, handoffs=1), node(2, capacity=1, handoffs=1)]
-    loss = forecast(world(fleet, [moving]))
-    assert (loss.absorbed, loss.fit, loss.runs) == (True, 1, 1)
-
-
 @pytest.mark.parametrize(
     ("held", "code"),
     [
@@ -93,36 +86,38 @@ def test_forecast_counts_held_failovers_as_waiting(held: dict[str, Any], code: s
     assert (found.absorbed, counts(found)) == (False, (0, 1, 0))
 
 
-def test_failovers_of_later_passes_wait_after_a_storm() -> None:
-    snapshot = world([node(1), node(2)], on(1, "a", "b", "c"), after_storm=True)
-    assert counts(forecast(snapshot, Policy(failovers_after_storm=1))) == (0, 2, 1)
+MOVING = portfolio("m", node=1, handoff=HandoffView(1, "migrate", source=1, target=2))
+BETWEEN_OTHERS = portfolio("m", node=2, handoff=HandoffView(5, "migrate", source=2, target=3))
+ENDING = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
+TWO = [node(1), node(2)]
 
-
-def test_forecast_counts_a_portfolio_in_back_off_as_waiting() -> None:
-    assert counts(forecast(world([node(1), node(2)], on(1, "a", not_before=NOW + 5)))) == (0, 1, 0)
-
-
-def test_portfolio_waits_for_room_being_made() -> None:
+#: Snapshot → portfolios that it runs, and those without a place, waiting, and fitting.
+COUNTS: dict[str, tuple[Snapshot, int, tuple[int, int, int]]] = {
+    "portfolio being migrated has its place at the target":
+        (world([node(1, draining=True, handoffs=1), node(2, capacity=1, handoffs=1)], [MOVING]),
+         1, (0, 0, 1)),
+    "portfolio in back-off waits": (world(TWO, on(1, "a", not_before=NOW + 5)), 1, (0, 1, 0)),
     # Two places are free on each of two nodes: one of node-2 has to go to node-3 first.
-    fleet = [node(1), node(2, capacity=4), node(3, capacity=2)]
-    assert counts(forecast(world(fleet, [*on(1, "a", weight=3), *on(2, "x", "y")]))) == (0, 1, 0)
+    "portfolio waits for room being made":
+        (world([node(1), node(2, capacity=4), node(3, capacity=2)],
+               [*on(1, "a", weight=3), *on(2, "x", "y")]), 1, (0, 1, 0)),
+    "stopping portfolio is ignored": (world(TWO, [ENDING, *on(1, "a")]), 1, (0, 0, 1)),
+    "moves between other nodes are ignored":
+        (world([*TWO, node(3)], [BETWEEN_OTHERS, *on(1, "a")]), 1, (0, 0, 1)),
+    "planned placement counts without place but not as run":
+        (world([node(1, capacity=1), node(2, capacity=1)], [portfolio("p"), *on(2, "x")]),
+         0, (1, 0, 0)),
+}  # fmt: skip
 
 
-def test_forecast_ignores_a_stopping_portfolio() -> None:
-    ending = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
-    found = forecast(world([node(1), node(2)], [ending, *on(1, "a")]))
-    assert (found.runs, counts(found)) == (1, (0, 0, 1))
+@pytest.mark.parametrize(("snapshot", "runs", "expected"), COUNTS.values(), ids=COUNTS)
+def test_forecast_counts_what_fits_waits_and_has_no_place(
+    snapshot: Snapshot, runs: int, expected: tuple[int, int, int]
+) -> None:
+    found = forecast(snapshot)
+    assert (found.runs, counts(found), found.absorbed) == (runs, expected, not any(expected[:2]))
 
 
-def test_loss_forecast_ignores_moves_between_other_nodes() -> None:
-    moving = portfolio("m", node=2, handoff=HandoffView(5, "migrate", source=2, target=3))
-    found = forecast(world([node(1), node(2), node(3)], [moving, *on(1, "a")]))
-    assert found.runs == 1
-
-
-def test_forecast_counts_a_planned_placement_as_without_a_place_and_not_as_run() -> None:
-    found = forecast(
-        world([node(1, capacity=1), node(2, capacity=1)], [portfolio("p"), *on(2, "x")])
-    )
-    assert not found.absorbed
-    assert (found.runs, counts(found)) == (0, (1, 0, 0))
+def test_failovers_of_later_passes_wait_after_a_storm() -> None:
+    snapshot = world(TWO, on(1, "a", "b", "c"), after_storm=True)
+    assert counts(forecast(snapshot, Policy(failovers_after_storm=1))) == (0, 2, 1)

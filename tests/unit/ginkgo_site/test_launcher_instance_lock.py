@@ -49,21 +49,18 @@ def test_a_second_start_is_told_pid_and_address(tmp_path: Path) -> None:
     assert not second.is_held
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from ginkgo_site.launcher.instance_lock import InstanceLock
+lock = InstanceLock(Path(sys.argv[1])); lock.acquire()
+print('held', flush=True); time.sleep(60)
+"""
+
+
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, time\n"
-            "from pathlib import Path\n"
-            "from ginkgo_site.launcher.instance_lock import InstanceLock\n"
-            "lock = InstanceLock(Path(sys.argv[1])); lock.acquire()\n"
-            "print('held', flush=True); time.sleep(60)\n",
-            str(tmp_path),
-        ],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-    )
+    words = [sys.executable, "-c", HOLD, str(tmp_path)]
+    holder = subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     with pytest.raises(StartupError, match="still starting"):
@@ -120,12 +117,8 @@ def test_each_start_begins_new_logs_and_keeps_three(tmp_path: Path) -> None:
     for start in range(1, 6):
         logfiles.rotate(tmp_path)
         (tmp_path / "web.log").write_text(f"start {start}\n")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "web.log",
-        "web.log.1",
-        "web.log.2",
-        "web.log.3",
-    ]
+    kept = sorted(p.name for p in tmp_path.iterdir())
+    assert kept == ["web.log", "web.log.1", "web.log.2", "web.log.3"]
     assert logfiles.last_line(tmp_path / "web.log.3") == "start 2"
     assert logfiles.last_line(tmp_path / "none.log") == "no output"
 

@@ -21,7 +21,6 @@ class Wire(asyncio.Transport):
         """Take it."""
 
     def abort(self) -> None:
-        """Note it."""
         self.aborted = True
 
 

@@ -54,7 +54,6 @@ class Locks:
         return wheels.sha256_of(lock.encode())
 
     async def fetch(self, sha256: str) -> bytes:
-        """Return a lock."""
         self.requests += 1
         return self.locks[sha256]
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.processes import still_running
 from portfolios.runtime.messages import Load
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
@@ -62,7 +63,7 @@ async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
     )
     async with asyncio.timeout(SLOW_MACHINE_S):
         await child.wait_for_end()
-    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    assert not still_running([process])
 
 
 async def test_child_has_only_its_own_socket_and_leads_a_group(

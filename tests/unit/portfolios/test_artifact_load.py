@@ -135,10 +135,8 @@ def test_worker_answers_a_failed_load_with_a_sentence(install: Install) -> None:
     sha256 = install(wheels.counter("x"))
     answer = PortfolioWorker().answer(Load(spec("absent", artifact=sha256), None, 0))
     assert isinstance(answer, Failed)
-    assert (answer.stage, answer.error) == (
-        "load",
-        f"artifact {sha256[:12]} has no strategy 'absent'; it has: counter",
-    )
+    failed = (answer.stage, answer.error)
+    assert failed == ("load", f"artifact {sha256[:12]} has no strategy 'absent'; it has: counter")
 
 
 def test_strategy_of_an_artifact_is_loaded_whatever_its_version(install: Install) -> None:

@@ -102,11 +102,8 @@ def test_orders_name_their_fill_or_their_refusal(backtest: Any) -> None:
     script = {1: [buy("A", "10"), sell("A", "99")], 4: [sell("A", "10")]}
     document = document_of(backtest(script))
     filled, refused, still_open = document.orders
-    assert (filled.status, filled.fill_price, filled.filled_at) == (
-        "filled",
-        "10.0000",
-        "2024-01-02T00:00:00+00:00",
-    )
+    fill = (filled.status, filled.fill_price, filled.filled_at)
+    assert fill == ("filled", "10.0000", "2024-01-02T00:00:00+00:00")
     assert refused.status == "refused" and "short" in str(refused.reason)
     assert (still_open.status, still_open.fill_price) == ("open", None)
 
@@ -126,10 +123,8 @@ def test_fees_and_orders_that_end_without_a_fill_are_counted(backtest: Any) -> N
     entry, cancelled, expired, _ = document.orders
     assert (entry.fill_price, entry.fee) == ("10.1000", "0.5000")
     assert (cancelled.status, cancelled.limit_price) == ("cancelled", "0.5000")
-    assert (expired.status, expired.reason) == (
-        "expired",
-        "not filled at the first bar after its decision",
-    )
+    end = (expired.status, expired.reason)
+    assert end == ("expired", "not filled at the first bar after its decision")
 
 
 def test_limit_that_halts_ends_the_run(backtest: Any, monkeypatch: pytest.MonkeyPatch) -> None:

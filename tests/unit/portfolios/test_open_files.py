@@ -39,21 +39,16 @@ def test_too_low_limit_of_open_files_is_refused(argv: list[str], tmp_path: Path)
     assert "may open 64 files and sockets, and Ginkgo needs 256: raise the limit" in line
 
 
+PRINTS = "; import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+RAISES = "from portfolios.runtime.open_files import raise_open_file_limit as it; it()"
+LIMITS = "from portfolios.runtime.sandbox import limit_process as it; it(1 << 30)"
+
+
 def test_a_low_limit_of_open_files_is_raised_where_that_is_allowed(tmp_path: Path) -> None:
-    program = (
-        "import resource\n"
-        "from portfolios.runtime.open_files import raise_open_file_limit\n"
-        "raise_open_file_limit()\n"
-        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
-    )
-    assert run_limited(["-c", program], tmp_path, 64, 1000).stdout.split() == ["1000", "1000"]
+    done = run_limited(["-c", RAISES + PRINTS], tmp_path, 64, 1000)
+    assert done.stdout.split() == ["1000", "1000"]
 
 
 def test_portfolio_process_keeps_a_limit_of_open_files_below_its_own(tmp_path: Path) -> None:
-    program = (
-        "import resource\n"
-        "from portfolios.runtime.sandbox import limit_process\n"
-        "limit_process(1 << 30)\n"
-        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
-    )
-    assert run_limited(["-c", program], tmp_path, 64, 64).stdout.split() == ["64", "64"]
+    done = run_limited(["-c", LIMITS + PRINTS], tmp_path, 64, 64)
+    assert done.stdout.split() == ["64", "64"]

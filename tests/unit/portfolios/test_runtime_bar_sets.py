@@ -91,10 +91,8 @@ def test_orders_for_all_symbols_are_decided_at_the_close_of_their_own_bars() -> 
     script = {2: [buy("KO", "1"), buy("GE", "2")]}
     engine = gathering("KO", "GE", script=script)
     result = run(engine, [bar(1, "KO", "1", "3", 7), bar(2, "GE", "1", "5", 7)])
-    assert [(o.symbol, o.price, o.status) for o in result.orders] == [
-        ("KO", Decimal(3), "open"),
-        ("GE", Decimal(5), "open"),
-    ]
+    orders = [(o.symbol, o.price, o.status) for o in result.orders]
+    assert orders == [("KO", Decimal(3), "open"), ("GE", Decimal(5), "open")]
     Gathering.script = {}
     result = run(engine, [bar(3, "KO", "4", "4", 8), bar(4, "GE", "6", "6", 8)])
     assert [(f.fill_seq, f.price) for f in result.fills] == [(3, Decimal(4)), (4, Decimal(6))]

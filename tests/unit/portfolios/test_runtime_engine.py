@@ -39,11 +39,8 @@ def test_several_orders_of_one_event_are_numbered_and_fill_in_their_order(monkey
     engine = scripted(monkeypatch, {1: [buy("KO", "10"), sell("KO", "4"), buy("KO", "1")]})
     result = run(engine, [KO_1, KO_3])
     assert [(o.seq, o.index) for o in result.orders] == [(1, 0), (1, 1), (1, 2)]
-    assert [(f.order_index, f.fill_seq, f.index) for f in result.fills] == [
-        (0, 3, 0),
-        (1, 3, 1),
-        (2, 3, 2),
-    ]
+    fills = [(f.order_index, f.fill_seq, f.index) for f in result.fills]
+    assert fills == [(0, 3, 0), (1, 3, 1), (2, 3, 2)]
     assert engine.state.account.positions["KO"].quantity == 7
 
 

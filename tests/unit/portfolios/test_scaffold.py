@@ -12,11 +12,8 @@ from portfolios.scaffold.scaffold import CannotScaffold, read_name, write_packag
 
 def test_package_and_class_names_follow_from_the_strategy_name() -> None:
     names = read_name("mean-gap-2")
-    assert (names.strategy, names.package, names.type_name) == (
-        "mean_gap_2",
-        "mean_gap_2",
-        "MeanGap2",
-    )
+    made = (names.strategy, names.package, names.type_name)
+    assert made == ("mean_gap_2", "mean_gap_2", "MeanGap2")
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,8 @@ def test_buy_and_hold_buys_each_of_its_symbols() -> None:
 def test_sma_cross_buys_above_and_sells_not_above() -> None:
     # fast 2, slow 3. At 3: (10+10)/2 = (10+10+10)/3, not above. At 4: 11 > 10.67, buy.
     # At 5 the order fills; (12+8)/2 = 10 < (10+12+8)/3 is 10, not above: sell.
-    assert decisions("sma_cross", ["10", "10", "10", "12", "8", "8"], fast=2, slow=3) == [
-        (4, "buy", "10.0000"),
-        (5, "sell", "10.0000"),
-    ]
+    traded = decisions("sma_cross", ["10", "10", "10", "12", "8", "8"], fast=2, slow=3)
+    assert traded == [(4, "buy", "10.0000"), (5, "sell", "10.0000")]
 
 
 def test_sma_cross_waits_for_its_slow_window() -> None:
@@ -50,10 +48,8 @@ def test_mean_reversion_buys_far_below_and_sells_when_back() -> None:
     # At 6 it fills; 10 10 6 7, mean 8.25, deviation 1.79, z = -0.70: still under -0.5, keep.
     # At 7: 10 6 7 8, mean 7.75, z = +0.17: sell.
     closes = ["10", "10", "10", "10", "6", "7", "8"]
-    assert decisions("mean_reversion", closes, lookback=4, entry_z=1.7, exit_z=0.5) == [
-        (5, "buy", "10.0000"),
-        (7, "sell", "10.0000"),
-    ]
+    traded = decisions("mean_reversion", closes, lookback=4, entry_z=1.7, exit_z=0.5)
+    assert traded == [(5, "buy", "10.0000"), (7, "sell", "10.0000")]
     assert decisions("mean_reversion", closes, lookback=4, entry_z=1.74, exit_z=0.5) == []
 
 

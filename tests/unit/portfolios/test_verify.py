@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import zstandard
 
 from chaos.harness.installation import eventually
+from chaos.harness.processes import processes_with, still_running
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import encode_events
@@ -208,17 +208,8 @@ def test_replay_that_forked_or_was_late_leaves_no_process(
     assert isinstance(first_event("fork", sandboxed=False), Result)
     with pytest.raises(ReplayProcessEnded, match="within 3 s and was killed"):
         first_event("sleep", limit_s=3.0)
-    eventually(lambda: not processes_with_mark(mark), what="the end of every process of it")
-
-
-def processes_with_mark(mark: str) -> list[psutil.Process]:
-    """Return the processes that were started with this mark and live."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if process.environ().get("GINKGO_TEST_MARK") == mark:
-                found.append(process)
-    return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    left = "the end of every process of it"
+    eventually(lambda: not processes_with("GINKGO_TEST_MARK", mark), what=left)
 
 
 def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,4 +261,4 @@ def test_a_looping_strategy_dies_with_its_parent() -> None:
     asker.kill()
     asker.wait()
     assert looping is not None
-    eventually(lambda: not looping.is_running() or looping.status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: not still_running([looping]))

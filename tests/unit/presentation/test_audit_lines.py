@@ -103,7 +103,5 @@ def test_state_word_of_no_state_is_empty() -> None:
 
 def test_links_of_an_audit_line_lead_to_what_it_names() -> None:
     event = line("granted", handoff=7, roll_out=None, halt=2)
-    assert [(link.view, link.argument) for link in audit_links(event)] == [
-        ("handoff", 7),
-        ("halted", 2),
-    ]
+    links = [(link.view, link.argument) for link in audit_links(event)]
+    assert links == [("handoff", 7), ("halted", 2)]

@@ -28,10 +28,10 @@ class Market:
         self._server: Server | None = None
         self._port = 0
 
-    async def open(self) -> str:
+    async def open(self) -> None:
         self._server = await serve(self._handle, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
-        return f"ws://127.0.0.1:{self._port}/stream?token=hidden"
+        self.url = f"ws://127.0.0.1:{self._port}/stream?token=hidden"
 
     async def close(self) -> None:
         assert self._server is not None
@@ -55,6 +55,7 @@ async def market(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Market]:
     monkeypatch.setattr(websocket, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(websocket, "MAX_RETRY_S", 0.05)
     one = Market()
+    await one.open()
     yield one
     await one.close()
 
@@ -106,15 +107,18 @@ async def send_all(connection: ServerConnection, *messages: str) -> None:
         await connection.send(message)
 
 
+async def rows_of(market: Market, one: Reading, count: int, *messages: str) -> list[Any]:
+    """Return the rows that are read once the server has sent these messages to who joins."""
+    coming = asyncio.create_task(one.rows(count))
+    await send_all(await market.joined(), *messages)
+    return await coming
+
+
 async def test_the_source_subscribes_and_reads_only_rows(market: Market) -> None:
-    url = await market.open()
-    async with reading(
-        url, send=['{"subscribe": "trades", "after": {last_number}}'], headers={"X-Key": "k"}
-    ) as one:
-        coming = asyncio.create_task(one.rows(2))
-        connection = await market.joined()
-        await send_all(connection, '{"subscribed": true}', trade(1), trade(2))
-        assert await coming == [1, 2]
+    send = ['{"subscribe": "trades", "after": {last_number}}']
+    async with reading(market.url, send=send, headers={"X-Key": "k"}) as one:
+        sent = '{"subscribed": true}', trade(1), trade(2)
+        assert await rows_of(market, one, 2, *sent) == [1, 2]
     assert market.received == ['{"subscribe": "trades", "after": 0}']
     assert market.headers[0]["x-key"] == "k"
 
@@ -122,38 +126,29 @@ async def test_the_source_subscribes_and_reads_only_rows(market: Market) -> None
 async def test_repeated_rows_are_left_out_and_missing_numbers_are_a_gap(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = await market.open()
-    async with reading(url) as one:
-        coming = asyncio.create_task(one.rows(4))
-        connection = await market.joined()
-        await send_all(connection, trade(1), trade(2), trade(2), trade(1), trade(5))
-        assert await coming == [1, 2, ("gap", ""), 5]
+    async with reading(market.url) as one:
+        sent = [trade(number) for number in (1, 2, 2, 1, 5)]
+        assert await rows_of(market, one, 4, *sent) == [1, 2, ("gap", ""), 5]
     assert "numbers 3 to 4 did not come" in caplog.text
     assert "sent number 2 after 2: left out as repeated" in caplog.text
     assert "hidden" not in caplog.text
 
 
 async def test_row_numbers_of_each_symbol_are_counted_separately(market: Market) -> None:
-    url = await market.open()
-    async with reading(url, per_symbol=True) as one:
-        coming = asyncio.create_task(one.rows(5))
-        connection = await market.joined()
-        await send_all(connection, trade(1), trade(7, "PEP"), trade(2), trade(9, "PEP"))
-        assert await coming == [1, 7, 2, ("gap", "PEP"), 9]
+    async with reading(market.url, per_symbol=True) as one:
+        sent = trade(1), trade(7, "PEP"), trade(2), trade(9, "PEP")
+        assert await rows_of(market, one, 5, *sent) == [1, 7, 2, ("gap", "PEP"), 9]
 
 
 async def test_a_source_that_continues_by_number_leaves_no_gap_when_it_comes_back(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = await market.open()
-    async with reading(url, send=["{last_number}"]) as one:
+    async with reading(market.url, send=["{last_number}"]) as one:
         coming = asyncio.create_task(one.rows(4))
-        connection = await market.joined()
-        await send_all(connection, trade(1), trade(2))
+        await send_all(await market.joined(), trade(1), trade(2))
         await market.close()
         await market.open()
-        connection = await market.joined()
-        await send_all(connection, trade(2), trade(3), trade(4))
+        await send_all(await market.joined(), trade(2), trade(3), trade(4))
         assert await coming == [1, 2, 3, 4]
     assert market.received == ["0", "2"]
     assert "does not send" in caplog.text
@@ -163,36 +158,28 @@ async def test_a_source_that_continues_by_number_leaves_no_gap_when_it_comes_bac
 async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
     market: Market, numbers: dict[str, Any]
 ) -> None:
-    url = await market.open()
-    async with reading(url, **numbers) as one:
+    async with reading(market.url, **numbers) as one:
         coming = asyncio.create_task(one.rows(3))
         connection = await market.joined()
         await send_all(connection, trade(1))
         await connection.close()
-        connection = await market.joined()
-        await send_all(connection, trade(1))
+        await send_all(await market.joined(), trade(1))
         assert await coming == [1, ("gap", ""), 1]
 
 
 async def test_recorder_that_was_away_records_a_gap_for_missed_rows(market: Market) -> None:
-    url = await market.open()
-    for options, expected in (({}, [("gap", ""), 6]), ({"number": ""}, [("gap", ""), 6])):
-        async with reading(url, **options) as one:
-            coming = asyncio.create_task(one.rows(2))
-            await send_all(await market.joined(), trade(1), trade(2))
-            await coming
-        async with reading(url, one.cursor, **options) as two:
-            coming = asyncio.create_task(two.rows(2))
-            await send_all(await market.joined(), trade(6))
-            assert await coming == expected
+    for options in ({}, {"number": ""}):
+        async with reading(market.url, **options) as one:
+            await rows_of(market, one, 2, trade(1), trade(2))
+        async with reading(market.url, one.cursor, **options) as two:
+            assert await rows_of(market, two, 2, trade(6)) == [("gap", ""), 6]
 
 
 async def test_invalid_messages_are_passed_on_and_a_silent_server_is_reported(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = await market.open()
     await market.close()
-    async with reading(url) as one:
+    async with reading(market.url) as one:
         coming = asyncio.create_task(one.rows(2))
         async with asyncio.timeout(20):
             while "does not send" not in caplog.text:

@@ -161,10 +161,8 @@ def test_a_node_gets_no_variable_of_the_control_plane(name: str) -> None:
 def test_a_node_sees_its_own_token_only() -> None:
     mounts = PODS["ginkgo-node"]["containers"][0]["volumeMounts"]
     secrets = [each for each in mounts if each["name"] == "secrets"]
-    assert [each.get("subPathExpr") or each["subPath"] for each in secrets] == [
-        "$(NODE_NAME)",
-        "ca.pem",
-    ]
+    paths = [each.get("subPathExpr") or each["subPath"] for each in secrets]
+    assert paths == ["$(NODE_NAME)", "ca.pem"]
 
 
 def test_a_node_has_the_time_to_hand_its_portfolios_over() -> None:
@@ -225,9 +223,8 @@ def test_the_image_has_what_it_runs_and_does_not_run_as_root() -> None:
     copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY ")}
     assert {"ginkgo_site", "portfolios", "scheduling", "templates", "locale"} <= copied
     assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
-    assert (
-        "*" in text_of("Containerfile.dockerignore").splitlines()
-    )  # a secret beside the code is not even sent to the builder
+    # A secret beside the code is not even sent to the builder.
+    assert "*" in text_of("Containerfile.dockerignore").splitlines()
 
 
 def test_compose_separates_nodes_from_the_database() -> None:
