@@ -160,13 +160,16 @@ def test_log_lines_of_a_portfolio_are_bounded_in_bytes(
     assert LogLine.objects.count() in (fit, fit + 1)
 
 
+LOST = "Portfolio 1 has a log line whose count of lost lines, `lost`, is"
+
+
 @pytest.mark.parametrize(
     ("stream", "found"),
     [
         (wire.StreamLines(-1, 1, None, []), "An id or epoch of a log is -1"),
         (wire.StreamLines(1, 2**63, None, []), f"An id or epoch of a log is {2**63}"),
-        (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]), "`lost` is -1"),
-        (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"`lost` is {2**31}"),
+        (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]), f"{LOST} -1"),
+        (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"{LOST} {2**31}"),
     ],
 )
 def test_log_request_with_a_bad_number_is_rejected(stream: wire.StreamLines, found: str) -> None:
