@@ -221,6 +221,7 @@ class SimulatedNode:
             attempt += 1
 
     def _on_version(self, version: int) -> None:
+        """Send a heartbeat at once if the answer to a commit names a newer desired set."""
         if self.desired is not None and version > self.desired.version:
             self._beat_now.set()
 

@@ -102,7 +102,7 @@ def run_limited(work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limi
 def _send_all(
     pipe: Any, work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limit_s: int
 ) -> None:
-    """Send what `work` yields, within limits on the processor time and memory of this process."""
+    """Send what `work` yields into `pipe`, until this process reaches a limit of time or memory."""
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     try:

@@ -66,7 +66,7 @@ def reload(context: Context) -> None:
 
 
 def start(context: Context) -> None:
-    """Start a stopped portfolio."""
+    """Start a portfolio that is stopped, halted or quarantined."""
     _hand_off(context, "start", reason=context.given.reason)
 
 

@@ -278,7 +278,10 @@ class Connection(psycopg.Connection[Any], _Limited):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Connection:  # type: ignore[override]
-        """Connect to the first host that accepts; those that fell silent lately are tried last."""
+        """Connect to the first host that accepts.
+
+        Hosts that fell silent lately come last; all but one attempt in RETRY_S leave them out.
+        """
         try:
             _connect(_call, super().connect, conninfo, options).send(None)
         except StopIteration as done:
@@ -308,7 +311,10 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
     async def connect(  # type: ignore[override]
         cls, conninfo: str = "", **options: Any
     ) -> AsyncConnection:
-        """Connect to the first host that accepts; those that fell silent lately are tried last."""
+        """Connect to the first host that accepts.
+
+        Hosts that fell silent lately come last; all but one attempt in RETRY_S leave them out.
+        """
         connection = await _connect(_await, super().connect, conninfo, options)
         return cast(AsyncConnection, connection)
 

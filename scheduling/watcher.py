@@ -164,7 +164,7 @@ class Watcher:
         try:
             self.scheduler.raise_alerts()
         except (psycopg.Error, DjangoDatabaseError):
-            connection.close()  # the database is unavailable; the failed pass has logged it
+            connection.close()  # unavailable: `watch` logs it when its next statement fails
 
     def _refresh_node_losses(self) -> None:
         """Update the node-loss forecasts within the time slice of a tick.

@@ -67,7 +67,8 @@ def _limit_steps(check: Any) -> Any:
         _steps.left -= 1
         if _steps.left < 0:
             raise SchemaUnusable(
-                f"its schema needs more than {MAX_STEPS:,} comparisons, which is the limit"
+                f"its schema needs more than {MAX_STEPS:,} comparisons, which is the limit: "
+                "nest fewer types in the parameters"
             )
         yield from check(*given) or ()
 

@@ -87,9 +87,10 @@ def _number(layout: MessageLayout, given: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        found = "nothing" if value is None else repr(value)[:40]
         raise NotUnderstood(
-            f"it has no number at {layout.number!r}, but {str(value)[:40]!r}. Name the path of the"
-            " number with --number, or leave --number out."
+            f"it has {found} at {layout.number!r}, not a whole number from 0 to {2**63 - 1}. Name"
+            " the path of the number with --number, or leave --number out."
         )
     return value
 

@@ -207,7 +207,8 @@ def _number(name: str, row: Mapping[str, Any]) -> Decimal | None:
         number = Decimal(value.strip() if isinstance(value, str) else value)
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or not str(value).isascii():
+    # Decimal also reads 12_5 as 125, and digits of other scripts.
+    if not number.is_finite() or not str(value).isascii() or "_" in str(value):
         raise _WrongRow("wrong_type", f"{name} is {str(value)[:40]!r}; give a decimal number.")
     return number
 

@@ -15,7 +15,7 @@ from portfolios.models.portfolio import Portfolio
 
 
 def _portfolio_of(records: str) -> models.ForeignKey[Portfolio, Portfolio]:
-    """Return the foreign key from a partitioned record; `records` is its name on the portfolio."""
+    """Return the foreign key from a partitioned record; `records` names the reverse relation."""
     return models.ForeignKey(
         Portfolio, models.CASCADE, related_name=records, db_index=False, db_constraint=False
     )

@@ -78,7 +78,7 @@ def versions() -> dict[str, int]:
 
 
 def problems() -> list[str]:
-    """Return a sentence for each entry point or module of GINKGO_STRATEGIES that does not load."""
+    """Return a sentence for each entry point, and module in GINKGO_STRATEGIES, that cannot load."""
     return _load_all()[1]
 
 

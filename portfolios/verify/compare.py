@@ -149,7 +149,10 @@ class Comparison:
             )
 
     def _is_repeated_refusal(self, order: StoredOrder) -> bool:
-        """Return whether this is a repeated refusal, which only older versions recorded."""
+        """Return whether this is a repeated refusal, which only versions before `new_since` wrote.
+
+        Called for each order in turn: it remembers refusals, and forgets them after an order.
+        """
         row = order.row
         if self._new_since is not None and row.seq >= self._new_since:
             return False

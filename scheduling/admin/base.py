@@ -93,7 +93,7 @@ class FleetAdmin(admin.ModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbid: a deleted portfolio would skip the release by its node. Operations delete."""
+        """Forbid: only operations delete, which let the node of a portfolio release it first."""
         return False
 
 

@@ -46,7 +46,7 @@ class SecretList(TableView):
 
 
 class SecretDetail(ApiView):
-    """One secret."""
+    """One secret, which can only be deleted: its value is never shown."""
 
     permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
 

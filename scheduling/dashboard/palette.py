@@ -34,7 +34,7 @@ Entry = dict[str, Any]
 
 
 def _is_wanted(portfolio: PortfolioView) -> bool:
-    """Return whether an operator wants it to run."""
+    """Return whether an operator wants the portfolio to run."""
     return portfolio.desired_state == "running"
 
 

@@ -127,7 +127,7 @@ def record_pass() -> Transaction[None]:
 
 
 def record_watcher_seen(holder: str) -> Transaction[None]:
-    """Record that a watcher runs: without one, passes are not expected every few seconds."""
+    """Record that a watcher runs, by which `no_watcher` and `passes_stand` are judged."""
     yield from query(RECORD_WATCHER_SEEN, holder=holder, hold_s=HOLD_S)
 
 

@@ -101,7 +101,8 @@ def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
             raise RequestRejected(
                 400,
                 "invalid",
-                f"Portfolio {commit.portfolio} occurs twice in one request; nothing was done.",
+                f"The portfolio with id {commit.portfolio} occurs twice in one request; "
+                "nothing was done.",
             )
         seen.add(commit.portfolio)
     return uuid_of(request.incarnation), commits
@@ -136,7 +137,7 @@ def decode_heartbeat(body: bytes) -> wire.Heartbeat:
                 400,
                 "invalid",
                 f"The name of a metric is {name[:40]!r}, {len(name):,} characters long; it must "
-                f"have 1 to {MAX_METRIC} and no control or bidirectional character.",
+                f"have 1 to {MAX_METRIC} characters, none of them control or bidirectional.",
             )
     return message
 

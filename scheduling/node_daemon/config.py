@@ -104,8 +104,8 @@ def _cache_folder(environment: Mapping[str, str], name: str) -> Path:
     except FileNotFoundError:
         raise InvalidArguments(
             f"GINKGO_HOME is {os.environ['GINKGO_HOME']!r}, relative to the current folder, which "
-            "has been deleted; change to a folder that exists, or use an absolute path: strategies "
-            "may not read that folder."
+            "has been deleted; change to a folder that exists, or use an absolute path: its place "
+            "must be known to keep strategies from reading it."
         ) from None
     return Path(given or Path(home, "nodes"), name)
 

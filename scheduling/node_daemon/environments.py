@@ -20,7 +20,6 @@ import sys
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from portfolios.artifacts.load import short
 from portfolios.text import quoted
@@ -131,8 +130,8 @@ async def _run_within(
             size = await asyncio.to_thread(size_of, draft)
             if size > MAX_BUILD_BYTES:
                 raise CodeUnavailable(
-                    f"environment {short(sha256)} takes over {MAX_BUILD_BYTES / 2**30:g} GiB while"
-                    " it is built, the limit: lock fewer or smaller packages"
+                    f"environment {short(sha256)} takes more than {MAX_BUILD_BYTES / 2**30:g} GiB"
+                    " while it is built, which is the limit: lock fewer or smaller packages"
                 )
             if done:
                 return program.result()
@@ -249,7 +248,10 @@ def _build_failure(
 
 
 def index_address(environment: Mapping[str, str]) -> str:
-    """Return the package index in use, without the password that its address may have. Pure."""
+    """Return the package index in use, without the credentials that its address may have. Pure.
+
+    Nothing before an "@" is shown: uv also takes NAME=URL, and an address may be wrong.
+    """
     given = next((environment[name] for name in INDEX_VARIABLES if environment.get(name)), "")
-    parts = urlsplit(given or DEFAULT_INDEX)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    scheme, mark, rest = (given or DEFAULT_INDEX).rpartition("://")
+    return scheme.rpartition("=")[2] + mark + rest.rpartition("@")[2]

@@ -82,9 +82,10 @@ class _Line:
 def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     """Import a file. The feed and the symbols that are missing are created.
 
-    Raise Invalid with the number of every wrong line, before anything is written; with `skip_bad`
-    the other lines are imported. A stream takes the lines after the database has the new symbols:
-    if the stream fails in between, the new symbols stay, without any of the lines.
+    Raise Invalid for wrong lines, with the first MAX_ERRORS and their count; with `skip_bad` the
+    others are imported. Raise Refused if a recorder writes the feed, or others append at each try.
+    A stream takes the lines after the database has the new symbols: if it fails in between, or
+    lines have become wrong, the symbols stay, without any of the lines.
     """
     times = read_time_form(plan.time_zone, plan.time_format, plan.time_unit)
     lines = list(_read(plan, times))

@@ -352,7 +352,10 @@ def _unpin(portfolio: int, actor: str) -> Transaction[None]:
 
 
 def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
-    """Begin a stop. If the owner is unreachable or there is none, revoke the ownership at once."""
+    """Begin a stop and return its handoff, or that of a stop under way.
+
+    It is completed at once if there is no owner or the owner is unreachable: nobody would release.
+    """
     yield from lock_run(portfolio)
     active = yield from active_handoff(portfolio)
     if active is not None and active.kind == "stop":
@@ -360,7 +363,7 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
     row = yield from request(
         "stop", portfolio, target=None, actor=actor, reason=reason, timing=timing()
     )
-    owner = yield from lock_run(portfolio)
+    owner = yield from lock_run(portfolio)  # again: the request has changed it
     handoff = yield from query_one(LOCK_HANDOFF, handoff=row.id)
     assert owner is not None and handoff is not None
     reachable = handoff.source_valid and handoff.source_lease == handoff.source_incarnation

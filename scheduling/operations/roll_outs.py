@@ -75,7 +75,7 @@ def stop_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
 
 
 def return_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
-    """Give each portfolio that the roll-out changed its earlier revision again.
+    """Begin the way back: portfolios that the roll-out changed want their earlier revision again.
 
     One that an operator has changed since is left as it is.
     """

@@ -109,7 +109,7 @@ def delete_stream(feed: str) -> None:
 
 
 def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:
-    """Return what `act` does with a stream over a new connection. Raise Refused 503."""
+    """Return what `act` returns for the feed's stream, on a new connection. Raise Refused 503."""
     # Imported here: the NATS client takes 0.2 s to import, for nothing if no feed is in a stream.
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 

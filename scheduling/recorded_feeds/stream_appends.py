@@ -126,7 +126,7 @@ def _undo_first_steps() -> None:
 
 
 def release_in_stream(feed: str) -> bool:
-    """Let any source append to a feed again. Return False if it has no recorder. Raise Refused."""
+    """Let any source append to a feed again. Return False if it had none. Raise Refused."""
 
     async def release(log: MirroredLog) -> bool:
         held = await log.state(None)

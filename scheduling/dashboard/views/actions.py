@@ -27,7 +27,7 @@ from scheduling.dashboard.decorators import operator_required
 from scheduling.dashboard.forms import OperationForm
 from scheduling.dashboard.pagination import int_parameter
 from scheduling.dashboard.revisions import revision_choices
-from scheduling.decide.planner.targets import targets
+from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
@@ -227,7 +227,10 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
 def _migrate(
     request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]
 ) -> HttpResponse:
-    answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
+    try:
+        answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
+    except NotInSnapshot:  # deleted since the page's fleet was read
+        return render_not_found(request, "portfolio", portfolio.name)
     target = request.POST.get("target_node") or request.GET.get("to") or ""
     chosen = next((a for a in answers if a.node == target), None)
     if chosen is None and request.method != "POST":

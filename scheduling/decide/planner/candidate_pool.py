@@ -57,7 +57,7 @@ class CandidatePool:
     def best(
         self, weight: float, avoid: Collection[int] = (), below: float | None = None
     ) -> int | None:
-        """Return the node that is least loaded once it holds `weight`, or None if it fits nowhere.
+        """Return the node that is least loaded with `weight` added, or None if none has room.
 
         Loads are relative to the capacity. Nodes in `avoid` are skipped, and those whose present
         relative load is above `below` (which a pool with `counts` does not support). In a pool with

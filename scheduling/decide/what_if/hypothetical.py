@@ -98,11 +98,13 @@ def _parse_addition(text: str) -> Addition:
         key, equals, value = pair.strip().partition("=")
         if not (key and equals and value):
             raise InvalidScenario(
-                "add", f"{EXPECTED_FORMAT}, not {shown}: {pair!r} is not label=value"
+                "add",
+                f"{EXPECTED_FORMAT}, not {shown}: {pair[:MAX_ECHOED_CHARS]!r} is not label=value",
             )
         if key in labels:
             raise InvalidScenario(
-                "add", f"{EXPECTED_FORMAT}, not {shown}: label {key} is given twice"
+                "add",
+                f"{EXPECTED_FORMAT}, not {shown}: label {key[:MAX_ECHOED_CHARS]} is given twice",
             )
         labels[key] = value
     return Addition(int(digits), labels)

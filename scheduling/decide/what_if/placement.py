@@ -32,7 +32,7 @@ def preview_new(snapshot: Snapshot, portfolio: PortfolioView) -> list[Reason]:
 
 
 def preview_changed(snapshot: Snapshot, portfolio: PortfolioView) -> list[str]:
-    """Return warnings if a changed portfolio would not fit on its node; none if it stays. Pure.
+    """Return why a changed portfolio would not fit on its node, or, without owner, on any. Pure.
 
     `portfolio` replaces the one in the snapshot with its id.
     """

@@ -108,20 +108,26 @@ class MirroredLog(JetStreamLog):
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Read what the database has missed. Raise StreamMissing if the stream lacks records."""
+        """Read what the database has missed, and store all but the newest messages in it.
+
+        Raise StreamMissing if the stream lacks records.
+        """
         # The database first: its row only follows, so a stream that lost nothing is not behind it.
         row = await self._database(feed_records.writer(self.name))
         self._set_clock(row.clock_us)
         await super().refresh()
         number, newest = self.newest
         self._check_whole(row)
-        known = number  # of the newest message that the row has followed
+        followed_to = number  # the newest message that the row has followed
         if newest.to_seq > row.head:
-            known = await self.stream.number_of(row.head + 1) - 1
-        self._noted_to, self._noted_last, self._has_begun = known, newest, True
-        # Without an append since, a claim or a release may still be news.
-        is_known = known == number and (row.epoch, row.writer) == (newest.epoch, newest.writer)
-        self._mirrored = number if is_known else 0
+            followed_to = await self.stream.number_of(row.head + 1) - 1
+        self._noted_to, self._noted_last, self._has_begun = followed_to, newest, True
+        # Without an append since, the row may still lack a claim or a release.
+        is_current = followed_to == number and (row.epoch, row.writer) == (
+            newest.epoch,
+            newest.writer,
+        )
+        self._mirrored = number if is_current else 0
         while self._noted_to + NOTED_AT_ONCE < number:
             # Part by part, so that memory is bounded and a process that ends here has got further.
             await self._note(self._noted_to + NOTED_AT_ONCE)

@@ -174,8 +174,8 @@ class WebsocketSource:
         self._read[key] = number
         if len(self._read) > MAX_NUMBERED:
             raise SourceLost(
-                f"{self._shown} numbers over {MAX_NUMBERED:,} symbols one by one, more than a"
-                " cursor keeps: subscribe to fewer in one recorder."
+                f"{self._shown} numbers the rows of each symbol, of over {MAX_NUMBERED:,}, the most"
+                " that a cursor keeps: subscribe to fewer symbols in one recorder."
             )
         return True
 

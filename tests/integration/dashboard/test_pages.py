@@ -15,6 +15,7 @@ from ginkgo_site.env import CHECKOUT
 from scheduling.dashboard import context
 from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, feeds, palette, portfolio
+from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Refused, SnapshotUnavailable
 from scheduling.observe.fleet_view.types import FleetView
@@ -188,6 +189,12 @@ def test_migrate_dialog_says_for_each_node_whether_it_takes_the_portfolio(operat
     assert "The move pins aapl-sma" in page
     assert "epoch 9 → 10" in page
     assert "<html" not in page
+
+
+def test_migrate_dialog_of_a_portfolio_that_was_just_deleted_is_a_404(operator, monkeypatch):
+    monkeypatch.setattr(actions, "targets", raising(NotInSnapshot("portfolio", "aapl-sma")))
+    answer = operator.get("/portfolios/aapl-sma/migrate/", **DIALOG)
+    assert (answer.status_code, "named aapl-sma" in text_of(answer)) == (404, True)
 
 
 def test_action_form_is_a_whole_page_for_a_browser_without_scripts(operator):

@@ -96,8 +96,8 @@ async def test_viewer_is_sent_the_board_without_actions():
 async def test_portfolio_page_is_sent_its_head_and_positions():
     opened = await opened_by("mira", "operator", "portfolio:trader-1")
     message = await opened.message()
-    names = ("total-equity", "halt-banner", "banners", "alert-bell")
-    names += ("head", "log", "metrics", "positions")
+    every_page = ("total-equity", "halt-banner", "banners", "alert-bell")
+    names = (*every_page, "head", "log", "metrics", "positions")
     assert set(message["parts"]) == {f"part-{name}" for name in names}
     assert message["figures"] is None
     assert "Migrate…" in message["parts"]["part-head"]

@@ -85,7 +85,7 @@ def test_idle_exits_that_share_an_audit_line_cause_no_miscount(
     assert exits.miscounts(before, exits.read_exit_counts(context, "p"), exits=12) == []
 
 
-def test_session_that_holds_a_snapshot_is_named_only_while_it_is_open(
+def test_alert_names_the_session_that_holds_a_database_snapshot_only_while_it_is_open(
     context: FaultContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "SNAPSHOT_LIMIT_S", 0.0)

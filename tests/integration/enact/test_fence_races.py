@@ -128,7 +128,7 @@ def test_concurrent_first_commit_and_deadline_either_commit_or_roll_back() -> No
         operations.delete_portfolio("p", actor="ann")
 
 
-def test_two_reports_of_one_step_grant_once() -> None:
+def test_three_concurrent_reports_of_readiness_grant_once() -> None:
     make_node("node-1")
     target = make_node("node-2")
     portfolio = make_portfolio("p")

@@ -129,7 +129,7 @@ def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
     assert shown.why == alert.why
 
 
-def test_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
+def test_node_with_a_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-0.5))
     assert mark_lost_nodes() == []
 

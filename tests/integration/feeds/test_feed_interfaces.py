@@ -102,6 +102,7 @@ WRONG_ROWS = [
     (bar(2, low="1.08"), "outside_range", "must lie from low 1.08 to high 1.07090."),
     (bar(2, close=None), "required", "close is missing."),
     (bar(2, close="NaN"), "wrong_type", "close is 'NaN'; give a decimal number."),
+    (bar(2, close="1.07_05"), "wrong_type", "close is '1.07_05'; give a decimal number."),
     (bar(2, close="-1"), "out_of_range", "close is -1; it must be over 0."),
     (bar(2, volume="0.5"), "off_lot", "volume 0.5 is not a multiple of the lot 1."),
     (bar(2, adjusted=1), "unknown_field", "a bar has no adjusted; it has close, high"),

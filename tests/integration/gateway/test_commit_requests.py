@@ -138,7 +138,7 @@ def test_request_with_a_portfolio_twice_is_rejected_without_effect(node: FakeNod
     status, problem = post("commit/", commit_request(node, *words))
     assert (status, problem["code"]) == (400, "invalid")
     assert problem["message"] == (
-        f"Portfolio {hand.portfolio.pk} occurs twice in one request; nothing was done."
+        f"The portfolio with id {hand.portfolio.pk} occurs twice in one request; nothing was done."
     )
     assert neighbour.run().last_seq == before
 

@@ -147,7 +147,7 @@ def test_an_invalid_change_names_its_field(
 
 def test_an_edit_without_a_change_makes_no_revision(node: FakeNode) -> None:
     hand = make_trader("p", node)
-    nothing = {"config": {}, "symbols": []}
+    nothing: dict[str, Any] = {"config": {}, "symbols": []}
     portfolio, handoff = operations.revise_portfolio("p", nothing, actor="ann")
     assert (portfolio.revision, handoff) == (1, None)
     assert hand.run().phase == "running"

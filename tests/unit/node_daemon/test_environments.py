@@ -232,8 +232,11 @@ def test_preloaded_modules_are_large_known_ones_or_those_named(
     assert preloaded_modules(lock) == modules
 
 
-def test_index_address_is_shown_without_its_password() -> None:
-    assert index_address({"UV_INDEX_URL": "https://u:p@a.example/x"}) == "https://a.example/x"
+@pytest.mark.parametrize("given", ["https://u:p@a.example/x", "corp=https://u:p@a.example/x",
+                                   "https://u:p@/w@a.example/x"])  # fmt: skip
+def test_index_address_is_shown_without_its_password(given: str) -> None:
+    assert index_address({"UV_INDEX_URL": given}) == "https://a.example/x"
+    assert index_address({"UV_INDEX_URL": "u:p@a.example/x"}) == "a.example/x"
     assert index_address({}) == "https://pypi.org/simple"
 
 

@@ -54,7 +54,7 @@ def test_rows_without_a_time_get_that_of_their_arrival() -> None:
 
 @pytest.mark.parametrize("number", [None, "x", -1, True, 1.5, {}])
 def test_a_row_with_a_missing_or_invalid_number_is_refused(number: Any) -> None:
-    with pytest.raises(NotUnderstood, match="it has no number at 't'"):
+    with pytest.raises(NotUnderstood, match="at 't', not a whole number"):
         read(LAYOUT, {"data": TRADE["data"] | {"t": number}})  # type: ignore[operator]
 
 

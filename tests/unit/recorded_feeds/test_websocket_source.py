@@ -189,5 +189,5 @@ async def test_invalid_messages_are_passed_on_and_a_silent_server_is_reported(
         await send_all(connection, "nonsense", '{"price": 1}')
         wrong, uncounted = await coming
     assert wrong.startswith("it is not JSON (Expecting value")
-    assert uncounted.startswith("it has no number at 'n'")
+    assert uncounted.startswith("it has nothing at 'n', not a whole number")
     assert "hidden" not in caplog.text
