@@ -103,11 +103,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
+    wrong = argparse.ArgumentTypeError(
+        f"invalid minutes: {text}. Expected a number above 0, at most 1440"
+    )
+    try:
+        minutes = float(text)
+    except ValueError:
+        raise wrong from None
     if not 0 < minutes <= 24 * 60:
-        raise argparse.ArgumentTypeError(
-            f"invalid minutes: {text}. Expected a number above 0, at most 1440"
-        )
+        raise wrong
     return minutes
 
 

@@ -35,6 +35,7 @@ from portfolios.sentences import sentence as _
 from portfolios.text import escape
 
 MAX_WHEEL_BYTES = 20 << 20
+MAX_FILE_NAME = 200  #: characters, as many as are stored
 MAX_FILES = 5_000
 MAX_UNPACKED_BYTES = 100 << 20
 MAX_METADATA_BYTES = 256 << 10
@@ -78,9 +79,10 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
     """Return the metadata of the wheel. Raise WheelRefused."""
     if len(data) > MAX_WHEEL_BYTES:
         raise too_large(len(data))
-    label = PurePosixPath(filename.replace("\\", "/")).name[:120] or "the file"
+    file = PurePosixPath(filename.replace("\\", "/")).name[:MAX_FILE_NAME] or "the file"
+    label = file if len(file) <= 120 else f"{file[:120]}…"
     try:
-        name, version, __, tags = parse_wheel_filename(label)
+        name, version, __, tags = parse_wheel_filename(file)
     except InvalidWheelFilename:
         raise WheelRefused(
             "not_a_wheel",

@@ -85,7 +85,7 @@ async def liveness_loop() -> None:
         times = timing()
         try:
             async with lease_pool().connection(HEALTH.liveness.wait_s) as connection:
-                overload = BATCHER.overload_reason() or _unready_reason() or overload
+                overload = BATCHER.overload_reason() or _overdue_write() or overload
                 transaction = record_gateway_alive(
                     times,
                     GATEWAY_ID,
@@ -105,10 +105,11 @@ async def liveness_loop() -> None:
         await asyncio.sleep(times.pulse_s)
 
 
-def _unready_reason() -> str:
-    """Return why a proxy sends nodes elsewhere although this process pulses, or "".
+def _overdue_write() -> str:
+    """Return why the durable write test is overdue, or "".
 
-    Nodes that fell silent by that need time to connect through another process.
+    A proxy then sends the nodes to other processes, though this one pulses; they are silent until
+    they have connected there.
     """
     return HEALTH.write.problem() if HEALTH.write.is_overdue else ""
 

@@ -316,8 +316,10 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
         )
     except Refused:
         # concurrent writers: the woken pass, which may have placed the portfolio already, or a
-        # loss of the node, after which the next pass places it.
-        return Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
+        # loss of the node, after which the next pass places it. An active stop is no start: the
+        # portfolio is placed once it has ended.
+        active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES)
+        return active.exclude(kind="stop").first()
     return Handoff.objects.get(pk=row.id)
 
 

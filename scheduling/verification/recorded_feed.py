@@ -18,6 +18,9 @@ from scheduling.recorded_feeds.reads import stored_records
 PAGE = 5_000
 
 
+RESTORE = "which was recorded; restore the feed's table"
+
+
 class RecordedFeed:
     """A `Feed` over the records of one feed, checked as they are read.
 
@@ -73,7 +76,7 @@ class RecordedFeed:
                     if limit is not None and len(found) == limit:
                         return found
             if not rows:
-                raise CannotVerify(f"feed {self.name} has no record of seq {at}")
+                raise CannotVerify(f"feed {self.name} has no record of seq {at}, {RESTORE}")
         return found
 
     def released_to(self, at_us: int) -> int:
@@ -95,7 +98,7 @@ class RecordedFeed:
 
     def _check_record(self, row: RecordRow, expected: int) -> None:
         if row.seq != expected:
-            raise CannotVerify(f"feed {self.name} has no record of seq {expected}")
+            raise CannotVerify(f"feed {self.name} has no record of seq {expected}, {RESTORE}")
         self._checked_to = row.seq
         if self._chain is not None:
             self._chain = next_link(self._chain, bytes(row.event))

@@ -88,10 +88,10 @@ def find_overdue(timing: Timing) -> Transaction[list[int]]:
 
 
 def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
-    """End the overdue step of a handoff, and return the new state of the handoff.
+    """End the step of a handoff if its deadline passed or its node is gone. Return the new state.
 
-    Return `early` if the step is not overdue, `late` if the target's first commit or another grant
-    came before the rollback, and `gone` if the handoff was deleted.
+    Return `early` if neither holds, `late` if the target's first commit or another grant came
+    before the rollback, and `gone` if the handoff was deleted.
     """
     locked = yield from lock_run_and_handoff(handoff_id)
     if locked is None:
@@ -104,14 +104,14 @@ def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
         portfolio=handoff.portfolio_id,
         revision=handoff.to_revision,
     )
-    late = due is not None and due.due
+    is_due = due is not None and due.due
     target_gone = handoff.target_node_id is not None and (
         not handoff.target_valid or handoff.target_lease != handoff.target_incarnation
     )
     source_gone = handoff.source_node_id is not None and (
         not handoff.source_valid or handoff.source_lease != handoff.source_incarnation
     )
-    if handoff.state == "preparing" and due is not None and (late or target_gone):
+    if handoff.state == "preparing" and due is not None and (is_due or target_gone):
         limit_s = timing.prepare_deadline_s + due.build_s
         error = (
             f"{handoff.target_name} was lost before it was ready"
@@ -125,16 +125,16 @@ def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
                 handoff, run, error, strategy_failed=False, timed_out=True
             )
         return "failed"
-    if handoff.state == "draining" and handoff.kind == "stop" and (late or source_gone):
+    if handoff.state == "draining" and handoff.kind == "stop" and (is_due or source_gone):
         yield from revoke_ownership(handoff, run, released=False, batch=None)
         return "done"
     if handoff.state == "draining" and target_gone:
         yield from fail(handoff, run, f"{handoff.target_name} was lost before the grant")
         return "failed"
-    if handoff.state == "draining" and (late or owner_is_gone(handoff)):
+    if handoff.state == "draining" and (is_due or owner_is_gone(handoff)):
         if (yield from fail_if_symbols_in_use(handoff, run)):
             return "failed"
-        what_source_did = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
+        source_did = f"did not release in {timing.drain_deadline_s:g} s" if is_due else "is gone"
         return (
             yield from grant_to_target(
                 handoff,
@@ -143,10 +143,10 @@ def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
                 released=False,
                 batch=None,
                 answer="",
-                error=f"{handoff.source_name} {what_source_did}: the epoch was raised without it",
+                error=f"{handoff.source_name} {source_did}: the epoch was raised without it",
             )
         )
-    if handoff.state == "activating" and (late or target_gone):
+    if handoff.state == "activating" and (is_due or target_gone):
         error = (
             f"{handoff.target_name} was lost before its first commit"
             if target_gone

@@ -213,7 +213,7 @@ async def test_a_background_loop_that_fails_is_logged_and_started_again(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
-    assert caplog.text.count("a_loop failed; it is started again") == 2
+    assert caplog.text.count("a_loop failed, a defect to report; started again") == 2
 
 
 async def test_a_node_may_read_three_feed_heads_at_once(

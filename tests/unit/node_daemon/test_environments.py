@@ -162,7 +162,7 @@ async def test_build_that_fills_the_disk_is_ended(
         lambda venv: [sys.executable, "-c", writes, str(venv.with_name("large"))],
     )  # fmt: skip
     locks = Locks(tmp_path)
-    with pytest.raises(CodeUnavailable, match=r"GiB while it is built, the limit"):
+    with pytest.raises(CodeUnavailable, match=r"GiB while it is built, which is the limit"):
         await locks.environments.environment(locks.add(publish(index, "1.0")))
     assert list((tmp_path / "environments").iterdir()) == []
 

@@ -55,6 +55,11 @@ def test_name_version_and_python_of_a_wheel_are_read_from_its_metadata() -> None
     assert (facts.python_requirement, facts.pythons[:2]) == (">=3.12", ("3.12", "3.13"))
 
 
+def test_name_and_version_may_be_as_long_as_their_limits() -> None:
+    name, version = "m" * 100, f"1.0+{'x' * 60}"
+    assert (read(name=name, version=version).name, len(version)) == (name, 64)
+
+
 @pytest.mark.parametrize(
     ("tag", "metadata", "requirement", "pythons"),
     [

@@ -16,6 +16,7 @@ from tests.support.factories import (
     expire_handoff,
     expire_lease,
     lose,
+    make_node,
     newest_handoff,
     state_of,
 )
@@ -89,6 +90,7 @@ def test_delete_supersedes_any_handoff_and_frees_the_name(
 
 
 def test_start_during_a_stop_leaves_the_portfolio_pending(hand: OwnerSession) -> None:
+    make_node("node-2")  # with room for it
     stop = operations.stop("p", actor="ann")
     assert operations.start("p", actor="ann") is None
     hand.release(stop)
