@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from chaos.runner.topology import SHORT_TIMES, Times
 
 DAY_S = 86_400
-#: In compressed days. As in the product, equity points are deleted several times in a week, and
-#: orders and fills are kept for longer than a week.
-KEEP_ORDERS_DAYS, KEEP_EQUITY_DAYS, KEEP_AUDIT_DAYS = 14.0, 1.0, 1.0
+#: In compressed days, so that every kind of record is deleted several times in a week. Orders and
+#: fills, which the product keeps for years, would only grow, and with their partitions the files
+#: that each PostgreSQL backend holds open.
+KEEP_ORDERS_DAYS, KEEP_EQUITY_DAYS, KEEP_AUDIT_DAYS = 2.0, 1.0, 1.0
 SHORTEST_PASS_S = 30  #: real seconds between two retention passes, each of which starts a process
 
 

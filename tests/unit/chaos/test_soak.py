@@ -45,7 +45,7 @@ def test_seven_days_in_100_minutes_shorten_every_retention_time_100_times() -> N
     assert compression.day_at(864) == pytest.approx(1)
     environment = compression.times().environment
     assert float(environment["GINKGO_KEEP_EQUITY_DAYS"]) == pytest.approx(0.01)
-    assert float(environment["GINKGO_KEEP_ORDERS_DAYS"]) == pytest.approx(0.14)
+    assert float(environment["GINKGO_KEEP_ORDERS_DAYS"]) == pytest.approx(0.02)
     assert environment["GINKGO_RETENTION_INTERVAL_S"] == "36"
 
 
