@@ -63,9 +63,12 @@ TOO_MANY: dict[str, tuple[str, msgspec.Struct]] = {
     "101 metrics, limit 100":
         ("heartbeat/",
          wire.Heartbeat(have_version=0, metrics={f"m{n}": 1.0 for n in range(101)}, **WHO)),
-    "501 lines or streams, limit 500":
+    "501 lines, limit 500":
         ("log/", wire.LogRequest(
             batch=str(uuid4()), streams=[wire.StreamLines(1, 1, None, LOG_LINES)], **WHO)),
+    "501 streams, limit 500":
+        ("log/", wire.LogRequest(
+            batch=str(uuid4()), streams=[wire.StreamLines(1, 1, None, [])] * 501, **WHO)),
 }  # fmt: skip
 
 
