@@ -40,7 +40,7 @@ class Commits:
     """Newest commits of the portfolios that should run, and the longest pauses between commits."""
 
     def __init__(self, database_url: str) -> None:
-        """Begin. The user has to own the tables."""
+        """Make the database note pauses. Its user has to own the product's tables."""
         import psycopg  # a Python that only starts a trial may be without it
 
         self.newest: dict[str, float] = {}

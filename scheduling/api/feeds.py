@@ -164,7 +164,7 @@ class FeedAppend(ApiView):
 
 
 def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
-    """Return the instruments of a body. Raise Invalid."""
+    """Return the instruments of a body. Raise Invalid if one is no object, or wrong."""
     made = []
     for symbol, facts in given.items():
         if not isinstance(facts, dict):

@@ -81,7 +81,7 @@ class RequestBody:
     def __init__(
         self, node: int, receive: Receive, headers: Mapping[bytes, bytes], limit: int
     ) -> None:
-        """Do not read yet."""
+        """Do not read yet. Raise RequestRejected 413 if the announced size is over the limit."""
         self._node, self._receive = node, receive
         self._announced = _announced(headers, limit)
         self._large: Admission | None = None

@@ -398,7 +398,7 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     raise Refused(
         "node_lost",
         _(
-            "{name} cannot move to {target}: its daemon never registered; start it.",
+            "{name} cannot move to {target}, whose daemon never registered; start it.",
             name=name,
             target=target,
         ),
@@ -408,7 +408,7 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
 def _never_registered(target: str | None) -> Refused:
     return Refused(
         "node_lost",
-        _("Nothing can move to {target}: its daemon never registered; start it.", target=target),
+        _("Nothing can move to {target}, whose daemon never registered; start it.", target=target),
     )
 
 

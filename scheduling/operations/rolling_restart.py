@@ -196,7 +196,7 @@ def _watcher_looked_within(seconds: float) -> bool:
 def _nodes_here() -> list[Node]:
     """Return the living nodes whose daemons run on this host.
 
-    Raise Refused if this user may not end one of the daemons.
+    Raise Refused if one of the daemons belongs to another user of the system.
     """
     alive = Node.objects.filter(host=socket.gethostname(), status=NodeStatus.ALIVE)
     return [node for node in alive if _runs_here(node)]

@@ -47,7 +47,7 @@ class OpenedFile(Protocol):
         ...
 
     def proof(self, at: int) -> str:
-        """Return a hash that tells this file, read up to `at`, from a file that replaced it."""
+        """Return a hash of the file as read up to `at`: one that replaced it has another."""
         ...
 
 

@@ -348,7 +348,7 @@ def test_append_of_a_file_with_a_bad_line_says_what_was_stored(
     assert check_feed("fx").records == 2
 
 
-def test_numbered_append_of_a_file_with_a_bad_row_can_be_repeated(
+def test_numbered_append_that_met_a_bad_row_goes_on_with_the_corrected_file(
     either: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "MAX_ROWS", 2)
