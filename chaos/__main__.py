@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chaos.faults.registry import FLEETS
 from chaos.harness import nats_server
+from chaos.harness.installation import make_home
 from chaos.harness.many import servers
 from chaos.report import text as report
 from chaos.runner.progress import ProgressDisplay
@@ -25,17 +25,23 @@ from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report. Return 0 after a whole run without violations, else 1; 2 if it cannot run."""
+    """Return 0 after --list or a whole run without violations, 2 if it cannot run, else 1."""
     options = _parser().parse_args(arguments)
     if options.list:
-        return _print_faults(options.fleet, options.json)
+        _print_faults(options.fleet, options.json)
+        return 0
     names = _chosen_faults(options.fleet, options.faults)
     if lacking := _lacking(options.fleet):
         print(f"bin/chaos: {lacking}", file=sys.stderr)
         return 2
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
-    home = _make_home(options.home)
-    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / _report_folder(options.fleet, seed)
+    if options.home is None:
+        home = make_home("ginkgo-chaos-")
+    else:
+        options.home.mkdir(parents=True, exist_ok=True)
+        home = options.home.resolve()
+    name = f"seed-{seed}" if options.fleet == "one" else f"{options.fleet}-seed-{seed}"
+    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / name
     progress = ProgressDisplay()
     run = ChaosRun(
         home,
@@ -80,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         " many: three web processes behind HAProxy, Redis, two watchers and workers, PostgreSQL"
         " with standbys under Patroni; default: one",
     )
-    parser.add_argument("--minutes", type=_minutes, default=5.0, metavar="N", help="default: 5")
+    parser.add_argument(
+        "--minutes", type=positive(24 * 60), default=5.0, metavar="N", help="default: 5"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N steps at the latest")
     parser.add_argument(
         "--seed", type=int, metavar="S", help="seed of the schedule; default: random"
@@ -102,40 +110,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _minutes(text: str) -> float:
-    wrong = argparse.ArgumentTypeError(
-        f"invalid minutes: {text}. Expected a number above 0, at most 1440"
-    )
-    try:
-        minutes = float(text)
-    except ValueError:
-        raise wrong from None
-    if not 0 < minutes <= 24 * 60:
-        raise wrong
-    return minutes
+def positive(most: int) -> Callable[[str], float]:
+    """Return what reads the value of an option: a number above 0, at most `most`."""
 
+    def read(text: str) -> float:
+        wrong = argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most {most}")
+        try:
+            number = float(text)
+        except ValueError:
+            raise wrong from None
+        if not 0 < number <= most:
+            raise wrong
+        return number
 
-def _report_folder(fleet: str, seed: int) -> str:
-    return f"seed-{seed}" if fleet == "one" else f"{fleet}-seed-{seed}"
+    return read
 
 
 def _chosen_faults(fleet: str, given: str | None) -> list[str]:
-    """Return the names of the faults to inject. Exit with status 2 if one is unknown."""
+    """Return the names of `given`, the value of --faults, or of all faults if it is None or "".
+
+    Exit with status 2 if one is unknown.
+    """
     known = FLEETS[fleet]
-    names = [name.strip() for name in given.split(",") if name.strip()] if given else list(known)
+    names = list(known)
+    if given:
+        names = [name.strip() for name in given.split(",") if name.strip()] or [given]
     unknown = [name for name in names if name not in known]
     if unknown:
         print(
-            f"bin/chaos: unknown fault {', '.join(unknown)} of the fleet {fleet}. Use --list to"
-            " see all faults.",
+            f"bin/chaos: unknown fault {', '.join(unknown)} of the fleet {fleet}. See bin/chaos"
+            f" --fleet {fleet} --list.",
             file=sys.stderr,
         )
         sys.exit(2)
     return list(dict.fromkeys(names))
 
 
-def _print_faults(fleet: str, as_json: bool) -> int:
-    """Print the faults of a fleet, and return the exit code."""
+def _print_faults(fleet: str, as_json: bool) -> None:
+    """Print the faults of a fleet, as JSON or a line each."""
     rows: list[dict[str, Any]] = [
         {
             "name": fault.name,
@@ -152,16 +164,6 @@ def _print_faults(fleet: str, as_json: bool) -> int:
         for row in rows:
             note = " No portfolio may move." if row["moves_nothing"] else ""
             print(f"{row['name']:<26} {row['what']}{note}")
-    return 0
-
-
-def _make_home(given: Path | None) -> Path:
-    if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
-        return given.resolve()
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-chaos-"))
-    os.chmod(home, 0o755)  # the database server runs as another user
-    return home
 
 
 if __name__ == "__main__":

@@ -57,9 +57,10 @@ class CaseResult:
 
 
 def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
-    """Run a crash case `times` times and record the outcomes.
+    """Repeat a crash case until a process has died `times` times, and record what came of it.
 
-    Raise AssertionError if the installation does not become idle again.
+    Give up after MAX_MISSES repetitions in which no process reached the failpoint. Raise
+    AssertionError if the installation does not become idle again.
     """
     case, attempt = result.case, 0
     rebalances = case.action in REBALANCED
@@ -133,7 +134,7 @@ def table(results: Sequence[CaseResult]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the selected crash cases."""
+    """Run the selected crash cases. Return 0 if each was met and recovered from, else 1."""
     parser = argparse.ArgumentParser(prog="python -m chaos.crashpoints", description=__doc__)
     parser.add_argument("--times", type=int, default=20, help="kills in each case (%(default)s)")
     parser.add_argument("--only", default="", help="a process, or part of a case's name")
@@ -141,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     only = options.only
     cases = [case for case in CASES if only in (case.process, "") or only in case.name]
+    if not cases:
+        parser.error(f"argument --only: {only!r} is neither a process nor part of a case's name")
     results = [CaseResult(case) for case in cases]
     waiting = list(results)
     while waiting:

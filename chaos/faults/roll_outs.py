@@ -89,6 +89,8 @@ def killed_in_roll_out(context: FaultContext) -> None:
     number = _begin(context, artifact)
     if number is None:
         return
+    # Also if there is nothing to kill: an open roll-out would refuse the next one.
+    context.undo.callback(_expect_end, context, number, "finished")
     wanted = context.rng.choice(("changing", "changing", "proving", "done"))
     context.expect(
         lambda: (
@@ -103,11 +105,13 @@ def killed_in_roll_out(context: FaultContext) -> None:
     context.note(f"{victim} killed at {_items(context, number)}")
     _kill(context, victim, names or PORTFOLIOS)
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
-    _expect_end(context, number, "finished")
 
 
 def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
-    """Kill web, watcher or worker, or the daemon or a process of a portfolio of `names`."""
+    """Kill web, watcher or worker, or the daemon of a portfolio of `names`, or a process under it.
+
+    Raise NotAvailable if that portfolio has no owner.
+    """
     run = context.cluster.run(context.rng.choice(list(names)))
     if victim in ("process", "daemon"):
         if run.node is None:
@@ -150,7 +154,10 @@ def _begin(context: FaultContext, artifact: str) -> int | None:
 
 
 def _expect_end(context: FaultContext, number: int | None, wanted: str = "") -> bool:
-    """Wait until the roll-out is over, and report if it did not end as wanted."""
+    """Wait for the end of a roll-out, and return whether it came in time, as `wanted` ("": any).
+
+    Report a violation if it did not. Return False if the roll-out was refused (`number` is None).
+    """
     if number is None:
         return False
     what = f"the end of roll-out {number}"

@@ -231,11 +231,17 @@ class Installation:
         return self.process_of("scheduling.node_daemon", name)
 
 
+def make_home(prefix: str) -> Path:
+    """Return a new home directory that the database's user can reach."""
+    home = Path(tempfile.mkdtemp(prefix=prefix))
+    home.chmod(0o755)
+    return home
+
+
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A home directory that the database's user can reach, deleted afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-installation-"))
-    home.chmod(0o755)
+    """Yield a new home directory, and delete it afterwards unless GINKGO_KEEP_HOMES is set."""
+    home = make_home("ginkgo-installation-")
     try:
         yield home
     finally:

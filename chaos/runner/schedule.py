@@ -40,7 +40,7 @@ class ScheduledStep:
 
 
 def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[ScheduledStep]:
-    """Return more steps than fit into `minutes`, so that only the time ends a run.
+    """Return more steps than fit into `minutes`, so that only the time ends a run; [] of no faults.
 
     Each round has every fault once, in random order. The order of `faults` has no effect.
     """
@@ -55,12 +55,15 @@ def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[
 
 
 def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
-    """Yield steps without end: in each round every fault once, some in pairs, and operations."""
+    """Yield steps without end: in each round every fault once, some in pairs, and operations.
+
+    Yield none of no faults.
+    """
     rng = random.Random(f"ginkgo chaos {seed}")
     load = [fault for fault in faults if fault.is_load]
     real = [fault for fault in faults if not fault.is_load] or load
     numbers = count(1)
-    while True:
+    while real:
         waiting = real.copy()
         rng.shuffle(waiting)
         while waiting:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
+from chaos.__main__ import positive
 from chaos.faults.registry import FAULTS as ALL_FAULTS
+from chaos.harness.installation import make_home
 from chaos.report import text as chaos_report
 from chaos.runner.progress import ProgressDisplay
 from chaos.soak import report
@@ -23,7 +23,7 @@ from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report. Return 0 if no resource grew and no invariant broke, 2 if it cannot run."""
+    """Return 0 after a whole run without growth or violations, 2 if it cannot run, else 1."""
     options = _parser().parse_args(arguments)
     names = [name for name in options.faults.split(",") if name]
     if unknown := [name for name in names if name not in ALL_FAULTS]:
@@ -33,8 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     folder = options.report or CHECKOUT / ".ginkgo" / "soak" / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-soak-"))
-    os.chmod(home, 0o755)  # the database server runs as another user
+    home = make_home("ginkgo-soak-")
     compression, progress = Compression(options.days, options.minutes), ProgressDisplay()
     soak = Soak(
         home,
@@ -65,14 +64,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if good else 1
 
 
+_NUMBER = positive(1_000_000)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/soak", description=__doc__)
-    parser.add_argument("--days", type=_positive, default=7.0, metavar="N", help="default: 7")
+    parser.add_argument("--days", type=_NUMBER, default=7.0, metavar="N", help="default: 7")
     parser.add_argument(
-        "--minutes", type=_positive, default=100.0, metavar="N", help="of real time; default: 100"
+        "--minutes", type=_NUMBER, default=100.0, metavar="N", help="of real time; default: 100"
     )
     parser.add_argument(
-        "--rate", type=_positive, default=500.0, metavar="N",
+        "--rate", type=_NUMBER, default=500.0, metavar="N",
         help="events per real second; default: 500",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the faults; default: random")
@@ -81,13 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--report", type=Path, metavar="DIR", help="directory of the report")
     return parser
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 1e6:
-        raise argparse.ArgumentTypeError(f"invalid number: {text}. Expected a number above 0")
-    return number
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from chaos.checkers.blast_radius import BlastRadius
+from chaos.faults import roll_outs
 from chaos.faults.daemons import are_taken_over
 from chaos.faults.exits import ExitCounts, miscounts
 from chaos.faults.locks import CommitTimes, is_named, read_commit_times, read_metrics, slowdowns
@@ -22,7 +25,7 @@ from chaos.faults.partitions import is_just_renewed
 from chaos.faults.registry import FLEETS
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import suspended
-from chaos.runner.fault_context import FaultContext
+from chaos.runner.fault_context import FaultContext, NotAvailable
 from chaos.runner.topology import HALTING, SHORT_TIMES, Topology
 
 OLD = ClusterRun("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
@@ -132,6 +135,28 @@ def test_of_two_faults_that_killed_one_daemon_the_first_restarts_it(
         for daemon in launched:
             daemon.kill()
             daemon.communicate()
+
+
+@pytest.mark.parametrize("victim", ["process", "daemon"])
+def test_a_begun_roll_out_is_awaited_when_there_is_nothing_to_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    states = iter(["running", "running", "finished", "finished"])
+    topology, rng = Topology(tmp_path, SHORT_TIMES), random.Random(0)
+    unowned = replace(OLD, node=None, incarnation=None, phase="pending")
+    cluster: Any = SimpleNamespace(run=lambda _: unowned)
+    monkeypatch.setattr(topology, "cluster", cluster)
+    monkeypatch.setattr(rng, "choice", lambda among: victim if victim in among else among[0])
+    monkeypatch.setattr(roll_outs, "_add_version", lambda _: "sha256")
+    monkeypatch.setattr(roll_outs, "_begin", lambda *_: 5)
+    monkeypatch.setattr(roll_outs, "_items", lambda *_: [("rolled-1", "changing")])
+    monkeypatch.setattr(roll_outs, "_roll_out_state", lambda *_: next(states))
+    context = FaultContext(
+        topology, rng, BlastRadius(), threading.Event(), lambda *_: pytest.fail("a violation")
+    )
+    with pytest.raises(NotAvailable, match="ibm-sma has no owner"), context.undo:
+        roll_outs.killed_in_roll_out(context)
+    assert context.notes[-1] == "roll-out 5 finished: [('rolled-1', 'changing')]"
 
 
 def test_faults_of_the_nats_server_belong_to_the_jetstream_fleet_only() -> None:

@@ -47,7 +47,8 @@ def test_faults_that_must_run_alone_are_never_paired() -> None:
     assert not [pair for pair in pairs if set(pair) & (ALONE | LOAD)]
 
 
-def test_schedule_of_a_single_fault_repeats_it() -> None:
+def test_schedule_of_a_single_fault_repeats_it_and_that_of_none_is_empty() -> None:
+    assert schedule(1, 1, []) == []
     steps = schedule(1, 1, [PlannedFault("kill-web", 5)])
     assert {step.faults for step in steps} == {("kill-web",)}
     assert len(steps) > 5
