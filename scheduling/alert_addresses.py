@@ -23,11 +23,11 @@ SCHEMES = frozenset(
 )  # fmt: skip
 #: Parameters whose value is a file of this machine that apprise reads: its contents would be sent.
 FILE_PARAMETERS = frozenset(("template", "pgppub", "pgpprv", "keyfile"))
-NO_FILES = frozenset(("sendgrid",))  #: its template is an id
+NO_FILES = frozenset(("sendgrid",))  #: schemes whose `template` is an id, not a file
 
 
 def address_error(address: str) -> str:
-    """Return why an address cannot be used, without the address; "" if it can."""
+    """Return why an alert address cannot be used, without quoting its secrets; "" if it can."""
     scheme = urlsplit(address.strip()).scheme.lower()
     if scheme in ("http", "https"):
         return _(

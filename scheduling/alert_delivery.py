@@ -45,18 +45,19 @@ LOCK, HOLD_S = "alert delivery", 30.0
 def deliver() -> int:
     """Send the messages that are due until none is left or the budget is spent.
 
-    Return how many were accepted. Do nothing if another process is delivering.
+    Return how many were accepted: 0 if another process is delivering.
     """
     holder = f"{os.getpid()}:{uuid.uuid4().hex[:8]}@{socket.gethostname()}"[:80]
     if not execute_autocommit(acquire(holder, LOCK, HOLD_S)):
         return 0
     try:
-        return _deliver(time.monotonic() + BUDGET_S)
+        return _send_due(time.monotonic() + BUDGET_S)
     finally:
         execute_autocommit(release(holder, LOCK))
 
 
-def _deliver(until: float) -> int:
+def _send_due(until: float) -> int:
+    """Send due messages until the monotonic time `until`. Return how many were accepted."""
     sync_environment_channel()
     execute(give_up_late())
     sent = 0
@@ -118,7 +119,7 @@ def send(address: str, title: str, body: str, what: str) -> str:
 
 
 def sync_environment_channel() -> None:
-    """Keep the channel `environment` while GINKGO_ALERT_URL is set."""
+    """Enable the channel `environment` if GINKGO_ALERT_URL is set, else disable it."""
     if settings.GINKGO.alert_url:
         AlertChannel.objects.update_or_create(
             name="environment",

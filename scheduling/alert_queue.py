@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def wake_delivery() -> None:
-    """Have the worker deliver what is due, within a second or two."""
+    """Have the queue worker send the messages that are due, within a second or two."""
     from django_q.tasks import async_task  # it loads models, so the apps must be ready
 
     async_task("scheduling.tasks.deliver_alerts", task_name="deliver alerts")

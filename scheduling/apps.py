@@ -42,7 +42,7 @@ class SchedulingConfig(AppConfig):
 
 
 def _code_for_check(sha256: str) -> Any:
-    """Return the code of an artifact. Imported late: no migration needs the caches of a node."""
+    """Return `code_for_check`, imported late: no migration needs the caches of a node."""
     from scheduling.artifact_code import code_for_check
 
     return code_for_check(sha256)
@@ -55,7 +55,7 @@ DELIVERY_PASS_S = 10
 
 
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
-    """Schedule the passes in django-q2, as six-field cron: its intervals start at one minute."""
+    """Schedule the tasks in django-q2, as six-field cron: its intervals start at one minute."""
     from django.conf import settings
     from django_q.models import Schedule
 
@@ -82,7 +82,7 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
 
 
 def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
-    """Create the three groups that give permissions, and set those of administrators."""
+    """Create the groups operator, viewer and administrator, the last with its permissions."""
     from django.contrib.auth.management import create_permissions
     from django.contrib.auth.models import Group, Permission
     from django.db import connections
@@ -107,7 +107,7 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
 
 
 def cron(interval_s: int) -> str:
-    """Return the six-field cron line for `interval_s`: in seconds below 60, else in minutes."""
+    """Return six-field cron for `interval_s`: in seconds below 60, else in minutes, 59 at most."""
     if interval_s < 60:
         return f"* * * * * */{interval_s}"
     return f"*/{min(interval_s // 60, 59)} * * * * 0"

@@ -39,7 +39,7 @@ _places = threading.BoundedSemaphore(MAX_WAITING)
 
 
 def artifact_code(sha256: str) -> ArtifactCode:
-    """Return what the process of a stored artifact is started from. Raise CodeUnavailable.
+    """Return the unpacked code and the Python of a stored artifact. Raise CodeUnavailable.
 
     May build an environment, which takes as long as its packages are large.
     """
@@ -66,7 +66,7 @@ def code_for_check(sha256: str) -> ArtifactCode:
 
 
 def code_of_upload(sha256: str, wheel: bytes, env_sha256: str, lock: str) -> ArtifactCode:
-    """Return what the process of an artifact that is not stored yet is started from.
+    """Return the unpacked code and the Python of an artifact that is not stored yet.
 
     Raise CodeUnavailable.
     """
@@ -79,9 +79,9 @@ def _folder() -> Path:
 
 
 def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> ArtifactCode:
-    """Unpack the code and build the environment, unless the caches have them.
+    """Return an artifact's code and Python; unpack and build those that the caches lack.
 
-    `wheel`: the bytes of the artifact, or None if its code is cached.
+    `wheel`: the bytes of the artifact, or None if its code is cached. Raise CodeUnavailable.
     """
 
     @asynccontextmanager
@@ -131,7 +131,7 @@ def _reserve_place() -> Iterator[None]:
 
 @contextmanager
 def _quieten_log() -> Iterator[None]:
-    """Keep the notes of a node's caches out of the log of a process that is not a node."""
+    """Log only warnings of the node's caches within the block: this process is not a node."""
     before = LOG.level
     LOG.setLevel(logging.WARNING)
     try:
@@ -141,13 +141,13 @@ def _quieten_log() -> Iterator[None]:
 
 
 def _in_use(folder: Path) -> set[str]:
-    """Return the entries that another process may be running from."""
+    """Return the names of entries used within IN_USE_S: a process may be running from them."""
     return {path.name for path in folder.glob("*") if time.time() - path.stat().st_mtime < IN_USE_S}
 
 
 @contextmanager
 def _lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder; it ends with this process at the latest.
+    """Hold the lock of the folder for the block; a process that ends frees its lock.
 
     Raise CodeUnavailable if another process has held it for LOCK_WAIT_S.
     """

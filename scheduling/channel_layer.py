@@ -123,15 +123,16 @@ class _LoopState:
         return any(channel in members for members in self.groups.values())
 
     async def wait_until_listening(self) -> None:
-        """Start the listener if needed, and wait until this process receives notifications.
+        """Start the listener if needed, and wait until it has connected for the first time.
 
-        No later hint is missed.
+        Hints that are lost with a later connection are made up for by WAKE.
         """
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._listen())
         await self._ready.wait()
 
     async def _listen(self) -> None:
+        """Queue the hints of notifications, on a new connection after each loss. Never returns."""
         from ginkgo_site.database import conninfo
 
         tries = 0
@@ -158,6 +159,7 @@ class _LoopState:
                 await asyncio.sleep(pause)
 
     def _deliver(self, payload: str) -> None:
+        """Queue a hint for its channel or groups, as far as this process has them."""
         try:
             hint = json.loads(payload)
             message = hint["message"]
@@ -173,6 +175,7 @@ class _LoopState:
                 self._put(channel, message)
 
     def _put(self, channel: str, message: dict[str, Any]) -> None:
+        """Queue a message for a channel, in place of the oldest one if the queue is full."""
         queue = self.queue(channel)
         if queue.full():
             queue.get_nowait()  # hints of one kind are equivalent; the newest is enough
@@ -184,6 +187,7 @@ class _LoopState:
                 self._put(channel, WAKE)
 
     async def notify(self, hint: dict[str, Any]) -> None:
+        """Send a hint to all processes. Raise PayloadTooLarge, or psycopg's error."""
         from ginkgo_site.database import conninfo
 
         payload = json.dumps(hint, separators=(",", ":"))

@@ -26,7 +26,7 @@ LOOK_INTERVAL_S = 3.0
 
 
 def look() -> None:
-    """Do what the watcher and the worker have not done. One indexed read if there is nothing."""
+    """Raise alerts if the watcher is away, send messages if the worker is. One read if neither."""
     unattended = execute_autocommit(read_unattended())
     if unattended.watcher_is_away:
         Scheduler("web").raise_alerts()
@@ -47,10 +47,7 @@ class DeadMansSwitch:
         self._thread.start()
 
     def end(self) -> None:
-        """End the thread without waiting for a `look` under way.
-
-        What it has not sent is sent later by another process.
-        """
+        """End the thread without waiting for a `look` under way; another process sends the rest."""
         self._ended.set()
 
     def _run(self) -> None:

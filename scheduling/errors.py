@@ -66,7 +66,7 @@ MAX_IN_MESSAGE = 5
 class Invalid(Refused):
     """Fields of a request are invalid. `errors` is a list of {field, code, message}.
 
-    `count`: how many there are, if `errors` has only the first.
+    `count`: how many there are, if `errors` has only the first of them.
     """
 
     def __init__(self, errors: list[dict[str, str]], *, count: int | None = None) -> None:
@@ -93,4 +93,4 @@ def reason_sentence(reason: Reason) -> ReasonSentence:
 
 
 class SnapshotUnavailable(Exception):
-    """The fleet could not be read. Unknown is different from empty: do not act on it."""
+    """The fleet could not be read. Unknown is different from empty: do not act as if it were."""

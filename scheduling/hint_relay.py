@@ -28,7 +28,7 @@ QUIET_S = 10.0
 
 
 class HintRelay:
-    """A thread that sends hints; `send` never waits."""
+    """A thread that relays hints to the channel layer in Redis; `send` never waits."""
 
     def __init__(self, layer: Any = None) -> None:
         self.dropped = 0

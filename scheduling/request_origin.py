@@ -55,7 +55,7 @@ SERVICES = frozenset({"qcluster", "run_watcher", "run_verifications"})
 
 
 def of_command(name: str) -> Origin | None:
-    """Return the origin of changes by `manage.py NAME`."""
+    """Return the origin of changes by `manage.py NAME`; None for a service, the system itself."""
     if name in SERVICES:
         return None
     return Origin("command", person=command_line_actor)

@@ -65,7 +65,7 @@ def prune() -> str:
 
 
 def delete_rows(until: float) -> int:
-    """Delete old rows of the unpartitioned tables until none is left or time is up."""
+    """Delete old rows of unpartitioned tables until the monotonic time `until`; return how many."""
     keep_s = settings.GINKGO.keep_audit_days * DAY_S
     keep_log_s = settings.GINKGO.keep_log_days * DAY_S
     batches: list[Callable[[], Transaction[int]]] = [
@@ -96,7 +96,7 @@ def _drop_feed_records() -> Transaction[int]:
 
 
 def _delete_framework_rows() -> int:
-    """Delete expired sessions, and old rows of the queue, the admin and the login throttle."""
+    """Delete expired sessions, old rows of queue, admin and login throttle; return how many."""
     from django.contrib.admin.models import LogEntry
     from django.contrib.sessions.models import Session
     from django_q.models import Failure

@@ -77,7 +77,7 @@ class Scheduler:
             return TickOutcome(ran=True, sweep=swept, balance=balanced)
 
     def check_heartbeat(self, *, full: bool = True) -> SweepOutcome:
-        """Mark nodes without a heartbeat lost and expire overdue handoffs. Moves no portfolio."""
+        """Mark lost nodes and expire overdue handoffs; with `full`, make all changes of a sweep."""
         return sweep(self.holder, self.timing, full=full)
 
     def assign_portfolios(

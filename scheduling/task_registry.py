@@ -69,7 +69,7 @@ def refuse_at_enqueue(sender: Any, task: dict[str, Any], **kwargs: Any) -> None:
     if not why:
         return
     name = function_name(task)
-    _strip(task)
+    _drop_forbidden_options(task)
     task["func"] = "scheduling.tasks.refused"
     task["args"] = ()
     task["kwargs"] = {"func": name, "why": why}
@@ -84,7 +84,7 @@ def refuse_in_worker(sender: Any, func: Any, task: dict[str, Any], **kwargs: Any
     why = refusal(task)
     if why:
         name = function_name(task)
-        _strip(task)
+        _drop_forbidden_options(task)
         task["args"] = _RaisingArguments(task, name, why)
         task["kwargs"] = {}
 
@@ -101,7 +101,7 @@ class _RaisingArguments:
         return iter(())
 
 
-def _strip(task: dict[str, Any]) -> None:
+def _drop_forbidden_options(task: dict[str, Any]) -> None:
     for option in FORBIDDEN_OPTIONS:
         task.pop(option, None)
 

@@ -19,10 +19,10 @@ def balance() -> str:
 
 
 def heartbeat_sweep() -> str:
-    """Check leases and deadlines only.
+    """Run a full sweep, without a plan.
 
-    Then, without the lock, release records of feeds in JetStream that were appended by a process
-    which did not release them. That has no schedule of its own: see `install_schedules`.
+    Then, without the pass lock, release records of feeds in JetStream whose appending process did
+    not release them. That has no schedule of its own: see `install_schedules`.
     """
     from scheduling.recorded_feeds.stream_appends import follow_streams
 

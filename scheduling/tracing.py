@@ -114,7 +114,7 @@ class HandoffSpan:
         self._dropped = True
 
     def end(self) -> None:
-        """Make the span. Never raises."""
+        """Send the span, unless it was dropped. Never raises."""
         if self._dropped:
             return
         try:

@@ -131,6 +131,7 @@ class Watcher:
         return _is_for_watcher(notification.payload)
 
     def _tick(self, rebalance: bool) -> None:
+        """Tick once, and set the times of the next tick, full tick and rebalance."""
         execute_autocommit(record_watcher_seen(self.scheduler.holder))
         execute_autocommit(self._kept_plans.discard_outgrown())
         began = time.monotonic()

@@ -30,7 +30,7 @@ class AuditLine:
 
 @dataclass(frozen=True, slots=True)
 class OwnershipPeriod:
-    """One epoch of the history."""
+    """One epoch in the history of a portfolio's owners."""
 
     epoch: int
     node: str | None  #: None: no owner

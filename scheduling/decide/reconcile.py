@@ -168,7 +168,7 @@ _Decision = tuple[Action | None, int | None]  #: the action, and the slot that t
 
 
 def _decide_run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decision:
-    """Decide how the node runs the entry's portfolio under its epoch."""
+    """Decide how the node runs the portfolio under the entry's epoch."""
     current = _process_at_epoch(entry, own)
     if current is not None:
         return _keep_or_restart(entry, current, now)

@@ -164,7 +164,7 @@ def _start_next(
     free: int,
     limits: Limits,
 ) -> Steps:
-    """Start up to `free` items that are ready, and skip those that cannot be started."""
+    """Return the steps that start up to `free` ready items, and skip those that never can be."""
     # A change of any item gives those that are not ready more time, since it may make them ready.
     last_change = max(item.since for item in roll_out.items)
     is_quiet = not changes and roll_out.now > last_change + limits.ready_s
@@ -206,7 +206,7 @@ def _not_ready_code(item: Item) -> str:
 
 
 def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
-    """Return the next state of an item that has its new revision, or None if it waits."""
+    """Return the next state of an item that is `changing` or `proving`, or None if it stays."""
     if item.state not in ("changing", "proving"):
         return None
     revision = f"r{item.to_revision}"
@@ -279,7 +279,7 @@ def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> 
 
 
 def _go_back(roll_out: RollOut, limits: Limits) -> Steps:
-    """Give portfolios their earlier revision, and end once each has it or keeps another.
+    """Return the steps of the way back, which ends once no portfolio is `returning` any more.
 
     The request of the way back made every changed item `returning`, so that no other roll-out can
     take its portfolio meanwhile.

@@ -85,7 +85,7 @@ class Requirements(NamedTuple):
     artifact: ArtifactNeeds | None = None
 
     def missing_on(self, node: NodeView) -> MissingRequirements:
-        """Compare labels, versions of strategy and Python, and feed data with those of `node`."""
+        """Return which kinds of these requirements `node` does not meet."""
         return MissingRequirements(
             any(node.labels.get(key) != value for key, value in self.selector),
             bool(self.strategy) and node.strategies.get(self.strategy) != self.strategy_version,

@@ -103,7 +103,7 @@ def wheel_size(node: int, sha256: str) -> Transaction[int | None]:
 
 
 def wheel_part(sha256: str, start: int, length: int) -> Transaction[bytes]:
-    """Return `length` bytes of an artifact from `start` on; none if it was deleted meanwhile."""
+    """Return `length` bytes of an artifact from `start` on; b"" if it was deleted."""
     row = yield from query_one(WHEEL_PART, sha256=sha256, start=start, length=length)
     return b"" if row is None else bytes(row.part)
 

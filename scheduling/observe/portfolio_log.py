@@ -19,7 +19,7 @@ class LogView:
 
 
 def read_log(portfolio: int, after: int | None = None, limit: int = 100) -> LogView:
-    """Return the first `limit` lines after number `after`; None: the newest. Two statements."""
+    """Return the first `limit` lines after number `after`; None: the last lines. Two statements."""
     head = PortfolioLog.objects.filter(pk=portfolio).first()
     lines = LogLine.objects.filter(portfolio_id=portfolio)
     if after is None:

@@ -89,7 +89,8 @@ def _check_amounts(*amounts: Decimal) -> None:
     """Raise StateUnreadable for an amount that is not a number, or longer than any column takes."""
     for amount in amounts:
         if not amount.is_finite() or amount.adjusted() >= MOST_DIGITS:
-            raise StateUnreadable(f"the amount {str(amount)[:40]} does not fit a column")
+            limit = f"a number of at most {MOST_DIGITS} digits before the point"
+            raise StateUnreadable(f"the amount {str(amount)[:40]} is not {limit}")
 
 
 def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:

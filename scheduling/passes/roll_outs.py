@@ -53,6 +53,7 @@ def advance(holder: str, timing: Timing) -> int:
 
 
 def _advance_one(roll_out: RollOut, holder: str, timing: Timing) -> int:
+    """Take the next steps of one roll-out. Return how many were taken."""
     steps = next_steps(roll_out, limits(timing))
     if not steps:
         return 0

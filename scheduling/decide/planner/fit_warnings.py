@@ -28,7 +28,7 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
 
 
 def _label_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Warn if the node lacks labels, and say whether the balancer will move the portfolio."""
+    """Return a warning of labels that the node lacks, and of whether the portfolio will move."""
     if not portfolio.requirements.missing_on(fleet.nodes[node]).selector:
         return []
     here = fleet.nodes[node].name
@@ -46,7 +46,7 @@ def _label_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> l
 
 
 def _capacity_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Warn if the node is over its capacity."""
+    """Return a warning if the node is over its capacity, else none."""
     view = fleet.nodes[node]
     if fleet.fits(node, 0):
         return []

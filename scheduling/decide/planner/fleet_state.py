@@ -152,7 +152,7 @@ class FleetState:
         return known
 
     def spread_members(self, portfolio: PortfolioView) -> dict[int, int]:
-        """Return node → members of the portfolio's spread group there, itself included."""
+        """Return node → number of members of the portfolio's group, itself included; {} without."""
         if not portfolio.spread_group:
             return {}
         return self.group_members(portfolio.spread_group)
@@ -222,7 +222,7 @@ class FleetState:
         self.expected[node] += sign * portfolio.weight
 
     def invalidate_pools(self) -> None:
-        """Rebuild candidate pools at the next choice, which a decreased held load requires."""
+        """Drop the candidate pools, as after a held load decreased; a choice builds them anew."""
         self._pools.clear()
 
     # Choice

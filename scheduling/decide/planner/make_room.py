@@ -92,7 +92,7 @@ class RoomFinder:
         self._known_failures.clear()
 
     def _search(self, portfolio: PortfolioView, steps: range) -> Room | None:
-        """Search for room with at most so many relocations, for each number in `steps` in turn."""
+        """Return room made by at most n relocations, trying each n of `steps` in turn, or None."""
         group = portfolio.spread_group if portfolio.spread_hard else None
         kind = (portfolio.requirements, portfolio.weight, group, portfolio.failed_nodes)
         key = (self._may_move_running, steps, *kind)

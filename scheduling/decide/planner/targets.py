@@ -99,7 +99,7 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
 
 def target_reason(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
-    """Return what `targets` says of this node: that it can take the portfolio, or why not.
+    """Return what `targets` says of a known node: that it can take the portfolio, or why not.
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
@@ -120,7 +120,7 @@ def find_portfolio(snapshot: Snapshot, name: str) -> PortfolioView:
 def _answer(
     fleet: FleetState, portfolio: PortfolioView, node: int, language: str | None = "en"
 ) -> TargetAnswer:
-    """Return whether an operator can move the portfolio to this node."""
+    """Return the answer for one node, an index of `fleet.nodes`, with sentences in `language`."""
     view = fleet.nodes[node]
     same = portfolio.node == view.id
     found = obstacle_on(fleet, portfolio, node)

@@ -83,7 +83,7 @@ class Worklist:
         ]
 
     def running(self, node: int) -> list[PortfolioView]:
-        """Return the portfolios on a node that may be rebalanced. The caller removes what moves."""
+        """Return the list of portfolios on a node that may be rebalanced; remove what moves."""
         known = self._running.get(node)
         if known is None:
             known = self._running[node] = self.fleet.movable_settled_on(node)
@@ -181,7 +181,7 @@ class Worklist:
             (self.failover if failover else self.place).append(task)
 
     def _hold_back(self, task: PlacementTask, why: str, **params: object) -> None:
-        """Record the code of why a failover has to wait."""
+        """Record a failover as pending, with the code `why` and its parameters as the reason."""
         source = self.fleet.node_by_id(task.portfolio.node)
         reason = Reason(why, {"node": source.name if source else None, **params})
         self.pending.append(Pending(task.portfolio, reason))

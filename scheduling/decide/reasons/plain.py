@@ -109,7 +109,7 @@ _SENTENCES = (
     # What-if scenarios (scheduling/decide/what_if/hypothetical.py)
     ("@ cannot be both lost and drained; choose one of the two",
      r"\1 不能既失联又排空；请选择其一"),
-    ("at most # nodes, not #", r"最多 \1 个节点，不能是 \2 个"),
+    ("at most # nodes can be added, not #", r"最多可添加 \1 个节点，不能是 \2 个"),
     ("must be (CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes), not (.+): "
      "(.+)", r"应为“容量”或“容量:标签=值,标签=值”，例如 8 或 8:gpu=yes，而不是 \2：\3"),
     ("the capacity is not a whole number of at least 1", r"容量不是大于等于 1 的整数"),

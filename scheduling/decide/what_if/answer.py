@@ -221,7 +221,7 @@ class _RemedyFinder:
         return len(newly_pending(plan, self.pending_before).no_place) + stay
 
     def _try_reopening(self, without_place: int) -> Iterator[Remedy]:
-        """Yield each node whose cordon or drain could be ended to help, the roomiest first."""
+        """Yield a remedy for each node whose reopening helps, most free places first."""
         for node, free in self._roomiest(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
             left = self._without_place_in(reopen(self.hypothetical, [node.name]))
             if left < without_place:

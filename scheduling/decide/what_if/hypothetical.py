@@ -54,8 +54,8 @@ class Scenario:
     def of(cls, lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Scenario:
         """Parse a scenario. Node names may be repeated or separated by commas.
 
-        Raise InvalidScenario if an addition is invalid, a node is both lost and drained, or there
-        are over MAX_ADDED.
+        Raise InvalidScenario if an addition is invalid, a node is both lost and drained, or over
+        MAX_ADDED nodes are added.
         """
         additions = tuple(_parse_addition(text) for text in add if text.strip())
         scenario = cls(_split_names(lose), _split_names(drain), additions)
@@ -65,7 +65,9 @@ class Scenario:
                 "drain", f"{both[0]} cannot be both lost and drained; choose one of the two"
             )
         if len(scenario.add) > MAX_ADDED:
-            raise InvalidScenario("add", f"at most {MAX_ADDED} nodes, not {len(scenario.add)}")
+            raise InvalidScenario(
+                "add", f"at most {MAX_ADDED} nodes can be added, not {len(scenario.add)}"
+            )
         return scenario
 
     def __bool__(self) -> bool:

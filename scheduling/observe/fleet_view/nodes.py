@@ -69,7 +69,7 @@ def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:
 def _reason(
     row: Any, status: str, now: datetime, policy: LeasePolicy
 ) -> tuple[str, dict[str, Any] | None]:
-    """Return why the node is lost or suspect, as a sentence and as its data."""
+    """Return why the node is lost or suspect, as (sentence, data); ("", None) if it is neither."""
     if status == "lost":
         return row.lost_reason, row.lost_why
     if status != "suspect" or row.renewed_at is None:

@@ -318,7 +318,9 @@ def test_note_that_no_other_portfolio_moves_needs_another_living_node() -> None:
 
 def test_number_of_added_nodes_is_limited() -> None:
     assert len(Scenario.of([], [], ["1"] * MAX_ADDED).add) == MAX_ADDED
-    with pytest.raises(InvalidScenario, match=f"at most {MAX_ADDED} nodes, not {MAX_ADDED + 1}"):
+    with pytest.raises(
+        InvalidScenario, match=f"at most {MAX_ADDED} nodes can be added, not {MAX_ADDED + 1}"
+    ):
         Scenario.of([], [], ["1"] * (MAX_ADDED + 1))
 
 
