@@ -28,7 +28,6 @@ from portfolios.sentences import sentence as _
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.registry import UnknownStrategy
 from portfolios.verify.replay_process import LIMIT_S, ArtifactCode, replay_process
-from portfolios.verify.types import CannotVerify
 from scheduling.artifact_code import CodeUnavailable, artifact_code, code_of_upload
 from scheduling.errors import Invalid, Refused
 from scheduling.observe.desired_set import spec_of
@@ -74,7 +73,7 @@ def run_new_backtest(
     """Return the result. Call `on_progress` with (first seq, seq reached, last seq).
 
     The process is killed if one answer takes longer than `answer_limit_s`. Raise Invalid for wrong
-    input, Refused if the strategy fails.
+    input, Refused if the strategy fails or records of the feed cannot be read.
     """
     feed = open_backtest_feed(new.feed)
     runnable = _checked_strategy(new, feed)
@@ -91,12 +90,6 @@ def run_new_backtest(
             return run_backtest(backtest, ask, lambda at: on_progress(span.first, at, span.last))
     except WrongRange as wrong:
         raise Refused("wrong_range", str(wrong), status=400) from None
-    except CannotVerify as missing:
-        if isinstance(missing.__cause__, Refused):  # the server of the feed does not answer
-            raise missing.__cause__ from None
-        raise Refused(
-            "feed_differs", _("The backtest stopped: {missing}.", missing=missing)
-        ) from None
     except StrategyStopped as stopped:
         raise Refused(
             "strategy_failed", stopped.message, seq=stopped.seq, trace=stopped.trace

@@ -1,4 +1,4 @@
-"""A recorded feed as a reference run reads it: from the database, checked by the hash chain."""
+"""A recorded feed as verifications and backtests read it: checked by its hash chain."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from portfolios.feeds.log import CHAIN_START, SEGMENT_SEQS, completed_segment, n
 from portfolios.models import FeedRow
 from portfolios.recorded_releases import released_to
 from portfolios.runtime.events import Event, decode_event
-from portfolios.verify.types import CannotVerify
+from portfolios.sentences import sentence as _
 from scheduling.db.transaction import execute_autocommit
 from scheduling.errors import Refused
 from scheduling.observe.feed_records import RecordRow, digest
 from scheduling.recorded_feeds.reads import stored_records
 
-PAGE = 5_000
+PAGE = 5_000  #: records
 
 
-RESTORE = "which was recorded; restore the feed's table"
+class RecordsDiffer(Refused):
+    """Records that a run needs are dropped, are missing, or are not those that were recorded."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("feed_differs", message)
 
 
 class RecordedFeed:
@@ -55,17 +59,21 @@ class RecordedFeed:
     ) -> list[Event]:
         """See `Feed.read_for`; with `symbols`, events without a symbol are included.
 
-        Raise CannotVerify if records are missing or differ from the hash chain.
+        Raise RecordsDiffer, or Refused 503 if the stream of the feed cannot be read.
         """
         if from_seq < self.first_seq:
-            raise CannotVerify(
-                f"feed {self.name} keeps its records from seq {self.first_seq} on, and seq"
-                f" {from_seq} is needed"
+            raise RecordsDiffer(
+                _(
+                    "Feed {feed} keeps its records from seq {first} on, and seq {seq} is needed.",
+                    feed=self.name,
+                    first=self.first_seq,
+                    seq=from_seq,
+                )
             )
         found: list[Event] = []
         at, last = self._chain_start(from_seq), min(to_seq, self.length)
         while at <= last:
-            rows = self._rows(at, min(last, at + PAGE - 1))
+            rows = stored_records(self._row, at, min(last, at + PAGE - 1), PAGE)
             for row in rows:
                 self._check_record(row, at)
                 at += 1
@@ -76,7 +84,7 @@ class RecordedFeed:
                     if limit is not None and len(found) == limit:
                         return found
             if not rows:
-                raise CannotVerify(f"feed {self.name} has no record of seq {at}, {RESTORE}")
+                raise self._missing_record(at)
         return found
 
     def released_to(self, at_us: int) -> int:
@@ -96,9 +104,21 @@ class RecordedFeed:
         self._checked_to = begin - 1
         return begin
 
+    def _missing_record(self, seq: int) -> RecordsDiffer:
+        return RecordsDiffer(
+            _(
+                "Feed {feed} has no record of seq {seq}, which was recorded: restore its records"
+                " from a backup.",
+                feed=self.name,
+                seq=seq,
+            )
+        )
+
     def _check_record(self, row: RecordRow, expected: int) -> None:
+        """Continue the hash chain with `row`. Raise RecordsDiffer at another seq than `expected`,
+        or if the chain differs from the stored one where a segment ends."""
         if row.seq != expected:
-            raise CannotVerify(f"feed {self.name} has no record of seq {expected}, {RESTORE}")
+            raise self._missing_record(expected)
         self._checked_to = row.seq
         if self._chain is not None:
             self._chain = next_link(self._chain, bytes(row.event))
@@ -108,14 +128,14 @@ class RecordedFeed:
         recorded = execute_autocommit(digest(self._feed, segment))
         if self._chain is not None and recorded != self._chain:
             first = (segment - 1) * SEGMENT_SEQS + 1
-            raise CannotVerify(
-                f"the records of feed {self.name} from seq {first} to {row.seq} are not those that"
-                " were recorded: their hash differs from the chain; restore the feed's table"
+            raise RecordsDiffer(
+                _(
+                    "The records of feed {feed} from seq {first} to {last} are not those that were"
+                    " recorded, since their hash differs from the chain: restore them from a"
+                    " backup.",
+                    feed=self.name,
+                    first=first,
+                    last=row.seq,
+                )
             )
         self._chain = recorded
-
-    def _rows(self, first: int, last: int) -> list[RecordRow]:
-        try:
-            return stored_records(self._row, first, last, PAGE)
-        except Refused as away:
-            raise CannotVerify(away.message.rstrip(".")) from away

@@ -18,6 +18,7 @@ from scheduling.errors import Refused
 from scheduling.verification.anchors import StartPoint, find_start
 from scheduling.verification.code import code_for
 from scheduling.verification.evidence import Evidence, gather_evidence
+from scheduling.verification.recorded_feed import RecordsDiffer
 
 Progress = Callable[[int, int, int], None]  #: first, at, last seq
 
@@ -85,6 +86,8 @@ def replay_portfolio(
             compared = verify(recorded, stored, ask, on_progress, anchor, go_on=True)
         if printed is not None and show is not None:
             show(_from_event(printed.take_rest(), first))
+    except RecordsDiffer as differ:
+        raise Refused("cannot_replay", f"{evidence.name} cannot be replayed: {differ}") from None
     except CannotVerify as missing:
         text = str(missing).replace("cannot be verified", "cannot be replayed")
         raise Refused("cannot_replay", text) from None

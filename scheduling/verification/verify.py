@@ -16,6 +16,7 @@ from scheduling.errors import Refused
 from scheduling.verification.anchors import StartPoint, SummedRows, find_start, store_anchor
 from scheduling.verification.code import code_for
 from scheduling.verification.evidence import Evidence, gather_evidence
+from scheduling.verification.recorded_feed import RecordsDiffer
 from scheduling.verification.verdict import Verdict
 
 Progress = Callable[[int, int, int], None]  #: first, at, last seq
@@ -65,6 +66,8 @@ def verify_portfolio(
                 start.anchor,
                 lambda: limit_s is not None and time.monotonic() - began > limit_s,
             )
+    except RecordsDiffer as differ:
+        raise Refused("cannot_verify", f"{evidence.name} cannot be verified: {differ}") from None
     except CannotVerify as missing:
         raise Refused("cannot_verify", str(missing)) from None
 

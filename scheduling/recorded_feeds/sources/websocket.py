@@ -108,6 +108,8 @@ class WebsocketSource:
             self._stored_us = max(self._stored_us, position.arrived_us)
             if position.number is not None:
                 self._stored[position.key] = position.number
+        if self._to.numbers_restart:  # those of an earlier connection say nothing any more
+            self._stored = {key: n for key, n in self._stored.items() if key in self._read}
         return json.dumps({"heard_us": self._stored_us, "numbers": self._stored})
 
     def _resume(self, cursor: str) -> None:

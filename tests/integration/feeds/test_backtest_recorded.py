@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError
 
 from portfolios.models import FeedRecord, FeedWriter
+from scheduling.errors import Refused
+from scheduling.operations.backtests import NewBacktest, run_new_backtest
+from scheduling.operations.dry_runs import dry_run
 from tests.support.commands import said, told
 
 pytestmark = pytest.mark.django_db
@@ -70,3 +74,16 @@ def test_backtest_over_a_stream_that_cannot_be_read_says_why(fx: str) -> None:
     for more in ((), ("--from", "2024-01-01")):
         with pytest.raises(CommandError, match=r"^The feed is kept in NATS.*commands alike\.$"):
             said("backtest", *given, *more)
+
+
+@pytest.mark.parametrize("run", [run_new_backtest, dry_run])
+def test_backtest_and_dry_run_over_a_feed_that_lost_a_record_say_what_helps(
+    fx: str, run: Callable[[NewBacktest], object]
+) -> None:
+    FeedRecord.objects.filter(seq=9).delete()
+    with pytest.raises(Refused) as refused:
+        run(NewBacktest("sma_cross", symbols=["EURUSD"], feed=fx))
+    assert refused.value.code == "feed_differs"
+    assert refused.value.message == (
+        "Feed fx has no record of seq 9, which was recorded: restore its records from a backup."
+    )

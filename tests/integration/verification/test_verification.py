@@ -15,6 +15,7 @@ from portfolios.feeds import open_feed
 from portfolios.models import (
     Checkpoint,
     EquityPoint,
+    FeedRecord,
     FeedRow,
     FeedSegment,
     Fill,
@@ -33,9 +34,11 @@ from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.verify import verify
 from scheduling.errors import Refused, SnapshotUnavailable
 from scheduling.models import Tenure
+from scheduling.operations.feeds import NewInstrument, append_rows, create_feed
 from scheduling.verification import evidence
 from scheduling.verification import verify as verifying
 from scheduling.verification.evidence import gather_evidence
+from scheduling.verification.replay import replay_portfolio
 from scheduling.verification.verify import verify_portfolio
 from tests.support.factories import (
     FakeNode,
@@ -43,6 +46,7 @@ from tests.support.factories import (
     make_node,
     make_portfolio,
     make_running_portfolio,
+    make_trader,
     owner,
 )
 from tests.support.strategies.every_order import EveryOrder
@@ -256,6 +260,19 @@ def refused() -> str:
 def test_feed_with_another_hash_cannot_be_verified(trader: Portfolio) -> None:
     FeedRow.objects.update(sha256="0" * 64)
     assert "has the hash" in refused() and "install that data again" in refused()
+
+
+def test_portfolio_whose_feed_lost_a_record_cannot_be_verified_or_replayed() -> None:
+    create_feed("live", [NewInstrument("KO")], actor="test")
+    hand = make_trader(NAME, make_node("node-1"), events=0, feed="live")
+    trades = {"symbol": "KO", "price": 60, "quantity": 1}
+    append_rows("live", [{**trades, "time": f"2026-11-02T10:00:0{n}Z"} for n in range(3)])
+    assert hand.commit(3) == "ok"
+    FeedRecord.objects.filter(seq=2).delete()
+    lost = "Feed live has no record of seq 2, which was recorded: restore its records from a backup"
+    assert refused() == f"trader cannot be verified: {lost}."
+    with pytest.raises(Refused, match=f"^trader cannot be replayed: {lost}"):
+        replay_portfolio(NAME)
 
 
 def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:

@@ -167,6 +167,22 @@ async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
         assert await coming == [1, ("gap", ""), 1]
 
 
+async def test_cursor_keeps_only_the_numbers_of_the_newest_connection_if_they_begin_anew(
+    market: Market,
+) -> None:
+    async with reading(market.url, per_symbol=True, numbers_restart=True) as one:
+        coming = asyncio.create_task(one.rows(3))
+        connection = await market.joined()
+        await send_all(connection, trade(1), trade(1, "PEP"))
+        await connection.close()
+        joined = await market.joined()
+        assert await coming == [1, 1, ("gap", "")]
+        coming = asyncio.create_task(one.rows(1))
+        await send_all(joined, trade(3, "IBM"))
+        assert await coming == [3]
+    assert json.loads(one.cursor)["numbers"] == {"IBM": 3}
+
+
 async def test_recorder_that_was_away_records_a_gap_for_missed_rows(market: Market) -> None:
     for options in ({}, {"number": ""}):
         async with reading(market.url, **options) as one:
