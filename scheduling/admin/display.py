@@ -44,7 +44,7 @@ def coloured_state(value: str) -> str:
 
 
 def link(row: Any, text: str | None = None) -> str:
-    """Return a link to the row's page, or a dash for None."""
+    """Return a link to the row's page, of its name or `text`; a dash for None."""
     if row is None:
         return PLACEHOLDER
     meta = row._meta

@@ -44,12 +44,12 @@ class HandoffAdmin(RelatedAdmin):
 
     @admin.display(description=label("epochs"))
     def epochs(self, row: Handoff) -> str:
-        """Return the epochs before and after; – if nothing was granted."""
+        """Return the epochs before and after the handoff, the latter – if nothing was granted."""
         return f"{row.from_epoch} → {'–' if row.to_epoch is None else row.to_epoch}"
 
     @admin.display(description=_("pause"), ordering="pause_ms")
     def pause(self, row: Handoff) -> str:
-        """Return the time without commits."""
+        """Return the time without commits in ms, or a dash if it is unknown."""
         return milliseconds(row.pause_ms)
 
     @admin.display(description=_("reason"))
@@ -81,7 +81,7 @@ class TenureAdmin(RelatedAdmin):
 
     @admin.display(description=_("pause"), ordering="pause_ms")
     def pause(self, row: Tenure) -> str:
-        """Return the time without commits before the tenure."""
+        """Return the time without commits before the tenure in ms, or a dash if it is unknown."""
         return milliseconds(row.pause_ms)
 
 
@@ -118,9 +118,6 @@ class AlertAdmin(RelatedAdmin):
         "closed_at",
         "reason",
     )
-    list_filter = (
-        ("kind", word_filter(alert_word)),
-        ("closed_at", admin.EmptyFieldListFilter),
-    )
+    list_filter = (("kind", word_filter(alert_word)), ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "reason")

@@ -89,7 +89,7 @@ class NodeAdmin(FleetAdmin):
 
     @admin.display(description=_("lease"), ordering="lease__expires_at")
     def lease_left(self, row: Any) -> str:
-        """Return the seconds left of its lease."""
+        """Return the seconds left of the node's lease, or a dash unless the node is alive."""
         lease = getattr(row, "lease", None)
         if lease is None or row.status != NodeStatus.ALIVE:
             return PLACEHOLDER
@@ -98,10 +98,10 @@ class NodeAdmin(FleetAdmin):
 
     @admin.display(description=_("load"), ordering="used")
     def load(self, row: Any) -> str:
-        """Return the weight that it runs and its capacity."""
+        """Return the sum of the weights that run on the node, and its capacity: `5/8`."""
         return f"{row.used}/{row.capacity}"
 
     @admin.display(description=_("portfolios"), ordering="runs_count")
     def runs_shown(self, row: Any) -> str:
-        """Return a link to the portfolios that it runs."""
+        """Return the number of portfolios that the node runs, as a link to them."""
         return list_link(Portfolio, str(row.runs_count), run__node__id__exact=row.pk)

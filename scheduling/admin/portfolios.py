@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
@@ -30,7 +31,7 @@ from scheduling.timing import timing
 
 def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
     """Return the `targets` that the confirmation page offers: every node, and of one portfolio
-    also whether the node could run it."""
+    also whether the node could run it. None if the fleet cannot be read."""
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:
@@ -155,22 +156,22 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description=label("last seq"), ordering="run__last_seq")
     def last_seq(self, row: Portfolio) -> str:
-        """Return the seq of its last committed event."""
+        """Return the seq of the portfolio's last committed event."""
         return with_thousands(row.run.last_seq)
 
     @admin.display(description=label("lag"), ordering="lag_events")
     def lag(self, row: Any) -> str:
-        """Return how many events it is behind the head."""
+        """Return how many events the portfolio is behind the head of its feed."""
         return with_thousands(max(row.lag_events, 0))
 
     @admin.display(description=label("equity"), ordering="newest_equity")
     def equity(self, row: Any) -> str:
-        """Return the newest point of its equity curve."""
+        """Return the newest point of the equity curve, or a dash if there is none."""
         return PLACEHOLDER if row.newest_equity is None else f"{row.newest_equity:,.2f}"
 
     @admin.display(description=label("pinned"), ordering="run__pinned_node__name")
     def pinned(self, row: Portfolio) -> str:
-        """Return the node it is pinned to."""
+        """Return a link to the node that the portfolio is pinned to, or a dash."""
         return link(row.run.pinned_node)
 
     @admin.display(description=_("reason"))
@@ -180,9 +181,7 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description=_("see also"))
     def more(self, row: Portfolio) -> str:
-        """Return links to its handoffs, tenures, orders and events."""
-        from django.utils.html import format_html_join
-
+        """Return links to the portfolio's handoffs, tenures, orders and events."""
         links = (
             (list_link(model, str(model._meta.verbose_name_plural), portfolio__id__exact=row.pk),)
             for model in (Handoff, Tenure, Order, Event)

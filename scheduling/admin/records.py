@@ -14,8 +14,17 @@ from scheduling.presentation.formatting import price
 from scheduling.presentation.state_words import state_word
 
 
+class PricedAdmin(RelatedAdmin):
+    """Provide the column `price_shown` too."""
+
+    @admin.display(description=_("price"), ordering="price")
+    def price_shown(self, row: Order | Fill) -> str:
+        """Return the price as text, with four decimal places at least."""
+        return price(row.price)
+
+
 @admin.register(Order)
-class OrderAdmin(RelatedAdmin):
+class OrderAdmin(PricedAdmin):
     """Orders of portfolios."""
 
     list_display = (
@@ -40,14 +49,9 @@ class OrderAdmin(RelatedAdmin):
     search_fields = ("=symbol", "=id")
     ordering = ("-committed_at",)
 
-    @admin.display(description=_("price"), ordering="price")
-    def price_shown(self, row: Order) -> str:
-        """Return the price as text, with four decimal places at least."""
-        return price(row.price)
-
 
 @admin.register(Fill)
-class FillAdmin(RelatedAdmin):
+class FillAdmin(PricedAdmin):
     """Executions of orders."""
 
     list_display = (
@@ -63,11 +67,6 @@ class FillAdmin(RelatedAdmin):
     list_select_related = ("portfolio",)
     search_fields = ("=symbol",)
     ordering = ("-id",)
-
-    @admin.display(description=_("price"), ordering="price")
-    def price_shown(self, row: Fill) -> str:
-        """Return the price as text, with four decimal places at least."""
-        return price(row.price)
 
 
 @admin.register(Revision)

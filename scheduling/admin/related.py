@@ -16,10 +16,10 @@ class RelatedAdmin(FleetAdmin):
 
     @admin.display(description=_("portfolio"), ordering="portfolio__name")
     def portfolio_shown(self, row: Any) -> str:
-        """Return a link to the portfolio."""
+        """Return a link to the portfolio, or a dash if the row has none."""
         return link(row.portfolio)
 
     @admin.display(description=_("node"), ordering="node__name")
     def node_shown(self, row: Any) -> str:
-        """Return a link to the node."""
+        """Return a link to the node, or a dash if the row has none."""
         return link(row.node)

@@ -17,6 +17,7 @@ STATE = word_column("state", stored=False)
 
 
 def _revocation_sentence(row: Any, was_valid: bool) -> str:
+    """Return that the token of a node or user is revoked, or was so before."""
     if isinstance(row, NodeToken):
         revoked = _("The token of node {name} is revoked.")
         already = _("The token of node {name} was revoked already.")

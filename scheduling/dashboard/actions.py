@@ -107,6 +107,7 @@ def lost_portfolios(board: FleetView) -> list[str]:
 
 
 def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
+    """Return where it goes on, what it decides of late events, and why it was quarantined."""
     behind = max(p.feed_head - (p.last_seq or 0), 0)
     age = _("%(time)s of the feed") % {"time": span(behind / p.feed_rate)} if p.feed_rate else ""
     decisions = {
@@ -131,14 +132,8 @@ def _owner_line(p: PortfolioView) -> tuple[str, str]:
 
 
 def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
-    return [
-        _owner_line(p),
-        (
-            _("Back"),
-            _("After a start it catches up on the events it missed (catch-up %(catch_up)s).")
-            % {"catch_up": p.catch_up},
-        ),
-    ]
+    text = _("After a start it catches up on the events it missed (catch-up %(catch_up)s).")
+    return [_owner_line(p), (_("Back"), text % {"catch_up": p.catch_up})]
 
 
 def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
@@ -175,24 +170,15 @@ def _preview_unpin(p: PortfolioView, board: FleetView) -> Lines:
 
 def _preview_verify(p: PortfolioView, board: FleetView) -> Lines:
     done = max((p.last_seq or 0) - p.first_seq + 1, 0)
-    return [
-        (
-            _("Now"),
-            ngettext(
-                "It has processed %(number)s event of the log.",
-                "It has processed %(number)s events of the log.",
-                done,
-            )
-            % {"number": whole(done)},
-        ),
-        (
-            _("Then"),
-            _(
-                "Its page shows that the result is identical to what is stored, or the first "
-                "difference."
-            ),
-        ),
-    ]
+    text = ngettext(
+        "It has processed %(number)s event of the log.",
+        "It has processed %(number)s events of the log.",
+        done,
+    )
+    then = _(
+        "Its page shows that the result is identical to what is stored, or the first difference."
+    )
+    return [(_("Now"), text % {"number": whole(done)}), (_("Then"), then)]
 
 
 def _preview_release_storm(subject: None, board: FleetView) -> Lines:
@@ -208,35 +194,22 @@ def _preview_release_storm(subject: None, board: FleetView) -> Lines:
 def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     waiting = roll_out.counts.get("waiting", 0)
     at_work = roll_out.counts.get("changing", 0)
-    return [
-        (
-            _("Now"),
-            ngettext(
-                "%(waiting)s portfolio is not reached; %(changing)s being changed go on.",
-                "%(waiting)s portfolios are not reached; %(changing)s being changed go on.",
-                waiting,
-            )
-            % {"waiting": whole(waiting), "changing": whole(at_work)},
-        ),
-    ]
+    text = ngettext(
+        "%(waiting)s portfolio is not reached; %(changing)s being changed go on.",
+        "%(waiting)s portfolios are not reached; %(changing)s being changed go on.",
+        waiting,
+    )
+    return [(_("Now"), text % {"waiting": whole(waiting), "changing": whole(at_work)})]
 
 
 def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
-    return [
-        (
-            _("Now"),
-            ngettext(
-                "The roll-out has changed %(number)s portfolio.",
-                "The roll-out has changed %(number)s portfolios.",
-                roll_out.changed,
-            )
-            % {"number": whole(roll_out.changed)},
-        ),
-        (
-            _("State"),
-            _("The earlier revision continues from the state that the newer one leaves."),
-        ),
-    ]
+    text = ngettext(
+        "The roll-out has changed %(number)s portfolio.",
+        "The roll-out has changed %(number)s portfolios.",
+        roll_out.changed,
+    )
+    state = _("The earlier revision continues from the state that the newer one leaves.")
+    return [(_("Now"), text % {"number": whole(roll_out.changed)}), (_("State"), state)]
 
 
 def _preview_undo_halt(halt: HaltView, board: FleetView) -> Lines:

@@ -67,7 +67,7 @@ class BoardConsumer(CountedSocket):
         process_publisher().subscribe(self._deliver, self._view)
 
     def release(self) -> None:
-        """Free the place and unsubscribe from the publisher."""
+        """Free the place of the page, unsubscribe from the publisher and end the tasks."""
         super().release()
         if self._tasks:
             process_publisher().unsubscribe(self._deliver)
@@ -90,6 +90,7 @@ class BoardConsumer(CountedSocket):
             self._queue.put_nowait(_CLOSE)
 
     async def _send_queued(self) -> None:
+        """Send queued messages until `_deliver` has found the page too slow; then close it."""
         while True:
             message = await self._queue.get()
             if message == _CLOSE:
@@ -116,7 +117,10 @@ class BoardConsumer(CountedSocket):
 
 
 def _refusal(user: int) -> str:
-    """Return why this user may open no further live page, or ""; a close reason has 123 bytes."""
+    """Return why this user may open no further live page, or "".
+
+    At most 123 bytes, the most that a websocket's close reason may have.
+    """
     if OPEN_PAGES[user] >= MAX_OF_USER:
         limit = _("You have %(count)s live pages open. Close one of them.")
         return limit % {"count": MAX_OF_USER}

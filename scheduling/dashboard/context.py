@@ -102,16 +102,12 @@ def render_problem(request: HttpRequest, status: int, title: str, sentence: str)
 
 def board_parts(page: BoardPage, operator: bool) -> Parts:
     """Render the parts of the board page by element id: all but its columns and cards."""
-    context = {
-        **summary_context(page.fleet),
-        "board_page": page,
-        "may_act": operator,
-    }
+    context = {**summary_context(page.fleet), "board_page": page, "may_act": operator}
     return common_parts(context) | render_parts(BOARD_PARTS, context)
 
 
 def common_parts(context: dict[str, Any]) -> Parts:
-    """Render the parts that every page has."""
+    """Render the parts that every page has, by element id."""
     return render_parts(("total_equity", "halt_banner", "banners", "alert_bell"), context)
 
 

@@ -25,7 +25,7 @@ View = Callable[..., HttpResponseBase]
 
 
 def _login_redirect(request: HttpRequest) -> HttpResponse:
-    """Redirect to the login page; state there if the session of the cookie has ended."""
+    """Redirect to the login page, which says so if a session has ended, and back after it."""
     was_signed_in = settings.SESSION_COOKIE_NAME in request.COOKIES
     address = reverse("login") + ("?ended=1" if was_signed_in else "")
     back = request.get_full_path() if request.method in ("GET", "HEAD") else "/"
@@ -33,7 +33,10 @@ def _login_redirect(request: HttpRequest) -> HttpResponse:
 
 
 def viewer_required(view: View) -> View:
-    """Require a viewer or operator; redirect anonymous users to the login page."""
+    """Require a viewer or operator: another user gets 403, an anonymous one the login page.
+
+    If the view raises SnapshotUnavailable, answer 503.
+    """
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -48,11 +51,7 @@ def viewer_required(view: View) -> View:
                     "%(user)s is in neither the group %(operators)s nor %(viewers)s. Ask an "
                     "administrator to be added to one of them."
                 )
-                % {
-                    "user": request.user,
-                    "operators": OPERATOR_GROUP,
-                    "viewers": VIEWER_GROUP,
-                },
+                % {"user": request.user, "operators": OPERATOR_GROUP, "viewers": VIEWER_GROUP},
             )
         try:
             return view(request, *args, **kwargs)
@@ -76,7 +75,8 @@ _AREAS = ("config", "limits", "selector", "labels")
 
 
 def _unprintable_error(request: HttpRequest) -> str:
-    """Return an error for the first field with a control or bidirectional character, or ""."""
+    """Return the error of the first posted field, other than _AREAS, with a control or
+    bidirectional character; "" if there is none."""
     for name, value in request.POST.items():
         if name not in _AREAS and (errors := unprintable_errors(name, value)):
             return errors[0]["message"]
@@ -84,7 +84,7 @@ def _unprintable_error(request: HttpRequest) -> str:
 
 
 def operator_required(view: View) -> View:
-    """Require an operator; a viewer gets 403. Refuse control characters in what is sent."""
+    """Require an operator; a viewer gets 403. Control characters in a posted field get 400."""
 
     @operator_with_form
     @wraps(view)

@@ -83,7 +83,7 @@ NODE_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows by name, held by column."""
+    """Named rows, stored by column: the n-th value of each column belongs to the n-th name."""
 
     names: Sequence[str]
     columns: dict[str, Sequence[Any]]
@@ -139,7 +139,7 @@ def table_changes(before: Table | None, after: Table) -> Change | None:
 
 
 def _plain(text: SafeString) -> str:
-    """Return rendered HTML as a plain string, which the encoder knows. `str()` keeps its type."""
+    """Return rendered HTML as a `str`, which the encoder takes; `str()` would not convert it."""
     return text + ""
 
 

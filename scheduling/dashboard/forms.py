@@ -128,9 +128,7 @@ class NodeTokenForm(OperationForm):
         required=False, max_length=80, label=_("Purpose"), help_text=_("what the token is for")
     )
     days = forms.IntegerField(
-        required=False,
-        label=_("Days"),
-        help_text=_("until it expires; empty: until it is revoked"),
+        required=False, label=_("Days"), help_text=_("until it expires; empty: until it is revoked")
     )
 
     def __init__(self, *args: Any, named: bool, **kwargs: Any) -> None:

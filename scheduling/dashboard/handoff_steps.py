@@ -64,7 +64,7 @@ class HandoffStep:
 
 
 def state_text(state: str) -> str:
-    """Return the display text of the state."""
+    """Return the word for the state of a handoff; `requested` is shown as preparing."""
     return state_word("preparing" if state == "requested" else state)
 
 
@@ -152,7 +152,7 @@ def kind_text(handoff: HandoffView) -> str:
 
 
 def reason_text(handoff: HandoffView) -> str:
-    """Return the error, or the requester and the reason."""
+    """Return the error of the handoff; without one, who requested it and why."""
     if handoff.error:
         return localized_text(handoff.error)
     reason = localized_reason(handoff)

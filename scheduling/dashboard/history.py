@@ -16,12 +16,11 @@ from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
-from scheduling.dashboard.pagination import PAGE_ROWS, Page, int_parameter, text_parameter
+from scheduling.dashboard.pagination import text_parameter
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 MAX_EXPORTED = 100_000  #: rows of one file, the first in the chosen order
 EXPORT_BATCH = 1_000  #: rows read by one statement
-MAX_KEY = 2**63 - 1
 
 OLDEST = "oldest"
 
@@ -39,14 +38,15 @@ class Span:
 
 
 def read_span(query: QueryDict) -> Span:
-    """Return the range of `?since=` and `?until=`, in UTC unless they say otherwise.
+    """Return the range of `?since=` and `?until=`; an absent one leaves its end open.
 
-    A date alone means the whole day. Raise WrongTime.
+    Times without a zone are UTC. A date alone means the whole day. Raise WrongTime for other texts.
     """
     return Span(_read_time(query, "since", is_end=False), _read_time(query, "until", is_end=True))
 
 
 def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
+    """Return the time of `?name=`, or None if it is absent; of a date, its begin or its end."""
     text = text_parameter(query, name)
     if not text:
         return None
@@ -70,24 +70,12 @@ def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
 
 
 def within(rows: QuerySet[Any], field: str, span: Span) -> QuerySet[Any]:
-    """Return the rows whose time is in the range."""
+    """Return the rows whose time in column `field` is in the span, both ends included."""
     if span.begin is not None:
         rows = rows.filter(**{f"{field}__gte": span.begin})
     if span.end is not None:
         rows = rows.filter(**{f"{field}__lte": span.end})
     return rows
-
-
-def page_by_key(rows: QuerySet[Any], query: QueryDict, *, oldest_first: bool) -> Page:
-    """Return the requested page by id, newest or oldest first. One statement."""
-    start = int_parameter(query, "before")
-    key = "pk__gt" if oldest_first else "pk__lt"
-    if start is not None:
-        rows = rows.filter(**{key: max(min(start, MAX_KEY), -MAX_KEY)})
-    found = list(rows.order_by("pk" if oldest_first else "-pk")[: PAGE_ROWS + 1])
-    more = len(found) > PAGE_ROWS
-    found = found[:PAGE_ROWS]
-    return Page(found, str(found[-1].pk) if more else None, start is None)
 
 
 # --- export --------------------------------------------------------------------------------------
@@ -96,20 +84,12 @@ def page_by_key(rows: QuerySet[Any], query: QueryDict, *, oldest_first: bool) ->
 def export(
     request: HttpRequest,
     name: str,
-    rows: QuerySet[Any],
     columns: Sequence[str],
     document: Callable[[Any], dict[str, Any]],
-    *,
-    oldest_first: bool,
-    parts: Iterator[list[Any]] | None = None,
+    parts: Iterator[list[Any]],
 ) -> StreamingHttpResponse:
-    """Return a file of the rows, read and sent a thousand at a time.
-
-    Each part is a statement of its own, so that a slow reader holds no transaction open. `parts`
-    yields the rows in place of `rows`, for a table without a numeric key.
-    """
+    """Return a file of the rows of all `parts` in the requested `?format=`."""
     kind = request.GET["format"]
-    parts = parts or _parts(rows, oldest_first)
     lines = _csv(parts, columns, document) if kind == "csv" else _json(parts, document)
     answer = StreamingHttpResponse(_asynchronous(lines), content_type=FORMATS[kind])
     answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
@@ -117,17 +97,28 @@ def export(
     return answer
 
 
-def _parts(rows: QuerySet[Any], oldest_first: bool) -> Iterator[list[Any]]:
-    """Yield the first MAX_EXPORTED rows, EXPORT_BATCH in each list, a statement for each list."""
+def parts_by_id(rows: QuerySet[Any], *, oldest_first: bool) -> Iterator[list[Any]]:
+    """Yield the first MAX_EXPORTED rows in the order of ids, as `parts_of` does."""
     key, order = ("pk__gt", "pk") if oldest_first else ("pk__lt", "-pk")
-    left, last = MAX_EXPORTED, None
+    ordered = rows.order_by(order)
+    return parts_of(ordered, lambda last: ordered.filter(**{key: last.pk}))
+
+
+def parts_of(
+    rows: QuerySet[Any], rows_after: Callable[[Any], QuerySet[Any]]
+) -> Iterator[list[Any]]:
+    """Yield the first MAX_EXPORTED of the ordered rows, EXPORT_BATCH in each list.
+
+    Each list is a statement of its own, so that a slow reader holds no transaction open.
+    `rows_after`: a row → the rows that follow it.
+    """
+    left, following = MAX_EXPORTED, rows
     while left > 0:
-        following = rows if last is None else rows.filter(**{key: last})
-        found = list(following.order_by(order)[: min(EXPORT_BATCH, left)])
+        found = list(following[: min(EXPORT_BATCH, left)])
         yield found
         if len(found) < EXPORT_BATCH:
             return
-        left, last = left - len(found), found[-1].pk
+        left, following = left - len(found), rows_after(found[-1])
 
 
 def _csv(
@@ -146,7 +137,10 @@ def _csv(
 
 
 def _cell(value: Any) -> str:
-    """Return a cell. A text that a spreadsheet would compute as a formula gets an apostrophe."""
+    """Return a value as a cell: "" for None, JSON for anything else but a text.
+
+    A text that a spreadsheet would compute as a formula gets an apostrophe.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -32,7 +32,7 @@ class LiveView(NamedTuple):
 
 
 def parse_view(requested: str, operator: bool, language: str = "") -> LiveView:
-    """Parse the requested view: `board`, `portfolio:NAME`, or only the top bar.
+    """Return the view of the text `board` or `portfolio:NAME`; of any other, only the top bar.
 
     An unknown language becomes the default one: rendered views are cached per language, so that a
     client must not be able to request arbitrary ones.
@@ -58,9 +58,7 @@ def render_views(fleet: FleetView, views: Iterable[LiveView]) -> dict[LiveView, 
 
 
 def render_view(
-    fleet: FleetView,
-    view: LiveView,
-    pages: dict[str, tuple[BoardPage, BoardFigures]] | None = None,
+    fleet: FleetView, view: LiveView, pages: dict[str, tuple[BoardPage, BoardFigures]] | None = None
 ) -> Rendered:
     """Render one view. `pages` holds the boards of this snapshot so far, by language."""
     with translation.override(view.language):

@@ -15,15 +15,15 @@ MAX_OFFSET = 1_000_000_000  #: longer than any table; PostgreSQL rejects offsets
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its rows, the query value of the next older page, and whether it is the first."""
+    """One page of a table."""
 
     rows: Sequence[Any]
-    older: str | None  #: None if there is none
+    older: str | None  #: query value of the page that follows; None if there is none
     is_first: bool
 
 
 def int_parameter(query: QueryDict, name: str) -> int | None:
-    """Return the integer value of the query parameter, or None."""
+    """Return the query parameter as an integer; None if it is absent or not one."""
     try:
         return int(query.get(name, ""))
     except ValueError:
@@ -40,16 +40,19 @@ def text_parameter(query: QueryDict, name: str) -> str:
 
 
 def page_by_id(
-    rows: QuerySet[Any], query: QueryDict, name: str = "before", size: int = PAGE_ROWS
+    rows: QuerySet[Any], query: QueryDict, *, size: int = PAGE_ROWS, oldest_first: bool = False
 ) -> Page:
-    """Return the requested page of `rows`, ordered by descending id."""
-    before = int_parameter(query, name)
-    if before is not None:
-        rows = rows.filter(pk__lt=before)
-    found = list(rows.order_by("-pk")[: size + 1])
+    """Return the page of `rows` in the order of ids that follows the id `?before=`, or the first.
+
+    One statement.
+    """
+    start = int_parameter(query, "before")
+    if start is not None:
+        rows = rows.filter(**{"pk__gt" if oldest_first else "pk__lt": start})
+    found = list(rows.order_by("pk" if oldest_first else "-pk")[: size + 1])
     more = len(found) > size
     found = found[:size]
-    return Page(found, str(found[-1].pk) if more else None, before is None)
+    return Page(found, str(found[-1].pk) if more else None, start is None)
 
 
 def page_by_offset(

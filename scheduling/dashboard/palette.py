@@ -141,6 +141,7 @@ def _pages(operator: bool) -> list[Entry]:
 
 
 def _fleet_actions(fleet: FleetView) -> list[Entry]:
+    """Return the actions on the whole fleet, and those that its freeze, hold or halts allow."""
     frozen = fleet_actions.UNFREEZE if fleet.frozen else fleet_actions.FREEZE
     found = [
         _action(portfolio_actions.CREATE, reverse("new-portfolio"), _("a portfolio"), form=False),

@@ -85,7 +85,7 @@ class FormValues:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], **others: Any) -> FormValues:
-        """Return the values of an existing portfolio, as `operations.values_at` gives them."""
+        """Return the form's values for a portfolio: `others`, then those of `values` but None."""
         known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
         return cls(**{**known, **others})
 
@@ -289,7 +289,7 @@ class PortfolioForm(OperationForm):
         return {name: self.cleaned_data[name] for name in names}
 
     def new_portfolio(self) -> dict[str, Any]:
-        """Return the fields of NewPortfolio."""
+        """Return the fields of NewPortfolio, of a form that was checked."""
         cleaned = self.cleaned_data
         feed = cleaned["feed"]
         return {
@@ -367,7 +367,7 @@ class LabelsField(forms.CharField):
         )
 
     def clean(self, value: Any) -> dict[str, str]:
-        """Return the labels. Raise ValidationError for a part without a name or a value."""
+        """Return name → value. Raise ValidationError if one is missing or a name is repeated."""
         labels: dict[str, str] = {}
         for part in filter(None, (each.strip() for each in super().clean(value).split(","))):
             name, equals, text = (each.strip() for each in part.partition("="))
@@ -447,7 +447,7 @@ def strategy_key(name: str, artifact: str | None) -> str:
 
 
 def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]]:
-    """Yield options, those of artifacts under the artifact."""
+    """Yield (title, options) of each origin of strategies: the release first, then by title."""
     groups: dict[str, list[tuple[str, str]]] = {}
     first = str(_("of the release"))
     for line in lines:

@@ -63,7 +63,10 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
 
 
 def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | None:
-    """Return who stopped the portfolio, when and why; None if its own reason is more specific."""
+    """Return who stopped the portfolio, when and why, as its stop `event` says.
+
+    None without the event, or if the portfolio's own reason is another one and more specific.
+    """
     if event is None or portfolio.reason not in ("", event.reason):
         return None
     figures = {"at": moment(event.at), "by": event.actor}
@@ -96,7 +99,7 @@ class ShownParameter:
 def shown_parameters(
     config: Mapping[str, Any], schema: Mapping[str, Any] | None
 ) -> list[ShownParameter]:
-    """Return the parameters in the order of the schema; without one, those configured."""
+    """Return the parameters in the order of the schema, then the configured ones that it lacks."""
     known = properties(schema) if schema else {}
     found = [
         ShownParameter(name, as_shown(config[name]), False)

@@ -23,6 +23,7 @@ from channels.layers import get_channel_layer
 from django.db import connection, connections
 from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from scheduling.dashboard.board.changes import describe_changes
 from scheduling.dashboard.figures import BoardFigures, encode_json, message_of
@@ -31,14 +32,16 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import FleetView
 from scheduling.presentation.formatting import clock
+from scheduling.presentation.problems import DATABASE_AWAY
 
 logger = logging.getLogger(__name__)
 
 GROUP = "board"
 PERIOD_S = 1.0
 MIN_PERIOD_S = 0.2  #: the least time between two reads, however many hints arrive
-#: The pause after a read is at least so many times the processor time of that read: the publisher
-#: takes a fifth of a core at most, even for a large fleet whose hints never end.
+#: The least time from the start of a read to that of the next, as a multiple of the processor time
+#: of the former. PERIOD_S limits it, so that only a read of up to 0.25 s is kept to a quarter of a
+#: core, even if hints never end.
 REST = 4.0
 LISTEN_RETRY_S = 5.0
 
@@ -50,8 +53,8 @@ class _Sent:
     """What was last sent to the subscribers of one view."""
 
     rendered: Rendered = field(default_factory=lambda: Rendered({}))
-    at: str = ""
-    taken: float = 0.0  #: loop time when its snapshot was read
+    at: str = ""  #: clock time of the snapshot, such as 14:05:12 UTC
+    taken: float = 0.0  #: loop time in s when the snapshot was read
 
 
 class _Snapshot(NamedTuple):
@@ -59,7 +62,7 @@ class _Snapshot(NamedTuple):
 
     fleet: FleetView
     rendered: dict[LiveView, Rendered]
-    cpu_s: float  #: spent on it
+    cpu_s: float  #: processor time that reading and rendering took
 
 
 class BoardPublisher:
@@ -71,10 +74,10 @@ class BoardPublisher:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._last_fleet: FleetView | None = None
-        self._rest_s = 0.0  #: after the last read, before the next
+        self._rest_s = 0.0  #: least time from the start of the last read to that of the next
 
     def subscribe(self, deliver: Deliver, view: LiveView) -> None:
-        """Send `deliver` everything known at once, and from then on the changes."""
+        """Send `deliver` what the view showed last, if known, and each change from then on."""
         self._subscribers[deliver] = view
         shown = self._sent.get(view)
         if shown is not None:
@@ -118,22 +121,24 @@ class BoardPublisher:
             thread.shutdown(wait=False)
 
     async def _publish(self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor) -> None:
-        """Read and render in the thread, then send. A failed read is told to every page."""
+        """Read and render in the thread, then send. On failure every page is told the cause."""
         views = set(self._subscribers.values())
         taken = loop.time()
         try:
             snapshot = await loop.run_in_executor(thread, _read_and_render, views)
             self._rest_s = REST * snapshot.cpu_s
             self._send_changes(snapshot, taken)
-        except Exception as error:
-            if isinstance(error, SnapshotUnavailable):  # an outage needs no traceback
-                logger.warning("%s", error)
-            else:
-                logger.exception("the board could not be read")
-            self._announce_unreadable()
+        except (SnapshotUnavailable, *DATABASE_AWAY) as error:  # an outage needs no traceback
+            logger.warning("%s", error)
+            self._announce_failure(gettext_noop("The database does not respond."))
+        except Exception:
+            logger.exception("the board could not be read")
+            self._announce_failure(
+                gettext_noop("Internal error: the log of the web process has the cause.")
+            )
 
     def _send_changes(self, snapshot: _Snapshot, taken: float) -> None:
-        """Send each page what changed for it."""
+        """Send each page the changes of its view; without any, that its figures are current."""
         fleet = snapshot.fleet
         before_fleet, self._last_fleet = self._last_fleet, fleet
         announcements: dict[str, list[str]] = {}  #: by language
@@ -154,11 +159,12 @@ class BoardPublisher:
                 if subscribed == view:
                     deliver(message)
 
-    def _announce_unreadable(self) -> None:
+    def _announce_failure(self, cause: str) -> None:
+        """Send every page `cause`, an English sentence of the catalogue, in the page's language."""
         for deliver, view in list(self._subscribers.items()):
             with translation.override(view.language):
-                sentence = _("The database does not respond.")
-            deliver(encode_json({"type": "unreadable", "sentence": sentence}).decode())
+                message = {"type": "unreadable", "sentence": _(cause)}
+            deliver(encode_json(message).decode())
 
     async def _listen_for_hints(self) -> None:
         """Wake the publisher on each hint; subscribe again after the channel layer failed."""
@@ -183,7 +189,7 @@ class BoardPublisher:
 
 
 def _read_and_render(views: set[LiveView]) -> _Snapshot:
-    """Read one snapshot and render every view of it. A connection that failed is closed."""
+    """Read one snapshot and render the views. On any error the thread's connection is closed."""
     before = time.thread_time()
     try:
         fleet = read_fleet_view()
@@ -195,7 +201,7 @@ def _read_and_render(views: set[LiveView]) -> _Snapshot:
 
 
 def _encoded(figures: BoardFigures | None, before: BoardFigures | None = None) -> msgspec.Raw:
-    """Return what changed in the figures of the board; null for a page without them."""
+    """Return the JSON of what changed since `before` (None: of all); null for None."""
     return msgspec.Raw(encode_json(message_of(figures, before) if figures else None))
 
 

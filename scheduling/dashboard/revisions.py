@@ -33,10 +33,10 @@ class RevisionChoice:
 
     number: int
     tag: str
-    word: str
-    remark: str
+    word: str  #: for its status
+    remark: str  #: the reason of the status, else the note, else who made the revision
     is_running: bool
-    lines: list[Difference]
+    lines: list[Difference]  #: none if nothing runs
 
 
 def configuration_of(revision: Revision) -> dict[str, Any]:
@@ -52,7 +52,10 @@ def configuration_of(revision: Revision) -> dict[str, Any]:
 
 
 def compare(portfolio: int, one: int, other: int) -> Comparison | None:
-    """Return what differs between two revisions, or None if one does not exist. One statement."""
+    """Return what differs between the revisions of these two numbers; None if one does not exist.
+
+    One statement.
+    """
     rows = {
         row.number: row
         for row in Revision.objects.filter(portfolio_id=portfolio, number__in=(one, other))

@@ -84,7 +84,10 @@ class ValueField(forms.CharField):
         return forms.TextInput(attrs=attributes)
 
     def clean(self, value: Any) -> Any:
-        """Return the value, LEFT_OUT, or the text itself if it is not a value of the kind."""
+        """Return the value, LEFT_OUT, or the text itself if it is not a value of the kind.
+
+        Raise ValidationError for an unprintable character.
+        """
         text = super().clean(value)
         if found := unprintable_in(text):
             raise forms.ValidationError(unprintable_sentence(found))
@@ -93,6 +96,7 @@ class ValueField(forms.CharField):
         return self._parse(text)
 
     def _parse(self, text: str) -> Any:
+        """Return the choice or the JSON value that the text stands for, else the text itself."""
         for choice in self.choices:
             if text == as_text(self.kind, choice):
                 return choice
@@ -141,6 +145,7 @@ def parameter_fields(schema: Mapping[str, Any]) -> dict[str, ValueField]:
 
 
 def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> ValueField:
+    """Return the field of one parameter, whose own entries in `part` override those of its type."""
     found = {**resolve(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
     kind, inner = _kind_of(schema, found)
     required = is_required(schema, name)

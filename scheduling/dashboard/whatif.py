@@ -217,7 +217,7 @@ def _loss_cells(node: NodeView) -> tuple[str, str, str]:
 
 
 def loss_tag(loss: LossView) -> str:
-    """Return `yes`, `2 would be unplaced` or `2 would wait`."""
+    """Return whether the loss is absorbed: `yes`, `2 would be unplaced` or `2 would wait`."""
     if loss.homeless:
         return _("%(number)s would be unplaced") % {"number": whole(loss.homeless)}
     if loss.waiting:
@@ -226,7 +226,8 @@ def loss_tag(loss: LossView) -> str:
 
 
 def loss_detail(loss: LossView) -> str:
-    """Return `3 of 5 fit`, with the suspect nodes whose room the forecast counts on."""
+    """Return how many portfolios would have a place after the loss, such as `3 of 5 fit`, with the
+    suspect nodes whose room the forecast counts on."""
     if not loss.runs:
         text = _("it runs no portfolio")
     else:
@@ -239,7 +240,8 @@ def loss_detail(loss: LossView) -> str:
 
 
 def loss_summary(fleet: FleetView) -> str:
-    """Return `for 2 of 5 nodes, as of 14:05:10`, with the time of the oldest forecast."""
+    """Return for how many nodes the loss is absorbed, with the time of the oldest forecast, such as
+    `for 2 of 5 nodes, as of 14:05:10`; `not known yet` without a forecast."""
     known = [node.loss for node in fleet.nodes if node.loss is not None]
     if not known:
         return _("not known yet")

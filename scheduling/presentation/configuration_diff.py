@@ -27,6 +27,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
 
 
 def _lines(field: str, before: Any, after: Any) -> Iterator[Difference]:
+    """Yield a line for a field that differs, or for each entry that differs in an object."""
     if isinstance(before, Mapping) or isinstance(after, Mapping):
         one = before if isinstance(before, Mapping) else {}
         other = after if isinstance(after, Mapping) else {}

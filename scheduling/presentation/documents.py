@@ -29,14 +29,14 @@ def node_view(name: str) -> NodeView:
 
 
 def unregistered_node(name: str) -> NodeView | None:
-    """Return the node of that name if it has a valid token and never registered, else None."""
+    """Return the node of that name if it never registered and has a token that is not revoked.
+
+    None for any other name.
+    """
     unregistered = Node.objects.filter(name=name, status=NodeStatus.NEW)
     row = unregistered.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
-    return None if row is None else _view_of_unregistered(row)
-
-
-def _view_of_unregistered(row: Node) -> NodeView:
-    """Return a node that has a token but never registered; the board does not show it."""
+    if row is None:
+        return None
     return NodeView(
         id=row.pk,
         name=row.name,
@@ -117,7 +117,7 @@ def freeze_document() -> dict[str, Any]:
 
 
 def storm_document() -> dict[str, Any]:
-    """Return whether failover is held, and by whom. One statement."""
+    """Return whether failover is held, since and until when, by whom and why. One statement."""
     storm = Storm.objects.filter(pk=1, held_at__isnull=False).first() or Storm()
     document = {
         "held": storm.held_at is not None,

@@ -94,6 +94,7 @@ def _loss_counts(loss: NodeLoss) -> dict[str, int]:
 
 
 def _verdict_sentence(found: DrainPlan) -> str:
+    """Return how many portfolios would leave the node, and how many would stay."""
     leave, stay = len(found.leave), len(found.stay)
     if not leave and not stay:
         return _("The node runs nothing, so nothing moves.")
@@ -111,6 +112,7 @@ def _verdict_sentence(found: DrainPlan) -> str:
 
 
 def _room_sentence(found: DrainPlan) -> str:
+    """Return which moves on other nodes would make room, and how many would stay even then."""
     moves = ", ".join(f"{move.portfolio.name} → {move.target.name}" for move in found.room)
     if not found.stay_with_room:
         return _("Make room first (%(moves)s): then all of them leave.") % {"moves": moves}

@@ -42,7 +42,7 @@ _ROWS: tuple[tuple[str, str, Callable[[Figures], Any]], ...] = (
 
 
 def figure_rows(outcome: DryRun) -> list[FigureRow]:
-    """Return the figures that a person compares."""
+    """Return each figure of the configurations before and after, in the active language."""
     before = outcome.before
     return [
         FigureRow(

@@ -39,25 +39,25 @@ def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
 
 
 def whole(value: Number | None) -> str:
-    """Return 9,862,904."""
+    """Return a number without decimal places, such as 9,862,904."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 0)
 
 
 def money(value: Number | None) -> str:
-    """Return 103,981.47."""
+    """Return an amount with two decimal places, such as 103,981.47."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 2)
 
 
 def signed_money(value: Number | None) -> str:
-    """Return +1,284.10 or −842.37; zero has no sign."""
+    """Return an amount with its sign, such as +1,284.10 or −842.37; zero has no sign."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 2, sign=True)
 
 
 def price(value: Number | None) -> str:
-    """Return 68.0210 or 1.07083: the places of the price, four at least."""
+    """Return a price with the decimal places it has, four at least, such as 68.0210 or 1.07083."""
     number = _decimal(value)
     if number is None:
         return UNKNOWN
@@ -66,7 +66,7 @@ def price(value: Number | None) -> str:
 
 
 def quantity(value: Number | None) -> str:
-    """Return 150 or 0.2500: four places only for a fraction."""
+    """Return a quantity, such as 150; a fraction has four decimal places, such as 0.2500."""
     number = _decimal(value)
     if number is None:
         return UNKNOWN
@@ -74,7 +74,7 @@ def quantity(value: Number | None) -> str:
 
 
 def percent(part: Number | None, base: Number | None) -> str:
-    """Return the part in per cent of the base, +1.28 %, or "" if either is unknown or base is 0."""
+    """Return `part` in per cent of `base`, such as +1.28 %; "" if one is unknown or base is 0."""
     part_number, base_number = _decimal(part), _decimal(base)
     if part_number is None or not base_number:
         return ""
@@ -82,7 +82,7 @@ def percent(part: Number | None, base: Number | None) -> str:
 
 
 def direction(value: Number | None) -> str:
-    """Return the CSS class of a gain or loss, or "" for zero."""
+    """Return the CSS class `gain` or `loss` of an amount; "" for zero or unknown."""
     number = _decimal(value)
     if not number:
         return ""
@@ -90,7 +90,7 @@ def direction(value: Number | None) -> str:
 
 
 def places(value: Number | None) -> str:
-    """Return a load or capacity: 5, or 2.5."""
+    """Return a load or capacity without trailing zeros, such as 5 or 2.5."""
     number = _decimal(value)
     if number is None:
         return UNKNOWN
@@ -98,7 +98,7 @@ def places(value: Number | None) -> str:
 
 
 def pause(milliseconds: float | None) -> str:
-    """Return 18 ms, or 33.1 s from a second on."""
+    """Return a time in ms, such as 18 ms; from a second on in s, such as 33.1 s, then as `span`."""
     if milliseconds is None:
         return UNKNOWN
     if milliseconds < 999.5:
@@ -108,7 +108,7 @@ def pause(milliseconds: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return 0.6 s, 42 s, 23 min, 5 h or 3 d: the coarsest unit that is precise enough."""
+    """Return a time in the coarsest unit precise enough: 0.6 s, 42 s, 23 min, 5 h or 3 d."""
     if seconds is None:
         return UNKNOWN
     if seconds < 120:
@@ -121,7 +121,7 @@ def span(seconds: float | None) -> str:
 
 
 def of_limit(seconds: float, limit_s: float) -> str:
-    """Return 1.3 of 5 s: a time and its limit."""
+    """Return a time and its limit, such as 1.3 of 5 s."""
     figures = {"elapsed": f"{max(seconds, 0):.1f}", "limit": f"{limit_s:.0f}"}
     return _("%(elapsed)s of %(limit)s s") % figures
 
@@ -131,12 +131,15 @@ ZONE = " UTC"
 
 
 def clock(at: datetime | None) -> str:
-    """Return 14:05:12 UTC."""
+    """Return the time of day, such as 14:05:12 UTC."""
     return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M:%S") + ZONE
 
 
 def moment(at: datetime | None, now: datetime | None = None) -> str:
-    """Return 14:05:12 UTC, preceded by the date if that is not the date of `now`."""
+    """Return the time of day, such as 14:05:12 UTC, after its date if that is not today's.
+
+    `now`: a time of today, by default that of the call.
+    """
     if at is None:
         return UNKNOWN
     at = at.astimezone(UTC)
@@ -145,7 +148,7 @@ def moment(at: datetime | None, now: datetime | None = None) -> str:
 
 
 def exact_moment(at: datetime | None) -> str:
-    """Return 2026-03-02 14:05:12.123 UTC."""
+    """Return date and time to the millisecond, such as 2026-03-02 14:05:12.123 UTC."""
     if at is None:
         return UNKNOWN
     text = at.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")

@@ -24,9 +24,9 @@ class GroupTargetLines:
     """One node, or the balancer, as an operator chooses it."""
 
     node: str  #: ANY if the balancer chooses
-    can: int
-    of: int
-    verdict: str  #: how many can go
+    can: int  #: how many of the portfolios can go
+    of: int  #: how many portfolios are to go
+    verdict: str  #: `can` of `of`, as a sentence
     reasons: Sequence[str]  #: why the others cannot
     risks: Sequence[str]
     where: str  #: if the balancer chooses: how many would go to each node
@@ -36,7 +36,7 @@ class GroupTargetLines:
 
 
 def group_target_lines(answers: Iterable[GroupTarget], of: int) -> list[GroupTargetLines]:
-    """Return the answers to `of` portfolios in sentences."""
+    """Return the answer of each target in sentences. `of`: how many portfolios are to go."""
     return [_answer_lines(answer, of) for answer in answers]
 
 

@@ -45,7 +45,7 @@ def incident_document(shown: IncidentView) -> dict[str, Any]:
 
 
 def incident_details(shown: IncidentView, outages: Sequence[OutageView]) -> dict[str, Any]:
-    """Return an incident with each portfolio."""
+    """Return an incident with a summary, and what became of each portfolio."""
     return {
         **incident_document(shown),
         "sentence": summary(shown, outages),

@@ -47,7 +47,8 @@ def placement_of_new(new: NewPortfolio) -> str:
 
 
 def placement_after_change(portfolio: int, placement: Mapping[str, Any]) -> list[str]:
-    """Return what would no longer fit if the placement fields became these; else nothing.
+    """Return a sentence for each requirement that the portfolio's node would no longer meet if the
+    placement fields became these; none for a portfolio that the snapshot does not have.
 
     Raise SnapshotUnavailable if the fleet cannot be read.
     """
@@ -66,7 +67,10 @@ def placement_after_change(portfolio: int, placement: Mapping[str, Any]) -> list
 
 
 def _feed_need(name: str) -> tuple[str, str]:
-    """Return (feed, version) that a node must have; empty if no portfolio has used the feed."""
+    """Return (feed, version) that a node must have, empty texts if no portfolio has used the feed.
+
+    Without a name: of the packaged feed.
+    """
     rows = FeedRow.objects.filter(name=name) if name else FeedRow.objects.filter(kind="replay")
     row = rows.first()
     if row is None:

@@ -143,11 +143,7 @@ def pending_document(pending: Pending) -> dict[str, Any]:
 
 
 def _portfolio_document(portfolio: PortfolioView) -> dict[str, Any]:
-    return {
-        "portfolio": portfolio.name,
-        "priority": portfolio.priority,
-        "weight": portfolio.weight,
-    }
+    return {"portfolio": portfolio.name, "priority": portfolio.priority, "weight": portfolio.weight}
 
 
 def balance_document(outcome: BalanceOutcome) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class PortfolioBody(PortfolioChanges):
 
 def read_bodies(data: list[Any], body: type[StrictSerializer]) -> list[dict[str, Any]]:
     """Return the checked fields of each object of a list. Raise a ValidationError that names every
-    wrong field by the object's place: `3.name`."""
+    wrong field of the first MAX_WRONG wrong objects by the object's place: `3.name`."""
     serializer = body()
     found: list[dict[str, Any]] = []
     wrong: dict[str, Any] = {}

@@ -111,12 +111,7 @@ CODES: dict[str, tuple[int, str]] = {
 
 #: The database is down, restarts, or does not answer in time. Django's statements raise the first
 #: two; statements of `scheduling.enact` bypass Django and raise the driver's.
-DATABASE_AWAY = (
-    OperationalError,
-    InterfaceError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-)
+DATABASE_AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
 
 INTERNAL_ERROR = "Internal error, a defect to report: the log of the web process has the details."

@@ -30,5 +30,8 @@ class _Quota(FileUploadHandler):
 
 
 def limit_upload(request: Any, limit: int) -> None:
-    """Refuse files of more than `limit` bytes. Call it before anything reads the form."""
+    """Refuse a form whose files have more than `limit` bytes together, with RequestDataTooBig.
+
+    Call this before anything reads the form.
+    """
     request.upload_handlers.insert(0, _Quota(request, limit))

@@ -40,7 +40,7 @@ class Card:
 
     @property
     def collapsed_class(self) -> str:
-        """Return the CSS class of the card in a collapsed column: moving, trouble or none."""
+        """Return the CSS class of the card in a collapsed column: trouble, moving or ""."""
         if "stalled" in self.marks or (self.message and self.message.tone == "bad"):
             return "trouble"
         return "moving" if self.portfolio.handoff else ""
@@ -58,7 +58,7 @@ class Card:
 
     @property
     def pnl(self) -> Any:
-        """Return profit and loss at the last commit; None before the first one."""
+        """Return the profit or loss at the last commit; None before the first commit."""
         return (self.portfolio.account or {}).get("pnl")
 
 

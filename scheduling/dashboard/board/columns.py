@@ -65,17 +65,17 @@ class Column:
 
     @property
     def cpu(self) -> Any:
-        """Return the CPU use of its machine in per cent, None if it is not known now."""
+        """Return the CPU use of the node's machine in per cent; None if unknown now."""
         return (self.node.metrics or {}).get("cpu_pct") if self.has_metrics else None
 
     @property
     def memory(self) -> Any:
-        """Return the memory use of its machine in per cent, None if it is not known now."""
+        """Return the memory use of the node's machine in per cent; None if unknown now."""
         return (self.node.metrics or {}).get("mem_pct") if self.has_metrics else None
 
     @property
     def has_metrics(self) -> bool:
-        """Return whether the last reported metrics describe the node now: not if it is lost."""
+        """Return whether the last metrics describe the node now: not if it is lost or has left."""
         return self.status not in ("lost", "left")
 
 
@@ -87,6 +87,7 @@ def display_status(node: NodeView) -> str:
 
 
 def build_slot(portfolio: PortfolioView) -> ReservedSlot:
+    """Return the slot that the handoff of the portfolio reserves on the target."""
     handoff = portfolio.handoff
     assert handoff is not None
     state = state_text(handoff.state)
@@ -124,7 +125,7 @@ def build_column(
 
 
 def lease_level(node: NodeView) -> str:
-    """Return `ok`, `late` (a heartbeat is missing) or `out`.
+    """Return `ok`, `late` (a heartbeat is missing) or `out` (expired, or there is no lease).
 
     A healthy lease varies between the TTL and two thirds of it. One second of tolerance keeps a
     heartbeat in transit from showing as late.
@@ -136,7 +137,7 @@ def lease_level(node: NodeView) -> str:
 
 
 def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> Message | None:
-    """Return what is unusual about the node, or None."""
+    """Return what is unusual about the node, the most severe first; None if nothing is."""
     if status == "lost":
         # Without a reason: it was lost before reasons were stored.
         since = _("lost since %(at)s") % {"at": clock(node.status_since)}
@@ -157,7 +158,10 @@ def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> M
 
 
 def _loss_line(node: NodeView, now: datetime) -> Message | None:
-    """Return whether the loss of the node would be absorbed, with the time of an old forecast."""
+    """Return whether the loss of the node would be absorbed; None without a forecast.
+
+    An old forecast is shown with its time.
+    """
     if node.loss is None:
         return None
     absorbed = node.loss.absorbed
@@ -169,7 +173,7 @@ def _loss_line(node: NodeView, now: datetime) -> Message | None:
 
 
 def _lost_note(waiting: int, loss: NodeLossView | None) -> str:
-    """Return what became of the portfolios that the node ran when it was lost."""
+    """Return what became of the portfolios that the lost node ran; `waiting` have no new owner."""
     moved = loss.moved if loss else 0
     ran = loss.portfolios if loss else None
     if ran is None:  # lost before the number was stored

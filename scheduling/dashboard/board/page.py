@@ -36,7 +36,7 @@ class FleetCounts:
     by_status: tuple[tuple[str, int], ...]  #: (status, number of nodes)
     portfolios: int
     by_phase: tuple[tuple[str, int], ...]  #: (phase, number of portfolios)
-    load: float
+    load: float  #: of all nodes but those that are lost or have left; so is the capacity
     capacity: float
 
 
@@ -57,14 +57,14 @@ class BoardPage:
     columns: tuple[Column, ...]
     unassigned: tuple[UnassignedRow, ...]
     unassigned_more: int  #: rows that `unassigned` leaves out
-    pending: int
-    stopped_by_system: int
-    stopped_manually: int
+    pending: int  #: portfolios that no column shows and that are to run
+    stopped_by_system: int  #: halted or quarantined portfolios that no column shows
+    stopped_manually: int  #: stopped portfolios that no column shows
     running: tuple[RunningRow, ...]  #: handoffs under way
     running_more: int  #: rows that `running` leaves out
     recent: tuple[RecentRow, ...]
     counts: FleetCounts
-    first_in_trouble: str = ""
+    first_in_trouble: str = ""  #: name of the node of the first column in trouble
     alerts: tuple[AlertNotice, ...] = ()
     elsewhere: tuple[Card, ...] = ()  #: cards of portfolios that no column shows
 

@@ -74,6 +74,7 @@ class RecentRow:
 
 
 def unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:
+    """Return why the portfolio has no owner, and the actions that help unless a handoff runs."""
     sentence = localized_reason(portfolio)
     if portfolio.handoff is not None:
         progress = progress_text(portfolio.handoff, now)
@@ -99,7 +100,8 @@ def running_row(handoff: HandoffView, now: datetime) -> RunningRow:
 def recent_rows(
     handoffs: Iterable[HandoffView], losses: Iterable[NodeLossView] = ()
 ) -> tuple[RecentRow, ...]:
-    """Return one row per ended handoff and one per loss of a node, newest first."""
+    """Return the newest rows, MAX_RECENT_ROWS at most: one per ended handoff, and one per loss of a
+    node from which portfolios moved."""
     rows = [_recent_row(handoff) for handoff in handoffs]
     rows += [_loss_row(loss) for loss in losses if loss.moved]
     dated = [row for row in rows if row.at is not None]
@@ -108,6 +110,7 @@ def recent_rows(
 
 
 def _loss_row(loss: NodeLossView) -> RecentRow:
+    """Return the row of a loss of a node, from which portfolios moved."""
     shown = loss.targets[:MAX_TARGETS]
     more = len(loss.targets) - len(shown)
     return RecentRow(

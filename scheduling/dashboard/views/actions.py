@@ -84,7 +84,8 @@ def posted(request: HttpRequest) -> QueryDict | None:
 
 
 def _return_address(request: HttpRequest, fallback: str) -> str:
-    """Return the page to go to after the action: the previous one, if it is on this site."""
+    """Return the address to go to after the action: that of the previous page, if it is on this
+    site and not the form's own; else `fallback`."""
     address = request.POST.get("next") or request.headers.get("Referer") or ""
     safe = url_has_allowed_host_and_scheme(
         address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
@@ -181,7 +182,7 @@ def submit_form(
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Drain or cordon a node, or undo it; forget one that is gone."""
+    """Cordon or uncordon a node, end its drain, or forget it once it is gone."""
     context = page_context(request, "nodes")
     node = find_any_node(context["fleet"], name)
     if node is None:
@@ -206,7 +207,7 @@ def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Migrate, start, stop, reload, verify or unpin a portfolio."""
+    """Migrate, start, stop, reload, verify, unpin or delete a portfolio."""
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
     if portfolio is None:
@@ -227,6 +228,7 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
 def _migrate(
     request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]
 ) -> HttpResponse:
+    """Show for each node whether it takes the portfolio; on POST migrate it to the chosen one."""
     try:
         answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
     except NotInSnapshot:  # deleted since the page's fleet was read
@@ -262,10 +264,7 @@ def _migrate(
                 status=400,
             )
         operations.migrate(
-            portfolio.name,
-            target,
-            actor=request.user.get_username(),
-            reason=context["reason"],
+            portfolio.name, target, actor=request.user.get_username(), reason=context["reason"]
         )
     except Refused as refused:
         context["refused"] = refused.message
@@ -307,7 +306,8 @@ def _reload(
 
 
 def _best_target(answers: list[Any]) -> Any:
-    """Return the feasible target without risk and with the lowest load after the move, or None."""
+    """Return the feasible target to offer first: without risk if one is, then with the lowest load
+    after the move; None if none is feasible."""
     feasible = [a for a in answers if a.feasible]
     return min(
         feasible,

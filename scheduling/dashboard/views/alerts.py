@@ -29,7 +29,6 @@ from scheduling.models import Alert, AlertChannel, AlertMessage
 from scheduling.observe.incidents import newest_incident
 from scheduling.operations.registry import alert_actions
 
-ROWS = 50
 MAX_OPEN = 200
 
 
@@ -44,7 +43,7 @@ def alert_list(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(kind=kind)
     context |= {
         "open_alerts": list(rows.filter(closed_at=None).order_by("-pk")[:MAX_OPEN]),
-        "table_page": page_by_id(rows.exclude(closed_at=None), request.GET, size=ROWS),
+        "table_page": page_by_id(rows.exclude(closed_at=None), request.GET),
         "kind": kind,
         "kinds": KINDS,
         "channels": _channels() if context["may_act"] else [],
@@ -65,7 +64,7 @@ def _channels() -> QuerySet[Any]:
 
 @require_safe
 def icon(request: HttpRequest, count: int) -> HttpResponse:
-    """Return the icon of a page while alerts are open, with their number."""
+    """Return the icon of a page while `count` alerts are open, with their number, 99 at most."""
     number = f"{count}" if 0 < count < 100 else "99"
     response = render(
         request, "dashboard/alert_icon.svg", {"number": number}, content_type="image/svg+xml"
@@ -77,7 +76,7 @@ def icon(request: HttpRequest, count: int) -> HttpResponse:
 @require_safe
 @viewer_required
 def incident(request: HttpRequest, number: int) -> HttpResponse:
-    """Go to the incident that opened an alert."""
+    """Go to the incident that opened an alert; 404 if none is known."""
     alert = Alert.objects.select_related("node").filter(pk=number, kind="node_lost").first()
     found = None
     if alert is not None and alert.node is not None:
@@ -104,7 +103,7 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def set_channel(request: HttpRequest) -> HttpResponse:
-    """Show the form of a channel; on POST store it."""
+    """Show the form of a channel for alerts; on POST store the channel."""
     context = page_context(request, "alerts") | {
         "action": alert_actions.ADD_ALERT_CHANNEL,
         "wide_fields": ("address",),

@@ -36,7 +36,7 @@ MAX_FORM_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
 
 
 def _bounded_upload(view: View) -> View:
-    """Bound the files of a form before the check against forgery reads it."""
+    """Answer 413 to larger files than MAX_FORM_BYTES, before the check of CSRF reads the form."""
     checked = csrf_protect(view)
 
     @csrf_exempt
@@ -63,6 +63,7 @@ def artifact_list(request: HttpRequest) -> HttpResponseBase:
 
 @operator_required
 def _upload(request: HttpRequest) -> HttpResponse:
+    """Add the artifact of the posted wheel and lock, and go to its page; else show the refusal."""
     context = page_context(request, "artifacts")
     wheel, lock = request.FILES.get("wheel"), request.FILES.get("lock")
     if wheel is None:
@@ -85,6 +86,7 @@ def _upload(request: HttpRequest) -> HttpResponse:
 
 
 def _render_list(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    """Render the artifacts of which the name, or that of a strategy in it, contains `?q=`."""
     wanted = text_parameter(request.GET, "q")
     rows: QuerySet[Artifact] = (
         Artifact.objects.annotate(
@@ -142,7 +144,7 @@ def _strategy(row: Any) -> dict[str, Any]:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def delete_artifact(request: HttpRequest, sha256: str) -> HttpResponse:
-    """Delete an artifact that no revision names."""
+    """Show the form; on POST delete the artifact, unless a revision names it."""
     try:
         shown = present_artifact(sha256)
     except Refused as missing:

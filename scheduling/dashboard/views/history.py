@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -20,11 +21,11 @@ from scheduling.dashboard.history import (
     WrongTime,
     export,
     iso,
-    page_by_key,
+    parts_by_id,
     read_span,
     within,
 )
-from scheduling.dashboard.pagination import PAGE_ROWS, page_by_offset, text_parameter
+from scheduling.dashboard.pagination import PAGE_ROWS, page_by_id, page_by_offset, text_parameter
 from scheduling.dashboard.views.actions import render_not_found
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Interface, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
@@ -95,14 +96,13 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
     rows = rows.none() if span is None else within(rows, "requested_at", span)
     order = text_parameter(request.GET, "order")
     if request.GET.get("format") in FORMATS and span is not None:
-        return export(
-            request, "handoffs", rows, HANDOFF_COLUMNS, _handoff_row, oldest_first=order == OLDEST
-        )
+        parts = parts_by_id(rows, oldest_first=order == OLDEST)
+        return export(request, "handoffs", HANDOFF_COLUMNS, _handoff_row, parts)
     if order == SLOWEST:
         slowest = rows.order_by(F("pause_ms").desc(nulls_last=True), "-pk")
         page = page_by_offset(slowest, request.GET, "before", PAGE_ROWS)
     else:
-        page = page_by_key(rows, request.GET, oldest_first=order == OLDEST)
+        page = page_by_id(rows, request.GET, size=PAGE_ROWS, oldest_first=order == OLDEST)
     context |= _names(context) | {
         "table_page": page,
         "filters": filters,
@@ -116,24 +116,15 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
 
 
 def _handoff_row(row: Handoff) -> dict[str, Any]:
+    """Return the values of HANDOFF_COLUMNS."""
     return {
-        "id": row.pk,
+        **{name: getattr(row, name, None) for name in HANDOFF_COLUMNS},
         "requested_at": iso(row.requested_at),
         "finished_at": iso(row.finished_at),
         "portfolio": row.portfolio.name,
-        "kind": row.kind,
-        "state": row.state,
         "source": row.source_node.name if row.source_node else None,
         "target": row.target_node.name if row.target_node else None,
-        "from_revision": row.from_revision,
-        "to_revision": row.to_revision,
-        "from_epoch": row.from_epoch,
-        "to_epoch": row.to_epoch,
-        "pause_ms": row.pause_ms,
-        "catchup_ms": row.catchup_ms,
-        "requested_by": row.requested_by,
         "reason": localized_reason(row),
-        "error": row.error,
     }
 
 
@@ -196,13 +187,10 @@ def audit(request: HttpRequest) -> HttpResponseBase:
     order = text_parameter(request.GET, "order")
     oldest_first = order == OLDEST
     if request.GET.get("format") in FORMATS and span is not None:
-        operator = may_act(request.user)
-
-        def document(event: Event) -> dict[str, Any]:
-            return _event_row(event, operator=operator)
-
-        return export(request, "audit", rows, EVENT_COLUMNS, document, oldest_first=oldest_first)
-    page = page_by_key(rows, request.GET, oldest_first=oldest_first)
+        document = partial(_event_row, operator=may_act(request.user))
+        parts = parts_by_id(rows, oldest_first=oldest_first)
+        return export(request, "audit", EVENT_COLUMNS, document, parts)
+    page = page_by_id(rows, request.GET, size=PAGE_ROWS, oldest_first=oldest_first)
     users = get_user_model().objects.order_by("username")
     context |= _names(context) | {
         "table_page": page,
@@ -217,16 +205,12 @@ def audit(request: HttpRequest) -> HttpResponseBase:
 
 
 def _event_row(event: Event, *, operator: bool) -> dict[str, Any]:
+    """Return the values of EVENT_COLUMNS."""
     return {
-        "id": event.pk,
+        **{name: getattr(event, name, None) for name in EVENT_COLUMNS},
         "at": iso(event.at),
-        "kind": event.kind,
         "portfolio": event.portfolio.name if event.portfolio else None,
         "node": event.node.name if event.node else None,
-        "actor": event.actor,
-        "interface": event.interface,
-        "address": event.address,
         "sentence": audit_sentence(event),
-        "reason": event.reason,
         "data": shown_data(event.data, operator=operator),
     }

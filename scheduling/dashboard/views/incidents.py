@@ -16,11 +16,7 @@ from scheduling.dashboard.pagination import int_parameter, page_by_offset, text_
 from scheduling.errors import NotFound
 from scheduling.models import Handoff
 from scheduling.observe.incidents import newest_incident, read_incident, read_incidents
-from scheduling.presentation.incidents import (
-    incident_csv,
-    incident_details,
-    incident_document,
-)
+from scheduling.presentation.incidents import incident_csv, incident_details, incident_document
 
 ROWS = 25
 OUTAGE_ROWS = 100
@@ -87,7 +83,7 @@ def export(request: HttpRequest, number: int, extension: str) -> HttpResponse:
 @require_safe
 @viewer_required
 def of_node(request: HttpRequest, name: str) -> HttpResponse:
-    """Go to the newest incident of the node."""
+    """Go to the newest incident of the node; 404 if it was never lost."""
     number = newest_incident(name)
     if number is None:
         return render_problem(
@@ -99,7 +95,7 @@ def of_node(request: HttpRequest, name: str) -> HttpResponse:
 @require_safe
 @viewer_required
 def of_handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
-    """Go to the incident that caused a failover."""
+    """Go to the incident that caused a failover; 404 if none is known."""
     row = Handoff.objects.select_related("source_node").filter(pk=handoff_id).first()
     number = None
     if row is not None and row.kind == "failover" and row.source_node is not None:

@@ -107,6 +107,7 @@ def _result_title(moving: int, of: int) -> str:
 
 
 def _none_can_move(chosen: GroupTargetLines) -> str:
+    """Return why the chosen target takes none of the portfolios."""
     # Each reason has commas of its own, between the portfolios that it is about.
     return f"{_('; ').join([chosen.verdict, *chosen.reasons])}{_('.')}"
 

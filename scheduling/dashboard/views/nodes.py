@@ -74,7 +74,7 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "lease_level": lease_level(shown),
         "rows": [p for p in context["fleet"].portfolios if p.node == shown.name],
         "handoffs": [_handoff_row(row) for row in _newest_handoffs(shown.id)],
-        "history": page_by_id(history, request.GET, "before", HISTORY_ROWS),
+        "history": page_by_id(history, request.GET, size=HISTORY_ROWS),
         "labels": _labels(row, shown.labels),
         "progress": drain_progress(shown),
         "until_return": row.drain_until_return,
@@ -127,7 +127,11 @@ def _server_address(request: HttpRequest) -> str:
 
 
 def drain_progress(shown: NodeView) -> dict[str, Any] | None:
-    """Return how far the drain of the node is, or None if it does not drain. Two statements."""
+    """Return since when the node drains, and how many of all its portfolios are gone.
+
+    None if it does not drain, or the beginning of the drain is no longer in the audit log. Two
+    statements.
+    """
     if not shown.draining:
         return None
     begun = Event.objects.filter(node_id=shown.id, kind="node_draining").order_by("-pk").first()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,16 +14,7 @@ from django.views.decorators.http import require_safe
 from portfolios.models import Order
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
-from scheduling.dashboard.history import (
-    EXPORT_BATCH,
-    FORMATS,
-    MAX_EXPORTED,
-    Span,
-    WrongTime,
-    export,
-    iso,
-    read_span,
-)
+from scheduling.dashboard.history import FORMATS, Span, WrongTime, export, iso, parts_of, read_span
 from scheduling.dashboard.pagination import PAGE_ROWS, Page, text_parameter
 from scheduling.observe.orders import (
     STATUSES,
@@ -64,9 +54,8 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     ranged = orders_between(span.begin, span.end, datetime.now(UTC))
     rows = filter_orders(ranged, filters) if status == 200 else ranged.none()
     if request.GET.get("format") in FORMATS and status == 200:
-        return export(
-            request, "orders", rows, COLUMNS, _file_row, oldest_first=False, parts=_parts(rows)
-        )
+        parts = parts_of(rows, lambda last: orders_after(rows, list_key(last)))
+        return export(request, "orders", COLUMNS, _file_row, parts)
     fleet = context["fleet"]
     page = _page(rows, request)
     context |= {
@@ -105,29 +94,12 @@ def _read_key(text: str) -> Key | None:
     return None if at is None or at.tzinfo is None or not last else (at, last)
 
 
-def _parts(rows: QuerySet[Order]) -> Iterator[list[Order]]:
-    """Yield the first MAX_EXPORTED orders, EXPORT_BATCH in each list, a statement for each list."""
-    left, last = MAX_EXPORTED, None
-    while left > 0:
-        found = list(
-            (rows if last is None else orders_after(rows, last))[: min(EXPORT_BATCH, left)]
-        )
-        yield found
-        if len(found) < EXPORT_BATCH:
-            return
-        left, last = left - len(found), list_key(found[-1])
-
-
 def _file_row(row: Order) -> dict[str, Any]:
-    plain = {
-        name: getattr(row, name)
-        for name in COLUMNS
-        if name not in ("committed_at", "decided_at", "portfolio")
-    }
-    texts = {name: None if plain[name] is None else str(plain[name]) for name in _EXACT}
+    """Return the values of COLUMNS; numbers of _EXACT as texts."""
+    plain = {name: getattr(row, name) for name in COLUMNS}
     return {
         **plain,
-        **texts,
+        **{name: None if plain[name] is None else str(plain[name]) for name in _EXACT},
         "portfolio": row.portfolio.name,
         "committed_at": iso(row.committed_at),
         "decided_at": iso(row.decided_at),

@@ -45,7 +45,7 @@ MAX_REVISION = 2_147_483_647
 
 
 def _since(request: HttpRequest) -> tuple[str, datetime | None]:
-    """Return the name of the requested range and its start, or None for all."""
+    """Return the name of the requested range and its start; the start of `all` is None."""
     name = request.GET.get("range", "24h")
     span = RANGES.get(name, RANGES["24h"])
     return (name if name in RANGES else "24h"), (timezone.now() - span if span else None)
@@ -122,7 +122,7 @@ def _comparison(shown: PortfolioView, older: int, newer: int) -> Comparison | No
 
 
 def schema_of(shown: PortfolioView) -> Mapping[str, Any] | None:
-    """Return the schema of its parameters; None if only nodes have the strategy."""
+    """Return the schema of the strategy's parameters; None if only nodes have the strategy."""
     if shown.artifact is not None:
         try:
             return find_strategy(shown.artifact, shown.strategy).schema

@@ -18,11 +18,7 @@ from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.models import FeedRow
 from scheduling import operations
 from scheduling.dashboard.conflicts import localized_refusal, three_way
-from scheduling.dashboard.context import (
-    page_context,
-    render_page,
-    wants_dialog,
-)
+from scheduling.dashboard.context import page_context, render_page, wants_dialog
 from scheduling.dashboard.decorators import operator_with_form
 from scheduling.dashboard.pagination import text_parameter
 from scheduling.dashboard.portfolio_form import Choices, FormValues, PortfolioForm
@@ -72,9 +68,7 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
         return render_not_found(request, "portfolio", name)
     context["title"] = _("Clone {}").format(name)
     values = FormValues.of(
-        editable_values(original),
-        feed=original.feed,
-        starting_cash=f"{original.starting_cash:f}",
+        editable_values(original), feed=original.feed, starting_cash=f"{original.starting_cash:f}"
     )
     return _create(request, values, context)
 
@@ -127,6 +121,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
 def _edit_form(
     request: HttpRequest, values: Mapping[str, Any], context: dict[str, Any]
 ) -> PortfolioForm:
+    """Return the form with what was posted, or with `values`, and add it to the context."""
     portfolio: PortfolioView = context["portfolio"]
     shown = FormValues.of(values, note=values.get("note", ""))
     choices = choices_for(context["fleet"], portfolio.feed, shown)
@@ -184,10 +179,7 @@ def _dry_edit(
         return _render(request, context)
     cash, feed = portfolio.starting_cash, portfolio.feed
     return _backtest(
-        request,
-        _backtest_of(wanted, cash, feed),
-        _backtest_of(original, cash, feed),
-        context,
+        request, _backtest_of(wanted, cash, feed), _backtest_of(original, cash, feed), context
     )
 
 
@@ -297,6 +289,7 @@ def choices_for(fleet: FleetView, feed: str, values: FormValues) -> Choices:
 
 
 def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -> HttpResponse:
+    """Show the form with `values`; on POST check, backtest or create the portfolio."""
     posted = request.method == "POST"
     feed = request.POST.get("feed", "") if posted else values.feed
     choices = choices_for(context["fleet"], feed, values)
@@ -331,6 +324,7 @@ def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
 
 
 def _placement_sentence(new: operations.NewPortfolio) -> str:
+    """Return where the new portfolio would run, or why that is not known."""
     if new.desired_state == "stopped":
         text = _("{} would be created and not run until an operator starts it.")
         return text.format(new.name)
@@ -364,7 +358,10 @@ def _backtest_of(values: Mapping[str, Any], cash: Any, feed: str) -> NewBacktest
 def _backtest(
     request: HttpRequest, wanted: NewBacktest, present: NewBacktest | None, context: dict[str, Any]
 ) -> HttpResponse:
-    """Run the backtest of a checked configuration; show its outcome alone, or in the form."""
+    """Run the backtest of a checked configuration, and of the `present` one if there is one.
+
+    A dialog is shown its outcome alone, a page the form with it.
+    """
     status = 200
     try:
         outcome = dry_run(wanted, present)

@@ -16,12 +16,7 @@ from scheduling.dashboard.context import page_context, render_page, render_probl
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import RollOutForm
 from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
-from scheduling.dashboard.views.actions import (
-    perform_action,
-    posted,
-    render_not_found,
-    submit_form,
-)
+from scheduling.dashboard.views.actions import perform_action, posted, render_not_found, submit_form
 from scheduling.errors import NotFound
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView, read_roll_out, roll_outs

@@ -46,11 +46,7 @@ def portfolios(request: HttpRequest) -> HttpResponse:
 
 def _portfolio_row(portfolio: PortfolioView) -> dict[str, Any]:
     pnl = (portfolio.account or {}).get("pnl")
-    return {
-        "portfolio": portfolio,
-        "pnl": pnl,
-        "percent": percent(pnl, portfolio.starting_cash),
-    }
+    return {"portfolio": portfolio, "pnl": pnl, "percent": percent(pnl, portfolio.starting_cash)}
 
 
 @require_safe

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from scheduling import operations
 from scheduling.dashboard import history
+from scheduling.dashboard.views import history as history_views
 from scheduling.models import Event, Handoff
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
@@ -70,8 +71,7 @@ def test_filters_have_lists_and_a_range_of_time(viewer: Client, fleet: None) -> 
     page = text_of(viewer.get(f"/audit/?until={_day(-1)}"))
     assert f'data-event="{newest.pk}"' not in page
     assert 'data-event="' in page
-    before = viewer.get("/handoffs/?until=2001-01-01T10:00:00Z")
-    assert "Nothing matches" in text_of(before)
+    assert "Nothing matches" in text_of(viewer.get("/handoffs/?until=2001-01-01T10:00:00Z"))
 
 
 def _day(days: int) -> str:
@@ -92,7 +92,7 @@ def test_page_with_an_invalid_time_filter_names_it_and_shows_no_rows(
 def test_rows_come_oldest_first_or_with_the_longest_pause_first(
     viewer: Client, fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "PAGE_ROWS", 2)
+    monkeypatch.setattr(history_views, "PAGE_ROWS", 2)
     keys = sorted(Event.objects.values_list("pk", flat=True))
     found: list[int] = []
     address = "/audit/?order=oldest"
@@ -139,8 +139,7 @@ async def test_export_is_bounded_and_hides_incarnations_from_viewers(
     await sync_to_async(_make_fleet)()
     monkeypatch.setattr(history, "MAX_EXPORTED", 4)
     monkeypatch.setattr(history, "EXPORT_BATCH", 3)
-    document = json.loads(await exported("/audit/?format=json"))
-    assert len(document["rows"]) == 4
+    assert len(json.loads(await exported("/audit/?format=json"))["rows"]) == 4
     monkeypatch.setattr(history, "MAX_EXPORTED", 1_000)
     granted = "/audit/?format=json&kind=granted"
     hidden = json.loads(await exported(granted))["rows"][0]["data"]["incarnation"]

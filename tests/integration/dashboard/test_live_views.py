@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import publisher
@@ -23,7 +24,7 @@ VIEWER = LiveView("board", "", False)
 
 
 class Source:
-    """Fake of the database: returns the set snapshot and counts reads."""
+    """Fake of the database: returns or raises what is set, and counts reads."""
 
     def __init__(self) -> None:
         self.board: Any = board_fixture.quiet_fleet()
@@ -31,8 +32,8 @@ class Source:
 
     def __call__(self) -> Any:
         self.reads += 1
-        if self.board is None:
-            raise SnapshotUnavailable("away")
+        if isinstance(self.board, Exception):
+            raise self.board
         return self.board
 
 
@@ -91,9 +92,8 @@ async def test_first_message_has_all_parts_and_later_ones_only_changes(board_pub
     page = Page()
     board_publisher.subscribe(page, OPERATOR)
     first = await page.next()
-    assert {"part-fleet-summary", "part-handoff-sidebar", "part-total-equity"} <= set(
-        first["parts"]
-    )
+    wanted = {"part-fleet-summary", "part-handoff-sidebar", "part-total-equity"}
+    assert wanted <= set(first["parts"])
     assert first["figures"]["nodes"]["names"] == ["node-1", "node-2", "node-3"]
     assert set(first["figures"]["portfolios"]["columns"]) == set(CARD_FIELDS)
     changed = source.board.nodes[:1] + [
@@ -159,16 +159,30 @@ async def test_later_page_gets_all_parts_at_once(board_publisher):
     assert (await late.next())["figures"]["nodes"]["names"][0] == "node-1"
 
 
-async def test_failed_read_is_reported_and_not_shown_as_an_empty_board(
-    board_publisher, source, caplog
+AWAY = "The database does not respond."
+INTERNAL = "Internal error: the log of the web process has the cause."
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "logged"),
+    [
+        (SnapshotUnavailable("away"), AWAY, "away"),
+        (OperationalError("cut off"), AWAY, "cut off"),  # of a statement after the snapshot
+        (KeyError("phase"), INTERNAL, "the board could not be read"),
+    ],
+    ids=("snapshot", "later-statement", "defect"),
+)
+async def test_failed_read_is_reported_with_its_cause_and_not_shown_as_an_empty_board(
+    board_publisher, source, caplog, error, said, logged
 ):
     page = await opened(board_publisher)
-    source.board = None
+    source.board = error
     while (message := await page.next())["type"] == "parts":
         pass
-    assert message == {"type": "unreadable", "sentence": "The database does not respond."}
-    assert "away" in caplog.messages  # an outage is logged as a sentence,
-    assert all(record.exc_info is None for record in caplog.records)  # without a traceback
+    assert message == {"type": "unreadable", "sentence": said}
+    assert logged in caplog.messages
+    # An outage is logged as a sentence, a defect with its traceback.
+    assert {record.exc_info is not None for record in caplog.records} == {said == INTERNAL}
     source.board = board_fixture.quiet_fleet()
     while (message := await page.next())["type"] != "parts":
         pass

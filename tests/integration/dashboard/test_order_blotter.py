@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connection
 from django.test import Client
 
@@ -103,8 +104,6 @@ async def _text(answer: Any) -> str:
 
 
 def test_exported_blotter_has_the_orders_that_match_its_filter(day: None, browser: Client) -> None:
-    from asgiref.sync import async_to_sync
-
     answer = browser.get("/orders/?status=unplaced&format=csv")
     lines = list(csv.DictReader(io.StringIO(async_to_sync(_text)(answer))))
     assert [line["seq"] for line in lines] == ["4", "3", "2", "1"]

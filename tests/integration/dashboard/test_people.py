@@ -28,11 +28,9 @@ def link_in(answer: Any) -> str:
 
 def test_new_user_sets_a_password_by_a_link_that_works_once(desk: Client) -> None:
     answer = desk.post("/people/add/", {"name": "vera", "role": "viewer"})
-    user = User.objects.get(username="vera")
-    assert role_of(user) is Role.VIEWER
+    assert role_of(User.objects.get(username="vera")) is Role.VIEWER
     link, other = link_in(answer), Client()
-    page = other.get(link, follow=True)
-    form = page.request["PATH_INFO"]
+    form = other.get(link, follow=True).request["PATH_INFO"]
     password = "a long sentence of mine"
     given = {"new_password1": password, "new_password2": password}
     assert other.post(form, given)["Location"] == "/login/"

@@ -125,8 +125,7 @@ def test_clone_begins_with_the_values_of_the_original(desk: Client) -> None:
         "p", strategy="sma_cross", symbols=["IBM"], config={"fast": 7, "quantity": 3},
         limits={"largest_position": "9"},
     )  # fmt: skip
-    page = text_of(desk.get("/portfolios/p/clone/"))
-    assert 'name="config.fast" value="7"' in page
+    assert 'name="config.fast" value="7"' in text_of(desk.get("/portfolios/p/clone/"))
     answer = desk.post(
         "/portfolios/p/clone/",
         typed(**{
@@ -170,8 +169,7 @@ def test_viewer_may_not_create_clone_or_delete_a_portfolio(desk: Client) -> None
 
 
 def test_backtest_shows_what_the_configuration_would_have_done(desk: Client) -> None:
-    answer = desk.post("/new-portfolio/", typed(act="backtest"), **DIALOG)
-    page = text_of(answer)
+    page = text_of(desk.post("/new-portfolio/", typed(act="backtest"), **DIALOG))
     (orders,) = re.findall(r'data-orders="(\d+)"', page)
     assert int(orders) > 0
     assert re.search(r"Over the first [\d,]+ events of its symbols \(20\d\d-", page)
@@ -212,9 +210,8 @@ def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client
     assert "Revision 2 would be made, and it starts when it is placed." in page
     given["act"] = "backtest"
     answer = desk.post("/portfolios/p/edit/", given, **DIALOG)
-    found = re.search(r": ([\d,]+) orders instead of ([\d,]+)\.", text_of(answer))
-    assert found is not None
-    assert found[1] != found[2]
+    ((new, old),) = re.findall(r": ([\d,]+) orders instead of ([\d,]+)\.", text_of(answer))
+    assert new != old
     assert Portfolio.objects.get().revision == 1
 
 
