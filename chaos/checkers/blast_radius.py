@@ -29,7 +29,7 @@ class BlastRadius:
             self._portfolios |= set(names)
 
     def add_all(self, why: str) -> None:
-        """Add every portfolio, with the reason: `the database is down`."""
+        """Add every portfolio; `why` tells the reader of the fault: `the database is down`."""
         with self._lock:
             self._all_because = why
 
@@ -40,6 +40,6 @@ class BlastRadius:
             return frozenset(self._nodes)
 
     def includes(self, portfolio: str, node: str | None) -> bool:
-        """Whether a portfolio owned by `node` is affected."""
+        """Whether a portfolio is affected: it, its owner `node` (None: no owner), or every one."""
         with self._lock:
             return bool(self._all_because) or portfolio in self._portfolios or node in self._nodes

@@ -13,13 +13,13 @@ class Violation:
 
     invariant: str  #: `I1` … `I12`, or `fault` if a fault did not have its expected effect
     what: str
-    at_s: float = 0.0
-    step: int = 0
+    at_s: float = 0.0  #: since the installation was up
+    step: int = 0  #: 0: between two steps
     faults: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def as_text(self) -> str:
-        """Format as `I7 at 93.1 s in 12 kill-web: ibm-sma …`."""
+        """Format as `I7 at 93.1 s in 12 kill-web: ibm-sma …`, or `… between faults: …`."""
         where = f"in {self.step} {' + '.join(self.faults)}" if self.step else "between faults"
         return f"{self.invariant} at {self.at_s:.1f} s {where}: {self.what}"
 
@@ -28,13 +28,13 @@ class Violation:
 class OwnerChange:
     """One change of owner or revision, and the pause between the commits around it."""
 
-    at_s: float
+    at_s: float  #: since the installation was up
     portfolio: str
     node: str
     cause: str
     epoch: int
-    pause_ms: float | None
-    step: int
+    pause_ms: float | None  #: None: no commit yet, or a pause that does not count
+    step: int  #: 0: between two steps
     faults: tuple[str, ...]
 
 
@@ -67,7 +67,7 @@ class Findings:
         self.steps: list[StepResult] = []
 
     def add(self, violation: Violation) -> bool:
-        """Add a violation unless it was added before. Return whether it was added."""
+        """Add a violation, unless its invariant and sentence are known. Return if it is new."""
         with self._lock:
             key = (violation.invariant, violation.what)
             if key in self._seen:

@@ -13,7 +13,7 @@ MAX_GAP_S = 2.0  #: I7: longest permitted pause of a bystander
 
 @dataclass(frozen=True)
 class RunSample:
-    """One portfolio in one sample."""
+    """The run of one portfolio in one sample."""
 
     name: str
     node: str | None
@@ -25,7 +25,7 @@ class RunSample:
 
     @property
     def owner(self) -> tuple[str | None, str | None]:
-        """Node and incarnation that may commit."""
+        """Node and incarnation that may commit; (None, None) without an owner."""
         return self.node, self.incarnation
 
 
@@ -34,7 +34,7 @@ class Sample:
     """Every portfolio at one moment, by the checker's own clock: the database's may jump."""
 
     at_s: float
-    runs: Mapping[int, RunSample]
+    runs: Mapping[int, RunSample]  #: by the portfolio's id
     is_quiet: bool = False  #: the feed releases nothing
 
 
@@ -47,7 +47,7 @@ class OwnershipChecker:
     _owners: dict[tuple[int, int], tuple[str | None, str | None]] = field(default_factory=dict)
 
     def check(self, sample: Sample) -> Failures:
-        """Return violations shown by this sample."""
+        """Return the violations that this sample shows, compared with all earlier ones."""
         found: Failures = []
         for number, run in sample.runs.items():
             epoch, seq = self._epochs.get(number, run.epoch), self._seqs.get(number, run.last_seq)
@@ -57,13 +57,8 @@ class OwnershipChecker:
                 found.append(("I2", f"{run.name} went back from seq {seq} to {run.last_seq}"))
             owner = self._owners.setdefault((number, run.epoch), run.owner)
             if owner != run.owner:
-                found.append(
-                    (
-                        "I1",
-                        f"epoch {run.epoch} of {run.name} had two owners: {owner[0]}"
-                        f" ({owner[1]}) and {run.node} ({run.incarnation})",
-                    )
-                )
+                what = f"epoch {run.epoch} of {run.name} had two owners: {owner[0]} ({owner[1]})"
+                found.append(("I1", f"{what} and {run.node} ({run.incarnation})"))
             self._epochs[number], self._seqs[number] = run.epoch, run.last_seq
         return found
 
@@ -99,7 +94,7 @@ class BystanderChecker:
         self.longest: dict[str, Gap] = {}  #: per portfolio, over the whole run
 
     def check(self, sample: Sample) -> tuple[Failures, list[Gap]]:
-        """Return violations shown by this sample, and the open gaps."""
+        """Return the violations that this sample shows first, and each bystander's gap so far."""
         found: Failures = []
         gaps: list[Gap] = []
         for number in [n for n in self._since if n not in sample.runs]:
@@ -120,13 +115,8 @@ class BystanderChecker:
                 self.longest[run.name] = gap
             if gap.seconds > MAX_GAP_S and (number, run.last_seq) not in self._reported:
                 self._reported.add((number, run.last_seq))
-                found.append(
-                    (
-                        "I7",
-                        f"bystander {run.name} on {run.node} committed nothing for more than"
-                        f" {MAX_GAP_S:g} s after seq {run.last_seq}",
-                    )
-                )
+                what = f"bystander {run.name} on {run.node} committed nothing for more than"
+                found.append(("I7", f"{what} {MAX_GAP_S:g} s after seq {run.last_seq}"))
         return found, gaps
 
 
@@ -141,7 +131,7 @@ class PauseMeter:
     _since: dict[int, tuple[int, float]] = field(default_factory=dict)  #: seq, first seen
 
     def take(self, sample: Sample) -> list[Gap]:
-        """Return the pauses that ended before this sample."""
+        """Return the pauses that ended since the sample before: portfolios that committed."""
         found = []
         for number, run in sample.runs.items():
             if run.phase != "running" or sample.is_quiet:
@@ -156,37 +146,32 @@ class PauseMeter:
 
 
 def unexpected_moves(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Failures:
-    """I9: return portfolios that changed owner or stopped during a fault that moves nothing."""
-    return [
-        (
-            "I9",
-            f"{run.name} moved from {run.node} (epoch {run.epoch}) to {now.node}"
-            f" (epoch {now.epoch}, {now.phase})"
-            if now
-            else f"{run.name} is gone",
-        )
-        for number, run in before.items()
-        for now in [after.get(number)]
-        if now is None or (run.owner, run.epoch) != (now.owner, now.epoch)
-    ]
+    """I9: return the portfolios of `before` that are gone, or have another owner or epoch."""
+    found: Failures = []
+    for number, run in before.items():
+        now = after.get(number)
+        if now is None:
+            found.append(("I9", f"{run.name} is gone"))
+        elif (run.owner, run.epoch) != (now.owner, now.epoch):
+            to = f"{now.node} (epoch {now.epoch}, {now.phase})"
+            found.append(("I9", f"{run.name} moved from {run.node} (epoch {run.epoch}) to {to}"))
+    return found
 
 
 @dataclass(frozen=True)
 class TenureRow:
-    """One stored tenure."""
+    """One stored tenure: the events after `from_seq`, up to and including `to_seq`."""
 
     portfolio: str
-    first_seq: int
+    first_seq: int  #: of the portfolio
     epoch: int
     from_seq: int
-    to_seq: int | None
+    to_seq: int | None  #: None: it has no end yet
 
 
 def tiling_violations(tenures: Iterable[TenureRow]) -> Failures:
-    """I2: return where a tenure does not begin where the one before it ended.
-
-    `tenures` are in the order of their creation.
-    """
+    """Return where a tenure does not begin where the one before it ended (I2), or its epoch is not
+    higher (I1). `tenures` are in the order of their creation."""
     found: Failures = []
     last: dict[str, TenureRow] = {}
     for tenure in tenures:
@@ -204,13 +189,8 @@ def tiling_violations(tenures: Iterable[TenureRow]) -> Failures:
         if before.to_seq is None:
             found.append(("I2", f"{at} began while epoch {before.epoch} had no end"))
         elif tenure.from_seq != before.to_seq:
-            found.append(
-                (
-                    "I2",
-                    f"{at} began after seq {tenure.from_seq}, but epoch {before.epoch} ended"
-                    f" with {before.to_seq}",
-                )
-            )
+            what = f"{at} began after seq {tenure.from_seq}, but epoch {before.epoch} ended"
+            found.append(("I2", f"{what} with {before.to_seq}"))
     return found
 
 

@@ -87,7 +87,7 @@ class Monitor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Check the history a last time and stop. Without a start, do nothing."""
+        """Check the history a last time, and end the thread; nothing if it was not started."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(30)
@@ -104,7 +104,7 @@ class Monitor:
         self.counts_pauses = True
 
     def forget_progress(self) -> None:
-        """Let epochs and seqs decrease once: acknowledged commits were lost on purpose."""
+        """Let epochs and seqs be lower in the next sample: commits were lost on purpose."""
         self._forgets = True
 
     # --- the thread -----------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Monitor:
                     self._read_changes()
                     changes_at = now + CHANGES_EVERY_S
                 if now >= history_at:
-                    self.read_history()
+                    self._read_history()
                     history_at = now + HISTORY_EVERY_S
             except psycopg.Error:
                 self.failed_samples += 1
@@ -131,7 +131,7 @@ class Monitor:
         try:
             self._take_sample()
             self._read_changes()
-            self.read_history()
+            self._read_history()
         except psycopg.Error as error:
             self._add_findings(
                 [("I8", f"the database cannot be read at the end of the run: {error}")]
@@ -139,6 +139,7 @@ class Monitor:
         self._close()
 
     def _ask(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over the monitor's connection, reopened if it was closed."""
         if self._database is None or self._database.closed:
             self._database = self._connect()
         return self._database.execute(sql, parameters or None).fetchall()
@@ -198,7 +199,7 @@ class Monitor:
                 if not was_stopped and self.counts_pauses:
                     change.pause_ms = pause_ms
 
-    def read_history(self) -> None:
+    def _read_history(self) -> None:
         """Check I1, I2 and I5 over the whole stored history."""
         self._add_findings(history.history_violations(self._ask))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from chaos.crashpoints.cluster import FailpointCluster
@@ -32,28 +33,30 @@ class CaseContext:
     """One repetition of a case: its portfolio and the handoff that it causes."""
 
     cluster: FailpointCluster
-    attempt: int
+    attempt: int  #: 1, 2, 3 …: the cases choose portfolio and node by it
     portfolio: str = ""
-    mark: int = 0  #: id of the newest handoff before it
+    newest_before: int = 0  #: id of the newest handoff before that one
 
     def watch(self, portfolio: str) -> None:
-        """Select the portfolio whose next handoff this case causes."""
+        """Note the portfolio whose next handoff this case causes, before it is requested."""
         self.portfolio = portfolio
-        ((self.mark,),) = self.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_handoff")
+        ((self.newest_before,),) = self.cluster.query(
+            "SELECT coalesce(max(id), 0) FROM scheduling_handoff"
+        )
 
     def handoff(self) -> CausedHandoff | None:
-        """Return the first handoff that the case caused, or None."""
+        """Return the first handoff of the portfolio since `watch`, or None."""
         rows = self.cluster.query(
             "SELECT h.id, h.kind, h.state FROM scheduling_handoff h"
             " JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
             " WHERE h.id > %s AND p.name = %s ORDER BY h.id LIMIT 1",
-            self.mark,
+            self.newest_before,
             self.portfolio,
         )
         return CausedHandoff(*rows[0]) if rows else None
 
     def wait_until_left(self, *states: str) -> None:
-        """Wait until the handoff has left all of these states."""
+        """Wait until the handoff exists and is in none of these states."""
         wait_for(
             self.handoff,
             lambda found: found is not None and found.state not in states,
@@ -84,25 +87,26 @@ def _dies(context: CaseContext, process: str, point: str) -> Iterator[None]:
     context.cluster.wait_until_fired(FIRES_S, f"{process}/{point}")
 
 
+def _choose_canary(context: CaseContext) -> None:
+    """Choose the canary that the case moves: each in turn."""
+    context.watch(CANARIES[context.attempt % 3])
+
+
 def _request_move(context: CaseContext) -> None:
-    cluster = context.cluster
-    cluster.request(
-        "POST",
-        f"/api/portfolios/{context.portfolio}/migrate/",
-        {"target_node": cluster.other_node(context.portfolio)},
-    )
+    target = {"target_node": context.cluster.other_node(context.portfolio)}
+    context.cluster.request("POST", f"/api/portfolios/{context.portfolio}/migrate/", target)
 
 
 def move(context: CaseContext, process: str, point: str) -> None:
     """Migrate a portfolio."""
-    context.watch(CANARIES[context.attempt % 3])
+    _choose_canary(context)
     with _dies(context, process, point):
         _request_move(context)
 
 
 def move_activating(context: CaseContext, process: str, point: str) -> None:
     """Migrate a portfolio, and arm the failpoint when its grant is durable."""
-    context.watch(CANARIES[context.attempt % 3])
+    _choose_canary(context)
     context.cluster.arm("web/handoff.release:committed=pause(0)")
     _request_move(context)
     context.cluster.wait_until_fired(FIRES_S, "the grant")
@@ -112,7 +116,7 @@ def move_activating(context: CaseContext, process: str, point: str) -> None:
 
 def move_from_frozen_source(context: CaseContext, process: str, point: str) -> None:
     """Migrate from a source that is frozen before it releases."""
-    context.watch(CANARIES[context.attempt % 3])
+    _choose_canary(context)
     source = context.cluster.daemon(str(context.cluster.run(context.portfolio).node))
     context.cluster.arm("web/handoff.handle_prepared:after_touch=pause(0.6)")
     _request_move(context)
@@ -124,7 +128,7 @@ def move_from_frozen_source(context: CaseContext, process: str, point: str) -> N
 
 def move_to_frozen_target(context: CaseContext, process: str, point: str) -> None:
     """Migrate to a target that is frozen before its first commit."""
-    context.watch(CANARIES[context.attempt % 3])
+    _choose_canary(context)
     target = context.cluster.daemon(context.cluster.other_node(context.portfolio))
     context.cluster.arm("web/handoff.release:after_touch=pause(0.6)")
     _request_move(context)
@@ -135,7 +139,7 @@ def move_to_frozen_target(context: CaseContext, process: str, point: str) -> Non
 
 
 def stop(context: CaseContext, process: str, point: str) -> None:
-    """Stop a portfolio. It is started again afterwards."""
+    """Stop a portfolio, which `run_case` starts again afterwards."""
     context.watch("ge-sma")
     with _dies(context, process, point):
         context.cluster.request("POST", "/api/portfolios/ge-sma/stop/")
@@ -159,7 +163,7 @@ def place(context: CaseContext, process: str, point: str) -> None:
 
 
 def delete(context: CaseContext, process: str, point: str) -> None:
-    """Delete a portfolio. A request whose process died is repeated."""
+    """Delete a portfolio. `run_case` repeats a request that died with its process."""
     _create_extra(context)
     context.watch(EXTRA)
     with _dies(context, process, point):
@@ -167,7 +171,10 @@ def delete(context: CaseContext, process: str, point: str) -> None:
 
 
 def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str) -> None:
-    """Reload a portfolio with a configuration that does not work."""
+    """Reload a portfolio with a configuration that does not work.
+
+    `strategy`: `raise_on_load` cannot be loaded, `raise_at` raises at one of its first events.
+    """
     _create_extra(context)
     wait_for(
         lambda: context.cluster.query(
@@ -187,18 +194,12 @@ def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str)
         context.cluster.request("PATCH", f"/api/portfolios/{EXTRA}/", changes)
 
 
-def unloadable(context: CaseContext, process: str, point: str) -> None:
-    """Reload with a strategy that cannot be loaded."""
-    bad_reload(context, process, point, strategy="raise_on_load")
-
-
-def raising(context: CaseContext, process: str, point: str) -> None:
-    """Reload with a strategy that raises at one of its first events."""
-    bad_reload(context, process, point, strategy="raise_at")
+unloadable = partial(bad_reload, strategy="raise_on_load")
+raising = partial(bad_reload, strategy="raise_at")
 
 
 def lose_node(context: CaseContext, process: str, point: str) -> None:
-    """Freeze a node for longer than its lease."""
+    """Freeze a node until its portfolios have committed elsewhere."""
     node = DEMO_NODES[context.attempt % 3]
     names = context.cluster.portfolios_on(node)
     context.watch(names[0])
@@ -231,7 +232,7 @@ def _create_extra(context: CaseContext) -> None:
 
 
 def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
-    """Arm the failpoint and wait until a pass dies there.
+    """Arm the failpoint and wait until a pass of `process`, watcher or worker, dies there.
 
     The watcher is faster than the worker, so it is suspended when the worker should run the pass.
     """
@@ -242,6 +243,8 @@ def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
         if process == "worker":  # one of several worker processes died: kill the others as well
             context.cluster.kill_all(process)
 
+
+_EXPIRES = "handoff.expire:after_grant"
 
 CASES = tuple(
     CrashCase(*case)
@@ -254,31 +257,11 @@ CASES = tuple(
         ("grant, not yet durable", "web", "handoff.release:after_grant", move),
         ("grant, answer lost", "web", "handoff.release:committed", move),
         ("activating, at a commit", "web", "commit.commit:begin", move_activating),
-        (
-            "activating, a commit's answer lost",
-            "web",
-            "commit.commit:after_commit",
-            move_activating,
-        ),
-        (
-            "drain deadline, the grant",
-            "watcher",
-            "handoff.expire:after_grant",
-            move_from_frozen_source,
-        ),
-        (
-            "drain deadline, the grant",
-            "worker",
-            "handoff.expire:after_grant",
-            move_from_frozen_source,
-        ),
-        (
-            "rollback, the grant back",
-            "watcher",
-            "handoff.expire:after_grant",
-            move_to_frozen_target,
-        ),
-        ("rollback, the grant back", "worker", "handoff.expire:after_grant", move_to_frozen_target),
+        ("activating, commit's answer lost", "web", "commit.commit:after_commit", move_activating),
+        ("drain deadline, the grant", "watcher", _EXPIRES, move_from_frozen_source),
+        ("drain deadline, the grant", "worker", _EXPIRES, move_from_frozen_source),
+        ("rollback, the grant back", "watcher", _EXPIRES, move_to_frozen_target),
+        ("rollback, the grant back", "worker", _EXPIRES, move_to_frozen_target),
         ("reload that cannot prepare", "web", "handoff.handle_step_failure:after_move", unloadable),
         (
             "reload that raises, way back",
@@ -288,7 +271,7 @@ CASES = tuple(
         ),
         ("place, the grant", "web", "handoff.handle_prepared:after_grant", place),
         ("stop, the release", "web", "handoff.release:after_grant", stop),
-        ("stop past its deadline", "watcher", "handoff.expire:after_grant", stop_of_frozen_owner),
+        ("stop past its deadline", "watcher", _EXPIRES, stop_of_frozen_owner),
         ("delete, not yet durable", "web", "operations.stop_run:after_insert", delete),
         ("delete, the release's answer lost", "web", "handoff.release:committed", delete),
         ("node marked lost", "watcher", "lease.mark_lost:after_mark_lost", lose_node),

@@ -80,7 +80,8 @@ class FailpointCluster(Cluster):
         kill_processes(self.members(process))
 
     def unrecovered(self, since_seq: dict[str, int]) -> list[str]:
-        """Phrases on what has not yet recovered after a crash."""
+        """Return phrases on open handoffs and on portfolios that do not run as they should, or have
+        committed nothing beyond their seq in `since_seq`; [] if all have recovered."""
         found = [
             f"handoff {number} ({kind}) is {state}" for number, kind, state in self.open_handoffs()
         ]
@@ -98,7 +99,7 @@ class FailpointCluster(Cluster):
         return found
 
     def seqs(self) -> dict[str, int]:
-        """The last committed seq of each portfolio."""
+        """Return name → last committed seq of each portfolio."""
         return {run.name: run.last_seq for run in self.runs().values()}
 
     def wait_until_recovered(self, limit_s: float) -> None:
@@ -111,7 +112,7 @@ class FailpointCluster(Cluster):
         wait_for(self.is_ready, bool, "the web process back", limit_s)
 
     def wait_until_idle(self, limit_s: float = SLOW_MACHINE_S) -> None:
-        """Wait until every part of the control plane runs and no handoff is open."""
+        """Forget losses, pins and failed attempts; wait until all parts run and have recovered."""
         self.query("UPDATE scheduling_node SET lost_times = '[]'")
         self.query("UPDATE scheduling_run SET pinned_node_id = NULL, failures_by_node = '{}'")
         self.wait_until_ready(limit_s)
@@ -124,7 +125,10 @@ class FailpointCluster(Cluster):
         self.wait_until_recovered(limit_s)
 
     def request(self, method: str, path: str, body: object = None) -> bool:
-        """Send a request. Return False if the web process died. Raise AssertionError if refused."""
+        """Send a request. Return whether it succeeded; False as well if the web process died.
+
+        Raise AssertionError if it was refused.
+        """
         try:
             answer = self.call(method, path, {} if body is None else body)
         except OSError:

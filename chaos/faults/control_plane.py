@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ import psutil
 
 from chaos.faults.daemons import are_taken_over
 from chaos.faults.fault import Fault
+from chaos.harness.many.servers import answers
 from chaos.harness.processes import kill_processes, process_tree, still_running
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
@@ -77,6 +77,7 @@ def web_away_long(context: FaultContext) -> None:
 
 
 def _web_away(context: FaultContext, seconds: float) -> None:
+    """Keep the web process down for `seconds`, and expect the API back."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
     with context.kept_down(context.processes_matching(WEB)):
         context.sleep(seconds)
@@ -122,7 +123,7 @@ def freeze_lock_holder(context: FaultContext) -> None:
     had = context.cluster.runs_on(node)
     with context.suspended(context.processes_matching(WATCHER)):  # the watcher polls all the time
         context.kill_node(node)
-        context.note(f"held by {holder}")
+        context.note(f"the pass lock was held by {holder}")
         context.expect(
             lambda: are_taken_over(had, context.cluster.runs()),
             # Its lock expires after 5 s, and the worker runs a pass every 30 s.
@@ -134,12 +135,12 @@ def freeze_lock_holder(context: FaultContext) -> None:
 
 def two_watchers(context: FaultContext) -> None:
     """A second watcher runs for 8 s."""
-    _run_another_process(context, [sys.executable, "manage.py", "run_watcher"], 8)
+    _run_second(context, "run_watcher")
 
 
 def two_workers(context: FaultContext) -> None:
     """A second worker runs for 8 s."""
-    _run_another_process(context, [sys.executable, "manage.py", "qcluster"], 8)
+    _run_second(context, "qcluster")
 
 
 def two_webs(context: FaultContext) -> None:
@@ -149,7 +150,9 @@ def two_webs(context: FaultContext) -> None:
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *LIMIT_ARGUMENTS]
     with AnotherProcess(context, argv) as web:
-        if not context.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
+        if not context.expect(
+            lambda: answers("127.0.0.1", port), RESTART_LIMIT_S, "the second web process"
+        ):
             return
         with proxy.redirect_to(f"http://127.0.0.1:{port}"):
             proxy.reset()
@@ -159,19 +162,14 @@ def two_webs(context: FaultContext) -> None:
         context.sleep(1)
 
 
-def _run_another_process(context: FaultContext, argv: list[str], seconds: float) -> None:
-    """Run one more control-plane process for `seconds`."""
-    with AnotherProcess(context, argv):
-        context.sleep(seconds)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _run_second(context: FaultContext, command: str) -> None:
+    """Run this command of manage.py for 8 s, beside the launcher's own process of it."""
+    with AnotherProcess(context, [sys.executable, "manage.py", command]):
+        context.sleep(8)
 
 
 class AnotherProcess:
-    """Run one more process; kill it and its descendants at the end."""
+    """Run one more process from its creation on; kill it and its descendants at the end."""
 
     def __init__(
         self,

@@ -104,7 +104,7 @@ def are_taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) 
 
 
 def are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
-    """Whether none of the portfolios is on `node`, and each runs or gives a reason."""
+    """Whether each portfolio is off `node` and runs or gives a reason; or is deleted."""
     runs = context.cluster.runs()
     return all(
         runs[name].node != node and (runs[name].phase == "running" or runs[name].reason)
@@ -124,7 +124,8 @@ def _count_refused(context: FaultContext, since: datetime, node: str) -> int:
 
 
 def _wait_for_uncommitted_events(context: FaultContext, name: str) -> None:
-    """Return between two commits, when the node has processed uncommitted events."""
+    """Return 0.1 s after the portfolio's next commit, or after 5 s: its node has then processed
+    events that it has not committed."""
     seen = context.cluster.run(name).last_seq
     end = time.monotonic() + 5
     while context.cluster.run(name).last_seq == seen and time.monotonic() < end:

@@ -87,7 +87,7 @@ def silent_database_host(context: FaultContext) -> None:
 
 
 def positions_of_owned(context: FaultContext) -> dict[str, int]:
-    """Return the last seq of every owned portfolio."""
+    """Return name → last seq of every owned portfolio."""
     return {run.name: run.last_seq for run in context.cluster.runs().values() if run.node}
 
 

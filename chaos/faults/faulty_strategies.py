@@ -43,7 +43,7 @@ class EventParameters(msgspec.Struct, frozen=True):
 
 
 class SleepParameters(msgspec.Struct, frozen=True):
-    """The duration of each event."""
+    """How long the strategy sleeps at each event."""
 
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
@@ -76,7 +76,7 @@ class FailsAtEvent(Strategy):
 
 
 class RaiseAt(FailsAtEvent):
-    """Raises KeyError."""
+    """Raises KeyError at its n-th event."""
 
     name = "raise_at"
 
@@ -85,7 +85,7 @@ class RaiseAt(FailsAtEvent):
 
 
 class Looper(FailsAtEvent):
-    """Loops."""
+    """Loops for ever at its n-th event."""
 
     name = "looper"
 
@@ -95,7 +95,7 @@ class Looper(FailsAtEvent):
 
 
 class Exiter(FailsAtEvent):
-    """Exits its process."""
+    """Exits its process at its n-th event."""
 
     name = "exiter"
 
@@ -115,7 +115,7 @@ class Sleeper(Strategy):
 
 
 class ActionParameters(EventParameters, frozen=True):
-    """The action of a misbehaving strategy, and its first event."""
+    """The action of a misbehaving strategy, and the event from which on it acts."""
 
     action: str = "sleep"
 
@@ -145,7 +145,7 @@ class HookParameters(msgspec.Struct, frozen=True):
 
 
 class MisbehavingInHook(Strategy):
-    """Misbehaves in a hook, once it has ordered and set a timer."""
+    """Misbehaves in one hook; orders and sets timers, so that each hook is called."""
 
     name = "misbehaving_in_hook"
     parameters_type = HookParameters
@@ -177,14 +177,14 @@ class MisbehavingInHook(Strategy):
 
 
 class KeyedParameters(msgspec.Struct, frozen=True):
-    """A key that no configuration may hold."""
+    """A quantity, and a secret, which no configuration may hold."""
 
     quantity: int = 1
     api_key: Secret = ""
 
 
 class Keyed(Strategy):
-    """Has a parameter that is a secret, which no configuration may hold."""
+    """Has a secret as a parameter; orders nothing."""
 
     name = "keyed"
     parameters_type = KeyedParameters
@@ -194,14 +194,14 @@ class Keyed(Strategy):
 
 
 class CheckParameters(msgspec.Struct, frozen=True):
-    """What the check of the parameters does, and for how long."""
+    """What `check` does: `loop` or `sleep` for `seconds`, `exit`, `raise`, `allocate`, `report`."""
 
     action: str = "report"
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class MisbehavingInCheck(Strategy):
-    """Misbehaves when its parameters are checked."""
+    """Misbehaves when its parameters are checked; `report` reports pid, uid and the secret key."""
 
     name = "misbehaving_in_check"
     version = 7
@@ -234,7 +234,7 @@ _allocated: list[Any] = []
 
 
 class Actions:
-    """Actions against the strategy's own process and against others."""
+    """What a strategy may do to its own process and to others, by the name of `action`."""
 
     @staticmethod
     def sleep() -> None:

@@ -31,16 +31,15 @@ def imported(context: FaultContext) -> None:
     feed = f"csv-{context.rng.getrandbits(24):06x}"
     with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-feed-") as folder:
         path = Path(folder) / "rows.csv"
+        command = ("feed", "import", feed, str(path), "--symbol", SYMBOL)
         path.write_text("".join(csv_lines(0, 50)), encoding="utf-8")
         if context.topology.live is not None:
             create_feed(context, feed)
-        context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
+        context.cluster.manage(*command)
         name = create_trader(context, feed)
         path.write_text("".join(csv_lines(50, 200)), encoding="utf-8")
-        context.cluster.manage("feed", "import", feed, str(path), "--symbol", SYMBOL)
-        again = context.cluster.manage(
-            "feed", "import", feed, str(path), "--symbol", SYMBOL, check=False
-        )
+        context.cluster.manage(*command)
+        again = context.cluster.manage(*command, check=False)
         context.note(f"the same file again: {str(again)[:120]}")
     expect_each_row_once(context, name, feed, 250)
 
@@ -71,7 +70,7 @@ def create_feed(context: FaultContext, feed: str) -> None:
 
 
 def _append(context: FaultContext, feed: str, body: dict[str, Any]) -> None:
-    """Repeat one append until it is answered."""
+    """Repeat one append until it is answered; report a violation if it is refused."""
 
     def answered() -> bool:
         answer = context.request("POST", f"/api/feeds/{feed}/append/", body)
@@ -97,7 +96,10 @@ def _kill(context: FaultContext, portfolio: str) -> None:
 
 
 def create_trader(context: FaultContext, feed: str) -> str:
-    """Create a portfolio of a feed, and wait until it runs. The end of the fault deletes it."""
+    """Create a portfolio of a feed, wait until it runs, and return its name.
+
+    The end of the fault deletes it.
+    """
     name = f"on-{feed}"
     context.mark_affected(name)
     context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
@@ -134,7 +136,7 @@ def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int)
 
 
 def csv_lines(first: int, count: int) -> list[str]:
-    """Return the lines of a CSV file of these bars, its header first."""
+    """Return the header and `count` lines of a CSV file: the bars from bar `first` on."""
     rows = [bar(number, SYMBOL) for number in range(first, first + count)]
     columns = ("time", "open", "high", "low", "close", "volume")
     lines = [",".join(str(row[column]) for column in columns) for row in rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chaos.faults.fault import Fault
 from chaos.harness.observation import ClusterRun
 from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, FaultContext
@@ -9,21 +11,31 @@ from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, FaultConte
 HANDOFF_STATES = ("preparing", "draining", "activating")
 
 
-def _begin(context: FaultContext, run: ClusterRun, target: str) -> int | None:
-    """Request a migration and return in a randomly chosen state of it, or a little later."""
+def _begin(
+    context: FaultContext, affects: str = "", among: Sequence[str] = ()
+) -> tuple[ClusterRun, str, int | None]:
+    """Migrate a portfolio to a node of `among` (default: of all), both chosen at random.
+
+    Mark the nodes affected that `affects` names, `source` or `target`. Return in a randomly chosen
+    state of the handoff or a little later: the run before it, the target, and the handoff's id,
+    None if it was refused.
+    """
+    run = context.choose_portfolio()
+    target = context.choose_target(run, among)
+    if affects:
+        context.mark_nodes_affected(target if affects == "target" else str(run.node))
     handoff = context.migrate(run, target)
     if handoff is not None:
         context.wait_for_handoff_state(handoff, context.rng.choice(HANDOFF_STATES))
         context.sleep(context.rng.choice((0.0, 0.0, 0.01, 0.03, 0.1)))
         context.note(f"injected when {context.handoff_state(handoff)}")
-    return handoff
+    return run, target, handoff
 
 
 def control_plane_killed_in_handoff(context: FaultContext) -> None:
     """Web and watcher are killed during a handoff, which continues from its row."""
     context.mark_all_affected("every commit goes through the web")
-    run = context.choose_portfolio()
-    handoff = _begin(context, run, context.choose_target(run))
+    _, _, handoff = _begin(context)
     for victim in (context.processes_matching(WATCHER)[0], context.processes_matching(WEB)[0]):
         victim.kill()
     context.expect_handoff_end(handoff, 60)
@@ -32,10 +44,7 @@ def control_plane_killed_in_handoff(context: FaultContext) -> None:
 
 def target_killed(context: FaultContext) -> None:
     """The target of a handoff is killed in a random state of it."""
-    run = context.choose_portfolio()
-    target = context.choose_target(run)
-    context.mark_nodes_affected(target)
-    handoff = _begin(context, run, target)
+    _, target, handoff = _begin(context, "target")
     context.kill_node(target)
     context.expect_handoff_end(handoff, 60)
     context.relaunch_if_proxied(target)
@@ -43,10 +52,7 @@ def target_killed(context: FaultContext) -> None:
 
 def target_restarted(context: FaultContext) -> None:
     """The target of a handoff is killed and restarts at once under the same name."""
-    run = context.choose_portfolio()
-    target = context.choose_target(run, among=sorted(set(context.topology.daemons) - {run.node}))
-    context.mark_nodes_affected(target)
-    handoff = _begin(context, run, target)
+    _, target, handoff = _begin(context, "target", sorted(context.topology.daemons))
     context.topology.daemons[target].kill()
     context.relaunch_if_proxied(target)
     context.expect_handoff_end(handoff, 60)
@@ -54,10 +60,7 @@ def target_restarted(context: FaultContext) -> None:
 
 def target_drained(context: FaultContext) -> None:
     """The target of a handoff is drained in a random state of it."""
-    run = context.choose_portfolio()
-    target = context.choose_target(run)
-    context.mark_nodes_affected(target)
-    handoff = _begin(context, run, target)
+    _, target, handoff = _begin(context, "target")
     context.undo.callback(context.call_api, f"/api/nodes/{target}/undrain/")
     context.call_api(f"/api/nodes/{target}/drain/", {"reason": "chaos"})
     context.expect_handoff_end(handoff, 60)
@@ -66,33 +69,27 @@ def target_drained(context: FaultContext) -> None:
 
 def target_sleeps(context: FaultContext) -> None:
     """The target of a handoff is frozen for longer than its lease."""
-    run = context.choose_portfolio()
-    target = context.choose_target(run)
-    context.mark_nodes_affected(target)
-    handoff = _begin(context, run, target)
-    with context.suspended_node(target):
-        context.expect_handoff_end(handoff, 60)
-        context.sleep(context.ttl_s)
+    _, target, handoff = _begin(context, "target")
+    _freeze(context, target, handoff)
 
 
 def source_killed(context: FaultContext) -> None:
     """The source of a handoff is killed in a random state of it."""
-    run = context.choose_portfolio()
-    assert run.node is not None
-    context.mark_nodes_affected(run.node)
-    handoff = _begin(context, run, context.choose_target(run))
-    context.kill_node(run.node)
+    run, _, handoff = _begin(context, "source")
+    context.kill_node(str(run.node))
     context.expect_handoff_end(handoff, 60)
-    context.relaunch_if_proxied(run.node)
+    context.relaunch_if_proxied(str(run.node))
 
 
 def source_sleeps(context: FaultContext) -> None:
     """The source of a handoff is frozen for longer than its lease."""
-    run = context.choose_portfolio()
-    assert run.node is not None
-    context.mark_nodes_affected(run.node)
-    handoff = _begin(context, run, context.choose_target(run))
-    with context.suspended_node(run.node):
+    run, _, handoff = _begin(context, "source")
+    _freeze(context, str(run.node), handoff)
+
+
+def _freeze(context: FaultContext, node: str, handoff: int | None) -> None:
+    """SIGSTOP of a node until the handoff has ended, and for a lease more."""
+    with context.suspended_node(node):
         context.expect_handoff_end(handoff, 60)
         context.sleep(context.ttl_s)
 

@@ -20,7 +20,7 @@ def migrations(context: FaultContext) -> None:
 
 
 def reloads(context: FaultContext) -> None:
-    """Three portfolios are reloaded."""
+    """Three portfolios are reloaded, one after the other."""
     chosen: list[str] = []
     for _ in range(3):
         run = context.choose_portfolio(but=chosen)
@@ -119,6 +119,7 @@ def pause_unheard(context: FaultContext) -> None:
 
 
 def _feed_rate(context: FaultContext) -> float:
+    """Return the events a second of the newest segment of any feed."""
     ((rate,),) = context.cluster.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )
@@ -126,7 +127,7 @@ def _feed_rate(context: FaultContext) -> float:
 
 
 def _set_feed_rate(context: FaultContext, rate: float) -> None:
-    """Change the feed's rate in one second, when every node has received the change."""
+    """Change the feed's rate from one second on, when every node has received the change."""
     context.cluster.query(
         """
         INSERT INTO portfolios_feedsegment (feed_id, from_seq, from_time, rate)

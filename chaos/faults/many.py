@@ -110,7 +110,10 @@ def redis_frozen(context: FaultContext) -> None:
 
 
 def _choose_web(context: FaultContext) -> int:
-    """Return the web process that holds the socket of a node chosen at random."""
+    """Return the number of the web process that holds the socket of a node chosen at random.
+
+    Return 1, and report a violation, if none holds it in time. Mark everything affected.
+    """
     context.mark_all_affected(EVERY_CONNECTION)
     cluster = _cluster(context)
     node = context.rng.choice(sorted(context.topology.nodes))
@@ -221,7 +224,7 @@ def _sleep_until(context: FaultContext, at: float) -> None:
 
 
 def _positions(context: FaultContext) -> dict[str, int]:
-    """The last seq of every running portfolio."""
+    """Return name → last seq of every running portfolio."""
     runs = context.cluster.runs().values()
     return {run.name: run.last_seq for run in runs if run.node and run.phase == "running"}
 
@@ -229,7 +232,7 @@ def _positions(context: FaultContext) -> dict[str, int]:
 def _measure_commits(
     context: FaultContext, what: str, before: dict[str, int], budget_s: float, began: float
 ) -> None:
-    """Measure until each portfolio is beyond its seq of `before`, except one that halted."""
+    """Measure until each portfolio of `before` that still has an owner is beyond its seq there."""
 
     def all_further() -> bool:
         now = positions_of_owned(context)
@@ -333,7 +336,7 @@ _NOTED = "SELECT synchronous FROM scheduling_databasetimeline ORDER BY id DESC L
 
 
 def _vanished_alert(context: FaultContext) -> str:
-    """The text of the open alert on vanished commits, or an empty one."""
+    """Return the text of the open alert on vanished commits, "" if none is open."""
     return "".join(row[0] for row in context.cluster.query(_VANISHED))
 
 
@@ -411,7 +414,7 @@ def _expect_promotion(
 
 
 def _make_synchronous(context: FaultContext) -> None:
-    """Let commits wait for a standby again."""
+    """Let commits wait for a standby again, and wait until the gateways know it."""
     server = _cluster(context).primary()
     if server is None:
         context.report("fault", "no primary after the asynchronous promotion", {})
@@ -428,7 +431,10 @@ def _make_synchronous(context: FaultContext) -> None:
 def _ask_patroni(
     context: FaultContext, server: int, path: str, body: object, method: str = "POST"
 ) -> bool:
-    """Send a request to the Patroni of a server. Raise an OSError if it is refused."""
+    """Send a request to the Patroni of a server. Return whether the answer is 200, rather than 202.
+
+    Raise an OSError if it is refused.
+    """
     host = _cluster(context).layout.postgres_host(server)
     request = urllib.request.Request(
         f"http://{host}:{PATRONI_PORT}/{path}",

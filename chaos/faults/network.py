@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chaos.faults.fault import Fault
+from chaos.harness.processes import end_process
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
@@ -43,12 +44,7 @@ def packets_dropped(context: FaultContext) -> None:
                 lambda: _has_status(context, "alive"), 30 * BUDGET_FACTOR, f"{NODE} alive again"
             )
         finally:
-            daemon.terminate()
-            try:
-                daemon.wait(15)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait(5)
+            end_process(daemon, 15)
         context.sleep(1)
 
 
@@ -58,6 +54,7 @@ def _has_status(context: FaultContext, status: str) -> bool:
 
 
 def _ip(*words: str) -> None:
+    """Run `ip`. Raise NotAvailable with what it printed if it fails."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotAvailable(f"ip {' '.join(words)}: {done.stderr.strip()}")

@@ -13,11 +13,11 @@ SYMBOLS = ["IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC", "KO", "PEP"]
 def _run_misbehaving(
     context: FaultContext, strategy: str, config: dict[str, Any], seconds: float
 ) -> None:
-    """Run a misbehaving portfolio for `seconds`, then delete it."""
+    """Run a portfolio of this strategy for `seconds`, then delete it."""
     name = f"bad-{strategy.replace('_', '-')}-{context.rng.getrandbits(20):05x}"
     context.mark_affected(name)
     _require_strategy(context, strategy)
-    context.undo.callback(_delete_portfolio, context, name)
+    context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
     made = context.call_api(
         "/api/portfolios/",
         {"name": name, "strategy": strategy, "config": config, "symbols": SYMBOLS},
@@ -29,10 +29,6 @@ def _run_misbehaving(
     context.note(f"{run.phase} on {run.node}, epoch {run.epoch}: {run.reason[:200]}")
 
 
-def _delete_portfolio(context: FaultContext, name: str) -> None:
-    context.call_api(f"/api/portfolios/{name}/", method="DELETE")
-
-
 def _require_strategy(context: FaultContext, strategy: str) -> None:
     """Raise NotAvailable if no live node has the strategy."""
     ((count,),) = context.cluster.query(
@@ -42,76 +38,29 @@ def _require_strategy(context: FaultContext, strategy: str) -> None:
         raise NotAvailable(f"no node has the strategy {strategy}")
 
 
-def looping(context: FaultContext) -> None:
-    """A strategy that never returns from an event."""
-    _run_misbehaving(context, "looper", {"at_event": 5}, 12)
+def _strategy_that(does: str, name: str, strategy: str, runs_s: float, **config: Any) -> Fault:
+    """Return the fault `strategy-NAME`: a portfolio of this strategy runs for `runs_s`.
+
+    `does` completes the title of the fault: `A strategy that …`.
+    """
+
+    def inject(context: FaultContext) -> None:
+        _run_misbehaving(context, strategy, config, runs_s)
+
+    inject.__doc__ = f"A strategy that {does}."
+    return Fault(f"strategy-{name}", inject, runs_s + 1)
 
 
-def exiting(context: FaultContext) -> None:
-    """A strategy that ends its process."""
-    _run_misbehaving(context, "exiter", {"at_event": 5}, 8)
-
-
-def raising(context: FaultContext) -> None:
-    """A strategy that raises at its n-th event."""
-    _run_misbehaving(context, "raise_at", {"at_event": 12}, 8)
-
-
-def raising_in_a_hook(context: FaultContext) -> None:
-    """A strategy that raises when a timer is due."""
-    _run_misbehaving(context, "misbehaving_in_hook", {"hook": "on_timer", "how": "raise"}, 8)
-
-
-def looping_in_a_hook(context: FaultContext) -> None:
-    """A strategy that never returns from a report of its order."""
-    _run_misbehaving(context, "misbehaving_in_hook", {"hook": "on_report", "how": "loop"}, 12)
-
-
-def unloadable(context: FaultContext) -> None:
-    """A strategy that cannot be loaded."""
-    _run_misbehaving(context, "raise_on_load", {}, 6)
-
-
-def using_up_memory(context: FaultContext) -> None:
-    """A strategy that allocates memory without end."""
-    _misbehave(context, "allocate_fast")
-
-
-def killing_its_host(context: FaultContext) -> None:
-    """A strategy that kills its host process."""
-    _misbehave(context, "kill_parent")
-
-
-def forking(context: FaultContext) -> None:
-    """A strategy that leaves looping grandchildren in their own sessions."""
-    _misbehave(context, "fork_daemons")
-
-
-def printing(context: FaultContext) -> None:
-    """A strategy that prints without end."""
-    _misbehave(context, "print_endlessly")
-
-
-def ignoring_signals(context: FaultContext) -> None:
-    """A strategy that ignores every signal and loops."""
-    _misbehave(context, "ignore_signals")
-
-
-def _misbehave(context: FaultContext, what: str) -> None:
-    """Run the strategy `misbehaving` with one of its actions."""
-    _run_misbehaving(context, "misbehaving", {"action": what, "at_event": 5}, 10)
-
-
-def slow(context: FaultContext) -> None:
-    """A strategy that takes half a second for each event."""
-    _run_misbehaving(context, "sleeper", {"seconds": 0.5}, 10)
+def _strategy_that_acts(does: str, name: str, action: str) -> Fault:
+    """Return the fault `strategy-NAME`: `misbehaving` runs, with this action from event 5 on."""
+    return _strategy_that(does, name, "misbehaving", 10, action=action, at_event=5)
 
 
 def poisoned(context: FaultContext) -> None:
     """A strategy that exits at each start until its portfolio is quarantined."""
     name = f"poisoned-{context.rng.getrandbits(20):05x}"
     context.mark_affected(name)
-    context.undo.callback(_delete_portfolio, context, name)
+    context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
     made = context.call_api(
         "/api/portfolios/",
         {"name": name, "strategy": "exiter", "config": {"at_event": 1}, "symbols": SYMBOLS},
@@ -150,7 +99,10 @@ def failing_revision(context: FaultContext) -> None:
 
 
 def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
-    """I11: expect that the good revision runs and the other one is marked rejected."""
+    """I11: expect that revision `good` runs and the newest one is marked rejected.
+
+    Then make the configuration of `good` the desired one again.
+    """
     before = context.request("GET", f"/api/portfolios/{name}/revisions/?limit=1000")
     wanted = (
         max(row["number"] for row in before.json["results"])
@@ -167,7 +119,6 @@ def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
         f"{name} back on revision {good}, and revision {wanted} rejected",
         "I11",
     )
-    # Make the configuration that ran before the desired one again, as a new revision.
     answer = context.request("GET", f"/api/portfolios/{name}/revisions/?limit=1000")
     if answer and answer.status == 200:
         row = next(row for row in answer.json["results"] if row["number"] == good)
@@ -189,24 +140,28 @@ def _revision_status(context: FaultContext, name: str, number: int) -> str:
 
 
 def canaries(context: FaultContext) -> list[str]:
-    """Canaries, whose strategy must not change: their digest covers the whole run."""
+    """Return the names of the canaries, whose strategy must not change: their digest covers the
+    whole run."""
     return [name for name in context.cluster.runs() if name.startswith("canary")]
 
 
 FAULTS = (
-    Fault("strategy-loops", looping, 13),
-    Fault("strategy-exits", exiting, 9),
-    Fault("strategy-raises", raising, 9),
-    Fault("strategy-raises-in-hook", raising_in_a_hook, 9),
-    Fault("strategy-loops-in-hook", looping_in_a_hook, 13),
-    Fault("strategy-unloadable", unloadable, 7),
-    Fault("strategy-eats-memory", using_up_memory, 11),
-    Fault("strategy-kills-host", killing_its_host, 11),
-    Fault("strategy-forks", forking, 11),
-    Fault("strategy-prints", printing, 11),
-    Fault("strategy-ignores-signals", ignoring_signals, 11),
-    Fault("strategy-slow", slow, 11),
+    _strategy_that("never returns from an event", "loops", "looper", 12, at_event=5),
+    _strategy_that("ends its process", "exits", "exiter", 8, at_event=5),
+    _strategy_that("raises at its n-th event", "raises", "raise_at", 8, at_event=12),
+    _strategy_that("raises when a timer is due", "raises-in-hook", "misbehaving_in_hook", 8,
+                   hook="on_timer", how="raise"),
+    _strategy_that("never returns from a report of its order", "loops-in-hook",
+                   "misbehaving_in_hook", 12, hook="on_report", how="loop"),
+    _strategy_that("cannot be loaded", "unloadable", "raise_on_load", 6),
+    _strategy_that_acts("allocates memory without end", "eats-memory", "allocate_fast"),
+    _strategy_that_acts("kills its host process", "kills-host", "kill_parent"),
+    _strategy_that_acts("leaves looping grandchildren in their own sessions", "forks",
+                        "fork_daemons"),
+    _strategy_that_acts("prints without end", "prints", "print_endlessly"),
+    _strategy_that_acts("ignores every signal and loops", "ignores-signals", "ignore_signals"),
+    _strategy_that("takes half a second for each event", "slow", "sleeper", 10, seconds=0.5),
     Fault("poisoned-to-quarantine", poisoned, 70, alone=True),
     Fault("bad-revision", bad_revision, 5),
     Fault("failing-revision", failing_revision, 10),
-)
+)  # fmt: skip

@@ -131,7 +131,7 @@ def _start_recorder(context: FaultContext, feed: str, path: Path) -> subprocess.
 
 
 def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> None:
-    """Wait until an append is refused, with `cause` in the text of the refusal."""
+    """Expect that an append is refused from now on, with `cause` in the text of the refusal."""
     before = live.unanswered
     live.last_answer = ""
     context.expect(
@@ -143,6 +143,7 @@ def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> 
 
 
 def _expect_growth(context: FaultContext, live: LiveFeed) -> None:
+    """Expect new records of the run's feed from now on."""
     before = live.head()
     context.expect(
         lambda: live.head() > before, GROWS_WITHIN_S, "new records of the feed in JetStream", "I8"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from subprocess import Popen, TimeoutExpired
+from subprocess import Popen
 from typing import Any
 
 import psutil
 
 from chaos.faults.fault import Fault
 from chaos.harness.another_python import FALSE_PYTHON
+from chaos.harness.processes import end_process
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 SYMBOLS = ["KO", "PEP", "IBM"]
@@ -53,24 +54,14 @@ def version_drift(context: FaultContext) -> None:
 
 def _launch_drifted_node(context: FaultContext, name: str) -> Popen[str]:
     """Start a node that reports FALSE_PYTHON and has the label LABEL."""
-    token = context.cluster.create_node_token(name)
-    return context.cluster.launch_node(
-        name,
-        context.cluster.access["url"],
-        token,
-        "--label",
-        f"{LABEL}=yes",
-        program="chaos.harness.another_python",
-    )
+    url, token = context.cluster.access["url"], context.cluster.create_node_token(name)
+    program = "chaos.harness.another_python"
+    return context.cluster.launch_node(name, url, token, "--label", f"{LABEL}=yes", program=program)
 
 
 def _forget_node(context: FaultContext, name: str, daemon: Popen[str]) -> None:
     """End the daemon, and forget its node."""
-    daemon.terminate()
-    with suppress(TimeoutExpired):
-        daemon.wait(20)
-    if daemon.poll() is None:
-        daemon.kill()
+    end_process(daemon, 20)
     context.cluster.manage("forget_node", name, check=False)
 
 
@@ -85,6 +76,7 @@ def dropped_symbol(context: FaultContext) -> None:
         return
 
     def shows(what: str, holds: Any) -> bool:
+        """Expect `holds` of the portfolio as the API shows it. Return whether it was so in time."""
         return context.expect(
             lambda: holds(_read_portfolio(context, path)),
             30 * BUDGET_FACTOR,

@@ -56,12 +56,12 @@ class Cluster(ObservedInstallation):
         self._clock_off_s = 0.0
 
     def connect_monitor(self) -> psycopg.Connection[Any]:
-        """Open the session of a monitor, which reads as the product does."""
+        """Open a session of the product's own role, for the monitor."""
         return psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        """Hold what has to outlast the installation: nothing here, networks in `ManyCluster`."""
+        """Keep up what has to outlast the installation: nothing here, networks in `ManyCluster`."""
         yield
 
     def is_running(self) -> bool:
@@ -78,7 +78,10 @@ class Cluster(ObservedInstallation):
     # --- operate ------------------------------------------------------------------------------
 
     def migrate(self, name: str, target: str, limit_s: float = SLOW_MACHINE_S) -> dict[str, Any]:
-        """Migrate a portfolio through the API. Return the handoff, which must succeed."""
+        """Migrate a portfolio through the API. Return the handoff that brought it to `target`.
+
+        Raise AssertionError if it fails, unless the machine was starved: then it is repeated.
+        """
         address = f"/api/portfolios/{name}/migrate/"
         body = {"target_node": target, "reason": "test"}
         for attempts_left in reversed(range(5)):
@@ -122,14 +125,14 @@ class Cluster(ObservedInstallation):
         return min(load, key=lambda node: (load[node], node))
 
     def patch(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Change a portfolio and return the response."""
+        """Change a portfolio by PATCH, which must be accepted. Return the body of the answer."""
         answer = self.call("PATCH", f"/api/portfolios/{name}/", changes)
         assert answer.status == 202, answer.text
         found: dict[str, Any] = answer.json
         return found
 
     def revision(self, name: str, number: int) -> dict[str, Any]:
-        """One revision of a portfolio."""
+        """Return one revision of a portfolio, as the API shows it."""
         found = self.get(f"/api/portfolios/{name}/revisions/?limit=1000")["results"]
         by_number: dict[int, dict[str, Any]] = {row["number"]: row for row in found}
         return by_number[number]
@@ -147,9 +150,9 @@ class Cluster(ObservedInstallation):
 
     @contextmanager
     def commits_held_back(self, name: str) -> Iterator[None]:
-        """Lock the row of a portfolio: its node has events that it processed and cannot commit.
+        """Lock the run of a portfolio: its node has events that it processed and cannot commit.
 
-        When the context begins, other portfolios have committed newer events.
+        When the block begins, other portfolios have committed newer events.
         """
         with self.connect_monitor() as db, db.transaction():
             db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -181,7 +184,7 @@ class Cluster(ObservedInstallation):
 
     @contextmanager
     def pushes_replaced(self, body: str) -> Iterator[None]:
-        """Replace `pg_notify` by REPEATING or REORDERING."""
+        """Replace `pg_notify` in the block by `body`: REPEATING or REORDERING."""
         self._in_one_transaction(replace_pg_notify(body))
         try:
             yield
@@ -190,7 +193,7 @@ class Cluster(ObservedInstallation):
 
     @contextmanager
     def clock_jump(self, seconds: float) -> Iterator[None]:
-        """Shift the database's clock by `seconds`, and back at the end."""
+        """Shift the database's clock by `seconds` in the block."""
         self.shift_clock(seconds)
         try:
             yield
@@ -246,7 +249,7 @@ class Cluster(ObservedInstallation):
         within: Sequence[str] = (),
         **environment: str,
     ) -> subprocess.Popen[str]:
-        """Start a node daemon, by the command `within` if there is one.
+        """Start a node daemon; `within` are the words of a command that runs it: `ip netns exec x`.
 
         Its output goes to logs/NAME.txt in the home.
         """
@@ -308,6 +311,7 @@ class Cluster(ObservedInstallation):
 
 
 def _was_late(error: str) -> bool:
+    """Whether the error of a handoff is a missed deadline or a lost node."""
     late = ("could not prepare in", "did not commit in", "was lost before it was ready")
     return any(words in error for words in late)
 

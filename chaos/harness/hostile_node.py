@@ -80,7 +80,7 @@ def _heartbeat(incarnation: str, reports: int) -> bytes:
 
 
 def _reports_of_others(incarnation: str) -> bytes:
-    """Return a heartbeat with as many reports as are taken, of portfolios of other nodes."""
+    """Return a heartbeat with MAX_REPORTS reports, all of portfolios of other nodes."""
     reports: list[Report] = [
         Halted(portfolio=1 + n % 40, epoch=0, seq=0, age_s=1.0) for n in range(MAX_REPORTS)
     ]
@@ -88,7 +88,7 @@ def _reports_of_others(incarnation: str) -> bytes:
 
 
 def _log_lines(incarnation: str) -> bytes:
-    """Return as many lines as are taken, for the log of a portfolio that does not exist."""
+    """Return MAX_LOG_LINES lines for the log of a portfolio that does not exist."""
     lines = [LogLine(0, "x" * 300)] * MAX_LOG_LINES
     return encode(LogRequest(incarnation, str(uuid.uuid4()), [StreamLines(10**9, 1, None, lines)]))
 
@@ -110,7 +110,7 @@ async def _held_body(size: int) -> AsyncIterator[bytes]:
     await asyncio.sleep(60)
 
 
-#: Name → concurrent requests, path, body.
+#: Name → concurrent requests, path, function that returns the body for an incarnation.
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "one commit request of 919 kB, a portfolio twice": (1, "commit", _one_portfolio_twice),
     "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _heartbeat(i, 6_000)),

@@ -99,12 +99,12 @@ class Installation:
         self.process: subprocess.Popen[str] | None = None
 
     def environment(self) -> dict[str, str]:
-        """Environment of its processes, also for `manage.py` commands."""
+        """Return the environment of its processes and of `manage.py` commands."""
         kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         return {**kept, **self._environment, "GINKGO_HOME": str(self.home)}
 
     def launch(self) -> None:
-        """Start without waiting."""
+        """Start the launcher without waiting."""
         self._output = open(self.home / "up.txt", "a", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, *self.LAUNCHER, "--port", "0", *self._options],
@@ -132,11 +132,11 @@ class Installation:
         return time.monotonic() - began
 
     def output(self) -> str:
-        """Output of the launcher so far."""
+        """Return what the launcher has printed so far."""
         return (self.home / "up.txt").read_text(encoding="utf-8")
 
     def log(self, name: str) -> str:
-        """The log of one of its processes."""
+        """Return the log of one of its processes: `log("web")`."""
         return (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8")
 
     def stop(self, limit_s: float = 2 * SLOW_MACHINE_S) -> int:
@@ -189,7 +189,10 @@ class Installation:
         return answer.json
 
     def manage(self, *arguments: str, check: bool = True) -> Any:
-        """Run `manage.py … --json` and return its output."""
+        """Run `manage.py … --json`. Return the decoded output, None if nothing was printed.
+
+        Raise AssertionError if the command fails, unless `check` is False.
+        """
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments, "--json"],
             cwd=CHECKOUT,
@@ -221,7 +224,10 @@ class Installation:
         return processes_with(OWNER_ENV, str(self.home))
 
     def process_of(self, *words: str) -> psutil.Process:
-        """The oldest process whose command line has all of `words`: `process_of("node-2")`."""
+        """The oldest process with all of `words` on its command line: `process_of("node-2")`.
+
+        Raise AssertionError if there is none.
+        """
         matching = [p for p in self.processes() if all(word in p.cmdline() for word in words)]
         assert matching, f"no running process has {words} on its command line"
         return min(matching, key=lambda p: p.create_time())

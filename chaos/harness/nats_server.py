@@ -22,7 +22,7 @@ class NatsServer:
     """One server process, which can be killed and started again on its data."""
 
     def __init__(self, folder: Path) -> None:
-        """Choose a free port."""
+        """Choose a free port; start nothing. Raise AssertionError if nats-server is missing."""
         if not Path(PROGRAM).exists():
             raise AssertionError(MISSING)
         self.port = free_address("127.0.0.1", 0).port
@@ -54,7 +54,7 @@ class NatsServer:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """Kill it with kill -9."""
+        """Kill it with kill -9, if it runs."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

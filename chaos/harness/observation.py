@@ -65,7 +65,10 @@ class ObservedInstallation(Installation):
     # --- read ---------------------------------------------------------------------------------
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
-        """Query the database over one connection, reopened once if it was cut."""
+        """Return the rows of a statement, [] if it has none.
+
+        All use one connection, which is reopened once if it was cut.
+        """
         for is_last in (False, True):
             try:
                 if self._database is None or self._database.closed:
@@ -130,7 +133,10 @@ class ObservedInstallation(Installation):
         return found
 
     def events(self, kind: str, since: datetime, **filters: str) -> list[dict[str, Any]]:
-        """Lines of the audit log, newest first."""
+        """Return the lines of this kind in the audit log since a time, at most 1,000, newest first.
+
+        `filters` are further parameters of the API: `portfolio="ibm-sma"`.
+        """
         wanted = "".join(f"&{key}={value}" for key, value in filters.items())
         at = since.isoformat().replace("+00:00", "Z")
         found: list[dict[str, Any]] = self.get(
@@ -247,13 +253,13 @@ class ObservedInstallation(Installation):
         wait_for(newest, lambda seq: seq > seen + 1, "newer events committed")
 
     def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
-        """Wait until each of `names` has committed on a node other than `node`.
+        """Wait until each of `names` has committed on a node other than `node`. Return the seconds.
 
         Once is enough: the first may be back before a slow machine has placed the last.
         """
         left = set(names)
 
-        def here_only() -> set[str]:
+        def not_yet_elsewhere() -> set[str]:
             runs = self.runs()
             for run in (runs[name] for name in sorted(left)):
                 if run.node not in (None, node) and run.phase == "running" and run.committed_at:
@@ -261,7 +267,7 @@ class ObservedInstallation(Installation):
             return left
 
         _, took_s = wait_for(
-            here_only,
+            not_yet_elsewhere,
             lambda names: not names,
             f"{', '.join(names)} committing elsewhere than on {node}",
             limit_s,
@@ -269,7 +275,7 @@ class ObservedInstallation(Installation):
         return took_s
 
     def wait_for_handoff(self, number: int, limit_s: float) -> dict[str, Any]:
-        """Wait until a handoff has ended, and return it."""
+        """Wait until a handoff has ended, in whatever state, and return it as the API shows it."""
         found, _ = wait_for(
             lambda: self.handoff(number),
             lambda handoff: handoff["state"] in ENDED,

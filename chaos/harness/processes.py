@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
 
@@ -32,6 +34,16 @@ def kill_processes(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def end_process(process: subprocess.Popen[Any], limit_s: float) -> None:
+    """End a process with SIGTERM, or with kill -9 after `limit_s`."""
+    process.terminate()
+    try:
+        process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def processes_with(variable: str, value: str) -> list[psutil.Process]:

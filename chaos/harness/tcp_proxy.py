@@ -29,7 +29,7 @@ class TcpProxy:
 
     @contextmanager
     def open(self) -> Iterator[TcpProxy]:
-        """Listen until the context ends."""
+        """Listen in the block; then reset all connections."""
         self._to_server.set()
         self._to_node.set()
         self._thread.start()
@@ -46,7 +46,7 @@ class TcpProxy:
 
     @contextmanager
     def hold_traffic(self, *, to_server: bool = True, to_node: bool = True) -> Iterator[None]:
-        """Hold back traffic in these directions; connections stay open."""
+        """Hold back traffic in these directions in the block; connections stay open."""
         gates = [*([self._to_server] if to_server else []), *([self._to_node] if to_node else [])]
         asyncio.run_coroutine_threadsafe(self._close(gates), self._loop).result(SLOW_MACHINE_S)
         try:
@@ -61,7 +61,7 @@ class TcpProxy:
 
     @contextmanager
     def redirect_to(self, server_url: str) -> Iterator[None]:
-        """Forward new connections to another server."""
+        """Forward connections that are made in the block to another server."""
         before, parts = self._server, urlsplit(server_url)
         self._server = (parts.hostname, parts.port)
         try:
@@ -79,7 +79,7 @@ class TcpProxy:
         return f"http://{host}:{port}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Connect a node to the server, and copy both directions until one ends."""
+        """Connect a node to the server, and begin to copy both directions."""
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._server)
         except OSError:  # the server is down: refuse as it does
@@ -97,7 +97,7 @@ class TcpProxy:
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
     ) -> None:
-        """Copy one direction while its gate is open."""
+        """Copy one direction until its source ends; wait while its gate is closed."""
         try:
             while data := await source.read(1 << 16):
                 await gate.wait()
@@ -111,7 +111,6 @@ class TcpProxy:
             self._writers.discard(sink)
 
     async def _reset(self) -> None:
-        """Reset every connection."""
         for pump in list(self._pumps):
             pump.cancel()
         for writer in self._writers:

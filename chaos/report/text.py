@@ -66,7 +66,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:
-    """Return the outcome as JSON."""
+    """Return the outcome as a JSON object, from which all reports are made."""
     findings = outcome.findings
     return {
         "fleet": outcome.fleet,
@@ -128,7 +128,7 @@ HEAD = (
 
 
 def cells(line: dict[str, Any]) -> tuple[str, ...]:
-    """Return a line of the table as text cells."""
+    """Return the cells of a line of the table, below HEAD; – for a figure that is None."""
     if line["not_available"]:
         return (line["fault"], "0", f"not available: {line['not_available']}", *[""] * 6)
 
@@ -215,7 +215,7 @@ def _measured_lines(found: dict[str, Any]) -> list[str]:
 
 
 def sampling(found: dict[str, Any]) -> str:
-    """Return how often the monitor sampled, failed, and was late."""
+    """Return two sentences on how often the monitor sampled, failed, and was late."""
     late = ", ".join(f"{long:g} s at {at:g} s" for at, long in found["hiccups"]) or "none"
     return (
         f"Samples: {found['looks']:,}, failed: {found['blind_looks']}."
@@ -231,7 +231,7 @@ def _violation_lines(found: dict[str, Any]) -> list[str]:
 
 
 def write(found: dict[str, Any], folder: Path) -> None:
-    """Write report.txt, report.json and report.html."""
+    """Write report.txt, report.json and report.html into a folder, made if it is missing."""
     from chaos.report.html import as_page
 
     folder.mkdir(parents=True, exist_ok=True)

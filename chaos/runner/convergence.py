@@ -33,7 +33,7 @@ class ConvergenceCheck:
         self._first_seqs: dict[str, int] | None = None  # of running portfolios, by name
 
     def unconverged(self) -> list[str]:
-        """Return phrases on what has not converged."""
+        """Return phrases on what has not converged; [] if everything has."""
         cluster = self._topology.cluster
         try:
             found = self._nodes() + self._runs()
@@ -59,7 +59,7 @@ class ConvergenceCheck:
         """Return phrases on portfolios not as desired and without a reason, or without a commit."""
         found, seqs = [], {}
         for row in self._topology.cluster.query(_RUNS):
-            name, wanted, archived, revision, node, runs, phase, reason, seq, status = row
+            name, wanted, archived, revision, node, running, phase, reason, seq, status = row
             if archived or wanted == "stopped":
                 if node is not None:
                     found.append(f"{name} should be stopped, but is {phase} on {node}")
@@ -67,8 +67,8 @@ class ConvergenceCheck:
                 continue
             elif phase != "running":
                 found.append(f"{name} is {phase} on {node}: {reason or 'no reason given'}")
-            elif runs != revision and status != "rejected":
-                found.append(f"{name} runs revision {runs}, desired is {revision} ({status})")
+            elif running != revision and status != "rejected":
+                found.append(f"{name} runs revision {running}, desired is {revision} ({status})")
             elif status == "unproven":
                 # Before the revision is proven, an exit of its process would count against it.
                 found.append(f"{name} has not proven revision {revision} yet")
@@ -84,7 +84,7 @@ class ConvergenceCheck:
         return found
 
     def _moves(self) -> list[str]:
-        """Return phrases on what the balancer would move."""
+        """Return phrases on what the balancer would move, or that the API returns no plan."""
         answer = self._topology.request("GET", "/api/schedule/plan/")
         if answer is None or answer.status != 200:
             return ["the API returns no plan"]

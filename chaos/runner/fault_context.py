@@ -33,7 +33,7 @@ RESTART_LIMIT_S = 120.0
 
 
 class NotAvailable(Exception):
-    """This machine does not support the fault; the message gives the reason."""
+    """The fault cannot be injected on this machine or at this moment, for the reason given."""
 
 
 class Interrupted(Exception):
@@ -73,11 +73,10 @@ class FaultContext:
 
     # --- choose -------------------------------------------------------------------------------
 
-    def choose_node(self, among: Sequence[str] = (), but: Sequence[str] = ()) -> str:
-        """Choose a node, preferably one that owns a portfolio, and mark it affected."""
-        runs = self.cluster.runs().values()
-        owners = {run.node for run in runs}
-        names = [n for n in sorted(among or self.topology.nodes) if n not in but]
+    def choose_node(self, among: Sequence[str] = ()) -> str:
+        """Choose a node, of `among` if given and preferably an owner, and mark it affected."""
+        owners = {run.node for run in self.cluster.runs().values()}
+        names = sorted(among or self.topology.nodes)
         chosen = self.rng.choice([n for n in names if n in owners] or names)
         self.mark_nodes_affected(chosen)
         return chosen
@@ -88,7 +87,10 @@ class FaultContext:
         return chosen, self.topology.proxies[chosen]
 
     def choose_portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> ClusterRun:
-        """Choose a running portfolio, and mark it affected. Raise NotAvailable if there is none."""
+        """Choose a running portfolio, on node `on` if given and none of `but`; mark it affected.
+
+        Raise NotAvailable if there is none.
+        """
         running = [
             run
             for run in self.cluster.runs().values()
@@ -101,7 +103,10 @@ class FaultContext:
         return chosen
 
     def choose_target(self, run: ClusterRun, among: Sequence[str] = ()) -> str:
-        """Choose another node that can run a portfolio. Raise NotAvailable if there is none."""
+        """Choose a node other than its owner that can run a portfolio, of `among` if given.
+
+        Raise NotAvailable if there is none, or if the API does not answer.
+        """
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
             raise NotAvailable(f"the API does not say which nodes can run {run.name}")
@@ -139,7 +144,10 @@ class FaultContext:
     def expect(
         self, read: Callable[[], object], limit_s: float, what: str, invariant: str = "fault"
     ) -> bool:
-        """Poll `read` until it returns a true value; report a violation after `limit_s`."""
+        """Poll `read` until it returns a true value, and return True.
+
+        After `limit_s`, report a violation and return False. An error of `read` counts as False.
+        """
         began = time.monotonic()
         while True:
             try:
@@ -155,23 +163,17 @@ class FaultContext:
                 return False
             self.sleep(SAMPLE_EVERY_S)
 
-    def measure(
-        self,
-        what: str,
-        read: Callable[[], object],
-        budget_s: float,
-        began: float,
-        invariant: str = "fault",
-    ) -> bool:
-        """Expect `read` to be true within a budget from `began` (monotonic), and report the time.
+    def measure(self, what: str, read: Callable[[], object], budget_s: float, began: float) -> bool:
+        """Expect `read` to be true within a budget from `began`, a monotonic time.
 
-        The budget is doubled before it counts as missed, as every budget here.
+        Put the seconds into `measured`. Return False, and report a violation, after twice the
+        budget.
         """
         left_s = began + budget_s * BUDGET_FACTOR - time.monotonic()
-        held = self.expect(read, max(left_s, 0), what, invariant)
-        if held:
+        is_kept = self.expect(read, max(left_s, 0), what)
+        if is_kept:
             self.measured[what] = round(time.monotonic() - began, 2)
-        return held
+        return is_kept
 
     def note(self, text: str) -> None:
         """Add a note to the report."""
@@ -184,9 +186,10 @@ class FaultContext:
         return self.topology.request(method, path, body)
 
     def call_api(self, path: str, body: Any = None, method: str = "POST") -> Any:
-        """Send an API request until a response comes. Return its body, or None if refused.
+        """Send an API request until a response comes, for 20 s. Return its body, None if refused.
 
-        A refusal is only noted: many requests are correctly refused during a fault.
+        A refusal is only noted: many requests are correctly refused during a fault. Report a
+        violation and return None if no response comes, or only 429 and 500 and above.
         """
         for _ in range(100):
             answer = self.request(method, path, {} if body is None else body)
@@ -213,19 +216,17 @@ class FaultContext:
         )
         return str(state)
 
-    def expect_handoff_end(self, handoff: int | None, limit_s: float) -> str:
-        """Wait until a handoff has ended, in whatever state; report a violation if it does not."""
+    def expect_handoff_end(self, handoff: int | None, limit_s: float) -> None:
+        """Expect the end of a handoff, in whatever state; nothing if it was refused (None)."""
         if handoff is None:
-            return ""
+            return
         self.expect(
             lambda: self.handoff_state(handoff) in ENDED,
             limit_s,
             f"the end of handoff {handoff}",
             "I8",
         )
-        state = self.handoff_state(handoff)
-        self.note(f"handoff {handoff} {state}")
-        return state
+        self.note(f"handoff {handoff} {self.handoff_state(handoff)}")
 
     def wait_for_handoff_state(self, handoff: int, wanted: str) -> None:
         """Return as soon as a handoff has reached this state or a later one, or after 5 s."""

@@ -47,7 +47,7 @@ class LiveFeed:
     """The NATS server, the feed and its source."""
 
     def __init__(self, home: Path) -> None:
-        """Start nothing yet."""
+        """Start nothing yet; `home` is the installation's."""
         self.server = NatsServer(home / "nats")
         self.appended = 0  #: rows that were answered
         self.unanswered = 0  #: answers that were no success, each of which was repeated
@@ -71,13 +71,13 @@ class LiveFeed:
         self._source.start()
 
     def stop(self) -> None:
-        """End the source, once its last append was answered."""
+        """Let the source end, and wait up to 120 s until its last append was answered."""
         self._ended.set()
         if self._source.ident is not None:
             self._source.join(120)
 
     def close(self) -> None:
-        """End source and server."""
+        """Let the source end, and kill the NATS server."""
         self._ended.set()
         self.server.kill()
 
@@ -91,7 +91,7 @@ class LiveFeed:
         return feed_head(self._cluster, FEED)
 
     def limit_bytes(self, limit: int | None) -> None:
-        """Let the stream take `limit` more bytes, None for any number."""
+        """Let the feed's stream take `limit` more bytes; None: any number."""
 
         async def limit_stream() -> None:
             from nats.aio.client import Client

@@ -45,7 +45,7 @@ class Outcome:
 
 
 def version() -> str:
-    """Return the version of the project under test."""
+    """Return what `git describe` says of this checkout, "unknown" if it is none."""
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=CHECKOUT,
@@ -57,7 +57,7 @@ def version() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine that the figures were measured on."""
+    """Return system, Python, processor, cores, memory and load of this machine."""
     model = ""
     try:
         model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]

@@ -29,7 +29,7 @@ class Times:
 
     lease_ttl_s: float = 6.0
     node_restart_s: float = 5.0
-    good_after_s: float = 6.0  #: a revision is proven, which belongs to convergence
+    good_after_s: float = 6.0  #: until a revision is proven, for which convergence waits
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -141,7 +141,7 @@ class Topology:
         eventually(try_to_create, what=f"the portfolio {body['name']} is created")
 
     def launch(self, name: str) -> subprocess.Popen[str]:
-        """Start the daemon of a proxied node; it replaces any earlier one."""
+        """Start and return the daemon of a proxied node; it replaces any earlier one."""
         url = self.proxies[name].url
         self.daemons[name] = self.cluster.launch_node(name, url, self.tokens[name])
         return self.daemons[name]

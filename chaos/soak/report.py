@@ -31,7 +31,7 @@ ROLES = (
 
 
 def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tuple[float, float]]:
-    """Return (seconds, value) of every sample that has a value."""
+    """Return (seconds since the begin, value) of every sample that has a value."""
     found = []
     for sample in samples:
         try:
@@ -44,7 +44,7 @@ def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tup
 
 
 def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the medians of the second and the last quarter, or None if too short."""
+    """Return the medians of the second and the last quarter; None of fewer than 8 samples."""
     if len(line) < 8:
         return None
     part = len(line) // 4
@@ -54,12 +54,12 @@ def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
 
 
 def memory(role: str) -> Callable[[Sample], Any]:
-    """Return a function that reads the mean memory of a role's processes, in MB, of a sample."""
+    """Return a function that reads the mean memory of a role's processes, in MB, from a sample."""
     return lambda sample: sample["processes"][role]["mb"] / sample["processes"][role]["processes"]
 
 
 def descriptors(role: str) -> Callable[[Sample], Any]:
-    """Return a function that reads the mean number of descriptors of a role's processes."""
+    """Return a function that reads the mean descriptors of a role's processes from a sample."""
     return lambda sample: sample["processes"][role]["fds"] / sample["processes"][role]["processes"]
 
 
@@ -69,7 +69,7 @@ def table(name: str) -> Callable[[Sample], Any]:
 
 
 def rows(samples: Sequence[Sample]) -> list[tuple[str, str, tuple[float, float] | None]]:
-    """Return (name, unit, medians of the second and the last quarter) of every series."""
+    """Return (name, unit, what `quarters` returns) of every series; tables from 0.5 MB on."""
     found = [
         (f"{role}: memory of a process", "MB", quarters(series(samples, memory(role))))
         for role in ROLES
@@ -148,7 +148,7 @@ def as_text(
 
 
 def not_flat(samples: Sequence[Sample]) -> list[str]:
-    """Return phrases on memory and descriptors that grew."""
+    """Return phrases on memory and descriptors that grew beyond both limits; [] if all are flat."""
     found = []
     for role in ROLES:
         for what, unit, read, least in (
@@ -167,7 +167,7 @@ def not_flat(samples: Sequence[Sample]) -> list[str]:
 def draw(
     found: dict[str, Any], samples: Sequence[Sample], compression: Compression, path: Path
 ) -> None:
-    """Plot all series over the compressed days into one SVG."""
+    """Plot the most important series over the compressed days into one SVG at `path`."""
     read_of = {name: read for name, _, read in FIGURES}
     # (title, lines as (label, function that reads the value), whether the scale is logarithmic)
     panels: tuple[tuple[str, list[tuple[str, Callable[[Sample], Any]]], bool], ...] = (

@@ -62,7 +62,7 @@ class Soak(ChaosRun):
         self.sampler = Sampler(self.topology, lambda: embedded_url(home), samples, every_s)
 
     def _run_schedule(self) -> bool:
-        """Run a step every half compressed day, until the time is over."""
+        """Run a step every half compressed day, until the time is over. Return True."""
         self.sampler.start(self._began_s)
         try:
             end_s = self.minutes * 60
@@ -80,6 +80,7 @@ class Soak(ChaosRun):
         return True
 
     def _wait_until(self, at_s: float) -> None:
+        """Wait until `elapsed_s` is `at_s`. Raise Interrupted if the run was asked to stop."""
         while self.elapsed_s < at_s:
             self._on_progress(self, f"day {self.compression.day_at(self.elapsed_s):.1f}")
             if self.stopping.wait(min(max(at_s - self.elapsed_s, 0.05), 5.0)):

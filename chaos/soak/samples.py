@@ -72,7 +72,7 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop sampling."""
+        """Stop sampling, also if it was never started."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(30)
@@ -123,7 +123,7 @@ PARTITIONED = ("portfolios_order", "portfolios_fill", "portfolios_equitypoint")
 
 
 def processes(topology: Topology) -> dict[str, dict[str, float]]:
-    """Return role → number of processes, their unique memory in MB, and descriptors."""
+    """Return role → `processes`, `mb` and `fds`: their number, unique memory, and descriptors."""
     found: dict[str, dict[str, float]] = {}
     for role, process in _with_roles(topology):
         try:
@@ -156,6 +156,7 @@ def _with_roles(topology: Topology) -> Iterable[tuple[str, psutil.Process]]:
 
 
 def _role(process: psutil.Process) -> str:
+    """Return the role of a process outside of PostgreSQL and launcher, by its command line."""
     line = " ".join(process.cmdline())
     for words, role in ROLES:
         if words in line:

@@ -17,6 +17,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.db import connection
 
 from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.processes import end_process
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.address import free_address
 
@@ -40,12 +41,7 @@ def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
             time.sleep(0.05)
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(SLOW_MACHINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, SLOW_MACHINE_S)
 
 
 def _answers(url: str) -> bool:

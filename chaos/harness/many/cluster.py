@@ -24,7 +24,7 @@ SUCCESSOR_ROLES = ("sync_standby", "quorum_standby")
 
 
 class ObserverConnection(Connection):
-    """A connection of the test, which gives up a frozen primary after `limit_s`."""
+    """A connection of the test, which gives up a frozen primary after 3 s."""
 
     limit_s = 3.0
 
@@ -79,7 +79,7 @@ class ManyCluster(Cluster):
         return next((server for server in POSTGRES if self.is_primary(server)), None)
 
     def standbys(self) -> list[tuple[str, str]]:
-        """(server, `sync` or `async`) of each standby that streams."""
+        """(`db-2`, `sync`, `quorum` or `async`) of each standby that streams."""
         return [
             (str(name), str(state))
             for name, state in self.query(
@@ -109,7 +109,7 @@ class ManyCluster(Cluster):
     # --- web processes --------------------------------------------------------------------------
 
     def web_process(self, web: int) -> psutil.Process:
-        """The web process of this number."""
+        """The web process of this number. Raise ValueError while it is being restarted."""
         (found,) = self.processes_of("ginkgo_site.asgi:application", self.layout.web_host(web))
         return found
 
@@ -121,14 +121,18 @@ class ManyCluster(Cluster):
             " AND l.connection IS NOT NULL WHERE n.name = %s",
             node,
         )
+        return next((web for web, its in self._web_pids().items() if its == pid), 0)
+
+    def _web_pids(self) -> dict[int, int]:
+        """Return number → pid of the web processes, without those that are being restarted."""
+        found = {}
         for web in WEBS:
-            with suppress(ValueError):  # it is just being started again
-                if self.web_process(web).pid == pid:
-                    return web
-        return 0
+            with suppress(ValueError):
+                found[web] = self.web_process(web).pid
+        return found
 
     def serving_webs(self) -> set[int]:
-        """Numbers of the web processes that pulse."""
+        """Numbers of the web processes whose pulse is younger than 3 s."""
         pids = {
             row[0]
             for row in self.query(
@@ -136,15 +140,10 @@ class ManyCluster(Cluster):
                 " AND pulsed_at > clock_timestamp() - interval '3 s'"
             )
         }
-        found = set()
-        for web in WEBS:
-            with suppress(ValueError):
-                if self.web_process(web).pid in pids:
-                    found.add(web)
-        return found
+        return {web for web, pid in self._web_pids().items() if pid in pids}
 
     def kill_everything(self) -> None:
-        """Kill every process; the networks end what is in their namespaces."""
+        """Kill every process, those of the PostgreSQL servers last."""
         super().kill_everything()
         deadline = time.monotonic() + 10
         everything = self.postgres_processes()

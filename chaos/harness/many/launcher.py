@@ -105,7 +105,7 @@ class ManyLauncher(Launcher):
         first.name, second.name = f"{name}-1", f"{name}-2"
 
     def _serve(self, name: str, argv: list[str]) -> None:
-        """Start one of the servers, which knows nothing of Ginkgo's environment."""
+        """Start and supervise a server, with none of Ginkgo's environment but its owner."""
         environment = {
             OWNER_ENV: str(self._home),
             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",

@@ -13,7 +13,7 @@ from chaos.harness.processes import kill_processes
 
 
 def ip(*words: str) -> str:
-    """Run `ip` and return its output. Raise an OSError that says what failed."""
+    """Run `ip` and return its output. Raise an OSError with what it printed if it fails."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
