@@ -127,10 +127,8 @@ def positive(most: int) -> Callable[[str], float]:
 
 
 def _chosen_faults(fleet: str, given: str | None) -> list[str]:
-    """Return the names of `given`, the value of --faults, or of all faults if it is None or "".
-
-    Exit with status 2 if one is unknown.
-    """
+    """Return the names in the value of --faults; of all faults of the fleet if it is None or "".
+    Exit with status 2 if one is unknown."""
     known = FLEETS[fleet]
     names = list(known)
     if given:

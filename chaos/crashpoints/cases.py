@@ -11,7 +11,7 @@ from typing import NamedTuple
 from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import CANARIES, PROCESS_MATCH
 from chaos.harness.observation import DEMO_NODES, wait_for
-from chaos.harness.processes import process_tree, still_running, suspended
+from chaos.harness.processes import kill_processes, process_tree, still_running, suspended
 
 FIRES_S = 120.0  #: limit to reach the failpoint; the queue polls its schedule every 30 s
 
@@ -171,10 +171,8 @@ def delete(context: CaseContext, process: str, point: str) -> None:
 
 
 def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str) -> None:
-    """Reload a portfolio with a configuration that does not work.
-
-    `strategy`: `raise_on_load` cannot be loaded, `raise_at` raises at one of its first events.
-    """
+    """Reload a portfolio with a strategy that does not work: `raise_on_load` cannot be loaded,
+    `raise_at` raises at one of its first events."""
     _create_extra(context)
     wait_for(
         lambda: context.cluster.query(
@@ -241,7 +239,7 @@ def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
         with _dies(context, process, point):
             pass  # the next pass comes by itself
         if process == "worker":  # one of several worker processes died: kill the others as well
-            context.cluster.kill_all(process)
+            kill_processes(context.cluster.members(process))
 
 
 _EXPIRES = "handoff.expire:after_grant"

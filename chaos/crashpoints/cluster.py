@@ -10,7 +10,6 @@ import psutil
 from chaos.harness.cluster import PROCESS_MATCH, SHORT_LIMITS, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.observation import wait_for
-from chaos.harness.processes import kill_processes
 
 #: Time limits of tens of seconds, shortened to seconds in proportion.
 CRASH_POINT_LIMITS = {
@@ -75,10 +74,6 @@ class FailpointCluster(Cluster):
         """All processes of web, watcher or worker."""
         return self.processes_of(PROCESS_MATCH[process])
 
-    def kill_all(self, process: str) -> None:
-        """Kill all remaining processes of a part: only one of several queue processes died."""
-        kill_processes(self.members(process))
-
     def unrecovered(self, since_seq: dict[str, int]) -> list[str]:
         """Return phrases on open handoffs and on portfolios that do not run as they should, or have
         committed nothing beyond their seq in `since_seq`; [] if all have recovered."""
@@ -126,9 +121,7 @@ class FailpointCluster(Cluster):
 
     def request(self, method: str, path: str, body: object = None) -> bool:
         """Send a request. Return whether it succeeded; False as well if the web process died.
-
-        Raise AssertionError if it was refused.
-        """
+        Raise AssertionError if it was refused."""
         try:
             answer = self.call(method, path, {} if body is None else body)
         except OSError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 
 from chaos.faults.daemons import are_taken_over
-from chaos.faults.fault import Fault
+from chaos.faults.fault import Fault, titled
 from chaos.harness.many.servers import answers
 from chaos.harness.processes import kill_processes, process_tree, still_running
 from chaos.runner.fault_context import (
@@ -35,16 +36,6 @@ def kill_web(context: FaultContext) -> None:
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def kill_watcher(context: FaultContext) -> None:
-    """kill -9 of the watcher."""
-    _kill(context, WATCHER)
-
-
-def kill_worker(context: FaultContext) -> None:
-    """kill -9 of the queue worker."""
-    _kill(context, WORKER)
-
-
 def kill_control_plane(context: FaultContext) -> None:
     """kill -9 of web, watcher and worker at once."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
@@ -66,22 +57,24 @@ def _kill(context: FaultContext, words: tuple[str, ...]) -> None:
     )
 
 
-def web_away(context: FaultContext) -> None:
-    """The web process is down for two thirds of a lease; connections are refused."""
-    _web_away(context, context.ttl_s * 20 / 30)
+kill_watcher = titled("kill -9 of the watcher.", _kill, WATCHER)
+kill_worker = titled("kill -9 of the queue worker.", _kill, WORKER)
 
 
-def web_away_long(context: FaultContext) -> None:
-    """The web process is down for longer than a lease; no node may be marked lost."""
-    _web_away(context, context.ttl_s * 40 / 30)
-
-
-def _web_away(context: FaultContext, seconds: float) -> None:
-    """Keep the web process down for `seconds`, and expect the API back."""
+def _web_away(context: FaultContext, leases: float) -> None:
+    """Keep the web process down for so many leases, and expect the API back."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
     with context.kept_down(context.processes_matching(WEB)):
-        context.sleep(seconds)
+        context.sleep(context.ttl_s * leases)
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
+
+
+web_away = titled(
+    "The web process is down for two thirds of a lease; connections are refused.", _web_away, 2 / 3
+)
+web_away_long = titled(
+    "The web process is down for longer than a lease; no node may be marked lost.", _web_away, 4 / 3
+)
 
 
 def freeze_web(context: FaultContext) -> None:
@@ -133,23 +126,13 @@ def freeze_lock_holder(context: FaultContext) -> None:
     context.relaunch_if_proxied(node)
 
 
-def two_watchers(context: FaultContext) -> None:
-    """A second watcher runs for 8 s."""
-    _run_second(context, "run_watcher")
-
-
-def two_workers(context: FaultContext) -> None:
-    """A second worker runs for 8 s."""
-    _run_second(context, "qcluster")
-
-
 def two_webs(context: FaultContext) -> None:
     """A node uses a second web process for a while, and then the first one again."""
     port = free_address("127.0.0.1", 0).port
     _, proxy = context.choose_proxied_node()
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *LIMIT_ARGUMENTS]
-    with AnotherProcess(context, argv) as web:
+    with another_process(context, argv) as web:
         if not context.expect(
             lambda: answers("127.0.0.1", port), RESTART_LIMIT_S, "the second web process"
         ):
@@ -164,44 +147,31 @@ def two_webs(context: FaultContext) -> None:
 
 def _run_second(context: FaultContext, command: str) -> None:
     """Run this command of manage.py for 8 s, beside the launcher's own process of it."""
-    with AnotherProcess(context, [sys.executable, "manage.py", command]):
+    with another_process(context, [sys.executable, "manage.py", command]):
         context.sleep(8)
 
 
-class AnotherProcess:
-    """Run one more process from its creation on; kill it and its descendants at the end."""
+two_watchers = titled("A second watcher runs for 8 s.", _run_second, "run_watcher")
+two_workers = titled("A second worker runs for 8 s.", _run_second, "qcluster")
 
-    def __init__(
-        self,
-        context: FaultContext,
-        argv: list[str],
-        more_environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self._log = open(context.cluster.home / "logs" / "another.log", "ab")  # noqa: SIM115
-        environment = context.cluster.environment() | {
-            OWNER_ENV: str(context.cluster.home),
-            "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
-            "PYTHONPATH": str(CHECKOUT),
-            **(more_environment or {}),
-        }
-        self._process = subprocess.Popen(
-            argv,
-            cwd=CHECKOUT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
 
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        return self._process
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            kill_processes(process_tree(psutil.Process(self._process.pid)))
-        self._process.wait(10)
-        self._log.close()
+@contextmanager
+def another_process(
+    context: FaultContext, argv: list[str], **more_environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run one more process in the block; kill it and its descendants at the end."""
+    environment = {
+        OWNER_ENV: str(context.cluster.home),
+        "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    process = context.cluster.spawn(argv, "logs/another.log", **environment, **more_environment)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill_processes(process_tree(psutil.Process(process.pid)))
+        process.wait(10)
 
 
 FAULTS = (

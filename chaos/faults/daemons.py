@@ -19,7 +19,7 @@ def kill_daemon(context: FaultContext) -> None:
     """kill -9 of a daemon; its portfolios fail over and none of its processes remains."""
     node = context.choose_node()
     had = context.cluster.portfolios_on(node)
-    everything = process_tree(context.daemon(node))
+    everything = process_tree(context.cluster.daemon(node))
     context.kill_node(node)
     context.expect(
         lambda: not still_running(everything), 2 * BUDGET_FACTOR, f"all processes of {node} gone"
@@ -53,7 +53,7 @@ def kill_child(context: FaultContext) -> None:
 def kill_forkserver(context: FaultContext) -> None:
     """kill -9 of every direct child of a daemon: its forkservers, and builds."""
     node = context.choose_node()
-    for child in context.daemon(node).children():
+    for child in context.cluster.daemon(node).children():
         child.kill()
     context.sleep(1)
 

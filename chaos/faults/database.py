@@ -6,24 +6,15 @@ import signal
 
 import psycopg
 
-from chaos.faults.fault import Fault
+from chaos.faults.fault import Fault, titled
 from chaos.harness.processes import still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext
 
 DOWN = "the database is down"
 
 
-def restart_database(context: FaultContext) -> None:
-    """PostgreSQL is stopped in order and restarted."""
-    _end_server(context, signal.SIGINT)
-
-
-def kill_database(context: FaultContext) -> None:
-    """kill -9 of PostgreSQL, which recovers from its WAL."""
-    _end_server(context, signal.SIGKILL)
-
-
 def _end_server(context: FaultContext, sign: signal.Signals) -> None:
+    """End PostgreSQL by a signal, and expect that the launcher starts it again."""
     context.mark_all_affected(DOWN)
     server = context.cluster.postgres_processes()[0]
     server.send_signal(sign)
@@ -31,6 +22,14 @@ def _end_server(context: FaultContext, sign: signal.Signals) -> None:
         lambda: not still_running([server]), 15 * BUDGET_FACTOR, "the end of the old server"
     )
     _expect_database_back(context)
+
+
+restart_database = titled(
+    "PostgreSQL is stopped in order and restarted.", _end_server, signal.SIGINT
+)
+kill_database = titled(
+    "kill -9 of PostgreSQL, which recovers from its WAL.", _end_server, signal.SIGKILL
+)
 
 
 def _expect_database_back(context: FaultContext) -> None:
@@ -110,16 +109,6 @@ WHERE r.node_id IS NOT NULL AND r.last_seq > head.seq + 1
 """
 
 
-def clock_forward(context: FaultContext) -> None:
-    """The database's clock jumps a minute forward and back again."""
-    _jump_clock(context, 60)
-
-
-def clock_back(context: FaultContext) -> None:
-    """The database's clock jumps a minute back and forward again."""
-    _jump_clock(context, -60)
-
-
 def _jump_clock(context: FaultContext, seconds: float) -> None:
     """Shift the database's clock for a lease, and wait until the head has caught up."""
     context.mark_all_affected("the feed's time jumps with the clock")
@@ -134,6 +123,11 @@ def _jump_clock(context: FaultContext, seconds: float) -> None:
         "the head at the seq of every portfolio",
     )
 
+
+clock_forward = titled(
+    "The database's clock jumps a minute forward and back again.", _jump_clock, 60
+)
+clock_back = titled("The database's clock jumps a minute back and forward again.", _jump_clock, -60)
 
 FAULTS = (
     Fault("restart-database", restart_database, 6, moves_nothing=True, alone=True),

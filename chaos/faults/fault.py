@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from chaos.runner.fault_context import FaultContext
 from chaos.runner.schedule import PlannedFault
+
+Injection = Callable[[FaultContext], None]
+
+
+def titled(title: str, inject: Callable[..., None], *given: Any) -> Injection:
+    """Return the injection `inject(context, *given)` with this title."""
+
+    def injection(context: FaultContext) -> None:
+        inject(context, *given)
+
+    injection.__doc__ = title
+    return injection
 
 
 @dataclass(frozen=True)
@@ -14,7 +27,7 @@ class Fault:
     """A fault. `inject` breaks something, waits, repairs it, and returns."""
 
     name: str
-    inject: Callable[[FaultContext], None]
+    inject: Injection
     lasts_s: float = 5.0  #: about how long `inject` takes, for the schedule
     moves_nothing: bool = False  #: I9: no portfolio may change owner or stop
     alone: bool = False  #: never together with a second fault

@@ -236,29 +236,17 @@ _allocated: list[Any] = []
 class Actions:
     """What a strategy may do to its own process and to others, by the name of `action`."""
 
-    @staticmethod
-    def sleep() -> None:
-        time.sleep(1e6)
-
-    @staticmethod
-    def exit_process() -> None:
-        sys.exit(4)
+    sleep = staticmethod(lambda: time.sleep(1e6))
+    exit_process = staticmethod(lambda: sys.exit(4))
+    kill_itself = staticmethod(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    stop_itself = staticmethod(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    kill_parent = staticmethod(lambda: os.kill(os.getppid(), signal.SIGKILL))
+    close_everything = staticmethod(lambda: os.closerange(0, 4096))
+    remove_files = staticmethod(lambda: os.unlink(os.environ["GINKGO_FAULTY_PREY"]))
 
     @staticmethod
     def interrupt() -> None:
         raise KeyboardInterrupt
-
-    @staticmethod
-    def kill_itself() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    @staticmethod
-    def stop_itself() -> None:
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-    @staticmethod
-    def kill_parent() -> None:
-        os.kill(os.getppid(), signal.SIGKILL)
 
     @staticmethod
     def kill_all_processes() -> None:
@@ -356,10 +344,6 @@ class Actions:
             os.write(1, b"\x1b[2Jx" * 10_000)
 
     @staticmethod
-    def close_everything() -> None:
-        os.closerange(0, 4096)
-
-    @staticmethod
     def open_files_endlessly() -> None:
         while True:
             _allocated.append(open(os.devnull))  # noqa: SIM115 - on purpose
@@ -369,10 +353,6 @@ class Actions:
         with open(f"/tmp/ginkgo-faulty-{os.getpid()}", "wb") as file:  # nosec B108 - on purpose
             while True:
                 file.write(bytes(1 << 20))
-
-    @staticmethod
-    def remove_files() -> None:
-        os.unlink(os.environ["GINKGO_FAULTY_PREY"])
 
     @staticmethod
     def steal_secrets() -> None:

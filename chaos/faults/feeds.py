@@ -96,19 +96,11 @@ def _kill(context: FaultContext, portfolio: str) -> None:
 
 
 def create_trader(context: FaultContext, feed: str) -> str:
-    """Create a portfolio of a feed, wait until it runs, and return its name.
-
-    The end of the fault deletes it.
-    """
+    """Create a portfolio of a feed, which the fault's end deletes. Return its name once it runs."""
     name = f"on-{feed}"
-    context.mark_affected(name)
-    context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
     config = {"fast": 2, "slow": 4, "quantity": "10"}
-    context.call_api(
-        "/api/portfolios/",
-        {"name": name, "strategy": "sma_cross", "config": config, "symbols": [SYMBOL],
-         "feed": feed, "catch_up": "full"},
-    )  # fmt: skip
+    given = {"strategy": "sma_cross", "config": config, "symbols": [SYMBOL]}
+    context.create_portfolio(name, **given, feed=feed, catch_up="full")
     context.expect(
         lambda: context.cluster.run(name).phase == "running", 30 * BUDGET_FACTOR, f"{name} running"
     )

@@ -14,11 +14,9 @@ HANDOFF_STATES = ("preparing", "draining", "activating")
 def _begin(
     context: FaultContext, affects: str = "", among: Sequence[str] = ()
 ) -> tuple[ClusterRun, str, int | None]:
-    """Migrate a portfolio to a node of `among` (default: of all), both chosen at random.
-
-    Mark the nodes affected that `affects` names, `source` or `target`. Return in a randomly chosen
-    state of the handoff or a little later: the run before it, the target, and the handoff's id,
-    None if it was refused.
+    """Migrate a portfolio to a node of `among` (default: any), both chosen at random, and mark the
+    node that `affects` names, `source` or `target`, affected. Return in a randomly chosen state of
+    the handoff or a little later: the run before it, the target, the handoff's id (None: refused).
     """
     run = context.choose_portfolio()
     target = context.choose_target(run, among)

@@ -59,9 +59,10 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
     """Report a halt for another node's portfolio, write into its log, and register under its
     incarnation."""
     victim = next(run for run in context.cluster.runs().values() if run.node not in (None, NAME))
-    report = Halted(
-        portfolio=_portfolio_id(context, victim.name), epoch=victim.epoch, seq=0, age_s=99.0
+    ((portfolio,),) = context.cluster.query(
+        "SELECT id FROM portfolios_portfolio WHERE name = %s AND archived_at IS NULL", victim.name
     )
+    report = Halted(portfolio=portfolio, epoch=victim.epoch, seq=0, age_s=99.0)
     for sender in (incarnation, str(victim.incarnation)):
         message = Heartbeat(incarnation=sender, have_version=0, reports=[report])
         ask_gateway(context, token, "heartbeat", message)
@@ -76,13 +77,6 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
     now = context.cluster.runs()[victim.name]
     if now.phase == "halted":
         context.report("fault", f"a node halted {victim.name}, which another node owns", {})
-
-
-def _portfolio_id(context: FaultContext, name: str) -> int:
-    ((number,),) = context.cluster.query(
-        "SELECT id FROM portfolios_portfolio WHERE name = %s AND archived_at IS NULL", name
-    )
-    return int(number)
 
 
 def _registration(incarnation: str) -> Register:

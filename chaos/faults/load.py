@@ -54,17 +54,8 @@ def patches(context: FaultContext) -> None:
 def create_and_delete(context: FaultContext) -> None:
     """A portfolio is created, runs, and is deleted."""
     name = f"short-lived-{context.rng.getrandbits(20):05x}"
-    context.mark_affected(name)
-    made = context.call_api(
-        "/api/portfolios/",
-        {
-            "name": name,
-            "strategy": "sma_cross",
-            "config": {"fast": 2, "slow": 4, "quantity": "10"},
-            "symbols": ["IBM", "GE"],
-        },
-    )
-    if made:
+    config = {"fast": 2, "slow": 4, "quantity": "10"}
+    if context.create_portfolio(name, strategy="sma_cross", config=config, symbols=["IBM", "GE"]):
         context.expect(
             lambda: (
                 context.cluster.run(name).phase == "running" or context.cluster.run(name).reason
@@ -74,7 +65,6 @@ def create_and_delete(context: FaultContext) -> None:
             "I8",
         )
         context.sleep(context.rng.uniform(0, 3))
-        context.call_api(f"/api/portfolios/{name}/", method="DELETE")
 
 
 def stop_and_start(context: FaultContext) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
-from chaos.faults.control_plane import AnotherProcess
+from chaos.faults.control_plane import another_process
 from chaos.faults.database import positions_of_owned
 from chaos.faults.fault import Fault
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
@@ -38,7 +38,7 @@ def held_transaction(context: FaultContext) -> None:
     target = context.choose_target(run)
     argv = [sys.executable, "manage.py", "migrate_portfolio", run.name, "--to", target]
     armed = {"GINKGO_REHEARSAL": "1", "GINKGO_FAILPOINTS": FROZEN_AT}
-    with AnotherProcess(context, argv, armed):
+    with another_process(context, argv, **armed):
         if not context.expect(
             lambda: context.cluster.query(_HELD, 0.5), 30 * BUDGET_FACTOR, "a frozen transaction"
         ):

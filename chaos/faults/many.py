@@ -110,10 +110,8 @@ def redis_frozen(context: FaultContext) -> None:
 
 
 def _choose_web(context: FaultContext) -> int:
-    """Return the number of the web process that holds the socket of a node chosen at random.
-
-    Return 1, and report a violation, if none holds it in time. Mark everything affected.
-    """
+    """Mark everything affected. Return the number of the web process that holds the socket of a
+    node chosen at random; if none holds it in time, report a violation and return 1."""
     context.mark_all_affected(EVERY_CONNECTION)
     cluster = _cluster(context)
     node = context.rng.choice(sorted(context.topology.nodes))
@@ -431,10 +429,8 @@ def _make_synchronous(context: FaultContext) -> None:
 def _ask_patroni(
     context: FaultContext, server: int, path: str, body: object, method: str = "POST"
 ) -> bool:
-    """Send a request to the Patroni of a server. Return whether the answer is 200, rather than 202.
-
-    Raise an OSError if it is refused.
-    """
+    """Send a request to the Patroni of a server. Return whether the answer is 200, not another
+    success. Raise an OSError if it is refused."""
     host = _cluster(context).layout.postgres_host(server)
     request = urllib.request.Request(
         f"http://{host}:{PATRONI_PORT}/{path}",

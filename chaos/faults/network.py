@@ -22,10 +22,12 @@ def packets_dropped(context: FaultContext) -> None:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise NotAvailable("needs root and the ip command")
     context.mark_nodes_affected(NODE)
-    with _network() as (space, address), _proxied_server(context, address) as url:
+    server = context.cluster.access["url"]
+    # A proxy listens at our end of the link: the server is on loopback.
+    with _network() as (space, address), TcpProxy(server, host=address).open() as proxy:
         token = context.cluster.create_node_token(NODE)
         inside, owner = ("ip", "netns", "exec", space), {OWNER_ENV: str(context.cluster.home)}
-        daemon = context.cluster.launch_node(NODE, url, token, within=inside, **owner)
+        daemon = context.cluster.launch_node(NODE, proxy.url, token, within=inside, **owner)
         try:
             if not context.expect(
                 lambda: _has_status(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
@@ -77,13 +79,6 @@ def _network() -> Iterator[tuple[str, str]]:
     finally:
         for words in (("link", "del", space), ("netns", "del", space)):
             subprocess.run(["ip", *words], capture_output=True, check=False)
-
-
-@contextmanager
-def _proxied_server(context: FaultContext, address: str) -> Iterator[str]:
-    """Yield the URL, reachable from the namespace, of a proxy to the server on loopback."""
-    with TcpProxy(context.cluster.access["url"], host=address).open() as proxy:
-        yield proxy.url
 
 
 FAULTS = (Fault("packets-dropped", packets_dropped, 25, alone=True),)

@@ -73,7 +73,9 @@ def most_gone(context: FaultContext) -> None:
     chosen = context.rng.sample(sorted(context.topology.nodes), 3)
     context.mark_nodes_affected(*chosen)
     context.mark_all_affected("the remaining nodes may have no room")
-    suspended = [process for node in chosen for process in process_tree(context.daemon(node))]
+    suspended = [
+        process for node in chosen for process in process_tree(context.cluster.daemon(node))
+    ]
     with context.suspended(suspended):
         context.sleep(context.ttl_s * 3)
     context.note(f"{', '.join(chosen)} gone")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.faults.daemons import are_elsewhere
-from chaos.faults.fault import Fault
+from chaos.faults.fault import Fault, titled
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 _LEFT_OF_LEASE = """
@@ -54,18 +54,20 @@ def silence_long(context: FaultContext) -> None:
         context.sleep(context.ttl_s)
 
 
-def silence_to_server(context: FaultContext) -> None:
-    """Nothing reaches the server, while its answers reach the node."""
+def _silence(context: FaultContext, to_server: bool) -> None:
+    """Hold back traffic of a node in one direction for one and a half leases."""
     _, proxy = context.choose_proxied_node()
-    with proxy.hold_traffic(to_node=False):
+    with proxy.hold_traffic(to_server=to_server, to_node=not to_server):
         context.sleep(context.ttl_s * 1.5)
 
 
-def silence_to_node(context: FaultContext) -> None:
-    """Nothing reaches the node: its requests arrive, and their answers are held back."""
-    _, proxy = context.choose_proxied_node()
-    with proxy.hold_traffic(to_server=False):
-        context.sleep(context.ttl_s * 1.5)
+silence_to_server = titled(
+    "Nothing reaches the server, while its answers reach the node.", _silence, True
+)
+silence_to_node = titled(
+    "Nothing reaches the node: its requests arrive, and their answers are held back.",
+    *(_silence, False),
+)
 
 
 def resets(context: FaultContext) -> None:

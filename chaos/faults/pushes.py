@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.faults.daemons import are_taken_over
-from chaos.faults.fault import Fault
+from chaos.faults.fault import Fault, titled
 from chaos.harness.pg_notify import REORDERING, REPEATING
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
@@ -29,18 +29,17 @@ def lost_while_dying(context: FaultContext) -> None:
     context.relaunch_if_proxied(node)
 
 
-def repeated(context: FaultContext) -> None:
-    """Every push arrives three times."""
-    with context.cluster.pushes_replaced(REPEATING):
+def _replaced(context: FaultContext, body: str) -> None:
+    """Move and reload while `pg_notify` is replaced by `body`."""
+    with context.cluster.pushes_replaced(body):
         _move_and_reload(context)
         context.sleep(2)
 
 
-def reordered(context: FaultContext) -> None:
-    """Pushes arrive late and out of order: each is held until the next one."""
-    with context.cluster.pushes_replaced(REORDERING):
-        _move_and_reload(context)
-        context.sleep(2)
+repeated = titled("Every push arrives three times.", _replaced, REPEATING)
+reordered = titled(
+    "Pushes arrive late and out of order: each is held until the next one.", _replaced, REORDERING
+)
 
 
 def _move_and_reload(context: FaultContext) -> None:

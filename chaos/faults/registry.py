@@ -28,23 +28,8 @@ from chaos.faults.fault import Fault
 FAULTS: dict[str, Fault] = {
     fault.name: fault
     for module in (
-        daemons,
-        control_plane,
-        database,
-        partitions,
-        network,
-        pushes,
-        handoffs,
-        roll_outs,
-        feeds,
-        strategies,
-        versions,
-        nodes,
-        operators,
-        hostile,
-        exits,
-        locks,
-        load,
+        *(daemons, control_plane, database, partitions, network, pushes, handoffs, roll_outs),
+        *(feeds, strategies, versions, nodes, operators, hostile, exits, locks, load),
     )
     for fault in module.FAULTS
 }

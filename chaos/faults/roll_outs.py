@@ -109,9 +109,7 @@ def killed_in_roll_out(context: FaultContext) -> None:
 
 def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
     """Kill web, watcher or worker, or the daemon of a portfolio of `names`, or a process under it.
-
-    Raise NotAvailable if that portfolio has no owner.
-    """
+    Raise NotAvailable if that portfolio has no owner."""
     run = context.cluster.run(context.rng.choice(list(names)))
     if victim in ("process", "daemon"):
         if run.node is None:
@@ -120,7 +118,7 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
             context.kill_node(run.node)
             context.relaunch_if_proxied(run.node)
             return
-        children = process_tree(context.daemon(run.node))[1:]
+        children = process_tree(context.cluster.daemon(run.node))[1:]
         with suppress(psutil.NoSuchProcess):
             context.rng.choice(children).kill()
         return
@@ -154,10 +152,8 @@ def _begin(context: FaultContext, artifact: str) -> int | None:
 
 
 def _expect_end(context: FaultContext, number: int | None, wanted: str = "") -> bool:
-    """Wait for the end of a roll-out, and return whether it came in time, as `wanted` ("": any).
-
-    Report a violation if it did not. Return False if the roll-out was refused (`number` is None).
-    """
+    """Wait for the end of a roll-out. Return whether it came in time, as `wanted` ("": any); report
+    a violation if not. Return False if the roll-out was refused (`number` is None)."""
     if number is None:
         return False
     what = f"the end of roll-out {number}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chaos.faults.fault import Fault
+from chaos.faults.fault import Fault, titled
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 
 SYMBOLS = ["IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC", "KO", "PEP"]
@@ -14,15 +14,9 @@ def _run_misbehaving(
     context: FaultContext, strategy: str, config: dict[str, Any], seconds: float
 ) -> None:
     """Run a portfolio of this strategy for `seconds`, then delete it."""
-    name = f"bad-{strategy.replace('_', '-')}-{context.rng.getrandbits(20):05x}"
-    context.mark_affected(name)
     _require_strategy(context, strategy)
-    context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
-    made = context.call_api(
-        "/api/portfolios/",
-        {"name": name, "strategy": strategy, "config": config, "symbols": SYMBOLS},
-    )
-    if not made:
+    name = f"bad-{strategy.replace('_', '-')}-{context.rng.getrandbits(20):05x}"
+    if not context.create_portfolio(name, strategy=strategy, config=config, symbols=SYMBOLS):
         return
     context.sleep(seconds)
     run = context.cluster.run(name)
@@ -39,15 +33,9 @@ def _require_strategy(context: FaultContext, strategy: str) -> None:
 
 
 def _strategy_that(does: str, name: str, strategy: str, runs_s: float, **config: Any) -> Fault:
-    """Return the fault `strategy-NAME`: a portfolio of this strategy runs for `runs_s`.
-
-    `does` completes the title of the fault: `A strategy that …`.
-    """
-
-    def inject(context: FaultContext) -> None:
-        _run_misbehaving(context, strategy, config, runs_s)
-
-    inject.__doc__ = f"A strategy that {does}."
+    """Return the fault `strategy-NAME`: a portfolio of this strategy runs for `runs_s`. `does`
+    completes its title, `A strategy that …`."""
+    inject = titled(f"A strategy that {does}.", _run_misbehaving, strategy, config, runs_s)
     return Fault(f"strategy-{name}", inject, runs_s + 1)
 
 
@@ -59,13 +47,8 @@ def _strategy_that_acts(does: str, name: str, action: str) -> Fault:
 def poisoned(context: FaultContext) -> None:
     """A strategy that exits at each start until its portfolio is quarantined."""
     name = f"poisoned-{context.rng.getrandbits(20):05x}"
-    context.mark_affected(name)
-    context.undo.callback(context.call_api, f"/api/portfolios/{name}/", None, "DELETE")
-    made = context.call_api(
-        "/api/portfolios/",
-        {"name": name, "strategy": "exiter", "config": {"at_event": 1}, "symbols": SYMBOLS},
-    )
-    if made:
+    config = {"at_event": 1}
+    if context.create_portfolio(name, strategy="exiter", config=config, symbols=SYMBOLS):
         context.expect(
             lambda: (
                 context.cluster.run(name).phase == "quarantined"
@@ -99,10 +82,8 @@ def failing_revision(context: FaultContext) -> None:
 
 
 def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
-    """I11: expect that revision `good` runs and the newest one is marked rejected.
-
-    Then make the configuration of `good` the desired one again.
-    """
+    """I11: expect that revision `good` runs and the newest one is marked rejected; then make the
+    configuration of `good` the desired one again."""
     before = context.request("GET", f"/api/portfolios/{name}/revisions/?limit=1000")
     wanted = (
         max(row["number"] for row in before.json["results"])

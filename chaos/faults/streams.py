@@ -15,7 +15,6 @@ from chaos.faults.fault import Fault
 from chaos.faults.feeds import SYMBOL, create_trader, csv_lines, expect_each_row_once
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext, NotAvailable
 from chaos.runner.live_feed import LiveFeed, feed_head
-from ginkgo_site.env import CHECKOUT
 
 GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR
 KILLS, ROWS = 3, 200  #: of recorders, and rows that are written while each one runs
@@ -120,14 +119,11 @@ def _expect_head(context: FaultContext, feed: str, seq: int) -> None:
     )
 
 
-def _start_recorder(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[bytes]:
-    with open(context.cluster.home / "logs" / f"{feed}.txt", "a", encoding="utf-8") as output:
-        return subprocess.Popen(
-            [sys.executable, "manage.py", "feed", "record", feed, "--file", str(path),
-             "--symbol", SYMBOL, "--take-over"],
-            cwd=CHECKOUT, env=context.cluster.environment(), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+def _start_recorder(context: FaultContext, feed: str, path: Path) -> subprocess.Popen[str]:
+    """Start a recorder that reads the file and becomes the writer of the feed."""
+    argv = [sys.executable, "manage.py", "feed", "record", feed, "--file", str(path)]
+    argv += ["--symbol", SYMBOL, "--take-over"]
+    return context.cluster.spawn(argv, f"logs/{feed}.txt")
 
 
 def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> None:

@@ -21,7 +21,9 @@ def version_drift(context: FaultContext) -> None:
     """A node of another Python version joins; nothing moves to it, and a reason is shown."""
     name = f"drift-{context.rng.getrandbits(20):05x}"
     run = context.choose_portfolio(but=[n for n in context.cluster.runs() if n.startswith("bad-")])
-    daemon = _launch_drifted_node(context, name)
+    url, token = context.cluster.access["url"], context.cluster.create_node_token(name)
+    label, program = ("--label", f"{LABEL}=yes"), "chaos.harness.another_python"
+    daemon = context.cluster.launch_node(name, url, token, *label, program=program)
     context.undo.callback(_forget_node, context, name, daemon)
     known = context.expect(
         lambda: context.cluster.query(
@@ -52,13 +54,6 @@ def version_drift(context: FaultContext) -> None:
         context.report("fault", f"{moved} was moved to {name}", {})
 
 
-def _launch_drifted_node(context: FaultContext, name: str) -> Popen[str]:
-    """Start a node that reports FALSE_PYTHON and has the label LABEL."""
-    url, token = context.cluster.access["url"], context.cluster.create_node_token(name)
-    program = "chaos.harness.another_python"
-    return context.cluster.launch_node(name, url, token, "--label", f"{LABEL}=yes", program=program)
-
-
 def _forget_node(context: FaultContext, name: str, daemon: Popen[str]) -> None:
     """End the daemon, and forget its node."""
     end_process(daemon, 20)
@@ -69,10 +64,7 @@ def dropped_symbol(context: FaultContext) -> None:
     """A rollback to a revision that lacks a held symbol; its orders fill and its price updates."""
     name = f"drops-{context.rng.getrandbits(20):05x}"
     path = f"/api/portfolios/{name}/"
-    context.mark_affected(name)
-    context.undo.callback(context.call_api, path, None, "DELETE")
-    body = {"name": name, "strategy": "buy_and_hold", "symbols": SYMBOLS[:2]}
-    if not context.call_api("/api/portfolios/", body):
+    if not context.create_portfolio(name, strategy="buy_and_hold", symbols=SYMBOLS[:2]):
         return
 
     def shows(what: str, holds: Any) -> bool:

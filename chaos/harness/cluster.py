@@ -14,13 +14,10 @@ import psutil
 import psycopg
 
 from chaos.checkers import history
-from chaos.harness import reference_feed
+from chaos.harness import pg_clock, pg_notify, reference_feed
 from chaos.harness.installation import SLOW_MACHINE_S, ApiResponse, is_starved
 from chaos.harness.observation import DEMO_NODES, ClusterRun, ObservedInstallation, wait_for
-from chaos.harness.pg_clock import IS_SET, restore_clock, set_clock
-from chaos.harness.pg_notify import LOSING, replace_pg_notify, restore_pg_notify
 from chaos.harness.processes import kill_processes, still_running
-from ginkgo_site.env import CHECKOUT
 
 CANARIES = ("canary-1", "canary-2", "canary-3")
 #: Part of the control plane → the word that identifies it on a command line.
@@ -172,24 +169,21 @@ class Cluster(ObservedInstallation):
         """
         with psycopg.connect(self.admin_url, autocommit=True) as listening:
             listening.execute("LISTEN ginkgo")
-            self._in_one_transaction(replace_pg_notify(LOSING))
-            for _ in listening.notifies(timeout=0.3):
-                pass  # drain pushes sent before
-            try:
+            with self.pushes_replaced(pg_notify.LOSING):
+                for _ in listening.notifies(timeout=0.3):
+                    pass  # drain pushes sent before
                 yield
                 received = [push.payload for push in listening.notifies(timeout=0.3)]
-                assert received == [], "pushes were not lost"
-            finally:
-                self._in_one_transaction(restore_pg_notify())
+                assert received == [], f"these pushes were not lost: {received}"
 
     @contextmanager
     def pushes_replaced(self, body: str) -> Iterator[None]:
-        """Replace `pg_notify` in the block by `body`: REPEATING or REORDERING."""
-        self._in_one_transaction(replace_pg_notify(body))
+        """Replace `pg_notify` in the block by `body`: LOSING, REPEATING or REORDERING."""
+        self._in_one_transaction(pg_notify.replace_pg_notify(body))
         try:
             yield
         finally:
-            self._in_one_transaction(restore_pg_notify())
+            self._in_one_transaction(pg_notify.RESTORE)
 
     @contextmanager
     def clock_jump(self, seconds: float) -> Iterator[None]:
@@ -203,12 +197,12 @@ class Cluster(ObservedInstallation):
     def shift_clock(self, seconds: float) -> None:
         """Shift the database's clock by `seconds`. Shifts add up; a sum of 0 restores the clock."""
         self._clock_off_s += seconds
-        is_set = self.query(IS_SET) == [(1,)]
+        is_set = self.query(pg_clock.IS_SET) == [(1,)]
         if self._clock_off_s:
             off = f"make_interval(secs => {self._clock_off_s})"
-            self._in_one_transaction(set_clock(off, is_set=is_set))
+            self._in_one_transaction(pg_clock.set_clock(off, is_set=is_set))
         elif is_set:
-            self._in_one_transaction(restore_clock())
+            self._in_one_transaction(pg_clock.RESTORE)
 
     def _in_one_transaction(self, statements: Sequence[str]) -> None:
         with psycopg.connect(self.admin_url) as db:
@@ -250,24 +244,10 @@ class Cluster(ObservedInstallation):
         **environment: str,
     ) -> subprocess.Popen[str]:
         """Start a node daemon; `within` are the words of a command that runs it: `ip netns exec x`.
-
-        Its output goes to logs/NAME.txt in the home.
-        """
-        with open(self.home / "logs" / f"{name}.txt", "a", encoding="utf-8") as output:
-            return subprocess.Popen(
-                [
-                    *(*within, sys.executable, "-m", program),
-                    *("--name", name, "--server", server),
-                    *options,
-                ],
-                cwd=CHECKOUT,
-                env={**self.environment(), "GINKGO_NODE_TOKEN": token, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
+        Its output goes to logs/NAME.txt in the home."""
+        argv = [*within, sys.executable, "-m", program, "--name", name, "--server", server]
+        variables = {"GINKGO_NODE_TOKEN": token, **environment}
+        return self.spawn([*argv, *options], f"logs/{name}.txt", **variables)
 
     # --- check --------------------------------------------------------------------------------
 

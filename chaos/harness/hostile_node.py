@@ -114,24 +114,18 @@ async def _held_body(size: int) -> AsyncIterator[bytes]:
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "one commit request of 919 kB, a portfolio twice": (1, "commit", _one_portfolio_twice),
     "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _heartbeat(i, 6_000)),
-    "5 beats at once, as many reports as are taken": (
-        5,
-        "heartbeat",
-        lambda i: _heartbeat(i, MAX_REPORTS),
-    ),
+    "5 beats at once, as many reports as are taken":
+        (5, "heartbeat", lambda i: _heartbeat(i, MAX_REPORTS)),
     "5 beats at once, reports of others' portfolios": (5, "heartbeat", _reports_of_others),
     "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad_value(i, 2_000)),
-    "as many commits as are taken with one bad value": (
-        5,
-        "commit",
-        lambda i: _one_bad_value(i, MAX_COMMITS),
-    ),
+    "as many commits as are taken with one bad value":
+        (5, "commit", lambda i: _one_bad_value(i, MAX_COMMITS)),
     "20 bodies of 31 MB, held back": (20, "commit", lambda _: b""),
     "17 MB of the shortest lines": (5, "commit", _shortest_order_lines),
     "5 requests of as many lines as are taken": (5, "log", _log_lines),
     "50 connections, the smallest beats": (50, "heartbeat", lambda i: _heartbeat(i, 0)),
     "50 connections, tokens that are none": (50, "checkpoint", lambda _: b""),
-}
+}  # fmt: skip
 
 
 async def attack(name: str, address: str, token: str, incarnation: str, seconds: float) -> None:

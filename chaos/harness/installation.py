@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,19 +103,24 @@ class Installation:
         kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         return {**kept, **self._environment, "GINKGO_HOME": str(self.home)}
 
+    def spawn(self, argv: Sequence[str], log: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a process with these further variables. Its output goes to `log` in the home."""
+        with open(self.home / log, "a", encoding="utf-8") as output:
+            return subprocess.Popen(
+                argv,
+                cwd=CHECKOUT,
+                env={**self.environment(), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,  # a Ctrl-C at the terminal must reach only the tests
+            )
+
     def launch(self) -> None:
         """Start the launcher without waiting."""
-        self._output = open(self.home / "up.txt", "a", encoding="utf-8")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [sys.executable, *self.LAUNCHER, "--port", "0", *self._options],
-            cwd=CHECKOUT,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # a Ctrl-C at the terminal must reach only the tests
-        )
+        argv = [sys.executable, *self.LAUNCHER, "--port", "0", *self._options]
+        self.process = self.spawn(argv, "up.txt")
 
     def start(self, limit_s: float = 3 * SLOW_MACHINE_S) -> float:
         """Start, wait until ready, and return the elapsed seconds."""
@@ -155,7 +160,6 @@ class Installation:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._output.close()
 
     @property
     def access(self) -> dict[str, str]:
@@ -190,9 +194,7 @@ class Installation:
 
     def manage(self, *arguments: str, check: bool = True) -> Any:
         """Run `manage.py … --json`. Return the decoded output, None if nothing was printed.
-
-        Raise AssertionError if the command fails, unless `check` is False.
-        """
+        Raise AssertionError if the command fails, unless `check` is False."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments, "--json"],
             cwd=CHECKOUT,
@@ -225,9 +227,7 @@ class Installation:
 
     def process_of(self, *words: str) -> psutil.Process:
         """The oldest process with all of `words` on its command line: `process_of("node-2")`.
-
-        Raise AssertionError if there is none.
-        """
+        Raise AssertionError if there is none."""
         matching = [p for p in self.processes() if all(word in p.cmdline() for word in words)]
         assert matching, f"no running process has {words} on its command line"
         return min(matching, key=lambda p: p.create_time())

@@ -65,10 +65,8 @@ class ObservedInstallation(Installation):
     # --- read ---------------------------------------------------------------------------------
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
-        """Return the rows of a statement, [] if it has none.
-
-        All use one connection, which is reopened once if it was cut.
-        """
+        """Return the rows of a statement, [] if it has none. All statements use one connection,
+        reopened once if it was cut."""
         for is_last in (False, True):
             try:
                 if self._database is None or self._database.closed:
@@ -134,9 +132,7 @@ class ObservedInstallation(Installation):
 
     def events(self, kind: str, since: datetime, **filters: str) -> list[dict[str, Any]]:
         """Return the lines of this kind in the audit log since a time, at most 1,000, newest first.
-
-        `filters` are further parameters of the API: `portfolio="ibm-sma"`.
-        """
+        `filters` are further parameters of the API: `portfolio="ibm-sma"`."""
         wanted = "".join(f"&{key}={value}" for key, value in filters.items())
         at = since.isoformat().replace("+00:00", "Z")
         found: list[dict[str, Any]] = self.get(

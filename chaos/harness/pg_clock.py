@@ -10,7 +10,12 @@ from __future__ import annotations
 #: with the new function.
 _PARSE_AGAIN = ("CREATE SCHEMA clock_was_set", "DROP SCHEMA clock_was_set")
 _AWAY = "ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO clock_timestamp_true"
-_BACK = "ALTER FUNCTION pg_catalog.clock_timestamp_true() RENAME TO clock_timestamp"
+#: Statements that restore the true clock.
+RESTORE = (
+    "DROP FUNCTION pg_catalog.clock_timestamp()",
+    "ALTER FUNCTION pg_catalog.clock_timestamp_true() RENAME TO clock_timestamp",
+    *_PARSE_AGAIN,
+)
 
 #: Returns 1 if the clock is set, else 0.
 IS_SET = "SELECT count(*) FROM pg_catalog.pg_proc WHERE proname = 'clock_timestamp_true'"
@@ -28,8 +33,3 @@ def set_clock(off: str, *, is_set: bool) -> tuple[str, ...]:
         f" AS $$ SELECT pg_catalog.clock_timestamp_true() + {off} $$",
         *_PARSE_AGAIN,
     )
-
-
-def restore_clock() -> tuple[str, ...]:
-    """Return statements that restore the true clock."""
-    return ("DROP FUNCTION pg_catalog.clock_timestamp()", _BACK, *_PARSE_AGAIN)

@@ -39,7 +39,7 @@ BEGIN
     END IF;
 END
 """
-_RESTORE = (
+RESTORE = (
     "DROP SCHEMA chaos_pushes CASCADE",
     "DROP FUNCTION pg_catalog.pg_notify(text, text)",
     "ALTER FUNCTION pg_catalog.pg_notify_true(text, text) RENAME TO pg_notify",
@@ -49,8 +49,3 @@ _RESTORE = (
 def replace_pg_notify(body: str) -> tuple[str, ...]:
     """Return statements that replace `pg_notify` by LOSING, REPEATING or REORDERING."""
     return tuple(statement.format(body) for statement in _REPLACE)
-
-
-def restore_pg_notify() -> tuple[str, ...]:
-    """Return statements that restore `pg_notify`."""
-    return _RESTORE

@@ -65,9 +65,7 @@ def log_bars(
     format_value: Callable[[float], str] = format_ms,
 ) -> str:
     """Plot groups (label, bars) of horizontal bars on a logarithmic scale. Return the SVG.
-
-    `colors` has the color of each series, and makes the legend.
-    """
+    `colors` has the color of each series, and makes the legend."""
     count = sum(len(bars) for _, bars in groups)
     figure, axis = _figure(title, height=1.0 + 0.16 * count + 0.12 * len(groups))
     position, ticks = 0.0, []

@@ -115,15 +115,8 @@ def verdict(found: dict[str, Any]) -> str:
 
 
 HEAD = (
-    "fault",
-    "times",
-    "handoffs",
-    "p50 ms",
-    "p99 ms",
-    "worst ms",
-    "bystander s",
-    "settled s",
-    "violations",
+    *("fault", "times", "handoffs", "p50 ms", "p99 ms", "worst ms"),
+    *("bystander s", "settled s", "violations"),
 )
 
 
@@ -175,7 +168,8 @@ def as_text(found: dict[str, Any]) -> str:
         verdict(found),
         f"The run ended because {why}." if why else "The run has not ended.",
         "",
-        *_violation_lines(found),
+        *(Violation(**each).as_text() for each in found["violations"]),
+        *([""] if found["violations"] else []),
         table,
         "",
         *_measured_lines(found),
@@ -221,13 +215,6 @@ def sampling(found: dict[str, Any]) -> str:
         f"Samples: {found['looks']:,}, failed: {found['blind_looks']}."
         f" Samples more than a second late because the machine was busy: {late}."
     )
-
-
-def _violation_lines(found: dict[str, Any]) -> list[str]:
-    return [
-        *(Violation(**each).as_text() for each in found["violations"]),
-        *([""] if found["violations"] else []),
-    ]
 
 
 def write(found: dict[str, Any], folder: Path) -> None:

@@ -88,9 +88,7 @@ class FaultContext:
 
     def choose_portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> ClusterRun:
         """Choose a running portfolio, on node `on` if given and none of `but`; mark it affected.
-
-        Raise NotAvailable if there is none.
-        """
+        Raise NotAvailable if there is none."""
         running = [
             run
             for run in self.cluster.runs().values()
@@ -104,9 +102,7 @@ class FaultContext:
 
     def choose_target(self, run: ClusterRun, among: Sequence[str] = ()) -> str:
         """Choose a node other than its owner that can run a portfolio, of `among` if given.
-
-        Raise NotAvailable if there is none, or if the API does not answer.
-        """
+        Raise NotAvailable if there is none, or if the API does not answer."""
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
             raise NotAvailable(f"the API does not say which nodes can run {run.name}")
@@ -164,11 +160,8 @@ class FaultContext:
             self.sleep(SAMPLE_EVERY_S)
 
     def measure(self, what: str, read: Callable[[], object], budget_s: float, began: float) -> bool:
-        """Expect `read` to be true within a budget from `began`, a monotonic time.
-
-        Put the seconds into `measured`. Return False, and report a violation, after twice the
-        budget.
-        """
+        """Expect `read` to be true within a budget from `began`, a monotonic time, and put the
+        seconds into `measured`. Return False, and report a violation, after twice the budget."""
         left_s = began + budget_s * BUDGET_FACTOR - time.monotonic()
         is_kept = self.expect(read, max(left_s, 0), what)
         if is_kept:
@@ -188,8 +181,8 @@ class FaultContext:
     def call_api(self, path: str, body: Any = None, method: str = "POST") -> Any:
         """Send an API request until a response comes, for 20 s. Return its body, None if refused.
 
-        A refusal is only noted: many requests are correctly refused during a fault. Report a
-        violation and return None if no response comes, or only 429 and 500 and above.
+        A refusal is only noted: many requests are correctly refused during a fault. If only 429 or
+        500 and above came, or nothing, report a violation and return None.
         """
         for _ in range(100):
             answer = self.request(method, path, {} if body is None else body)
@@ -201,6 +194,12 @@ class FaultContext:
             self.sleep(0.2)
         self.report("I8", f"the API did not answer {method} {path} for 20 s", {})
         return None
+
+    def create_portfolio(self, name: str, **given: Any) -> bool:
+        """Create a portfolio, marked affected; the fault's end deletes it. False if refused."""
+        self.mark_affected(name)
+        self.undo.callback(self.call_api, f"/api/portfolios/{name}/", None, "DELETE")
+        return bool(self.call_api("/api/portfolios/", {"name": name, **given}))
 
     def migrate(self, run: ClusterRun, target: str) -> int | None:
         """Request a migration. Return the id of its handoff, or None if it was refused."""
@@ -238,10 +237,6 @@ class FaultContext:
                 return
             time.sleep(0.002)
 
-    def daemon(self, node: str) -> psutil.Process:
-        """The daemon process that holds the node's lease."""
-        return self.cluster.daemon(node)
-
     def relaunch_if_proxied(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
         """If the node is behind a proxy, restart its daemon; the launcher restarts all others.
 
@@ -263,18 +258,14 @@ class FaultContext:
     def kill_node(self, node: str) -> None:
         """Kill a daemon with kill -9, and mark its node affected."""
         self.mark_nodes_affected(node)
-        self.daemon(node).kill()
+        self.cluster.daemon(node).kill()
 
-    @contextmanager
-    def suspended(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
-        """Suspend processes with SIGSTOP while the context lasts."""
-        with suspended(list(processes)):
-            yield
+    suspended = staticmethod(suspended)
 
     @contextmanager
     def suspended_node(self, node: str) -> Iterator[None]:
         """Suspend a daemon and all of its processes with SIGSTOP."""
-        with suspended(process_tree(self.daemon(node))):
+        with suspended(process_tree(self.cluster.daemon(node))):
             yield
 
     @contextmanager

@@ -7,7 +7,6 @@ the feed is bar n, whatever failed meanwhile. So feed, canary and verification c
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from chaos.harness import reference_feed
 from chaos.harness.cluster import Cluster
 from chaos.harness.installation import ApiResponse
 from chaos.harness.nats_server import NatsServer
@@ -132,10 +132,8 @@ class LiveFeed:
 
     def digest(self, first_seq: int, last_seq: int) -> str:
         """Return the digest of a canary that saw every record of the range once."""
-        found = bytes(32)
-        for seq in range(first_seq, last_seq + 1):
-            found = hashlib.sha256(found + f"{seq} {SYMBOL} {price_of(seq)}.0000".encode()).digest()
-        return found.hex()
+        seqs = range(first_seq, last_seq + 1)
+        return reference_feed.digest((seq, SYMBOL, f"{price_of(seq)}.0000") for seq in seqs)
 
     def _append_all(self) -> None:
         while not self._ended.wait(EVERY_S):

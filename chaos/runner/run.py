@@ -26,6 +26,7 @@ from chaos.checkers.invariants import RunSample
 from chaos.checkers.monitor import Monitor
 from chaos.faults.registry import FLEETS
 from chaos.harness import reference_feed
+from chaos.harness.processes import process_tree
 from chaos.runner import live_feed
 from chaos.runner.convergence import LIMIT_S, ConvergenceCheck
 from chaos.runner.fault_context import FaultContext, Interrupted, NotAvailable
@@ -463,8 +464,7 @@ class ChaosRun:
         cluster = self.topology.cluster
         processes = cluster.processes() + cluster.postgres_processes()
         for daemon in self.topology.daemons.values():
-            process = psutil.Process(daemon.pid)
-            processes += [process, *process.children(recursive=True)]
+            processes += process_tree(psutil.Process(daemon.pid))
         total = 0.0
         for process in {p.pid: p for p in processes}.values():
             try:

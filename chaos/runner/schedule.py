@@ -55,10 +55,8 @@ def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[
 
 
 def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
-    """Yield steps without end: in each round every fault once, some in pairs, and operations.
-
-    Yield none of no faults.
-    """
+    """Yield steps without end, of no faults none: in each round every fault once, some in pairs,
+    and operations."""
     rng = random.Random(f"ginkgo chaos {seed}")
     load = [fault for fault in faults if fault.is_load]
     real = [fault for fault in faults if not fault.is_load] or load

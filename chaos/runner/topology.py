@@ -16,7 +16,7 @@ from chaos.harness.cluster import Cluster
 from chaos.harness.installation import ApiResponse, eventually
 from chaos.harness.many.cluster import ManyCluster
 from chaos.harness.observation import DEMO_NODES
-from chaos.harness.processes import kill_processes
+from chaos.harness.processes import kill_processes, process_tree
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.live_feed import LiveFeed
 
@@ -157,12 +157,7 @@ class Topology:
         """Kill the proxied daemons with their processes, then the cluster."""
         for daemon in self.daemons.values():
             if daemon.poll() is None:
-                try:
-                    process_tree = psutil.Process(daemon.pid).children(recursive=True)
-                except psutil.NoSuchProcess:
-                    process_tree = []
-                daemon.kill()
+                kill_processes(process_tree(psutil.Process(daemon.pid)))
                 daemon.wait(10)
-                kill_processes(process_tree)
         if self.cluster.process is not None:
             self.cluster.kill_everything()

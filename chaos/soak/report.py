@@ -19,14 +19,8 @@ GROWTH_PERCENT, GROWTH_MB = 10.0, 15.0
 PRODUCT_RATE = 100.0  #: events a second of the feed by default
 
 ROLES = (
-    "web",
-    "watcher",
-    "worker",
-    "daemons",
-    "portfolio processes",
-    "postgres backends",
-    "postgres server",
-    "launcher",
+    *("web", "watcher", "worker", "daemons", "portfolio processes"),
+    *("postgres backends", "postgres server", "launcher"),
 )
 
 
@@ -176,17 +170,11 @@ def draw(
         ("Event to commit, ms",
          [("median", read_of["event to commit, median of portfolios"]),
           ("slowest", read_of["event to commit, slowest portfolio"])], True),
-        (
-            "Tables, MB",
-            [
-                ("orders", table("portfolios_order")),
-                ("fills", table("portfolios_fill")),
-                ("equity points", table("portfolios_equitypoint")),
-                ("audit log", table("scheduling_event")),
-                ("checkpoints", table("portfolios_checkpoint")),
-            ],
-            False,
-        ),
+        ("Tables, MB",
+         [("orders", table("portfolios_order")), ("fills", table("portfolios_fill")),
+          ("equity points", table("portfolios_equitypoint")),
+          ("audit log", table("scheduling_event")),
+          ("checkpoints", table("portfolios_checkpoint"))], False),
         ("WAL and archive, MB", [("files of the WAL", read_of["files of the WAL"]),
                                  ("archive", lambda s: s["archive"] / 1e6)], False),
         ("Connections and partitions", [("connections", read_of["connections"]),

@@ -13,20 +13,9 @@ from ginkgo_site.env import embedded_url
 
 #: Faults and operations of an ordinary week.
 FAULTS = (
-    "kill-daemon",
-    "kill-child",
-    "freeze-daemon-short",
-    "terminate-daemon",
-    "kill-web",
-    "kill-watcher",
-    "kill-worker",
-    "restart-database",
-    "silence-short",
-    "drain",
-    "migrations",
-    "reloads",
-    "patches",
-    "stop-and-start",
+    *("kill-daemon", "kill-child", "freeze-daemon-short", "terminate-daemon"),
+    *("kill-web", "kill-watcher", "kill-worker", "restart-database", "silence-short"),
+    *("drain", "migrations", "reloads", "patches", "stop-and-start"),
 )
 FAULTS_A_DAY = 2
 SAMPLES = 400  #: samples in a run, at least 2 s apart

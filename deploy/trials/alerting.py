@@ -7,8 +7,7 @@
 Both run in a new folder on ports of their own and deliver to a web server of this script, which
 prints what arrives. The dead man's switch comes first: it proves that alerts are delivered. Then
 break something in Ginkgo, until the alert of --wait-for arrives. Only addresses and paths differ
-from the files. Needs
-`apt-get install prometheus prometheus-alertmanager`.
+from the files. Needs `apt-get install prometheus prometheus-alertmanager`.
 """
 
 from __future__ import annotations
@@ -38,11 +37,12 @@ class Webhook(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Delivery)
+        #: Receiver, name of the alert, status, summary.
         self.delivered: queue.Queue[tuple[str, str, str, str]] = queue.Queue()
 
 
 class Delivery(BaseHTTPRequestHandler):
-    """One request of Alertmanager."""
+    """Puts the alerts of one request of Alertmanager into `delivered` of its server."""
 
     server: Webhook
 
@@ -83,7 +83,7 @@ def main() -> None:
         for name in ("GinkgoDeadMansSwitch", args.wait_for):
             if not wait_for(webhook, name, began, args.limit):
                 print_logs(folder)
-                sys.exit(f"{name} was not delivered within {args.limit} s")
+                sys.exit(f"{name} was not delivered within {args.limit:g} s of the start")
 
 
 def parse() -> argparse.Namespace:
@@ -109,7 +109,8 @@ def parse() -> argparse.Namespace:
 
 
 def write_files(folder: Path, args: argparse.Namespace, alertmanager: int, webhook: int) -> None:
-    """Copy the configuration with the addresses of this trial."""
+    """Copy the configuration into `folder`, with the ports of Alertmanager and of the web server,
+    and with the web processes of --url as targets."""
     targets = json.dumps([urlsplit(url).netloc for url in args.url])
     text = (FILES / "prometheus.yml").read_text(encoding="utf-8")
     lines = []
@@ -128,7 +129,7 @@ def write_files(folder: Path, args: argparse.Namespace, alertmanager: int, webho
 
 
 def check_metrics(args: argparse.Namespace) -> None:
-    """Print what `promtool check metrics` says of the answer."""
+    """Print what `promtool check metrics` says of the metrics of the first web process."""
     token = args.token_file.read_text(encoding="utf-8").strip()
     request = urllib.request.Request(
         f"{args.url[0]}/api/metrics",
@@ -141,7 +142,8 @@ def check_metrics(args: argparse.Namespace) -> None:
 
 
 def wait_for(webhook: Webhook, name: str, began: float, limit_s: float) -> bool:
-    """Print what is delivered, until the alert `name` fires. Return whether it did in time."""
+    """Print what is delivered, until the alert `name` fires. Return whether it did so within
+    `limit_s` of `began`, a monotonic time."""
     while (left := began + limit_s - time.monotonic()) > 0:
         try:
             receiver, alert, status, summary = webhook.delivered.get(timeout=left)

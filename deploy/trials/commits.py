@@ -48,7 +48,8 @@ class Commits:
         self._database.execute(_NOTE_PAUSES)
 
     def wait_until_all_commit(self, limit_s: float) -> None:
-        """Wait until each portfolio has committed within the last second."""
+        """Wait until each portfolio that should run has committed within the last second. Raise
+        AssertionError after `limit_s`."""
         began = time.monotonic()
         while True:
             self.newest = {name: at or 0.0 for name, at in self._database.execute(_NEWEST)}

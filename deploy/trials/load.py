@@ -68,7 +68,7 @@ class Load(threading.Thread):
 def call(
     address: str, token: str, method: str, path: str, body: dict[str, Any] | None = None
 ) -> tuple[int, str]:
-    """Return status and text of an answer; 0 if there is none."""
+    """Return status and text of an answer; 0 and the error if there is none."""
     request = urllib.request.Request(
         address + path,
         method=method,

@@ -6,15 +6,18 @@ import contextlib
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def command(*words: str) -> None:
-    """Run a command. Raise AssertionError with what it printed if it fails."""
-    ended = subprocess.run(words, capture_output=True, text=True)
-    if ended.returncode != 0:
+def command(*words: str, check: bool = True, **how: Any) -> str:
+    """Run a command, as `subprocess.run` with `how`. Return what it printed, stripped. If it fails,
+    raise AssertionError with what it printed; without `check`, return errors as well."""
+    ended = subprocess.run(words, capture_output=True, text=True, **how)
+    if check and ended.returncode != 0:
         raise AssertionError(f"{' '.join(words)} failed: {ended.stdout}{ended.stderr}")
+    return (ended.stdout + ("" if check else ended.stderr)).strip()
 
 
 def free_ports(count: int) -> list[int]:

@@ -109,7 +109,7 @@ def start_outside(words: list[str]) -> None:
 
 
 def become_systemd(folder: Path) -> None:
-    """Make a root that nothing leaves, write the files of the installation, become systemd."""
+    """Make `folder`/root the root, over a copy of this machine's files; install; become systemd."""
     root = folder / "root"
     root.mkdir()
     command("mount", "-t", "tmpfs", "-o", "size=3g,mode=755", "tmpfs", str(root))
@@ -254,18 +254,14 @@ def write_private(path: Path, text: str) -> None:
 
 
 def run_and_report(trial: object) -> None:
-    """Run the trial and tell the process outside how it ended."""
+    """Run the trial; write its exit code, 0 or 1, for the process outside; on 1 print the log."""
     code = 1
     try:
         trial()  # type: ignore[operator]
         code = 0
     except BaseException as error:
         say(f"FAILED: {type(error).__name__}: {error}")
-        logs = subprocess.run(
-            ["journalctl", "--no-pager", "-n", "80", "-o", "short-monotonic"],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        say(logs.stdout)
+        say(command(*"journalctl --no-pager -n 80 -o short-monotonic".split(), check=False))
     finally:
         (OUT / "end").write_text(str(code))
 
@@ -362,7 +358,8 @@ def run_with_times(words: list[str], environment: dict[str, str]) -> int:
 def break_unit(
     commits: Commits, what: str, unit: str, number: signal.Signals, limit_s: float
 ) -> None:
-    """Send the main process a signal, wait for another that works, and print the longest pause."""
+    """Send the main process a signal, wait for another that works, and print the longest pause.
+    Raise AssertionError if the unit is not active with another process within `limit_s`."""
     pid, began = int(show(unit, "MainPID")), time.monotonic()
     with commits.measured(f"{unit} {what}"):
         os.kill(pid, number)
@@ -425,19 +422,16 @@ class Hook(BaseHTTPRequestHandler):
 
 
 def read_environment() -> dict[str, str]:
+    """Return the variables that a shell reads from /etc/ginkgo/ginkgo.env, and its own."""
     shell = ["sh", "-c", "set -a; . /etc/ginkgo/ginkgo.env; exec env -0"]
     text = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
     return dict(line.split("=", 1) for line in text.split("\0") if line)
 
 
 def manage(environment: dict[str, str], *words: str, given: str = "", check: bool = True) -> str:
-    ended = subprocess.run(
-        [str(PYTHON), "manage.py", *words], cwd=HOME, env=environment, input=given,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    if check and ended.returncode != 0:
-        raise AssertionError(f"manage.py {words[0]} failed: {ended.stdout}{ended.stderr}")
-    return (ended.stdout + ("" if check else ended.stderr)).strip()
+    """Run a command of manage.py with `given` on its input. Return and raise as `command`."""
+    how = {"cwd": HOME, "env": environment, "input": given}
+    return command(str(PYTHON), "manage.py", *words, check=check, **how)
 
 
 def show(unit: str, name: str) -> str:

@@ -34,7 +34,7 @@ from typing import Any
 import psycopg
 from commits import Commits
 from load import SYMBOLS, Load, call
-from machine import CHECKOUT, free_ports, say
+from machine import CHECKOUT, command, free_ports, say
 from versions import LIMIT_S, Unit, Version, checked_out
 
 from chaos.checkers.history import history_violations
@@ -200,15 +200,11 @@ class Trial:
         }
 
     def manage(self, version: Version, *words: str, is_checked: bool = True) -> str:
-        """Run a command of one of the versions. Return what it printed."""
-        ended = subprocess.run(
-            [version.python, "manage.py", *words], cwd=version.checkout,
-            env=self.environment() | {"PYTHONPATH": str(version.checkout)},
-            capture_output=True, text=True,
-        )  # fmt: skip
-        if is_checked and ended.returncode != 0:
-            raise AssertionError(f"{version.name} manage.py {words[0]}: {ended.stderr}")
-        return (ended.stdout if is_checked else ended.stdout + ended.stderr).strip()
+        """Run a command of one of the versions. Return what it printed; if it fails, raise
+        AssertionError, unless `is_checked` is False."""
+        environment = self.environment() | {"PYTHONPATH": str(version.checkout)}
+        how = {"cwd": version.checkout, "env": environment, "check": is_checked}
+        return command(version.python, "manage.py", *words, **how)
 
     def start_nodes(self, names: tuple[str, ...], version: Version) -> None:
         """Start daemons, and wait until they have registered."""
@@ -225,7 +221,8 @@ class Trial:
         self.wait_for(lambda: all(map(self.is_alive, names)), f"{', '.join(names)} register")
 
     def ask(self, method: str, path: str, body: dict[str, Any]) -> str:
-        """Send a request until it is answered; it has to be accepted. Return the answer's text."""
+        """Send a request until it is answered. Return the answer's text. Raise AssertionError if it
+        is refused, or not answered within LIMIT_S."""
         until = time.monotonic() + LIMIT_S
         while True:
             status, text = call(self.url, self.token, method, path, body)
@@ -239,7 +236,7 @@ class Trial:
 
     @contextlib.contextmanager
     def stage(self, what: str) -> Iterator[None]:
-        """Do the block under load; then every portfolio has to commit."""
+        """Do the block under load; then every portfolio has to commit, and every process run."""
         with self.commits.measured(what):
             yield
             self.commits.wait_until_all_commit(LIMIT_S)
@@ -252,7 +249,8 @@ class Trial:
         time.sleep(self.seconds)
 
     def replace_control_plane(self, version: Version) -> None:
-        """Restart web processes, watcher and worker, each once the one before works."""
+        """Restart web processes, watcher and worker in `version`, one after the other: a web
+        process has to be ready, and to get requests, before the next one is ended."""
         for name in (*WEBS, "watcher", "worker"):
             self.units[name].end()
             self.units[name].start(version)
@@ -261,7 +259,7 @@ class Trial:
                 time.sleep(3)  # until HAProxy sends it requests
 
     def replace_node(self, name: str, version: Version) -> None:
-        """Drain the node, restart its daemon, and let it run portfolios again."""
+        """Drain the node until it is empty, and restart its daemon in `version`."""
         self.ask("POST", f"/api/nodes/{name}/drain/", {"until_return": True})
         self.wait_for(lambda: not self.rows(_OWNED, name), f"{name} is empty")
         ((registrations,),) = self.rows(_REGISTRATIONS, name)
@@ -273,7 +271,8 @@ class Trial:
         )
 
     def raise_floor(self, version: Version) -> None:
-        """Raise the epoch floor while everything runs, as an operator does after a restore."""
+        """Raise the epoch floor by a command of `version` while everything runs, as an operator
+        does after a restore; wait until all nodes are alive again."""
         self.manage(version, "raise_epoch_floor", "--reason", "trial")
         self.wait_for(
             lambda: all(self.is_alive(name) for name in self.nodes), "all nodes register again"

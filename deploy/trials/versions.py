@@ -31,7 +31,8 @@ class Version:
 
 @contextlib.contextmanager
 def checked_out(commit: str, folder: Path) -> Iterator[Version]:
-    """Yield a worktree of the commit, with this checkout's packages if it pins the same."""
+    """Yield the version `old`: a worktree of the commit in `folder`, removed at the end, with this
+    checkout's packages if it pins the same, else with packages of its own."""
     git = ("git", "-C", str(CHECKOUT), "worktree")
     command(*git, "add", "--detach", str(folder), commit)
     try:
@@ -69,7 +70,8 @@ class Unit:
             )
 
     def end(self) -> None:
-        """Ask the process to end, as systemd does."""
+        """End the process with SIGTERM, as systemd does; kill it and raise TimeoutExpired after
+        LIMIT_S. Nothing if it does not run."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:

@@ -14,7 +14,7 @@ from tests.support.factories import ago
 
 
 def keep_gateway_alive() -> None:
-    """Let the gateway have written just now: on a busy machine, the fixture's write is too old."""
+    """Let every gateway have pulsed just now: on a busy machine the fixture's pulse is too old."""
     Gateway.objects.update(pulsed_at=ago(0))
 
 
@@ -25,12 +25,12 @@ def tick() -> Any:
 
 
 def compare() -> list[tuple[str, str]]:
-    """Compare the alerts with their causes. Return (what happened, kind) of each change."""
+    """Compare the alerts with their causes. Return (what happened, alert kind) of each change."""
     return [(row.what, row.kind) for row in execute(alerts.update_alerts(timing()))]
 
 
 def is_open(*kinds: str, after: Callable[[], Any] = lambda: None) -> bool:
-    """Return whether the open alerts are, after this act, of just these kinds."""
+    """Call `after`, and return whether the open alerts are then of just these kinds."""
     after()
     found = Alert.objects.filter(closed_at=None).values_list("kind", flat=True)
     return sorted(found) == sorted(kinds)

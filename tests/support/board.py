@@ -34,7 +34,9 @@ def cordoned(installation: Installation, node: str) -> Iterator[None]:
 
 def wait_until_idle(installation: Installation) -> None:
     """Wait until no handoff is active."""
-    eventually(lambda: not installation.get("/api/handoffs/?active=true")["results"], what="quiet")
+    eventually(
+        lambda: not installation.get("/api/handoffs/?active=true")["results"], what="no handoff"
+    )
 
 
 def wait_for_updates(window: DashboardWindow, times: int = 1) -> None:

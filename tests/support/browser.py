@@ -102,14 +102,13 @@ class DashboardWindow:
         if not self.page.evaluate(_IS_PLAIN_BOARD):
             self.open()
 
-    def wait_until_live(self, limit_s: float = SLOW_MACHINE_S) -> None:
-        self.page.wait_for_selector("#live[data-state=live]", timeout=limit_s * 1000)
+    def wait_until_live(self) -> None:
+        self.page.wait_for_selector("#live[data-state=live]")
 
-    def wait_for_card(self, portfolio: str, node: str, limit_s: float = SLOW_MACHINE_S) -> None:
+    def wait_for_card(self, portfolio: str, node: str) -> None:
         """Wait until the card is in the node's column and no handoff moves it."""
         self.page.wait_for_selector(
-            f'.col[data-node="{node}"] .card[data-portfolio="{portfolio}"]:not([data-moving])',
-            timeout=limit_s * 1000,
+            f'.col[data-node="{node}"] .card[data-portfolio="{portfolio}"]:not([data-moving])'
         )
 
     def open_card_action(self, portfolio: str, action: str) -> None:

@@ -1,4 +1,4 @@
-"""Acts at one moment, transactions that are not committed yet, and rows that are held."""
+"""Acts at one moment, transactions that are not committed yet, and rows that are locked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.support.factories import FakeNode, OwnerSession, make_node, make_trad
 
 
 def at_once(*acts: Callable[[], Any]) -> list[Any]:
-    """Do all acts at one moment, each on a connection of its own. Return outcomes or errors."""
+    """Call all acts at one moment, each in a thread with a connection of its own. Return the
+    outcome of each, or the exception that it raised."""
     gate = threading.Barrier(len(acts))
     outcomes: list[Any] = [None] * len(acts)
 
@@ -42,7 +43,7 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
 
 
 class Held:
-    """A transaction that is not committed yet."""
+    """A transaction that has run and is not committed: it holds its locks, and `outcome`."""
 
     def __init__(self, steps: Transaction[Any]) -> None:
         self.connection = psycopg.connect(conninfo())
@@ -57,15 +58,16 @@ class Held:
                 self.outcome = stop.value
 
     def commit(self) -> None:
-        """Let the others see it."""
+        """Commit the transaction, and close its connection."""
         self.connection.commit()
         self.connection.close()
 
 
 def behind(held: Held, act: Callable[[], Any], repeats: FakeNode | None = None) -> Any:
-    """Begin `act` while `held` is uncommitted, let it block on it, commit, return its outcome.
+    """Call `act` while `held` is uncommitted, and commit `held` once `act` waits for its locks.
 
-    What never blocks is repeated by a daemon: then `held` lasts until an answer left it out.
+    Return the outcome of `act`, or the exception that it raised. A commit or heartbeat never waits:
+    its daemon `repeats` it, and `held` is committed once an answer has left out the locked row.
     """
     outcome: list[Any] = []
 
@@ -89,12 +91,12 @@ def behind(held: Held, act: Callable[[], Any], repeats: FakeNode | None = None) 
 
 
 def wait_until_left_out(daemon: FakeNode) -> None:
-    """Return when an answer to this daemon left something out."""
-    eventually(lambda: daemon.left_out, what="somebody who meets the row that is held")
+    """Wait until an answer to this daemon has left out a row because it was locked."""
+    eventually(lambda: daemon.left_out, what=f"an answer to {daemon.name} without the locked row")
 
 
 def wait_until_blocked() -> None:
-    """Return when some session of this database waits for a lock of another."""
+    """Wait until some session of this database waits for a lock of another session."""
     # Workers of the suite share the server: a session of another's database says nothing here.
     waiting = """
         SELECT FROM pg_stat_activity
@@ -105,7 +107,8 @@ def wait_until_blocked() -> None:
 
 
 def assert_invariants(hand: OwnerSession) -> None:
-    """I1 and I5: one owner an epoch, epochs only rise. I2: tenures tile. I10: the trail agrees."""
+    """Assert of a portfolio that its epochs have one owner each and rise (I1, I5), that its tenures
+    tile (I2) and are the grants of the audit log (I10), and that at most one handoff is active."""
     tenures = list(Tenure.objects.filter(portfolio=hand.portfolio).order_by("epoch"))
     assert len({t.epoch for t in tenures}) == len(tenures)
     assert [t.to_seq for t in tenures[:-1]] == [t.from_seq for t in tenures[1:]]
@@ -120,7 +123,7 @@ def assert_invariants(hand: OwnerSession) -> None:
 
 
 def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
-    """Return a portfolio that drains on node-1, its target node-2, and the handoff."""
+    """Return the session of a portfolio that drains on node-1, its target node-2, the handoff."""
     Lease.objects.update(takeovers=[])
     source, target = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source)
@@ -131,13 +134,13 @@ def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
 
 
 class Row:
-    """One row that this session holds while another wants it."""
+    """One row of a table, to be locked by sessions of the test."""
 
     def __init__(self, table: str, key: str, value: int) -> None:
         self.sql = f"SELECT FROM {table} WHERE {key} = {value} FOR UPDATE"
 
     def free(self) -> bool:
-        """Return whether nobody holds it."""
+        """Return whether no session has locked the row."""
         with psycopg.connect(conninfo()) as asking:
             try:
                 asking.execute(f"{self.sql} NOWAIT".encode())
@@ -146,7 +149,8 @@ class Row:
         return True
 
     def held_while(self, act: Callable[[], Any], *later: Row) -> list[bool]:
-        """Hold it, let `act` block on it, and return which of `later` are still free then."""
+        """Lock the row, call `act`, which must not raise, and unlock the row once `act` waits for a
+        lock. Return which of `later` were free then."""
         holding = psycopg.connect(conninfo())
         holding.execute(self.sql.encode())
         outcome: list[Any] = []

@@ -105,7 +105,7 @@ class Script:
 
     name: str
     steps: tuple[ScriptStep, ...]
-    begins: Callable[[World], Any] = lambda world: None
+    begins: Callable[[World], Any] = lambda world: None  #: what is done before, without a crash
 
     def __str__(self) -> str:
         return self.name
@@ -155,7 +155,8 @@ class Trace:
         return 0.0
 
     def by_transaction(self, numbers: Iterable[int]) -> dict[int, list[int]]:
-        """Return these points by the last one outside of a transaction up to there."""
+        """Return number of a point outside of transactions → those of `numbers` that follow it, up
+        to the next such point."""
         found: dict[int, list[int]] = {}
         for number in numbers:
             found.setdefault(max(n for n in self.outside if n <= number), []).append(number)
@@ -179,13 +180,14 @@ def every_row() -> str:
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
+    """Roll back at the end what the block wrote."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
 
 
 def record_points(script: Script, world: World) -> Trace:
-    """Run a script that has begun without a fault. Return every failpoint reached, in order."""
+    """Run the steps of a script without a crash. Return the failpoints that they reach."""
     trace = Trace()
     for trace.step, step in enumerate(script.steps):
         with failpoints.hook_installed(trace), suppress(Refused):
@@ -194,7 +196,7 @@ def record_points(script: Script, world: World) -> Trace:
 
 
 def crash_at(script: Script, world: World, crash: CrashAt, *, goes_on: bool = True) -> str:
-    """Run a script that has begun, with a crash at one failpoint. Return the failpoint's name.
+    """Run the steps of a script, with a crash at one failpoint. Return the failpoint's name.
 
     `goes_on` False: the script ends with the crash.
     """
@@ -236,7 +238,7 @@ def resume(world: World, *, daemons_answer: bool = True) -> None:
             daemon.beat()
             daemon.prepare()
             for entry in daemon.desired("drain"):
-                world.send(daemon, _release_of(entry.portfolio, entry.epoch, entry.handoff))
+                world.send(daemon, _empty(entry.portfolio, entry.epoch, entry.handoff))
             for entry in daemon.desired("run"):
                 if run_of(Portfolio.objects.get(pk=entry.portfolio)).first_commit_at is None:
                     world.send(daemon, _empty(entry.portfolio, entry.epoch))
@@ -250,14 +252,13 @@ def _is_at_rest() -> bool:
     return not is_open and not Run.objects.filter(under_way).exists()
 
 
-def _empty(portfolio: int, epoch: int) -> Commit:
+def _empty(portfolio: int, epoch: int, release: int | None = None) -> Commit:
+    """Return a commit of no events, which releases the portfolio if `release` is a handoff."""
     at = run_of(Portfolio.objects.get(pk=portfolio)).last_seq
-    return Commit(portfolio=portfolio, epoch=epoch, from_seq=at, to_seq=at, batch=str(uuid4()))
-
-
-def _release_of(portfolio: int, epoch: int, handoff: int | None) -> Commit:
-    empty = _empty(portfolio, epoch)
-    return Commit(**{f: getattr(empty, f) for f in empty.__struct_fields__} | {"release": handoff})
+    return Commit(
+        portfolio=portfolio, epoch=epoch, from_seq=at, to_seq=at, batch=str(uuid4()),
+        release=release,
+    )  # fmt: skip
 
 
 def _pass_lock_ends() -> None:
@@ -277,7 +278,11 @@ def violations(world: World) -> list[str]:
         found.append(f"it has neither an owner nor a reason, phase {run.phase}")
     if run.phase in ("starting", "draining"):
         found.append(f"it is left {run.phase}")
-    owners = [d.name for d in world.daemons if any(_is_of(e, portfolio) for e in d.desired("run"))]
+    owners = [
+        daemon.name
+        for daemon in world.daemons
+        if portfolio.pk in [entry.portfolio for entry in daemon.desired("run")]
+    ]
     if owners != ([] if run.node is None else [run.node.name]):
         found.append(f"desired sets of {owners} contain it, {run.node} owns it")
     # I1, I2: one owner per epoch, epochs rise, tenures tile up to its seq.
@@ -293,10 +298,6 @@ def violations(world: World) -> list[str]:
     found += _repeats_write(world, portfolio)
     found += _older_epochs_write(portfolio, tenures, world)
     return found
-
-
-def _is_of(entry: Any, portfolio: Portfolio) -> bool:
-    return bool(entry.portfolio == portfolio.pk)
 
 
 def _repeats_write(world: World, portfolio: Portfolio) -> list[str]:

@@ -56,7 +56,7 @@ class Daemons:
         return daemon
 
     async def end(self) -> None:
-        """Kill running daemons and print their logs."""
+        """Kill all daemons and print their logs to stderr."""
         for daemon in self._started:
             with contextlib.suppress(ProcessLookupError):
                 daemon.kill()
@@ -80,7 +80,7 @@ def reports(gateway: FakeGateway, kind: type[Report]) -> list[Report]:
 
 
 async def awaited_reports(gateway: FakeGateway, kind: type[Report], count: int = 1) -> list[Report]:
-    """Return the reports of one kind once there are so many of them."""
+    """Wait until there are `count` reports of one kind, and return them in order."""
     await gateway.until(lambda: len(reports(gateway, kind)) >= count)
     return reports(gateway, kind)
 

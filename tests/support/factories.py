@@ -142,10 +142,11 @@ class FakeNode:
         return answer[0]
 
     def _repeat(self, answered: Callable[[], bool]) -> None:
+        """Call `answered` until it is true; count in `left_out` how often it was not."""
         until = time.monotonic() + SLOW_MACHINE_S
         while not answered():
             self.left_out += 1
-            assert time.monotonic() < until, "a row stayed locked"
+            assert time.monotonic() < until, f"a row of {self.name} is locked for minutes"
             time.sleep(0.005)
 
     def ready(self, handoff: Handoff) -> str:
@@ -153,7 +154,7 @@ class FakeNode:
         return execute(handle_prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
 
     def fails(self, handoff: Handoff, step: str = "prepare", *, strategy: bool = False) -> str:
-        """Report that a step of this handoff failed. Return the outcome."""
+        """Report that a step of this handoff failed, in the strategy or not. Return the outcome."""
         return execute(
             handle_step_failure(
                 handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
@@ -161,7 +162,7 @@ class FakeNode:
         )
 
     def owns(self) -> Sequence[str]:
-        """Return the names of the portfolios that the desired set tells it to run."""
+        """Return the sorted names of the portfolios that the node's desired set tells it to run."""
         return sorted(entry.name for entry in self.desired("run"))
 
 
@@ -224,7 +225,7 @@ def make_buyer(name: str, daemon: FakeNode, events: int, *symbols: str) -> Portf
 
 
 def begin_reload(name: str, change: dict[str, Any] | None = None) -> Handoff:
-    """Return the reload that this change begins, or a change of the limits."""
+    """Change a portfolio, by default its limits. Return the handoff of the reload."""
     change = change or {"limits": {"largest_order": "5"}}
     _, handoff = operations.revise_portfolio(name, change, actor="ann")
     assert handoff is not None
@@ -261,7 +262,7 @@ def make_order(
 
 
 def lose(daemon: FakeNode) -> None:
-    """Expire the lease of a node and mark the node lost."""
+    """Expire the lease of a node and mark it lost, without what a pass does besides."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
     Node.objects.filter(pk=daemon.row.pk).update(status="lost")
 
@@ -282,7 +283,7 @@ def _loaded_engine(
         except HistoryNeeded as needed:
             feed, symbols = open_feed(), spec.symbol_set()
             history = newest_events(feed, symbols, needed.last_seq, needed.events, segments)
-    raise AssertionError("the history was given")
+    raise AssertionError(f"{spec.portfolio} asks for its history again, although it was given")
 
 
 @dataclass
@@ -307,7 +308,7 @@ class OwnerSession:
         return Commit(**values)
 
     def _record(self, seq: int) -> bytes:
-        """Return the hash of a record as a node that has read it sends it."""
+        """Return the hash of a record as a node that has read it sends it; b"" if there is none."""
         found = FeedRecord.objects.filter(feed=self.portfolio.feed_id, seq=seq).first()
         return sha256(found.event).digest() if found else b""
 
@@ -327,7 +328,7 @@ class OwnerSession:
         return self.daemon.release(self.release_message(handoff, events, **given))
 
     def move_to(self, target: FakeNode, *, kind: str = "migrate", **given: Any) -> Any:
-        """Request a migration without the checks of `operations.migrate`, or another handoff."""
+        """Request a migration, or a handoff of another kind, without the operator's checks."""
         values: dict[str, Any] = {"actor": "ann", "reason": "", "timing": timing(), **given}
         return execute(request(kind, self.portfolio.pk, target=target.row.pk, **values))
 
@@ -341,7 +342,7 @@ class OwnerSession:
         return self.report_death(self.death(**given))
 
     def death(self, **given: Any) -> ProcessExited:
-        """Return the report of an exited process."""
+        """Return the report that its process exited, with given fields replaced."""
         at = self.run()
         values: dict[str, Any] = {
             "death": str(uuid4()), "portfolio": self.portfolio.pk, "epoch": at.epoch,
@@ -356,7 +357,8 @@ class OwnerSession:
         )
 
     def halts(self, **given: Any) -> str:
-        """Report that it stopped before an event too old for `catch_up: halt`; or for a reason."""
+        """Report that the portfolio stopped before an event 41.2 s old, as `catch_up: halt` asks;
+        `given` replaces fields of the report. Return the outcome."""
         at = self.run()
         values: dict[str, Any] = {
             "portfolio": self.portfolio.pk, "epoch": at.epoch, "seq": at.last_seq, "age_s": 41.2,
@@ -412,7 +414,7 @@ def expire_lease(daemon: FakeNode, seconds_ago: float = 1) -> None:
 
 
 def serving_since(seconds_ago: float, *, pulsed_ago: float = 0, gateway: UUID = GATEWAY_ID) -> None:
-    """Record that a gateway has served for so long, and pulsed so long ago."""
+    """Record that a gateway has served for `seconds_ago`, and pulsed `pulsed_ago` seconds ago."""
     Gateway.objects.update_or_create(
         pk=gateway,
         defaults={"serving_since": ago(seconds_ago), "pulsed_at": ago(pulsed_ago), "left_at": None},

@@ -21,7 +21,7 @@ Answer = tuple[int, Any]
 
 
 def admitted_node(name: str, **given: Any) -> FakeNode:
-    """Return a node with the token "token of NAME", of which `given` may say more."""
+    """Return a node with the token "token of NAME"; `given` are further fields of the token."""
     daemon = factories.make_node(name)
     NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {name}"), **given)
     return daemon
@@ -37,7 +37,7 @@ async def ask(
     token: str | None = "token of node-1",
     method: str = "POST",
 ) -> Answer:
-    """Send one request and return (status, decoded body)."""
+    """Send one request, its body in these parts. Return (status, decoded body)."""
     parts = body if isinstance(body, list) else [body]
     events = [
         {"type": "http.request", "body": part, "more_body": number < len(parts)}
@@ -58,7 +58,7 @@ async def ask(
 
 
 def serve(scenario: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a scenario beside an open gateway."""
+    """Run a scenario with the gateway's pools open, and return what it returns."""
 
     async def whole() -> Any:
         await open_pools()

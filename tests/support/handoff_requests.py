@@ -13,7 +13,7 @@ from tests.support.factories import FakeNode, make_portfolio
 
 
 def waiting(*names: str, **given: Any) -> list[Portfolio]:
-    """Return unassigned portfolios."""
+    """Return new portfolios of these names, which have no owner."""
     return [make_portfolio(name, **given) for name in names]
 
 
@@ -23,7 +23,8 @@ def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
 
 
 def ask(*asked: Request, patient: bool = True) -> list[Any]:
-    """Request these in one batch; return for each its handoff id, a code, or None."""
+    """Request these in one batch. Return for each the handoff's id or the code of its refusal; None
+    if its run was locked and the batch not `patient`, or if it was deleted."""
     answers = execute(request_all(asked, actor="test", timing=timing(), patient=patient))
     return [
         answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)

@@ -18,7 +18,7 @@ def lease() -> Lease:
 
 
 def left_s() -> float:
-    """Return how long the one lease still holds."""
+    """Return the seconds that are left of the only lease."""
     return (lease().expires_at - datetime.now(UTC)).total_seconds()
 
 
@@ -28,13 +28,15 @@ def mark_lost_nodes() -> list[str]:
 
 
 def connect(node: FakeNode) -> UUID:
+    """Record that a socket of the node has opened. Return the id of the connection."""
     connection = uuid4()
     assert execute(record_socket(node.row.pk, node.incarnation, connection, GATEWAY_ID)) is True
     return connection
 
 
 def close(node: FakeNode, connection: UUID, seconds_ago: float = 1.1) -> bool:
-    """Close a socket so long ago, and let the sweep judge it."""
+    """Record that a socket closed `seconds_ago`, and let the sweep judge it. Return False if a
+    newer socket or incarnation has replaced it, or its loss was known."""
     recorded = execute(record_socket_loss(node.row.pk, connection))
     Lease.objects.filter(node=node.row, socket_loss_pending=True).update(
         socket_lost_at=ago(seconds_ago)

@@ -59,6 +59,7 @@ def spec(strategy: str = "scripted", **changes: Any) -> Spec:
 
 
 def scripted(monkeypatch: Any, script: dict[int, Any], **changes: Any) -> PortfolioEngine:
+    """Return an engine of `Scripted` with this script: seq → intents, or what it raises."""
     monkeypatch.setitem(registry.BUILT_IN, "scripted", Scripted)
     monkeypatch.setattr(Scripted, "script", script)
     return PortfolioEngine.fresh(spec(**changes))

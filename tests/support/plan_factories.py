@@ -59,17 +59,17 @@ def moves(plan: Plan, cause: str | None = None) -> dict[str, str]:
 
 
 def pending(plan: Plan) -> dict[str, str]:
-    """Return portfolio name → sentence."""
+    """Return name → reason of the portfolios that could not be placed."""
     return {entry.portfolio.name: render(entry.reason) for entry in plan.pending}
 
 
 def stuck(plan: Plan) -> dict[str, str]:
-    """Return portfolio name → sentence."""
+    """Return name → reason of the portfolios that should leave their node and cannot."""
     return {entry.portfolio.name: render(entry.reason) for entry in plan.stuck}
 
 
 def loads(snapshot: Snapshot) -> dict[str, float]:
-    """Return node name → sum of running weights."""
+    """Return node name → sum of the weights of its portfolios."""
     return {
         each.name: sum(p.weight for p in snapshot.portfolios if p.node == each.id)
         for each in snapshot.nodes

@@ -57,7 +57,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs, and wait for it."""
+        """Run one of PostgreSQL's programs. Raise AssertionError if it fails within 60 s."""
         done = self._spawn(program, *arguments)
         assert done.wait(60) == 0, (self._folder / "log").read_text()
 

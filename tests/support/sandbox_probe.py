@@ -59,7 +59,7 @@ def call(name: str, *given: int | bytes | None) -> int:
 
 
 def end_child(pid: int) -> None:
-    """End the child of a fork."""
+    """End this process if it is the child of a fork, to which `pid` is 0."""
     if pid == 0:
         os._exit(0)
 
@@ -75,11 +75,12 @@ def overwrite() -> None:
 
 
 def keep_its_pace(who: int) -> None:
+    """Set the priority of a process to what it is."""
     os.setpriority(os.PRIO_PROCESS, who, os.getpriority(os.PRIO_PROCESS, who))
 
 
 def file_sends(what: str) -> None:
-    """Set a socket to send a signal to another process on input."""
+    """Let a socket send a signal to the parent on input, in one of four ways."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         if what == "own":
@@ -196,7 +197,8 @@ LIMITS: dict[str, Callable[[], object]] = {
 
 
 def try_it(name: str, deed: Callable[[], object]) -> list[Any]:
-    """Return (name, what came of it, what this kernel lacks)."""
+    """Enter the sandbox and act. Return [name, outcome, what this kernel lacks]. The outcome is the
+    name of the error that refused `deed`, else what it returns if one of LIMITS, else `done`."""
     limit_process(int(MEMORY))
     lacking = apply_sandbox()
     try:
@@ -207,7 +209,7 @@ def try_it(name: str, deed: Callable[[], object]) -> list[Any]:
 
 
 def main() -> None:
-    """Fork for each: what one has done or was refused is no other's."""
+    """Try each action in a fork of its own, so that none changes the process of another."""
     deeds = {**CALLS, **FILES, **FINE, **LIMITS}
     for name in CHOSEN or deeds:
         pid = os.fork()

@@ -16,11 +16,10 @@ ATTEMPTS = 3
 def assert_moves_nothing(
     cluster: Cluster, fault: Callable[[], None], nodes: tuple[str, ...] = DEMO_NODES
 ) -> datetime:
-    """Assert that no portfolio changes its owner or epoch by `fault`, which waits for its end.
+    """Assert that no portfolio changes owner or epoch while `fault` runs, which ends its effect.
 
-    Where the machine starved a node for longer than its lease, its loss says nothing of the fault,
-    which is repeated then: once nothing must move. Return when that time began, by the database's
-    clock.
+    If the machine starved a node for longer than its lease meanwhile, repeat the fault, at most
+    twice. Return when the attempt in which nothing moved began, by the database's clock.
     """
     for left in reversed(range(ATTEMPTS)):
         before, since = cluster.runs(), cluster.now()
@@ -33,7 +32,7 @@ def assert_moves_nothing(
             cluster.wait_until_converged(nodes)
         else:
             return since
-    raise AssertionError("not reached")
+    raise AssertionError("the last attempt neither returned nor raised")
 
 
 def starved_nodes(cluster: Cluster, since: datetime) -> set[str]:
@@ -46,7 +45,7 @@ def starved_nodes(cluster: Cluster, since: datetime) -> set[str]:
 
 
 def _silence_s(data: dict[str, Any]) -> float:
-    """Return the age of the newest heartbeat that the node knew to be heard."""
+    """Return the age in seconds of the newest heartbeat that the node knew to be heard."""
     why = data["why"]["params"]
     unheard_s = why["unheard_s"] if why["cause"] == "unheard" else 0.0
     return float(data["silent_s"]) + float(unheard_s or 0.0)

@@ -30,17 +30,17 @@ def make_crossing(daemon: FakeNode, events: int) -> Portfolio:
 
 
 def open_order(portfolio: Portfolio, daemon: FakeNode) -> Order:
-    """Return an order that is open at the end: let `daemon` go on until there is one."""
+    """Let `daemon` go on with the portfolio until it has an open order, and return that order."""
     orders = Order.objects.filter(portfolio=portfolio, status="open")
     for _ in range(100):
         if (found := orders.first()) is not None:
             return found
         daemon.commit(portfolio.name, 94)
-    raise AssertionError("no order is open after 25 days")
+    raise AssertionError(f"{portfolio.name} has no open order after 25 days of events")
 
 
 def reload(daemon: FakeNode, **config: int) -> None:
-    """Let `daemon` release the portfolio to its own process of a revision with this config."""
+    """Reload the portfolio with this config, up to the release by `daemon`, its owner."""
     _, handoff = operations.revise_portfolio(NAME, {"config": config}, actor="ann")
     assert handoff is not None and daemon.ready(handoff) == "draining"
     assert owner(NAME, daemon).release(handoff).answer == "handed_over"
@@ -55,7 +55,8 @@ def move(source: FakeNode, target: FakeNode, name: str = NAME) -> None:
 
 
 def make_moved() -> tuple[FakeNode, FakeNode]:
-    """Make a portfolio that was moved, reloaded and taken over. Return node-1 and its owner."""
+    """Make a portfolio that moved from node-1 to node-2, was reloaded, and was taken over by a new
+    incarnation of node-2. Return node-1 and that incarnation."""
     one, two = make_node("node-1"), make_node("node-2")
     make_crossing(one, 4_000)
     move(one, two)
@@ -69,7 +70,7 @@ def make_moved() -> tuple[FakeNode, FakeNode]:
 
 
 def make_verified() -> tuple[FakeNode, FakeNode]:
-    """Make the portfolio and verify it. Return the other node and its owner."""
+    """Make the portfolio of `make_moved` and verify it. Return what `make_moved` returns."""
     nodes = make_moved()
     assert verify_portfolio(NAME).identical
     return nodes
@@ -91,13 +92,13 @@ def difference(verdict: Verdict) -> Difference:
 
 
 def the_order(portfolio: Portfolio, **which: Any) -> Order:
-    """Return one from the middle of what matches."""
+    """Return the order in the middle of those that match `which`."""
     rows = list(Order.objects.filter(portfolio=portfolio, **which).order_by("seq", "index"))
     return rows[len(rows) // 2]
 
 
 class Replays:
-    """Counts the events that the process of the replay was given."""
+    """Counts the events of replays; `process` stands for the process that replays them."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -120,7 +121,7 @@ class Replays:
 
 
 def seen(portfolio: Portfolio, first: int, events: int) -> int:
-    """Return how many of these events of the log are of its symbols."""
+    """Return how many of `events` events, from the portfolio's event `first` on, are of SYMBOLS."""
     begin = portfolio.first_seq + first
     return len(open_feed().read_for(frozenset(SYMBOLS), begin, begin + events - 1))
 

@@ -24,7 +24,7 @@ from ginkgo_site.launcher.address import free_address
 
 @contextmanager
 def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
-    """Run a web process as bin/up starts it. Yield its address."""
+    """Run a web process as bin/up starts it, with its log in `folder`. Yield its address."""
     port = free_address("127.0.0.1", 0).port
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--host", "127.0.0.1", "--port", str(port), "--lifespan", "on", "--no-proxy-headers"]
@@ -64,7 +64,7 @@ def site_environment(**more: str) -> dict[str, str]:
 
 
 def failing_at(*points: str) -> dict[str, str]:
-    """Return the settings that arm failpoints, each as NAME=ACTION."""
+    """Return the variables that arm these failpoints, each NAME=ACTION; {} without any."""
     return {"GINKGO_REHEARSAL": "yes", "GINKGO_FAILPOINTS": ",".join(points)} if points else {}
 
 

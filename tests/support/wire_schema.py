@@ -48,7 +48,7 @@ def _words(hint: Any) -> str:
 
 
 def kept(protocol: int) -> Schema:
-    """Return the schema that was kept for a protocol."""
+    """Return the schema that wire_protocol_N.json keeps for a protocol."""
     path = Path(__file__).with_name(f"wire_protocol_{protocol}.json")
     found: Schema = json.loads(path.read_text(encoding="utf-8"))
     return found

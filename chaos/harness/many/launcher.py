@@ -60,9 +60,8 @@ class ManyLauncher(Launcher):
                 with psycopg.connect(url, autocommit=True) as session:
                     if session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
                         continue
-                    if not session.execute(
-                        "SELECT FROM pg_roles WHERE rolname = 'ginkgo'"
-                    ).fetchall():
+                    known = session.execute("SELECT FROM pg_roles WHERE rolname = 'ginkgo'")
+                    if not known.fetchall():
                         for statement in _ROLE:
                             session.execute(statement.encode())
                     return True
@@ -71,13 +70,10 @@ class ManyLauncher(Launcher):
         return False
 
     def _has_standby(self) -> bool:
+        synchronous = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
         try:
             with psycopg.connect(self._layout.admin_url) as session:
-                return bool(
-                    session.execute(
-                        "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
-                    ).fetchall()
-                )
+                return bool(session.execute(synchronous).fetchall())
         except psycopg.Error:
             return False
 

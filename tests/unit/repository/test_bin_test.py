@@ -51,29 +51,21 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("plan", "code", "again"),
-    [
-        ({}, 0, []),
-        ({"quick": [LATE, PASSES]}, 0, ["quick"]),
-        ({"quick": [LATE, LATE]}, 1, ["quick"]),
-        ({"database": [LATE, PASSES], "rest": [LATE, PASSES]}, 0, ["database", "rest"]),
-        ({"database": [LATE, PASSES], "rest": [LATE, LATE]}, 1, ["database", "rest"]),
-        ({"pure": [(1, [*"abcdefghijk"]), PASSES]}, 1, []),
-        ({"pure": [LATE, BROKEN]}, 3, ["pure"]),
-        ({"database": [LATE, PASSES], "rest": [BROKEN, PASSES]}, 3, []),
-    ],
-    ids=[
-        "all pass",
-        "one fails once",
-        "one fails twice",
-        "two runs fail once",
-        "one of two fails twice",
-        "more than ten fail",
-        "the repeat is broken",
-        "a run is broken",
-    ],
-)
+BOTH = ["database", "rest"]
+#: What fails in each run and attempt, the exit code, and the runs that are repeated.
+CASES = {
+    "all pass": ({}, 0, []),
+    "one fails once": ({"quick": [LATE, PASSES]}, 0, ["quick"]),
+    "one fails twice": ({"quick": [LATE, LATE]}, 1, ["quick"]),
+    "two runs fail once": ({"database": [LATE, PASSES], "rest": [LATE, PASSES]}, 0, BOTH),
+    "one of two fails twice": ({"database": [LATE, PASSES], "rest": [LATE, LATE]}, 1, BOTH),
+    "more than ten fail": ({"pure": [(1, [*"abcdefghijk"]), PASSES]}, 1, []),
+    "the repeat is broken": ({"pure": [LATE, BROKEN]}, 3, ["pure"]),
+    "a run is broken": ({"database": [LATE, PASSES], "rest": [BROKEN, PASSES]}, 3, []),
+}
+
+
+@pytest.mark.parametrize(("plan", "code", "again"), CASES.values(), ids=CASES)
 def test_up_to_ten_failed_tests_are_run_again_and_have_to_pass_alone(tree, plan, code, again):
     environment = {**os.environ, "PLAN": json.dumps(plan), "GINKGO_CHROMIUM": "/bin/true"}
     environment["PATH"] = f"{tree / 'bin'}:{environment['PATH']}"

@@ -15,6 +15,7 @@ import pytest
 from django.db import models
 from django.db.migrations import (
     AddField,
+    AlterField,
     DeleteModel,
     Migration,
     RemoveField,
@@ -186,7 +187,5 @@ def test_a_field_that_may_be_left_out_is_not_a_contraction() -> None:
     ],
 )
 def test_narrower_field_is_found(field: models.Field[Any, Any], name: str, says: str) -> None:
-    from django.db.migrations import AlterField
-
     (sentence,) = said_of(AlterField("node", name, field))
     assert says in sentence

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import gettext
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from string import Formatter
 
-import pytest
 from django.utils.translation.template import templatize
 
 from ginkgo_site.env import CHECKOUT
@@ -49,29 +48,26 @@ def texts_of_modules() -> Iterator[str]:
                     yield text
 
 
-@pytest.fixture(scope="module")
-def chinese() -> gettext.GNUTranslations:
-    with (CATALOGS / "django.mo").open("rb") as file:
-        return gettext.GNUTranslations(file)
+def catalog(name: str) -> Callable[[str], str]:
+    """Return the function that translates a text by the catalogue of this name."""
+    with (CATALOGS / f"{name}.mo").open("rb") as file:
+        return gettext.GNUTranslations(file).gettext
 
 
-@pytest.fixture(scope="module")
-def chinese_of_scripts() -> gettext.GNUTranslations:
-    with (CATALOGS / "djangojs.mo").open("rb") as file:
-        return gettext.GNUTranslations(file)
+chinese, chinese_of_scripts = catalog("django"), catalog("djangojs")
 
 
-def test_every_text_has_a_chinese_translation(chinese: gettext.GNUTranslations) -> None:
+def test_every_text_has_a_chinese_translation() -> None:
     texts = {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO
     assert "Newest handoffs" in texts  # of a template
     assert "waits for its daemon to register" in texts
     assert "{name} is to be stopped; start it first." in texts
-    assert sorted(text for text in texts if chinese.gettext(text) == text) == []
+    assert sorted(text for text in texts if chinese(text) == text) == []
 
 
-def test_translation_keeps_numbers_and_placeholders(chinese: gettext.GNUTranslations) -> None:
+def test_translation_keeps_numbers_and_placeholders() -> None:
     for text in {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO:
-        translated = chinese.gettext(text)
+        translated = chinese(text)
         assert sorted(FIGURE.findall(text)) == sorted(FIGURE.findall(translated)), text
         assert set(values_in(text)) == set(values_in(translated)), text
 
@@ -164,13 +160,11 @@ def test_templates_have_no_text_outside_of_a_translation() -> None:
 CALLED_IN_SCRIPT = re.compile(r'\bgettext\(\s*"((?:[^"\\]|\\.)*)"')
 
 
-def test_texts_of_scripts_have_a_chinese_translation(
-    chinese_of_scripts: gettext.GNUTranslations,
-) -> None:
+def test_texts_of_scripts_have_a_chinese_translation() -> None:
     scripts = (CHECKOUT / "ginkgo_site" / "static" / "dashboard").glob("*.js")
     texts = {text for path in scripts for text in CALLED_IN_SCRIPT.findall(path.read_text())}
     assert "Stale since %(at)s" in texts
-    assert sorted(t for t in texts if chinese_of_scripts.gettext(t) == t) == []
+    assert sorted(t for t in texts if chinese_of_scripts(t) == t) == []
     for text in texts:
-        translated = chinese_of_scripts.gettext(text)
+        translated = chinese_of_scripts(text)
         assert sorted(FIGURE.findall(text)) == sorted(FIGURE.findall(translated)), text
