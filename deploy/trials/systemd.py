@@ -261,7 +261,8 @@ def run_and_report(trial: object) -> None:
         code = 0
     except BaseException as error:
         say(f"FAILED: {type(error).__name__}: {error}")
-        say(command(*"journalctl --no-pager -n 80 -o short-monotonic".split(), check=False))
+        newest = ("journalctl", "--no-pager", "-n", "80", "-o", "short-monotonic")
+        say(command(*newest, check=False))
     finally:
         (OUT / "end").write_text(str(code))
 
