@@ -40,6 +40,6 @@ class BlastRadius:
             return frozenset(self._nodes)
 
     def includes(self, portfolio: str, node: str | None) -> bool:
-        """Whether a portfolio is affected: it, its owner `node` (None: no owner), or every one."""
+        """Whether a portfolio is affected: by its name, by its owner `node`, or since all are."""
         with self._lock:
             return bool(self._all_because) or portfolio in self._portfolios or node in self._nodes

@@ -67,7 +67,7 @@ class Findings:
         self.steps: list[StepResult] = []
 
     def add(self, violation: Violation) -> bool:
-        """Add a violation, unless its invariant and sentence are known. Return if it is new."""
+        """Add a violation unless its invariant and sentence are known. Return whether it is new."""
         with self._lock:
             key = (violation.invariant, violation.what)
             if key in self._seen:

@@ -175,21 +175,14 @@ class Monitor:
     def _read_changes(self) -> None:
         """Add new tenures to the findings, and the pauses of those that have committed since."""
         current = self._current
+        step, faults = (current.step, current.faults) if current else (0, ())
         for number, name, node, cause, epoch, pause_ms, has_begun, was_stopped in self._ask(
             CHANGES, self._last_tenure, list(self._open)
         ):
             change = self._open.get(number)
             if change is None:
-                change = OwnerChange(
-                    time.monotonic() - self._began_s,
-                    name,
-                    node or "",
-                    cause,
-                    epoch,
-                    None,
-                    current.step if current else 0,
-                    current.faults if current else (),
-                )
+                at_s = time.monotonic() - self._began_s
+                change = OwnerChange(at_s, name, node or "", cause, epoch, None, step, faults)
                 self._last_tenure = max(self._last_tenure, number)
                 if node is not None:
                     self._findings.changes.append(change)

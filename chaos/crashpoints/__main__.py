@@ -57,7 +57,7 @@ class CaseResult:
 
 
 def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
-    """Repeat a crash case until a process has died `times` times, and record what came of it.
+    """Repeat a crash case until a process has died at its failpoint `times` times; record the rest.
 
     Give up after MAX_MISSES repetitions in which no process reached the failpoint. Raise
     AssertionError if the installation does not become idle again.

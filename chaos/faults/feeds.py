@@ -108,7 +108,8 @@ def create_trader(context: FaultContext, feed: str) -> str:
 
 
 def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int) -> None:
-    """Check that the feed has each row once, and that the portfolio equals its reference run."""
+    """Report a violation if the feed has not just `rows` records, or if the portfolio `name` does
+    not reach the newest one or differs from its reference run."""
     listed = context.cluster.manage("feed", "check", feed)
     context.note(f"{feed}: {str(listed)[:160]}")
     records = listed["records"]

@@ -97,11 +97,8 @@ def everything_at_once(context: FaultContext) -> None:
     run = context.choose_portfolio()
     assert run.node is not None
     context.mark_nodes_affected(run.node)
-    requests = [
-        ("migrate/", {"target_node": context.choose_target(run)}),
-        ("reload/", {}),
-        ("stop/", {}),
-    ]
+    target = context.choose_target(run)
+    requests = [("migrate/", {"target_node": target}), ("reload/", {}), ("stop/", {})]
     context.rng.shuffle(requests)
     context.undo.callback(context.call_api, f"/api/portfolios/{run.name}/start/")
     for path, body in requests:

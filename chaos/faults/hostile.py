@@ -96,9 +96,8 @@ def _registration(incarnation: str) -> Register:
 
 def _leave(context: FaultContext, token: str, incarnation: str) -> None:
     """Say goodbye, so that its lease need not expire, and forget the node."""
-    ask_gateway(
-        context, token, "goodbye", Goodbye(incarnation=incarnation, reason="the attack is over")
-    )
+    goodbye = Goodbye(incarnation=incarnation, reason="the attack is over")
+    ask_gateway(context, token, "goodbye", goodbye)
     context.request("DELETE", f"/api/nodes/{NAME}/")
 
 

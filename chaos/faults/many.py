@@ -176,10 +176,8 @@ def _kill_a_daemon(context: FaultContext) -> str:
 def committed_elsewhere(
     had: Mapping[str, ClusterRun], runs: Mapping[str, ClusterRun], has_place: Callable[[str], bool]
 ) -> bool:
-    """Whether each portfolio has committed under another daemon, or no node has room for it.
-
-    The one that halts after an outage may have halted instead.
-    """
+    """Whether each portfolio of `had` has committed under another daemon, or waits because no node
+    has room for it; HALTING may have halted instead. False if `had` is empty."""
     return bool(had) and all(
         (runs[name].incarnation != run.incarnation and runs[name].last_seq > run.last_seq)
         or (runs[name].phase == "halted" and name == HALTING)
@@ -298,7 +296,8 @@ def async_promotion(context: FaultContext) -> None:
         _wait_until_noted(context, synchronous=False)
         processes = _server_processes(context, primary)
         # Frozen senders: commits are acknowledged, and no standby has them.
-        with context.suspended([each for each in processes if _is_wal_sender(each)]):
+        senders = [each for each in processes if "walsender" in " ".join(each.cmdline())]
+        with context.suspended(senders):
             context.sleep(2)
             acknowledged = _positions(context)
             with context.kept_down(processes):
@@ -336,10 +335,6 @@ _NOTED = "SELECT synchronous FROM scheduling_databasetimeline ORDER BY id DESC L
 def _vanished_alert(context: FaultContext) -> str:
     """Return the text of the open alert on vanished commits, "" if none is open."""
     return "".join(row[0] for row in context.cluster.query(_VANISHED))
-
-
-def _is_wal_sender(process: psutil.Process) -> bool:
-    return "walsender" in " ".join(process.cmdline())
 
 
 def _wait_until_noted(context: FaultContext, *, synchronous: bool) -> None:

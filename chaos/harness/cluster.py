@@ -62,7 +62,7 @@ class Cluster(ObservedInstallation):
         yield
 
     def is_running(self) -> bool:
-        """Whether its launcher runs."""
+        """Whether the launcher runs."""
         return self.process is not None and self.process.poll() is None
 
     def kill_everything(self) -> None:

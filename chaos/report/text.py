@@ -68,6 +68,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 def as_dict(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as a JSON object, from which all reports are made."""
     findings = outcome.findings
+    table = fault_summaries(findings.steps, findings.changes, findings.violations)
     return {
         "fleet": outcome.fleet,
         "seed": outcome.seed,
@@ -84,10 +85,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "violations": [asdict(violation) for violation in findings.violations],
         "verified": outcome.verified,
         "canaries": outcome.canaries,
-        "table": [
-            asdict(line)
-            for line in fault_summaries(findings.steps, findings.changes, findings.violations)
-        ],
+        "table": [asdict(line) for line in table],
         "longest_bystander_gap_s": outcome.longest_gaps,
         "looks": outcome.samples_taken,
         "blind_looks": outcome.failed_samples,
@@ -188,7 +186,7 @@ PAUSE = "longest time between two commits of any portfolio"
 
 
 def measured_seconds(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Return fault → what it measured → the seconds of each time."""
+    """Return the faults of a step → what was measured → the seconds in each step of these."""
     by_fault: dict[str, dict[str, list[float]]] = {}
     for step in found["steps"]:
         seconds_of = dict(step["measured"])

@@ -275,7 +275,7 @@ class ChaosRun:
         self._start_halted()
 
     def _await_convergence(self, after: str) -> None:
-        """Wait for convergence; report a violation of I8 after its limit."""
+        """Wait for convergence; report a violation of I8 after the limit, give up after two."""
         limit_s = max(LIMIT_S, 2 * self.times.good_after_s)
         began, check, reported = time.monotonic(), ConvergenceCheck(self.topology), False
         while True:
@@ -354,7 +354,7 @@ class ChaosRun:
             self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
     def _was_rebalanced(self, number: int, before: RunSample) -> bool:
-        """Whether nobody but the balancer moved the portfolio since. True of the one that halts."""
+        """Whether nobody but the balancer moved the portfolio since `before`. True of HALTING."""
         causes = self.topology.cluster.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"

@@ -106,7 +106,7 @@ class Topology:
 
     @contextmanager
     def open(self) -> Iterator[Topology]:
-        """Start everything, and end it when the context ends."""
+        """Start everything, yield this topology, and end everything when the context ends."""
         with ExitStack() as stack:
             stack.enter_context(self.cluster.surroundings())
             stack.callback(self._end)

@@ -21,6 +21,7 @@ SCALED = {"quantity": "10", "cost": "1000", "mark_e4": 1, "scale": 99}
 
 
 def _packed(account: dict[str, Any], data: dict[str, Any] | None = None) -> bytes:
+    """Return a packed state with these fields of the account, and `data` of the strategy."""
     positions = {"XOM": Position(Decimal(10), Decimal(1_000), 1_010_000)}
     whole = Account(Decimal(99_000), Decimal(100_000), Decimal(0), positions, [], 1)
     state = State(whole, StrategyPart("sma_cross", 1, {}, data or {}))
@@ -30,6 +31,7 @@ def _packed(account: dict[str, Any], data: dict[str, Any] | None = None) -> byte
 
 
 def _nested(levels: int) -> bytes:
+    """Return a packed state whose strategy holds lists nested so deep."""
     number = msgspec.msgpack.encode(MARK)
     return _packed({}, {"x": MARK}).replace(number, b"\x91" * levels + b"\xc0")
 

@@ -285,7 +285,7 @@ def test_a_shell_can_read_the_example_file_of_variables() -> None:
 
 
 def test_the_files_of_prometheus_are_yaml() -> None:
-    """What they say is checked by its own programs, in `bin/check`."""
+    """Prometheus's own programs check what the files say, in `bin/check`."""
     for path in (DEPLOY / "prometheus").glob("*.yml"):
         assert document(f"prometheus/{path.name}")
 
@@ -317,8 +317,8 @@ def test_alert_about_web_processes_silences_only_alerts_that_follow_from_it() ->
 
 
 @pytest.mark.parametrize("title", ["Web processes that nodes can reach", "Age of pulses"])
-def test_test_of_an_ended_web_process_uses_the_expression_of_the_dashboard(title: str) -> None:
-    """That it does is tested with the rules, by the expression of the panel."""
+def test_the_rules_test_an_ended_web_process_by_the_expression_of_the_panel(title: str) -> None:
+    """`bin/check` evaluates the expression, for a web process that ended, beside the rules."""
     board = json.loads(text_of("grafana/ginkgo.json"))
     (panel,) = (panel for panel in board["panels"] if panel["title"] == title)
     tests = document("prometheus/ginkgo.rules.test.yml")["tests"]

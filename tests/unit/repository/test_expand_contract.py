@@ -150,6 +150,7 @@ NODE = ModelState(
 
 
 def said_of(*operations: Any) -> list[str]:
+    """Return the contractions of a migration of these operations on the table of NODE."""
     trial = type("Trial", (Migration,), {"operations": list(operations)})
     migration: Migration = trial("9999_trial", "scheduling")
     before = ProjectState()

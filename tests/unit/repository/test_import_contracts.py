@@ -13,6 +13,7 @@ from ginkgo_site.env import CHECKOUT
 
 
 def imported_by(file: Path) -> Iterator[str]:
+    """Yield each module that a file imports, with the name that it takes from the module."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -22,6 +23,7 @@ def imported_by(file: Path) -> Iterator[str]:
 
 
 def outside(folder: str, *allowed: str) -> set[str]:
+    """Return what files of a folder import beside the standard library and `allowed` packages."""
     found = set()
     for file in (CHECKOUT / folder).rglob("*.py"):
         for module in imported_by(file):
