@@ -107,7 +107,9 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
 
 
 def cron(interval_s: int) -> str:
-    """Return six-field cron for `interval_s`: in seconds below 60, else in minutes, 59 at most."""
+    """Return six-field cron for `interval_s`: in whole seconds, minutes or hours, 23 at most."""
     if interval_s < 60:
         return f"* * * * * */{interval_s}"
-    return f"*/{min(interval_s // 60, 59)} * * * * 0"
+    if interval_s < 3600:
+        return f"*/{interval_s // 60} * * * * 0"
+    return f"0 */{min(interval_s // 3600, 23)} * * * 0"  # */59 minutes: at 59 and again at 0

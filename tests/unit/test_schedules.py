@@ -1,0 +1,15 @@
+"""Schedules of the queue start a task once in each interval."""
+
+from __future__ import annotations
+
+import pytest
+from croniter import croniter
+
+from scheduling.apps import cron
+
+
+@pytest.mark.parametrize("interval_s", [1, 10, 30, 60, 300, 1800, 3600, 7200])
+def test_cron_line_starts_a_task_once_in_each_interval(interval_s: int) -> None:
+    starts = croniter(cron(interval_s), 0.0)
+    first, *others = (starts.get_next() for _ in range(4))
+    assert others == [first + n * interval_s for n in (1, 2, 3)]
