@@ -93,4 +93,4 @@ def reason_sentence(reason: Reason) -> ReasonSentence:
 
 
 class SnapshotUnavailable(Exception):
-    """The fleet could not be read. Unknown is different from empty: do not act as if it were."""
+    """The fleet could not be read. Unknown is different from empty: conclude nothing."""

@@ -117,7 +117,7 @@ def _delete_framework_rows() -> int:
 
 
 def start_archiving() -> int:
-    """Start the process that archives, and return its pid. It dies with this process."""
+    """Start the process that archives, and return its pid. The process ends with this one."""
     command = [sys.executable, str(CHECKOUT / "manage.py"), "archive_records"]
     command += ["--parent", str(os.getpid())]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid

@@ -51,7 +51,7 @@ def start(service: str = "", node: str = "") -> None:
 
 
 def handoff_span(handoff: int | None, name: str, **attributes: Any) -> Span:
-    """Return a context manager that times one step of a handoff, or nothing if `handoff` is None.
+    """Return a context manager that times one step; NO_SPAN without traces or without a handoff.
 
     An exception that leaves the block is the error of the span, and goes on.
     """

@@ -30,7 +30,7 @@ _MAX_KEYS = 1000
 
 
 class LineLimiter:
-    """Limit equal lines: pass the first in REPEAT_S, with the number suppressed before it."""
+    """Limit lines: of equal ones the first in REPEAT_S passes, of all MAX_LINES in that time."""
 
     def __init__(self) -> None:
         self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()

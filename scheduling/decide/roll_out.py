@@ -80,7 +80,7 @@ class Item:
 
     @property
     def phase_to_show(self) -> str:
-        """Return the phase, or `stopped` for a portfolio that is about to be."""
+        """Return the phase if it is `halted` or `quarantined`, else `stopped`."""
         return self.phase if self.phase in NEEDS_OPERATOR_PHASES else "stopped"
 
 
@@ -98,7 +98,7 @@ class RollOut:
     has_environment: bool = False  #: the artifact has dependencies
 
     def change_limit_s(self, limits: Limits) -> float:
-        """Return how long a portfolio may take until it runs its new revision."""
+        """Return the seconds within which a portfolio has to run its new revision."""
         return limits.change_s + (limits.build_s if self.has_environment else 0)
 
 
@@ -126,7 +126,7 @@ class Steps:
 
 
 def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
-    """Return the next steps of `roll_out`. They are false in a condition if it can only wait."""
+    """Return the next steps of `roll_out`; if it can only wait, empty ones, which are false."""
     if roll_out.state == "going_back":
         return _go_back(roll_out, limits)
     changes = {c.item.id: c for item in roll_out.items if (c := _settle(item, roll_out, limits))}
@@ -136,17 +136,14 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
         return Steps()
     failed = next((i for i in roll_out.items if _state_after(i, changes) in FAILED_ITEMS), None)
     if failed is not None:
-        change = changes.get(failed.id)
-        why = change.reason if change is not None else None
-        return _stop(roll_out, changes, failed, why)
+        return _stop(roll_out, changes, failed)
     canary = next((i for i in roll_out.items if i.is_canary), None)
     others = [i for i in roll_out.items if not i.is_canary]
     if canary is not None and not any(item.to_revision is not None for item in others):
         if _state_after(canary, changes) == "waiting":
             return _start_next(roll_out, changes, [canary], free=1, limits=limits)
         if _state_after(canary, changes) in ("skipped", "left"):
-            change = changes.get(canary.id)
-            return _stop(roll_out, changes, canary, change.reason if change else None)
+            return _stop(roll_out, changes, canary)
         if not _has_passed(canary, changes, roll_out):
             return Steps(tuple(changes.values()))
     at_work = sum(_state_after(item, changes) == "changing" for item in others)
@@ -253,8 +250,9 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
     return runs and has_run and roll_out.now >= canary.since + roll_out.canary_s
 
 
-def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item, why: Reason | None) -> Steps:
+def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item) -> Steps:
     """Return the steps that stop the roll-out at an item: the others that wait are skipped."""
+    why = changes[at.id].reason if at.id in changes else None
     yet_waiting = [i for i in roll_out.items if i.state == "waiting" and i.id not in changes]
     for item in yet_waiting:
         changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))

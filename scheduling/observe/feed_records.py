@@ -66,7 +66,7 @@ WHERE d.feed_id = %(feed)s AND d.segment = %(segment)s
 
 
 def heads(feed: str | None = None) -> Transaction[list[HeadRow]]:
-    """Return the heads of all recorded feeds, or of one."""
+    """Return the heads of all recorded feeds, or of the one named `feed`."""
     return (yield from query(HEADS, feed=feed))
 
 

@@ -12,6 +12,7 @@ from portfolios.feeds.rows import EPOCH
 from portfolios.runtime.events import Event, Gap
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import FEED_SEGMENTS, head_seq
+from scheduling.observe.view_fields import same_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +102,14 @@ def _feed_view(row: Any, users: list[Any]) -> FeedView:
     for user in users:
         if user.node is not None:
             lags_by_node.setdefault(user.node, []).append(max(row.head - user.last_seq, 0))
-    return FeedView(
-        name=row.name,
-        kind=row.kind,
-        head=row.head,
-        first_seq=row.first_seq,
-        newest_at=row.newest_at,
-        silent_s=row.silent_s,
-        silent_after_s=row.silent_after_s,
-        keep_days=row.keep_days,
-        rate=float(row.rate),
-        writer=row.writer,
-        in_stream=row.in_stream,
-        instruments=row.instruments,
-        portfolios=[user.name for user in users],
-        readers=[
+    known = same_named(FeedView, row) | {
+        "rate": float(row.rate),
+        "portfolios": [user.name for user in users],
+        "readers": [
             ReaderView(node, len(lags), max(lags)) for node, lags in sorted(lags_by_node.items())
         ],
-    )
+    }
+    return FeedView(**known)
 
 
 @dataclass(frozen=True, slots=True)

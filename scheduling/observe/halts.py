@@ -12,6 +12,7 @@ from django.db.models import Count, Q, QuerySet
 from scheduling.decide.halted import Halted, Stopped
 from scheduling.errors import NotFound
 from scheduling.models import Event, Halt
+from scheduling.observe.view_fields import same_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,5 @@ def _halts() -> QuerySet[Any]:
 
 
 def _halt_view(row: Halt) -> HaltView:
-    return HaltView(
-        halt=row.pk,
-        at=row.at,
-        actor=row.actor,
-        reason=row.reason,
-        running=row.running,
-        stopped=row.stopped,
-        waiting=row.waiting,  # type: ignore[attr-defined]
-        undone_at=row.undone_at,
-        undone_by=row.undone_by,
-    )
+    """Return the view of a row of `_halts`."""
+    return HaltView(halt=row.pk, **same_named(HaltView, row))

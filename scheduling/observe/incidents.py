@@ -141,7 +141,7 @@ ORDER BY p.priority DESC, p.name LIMIT %(most)s
 def read_incidents(
     node: str = "", before: int | None = None, most: int = 50
 ) -> Sequence[IncidentView]:
-    """Return the newest incidents, newest first; of one node, or with a number below `before`.
+    """Return the `most` newest incidents, newest first: all, of one node, or before a number.
 
     One statement.
     """

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES
+from scheduling.observe.view_fields import same_named
 
 MAX_RECENT_LOSSES = 12
 MAX_MOVES = 8  #: moves that are listed for a node that is lost now; the others are only counted
@@ -116,18 +117,7 @@ def read_losses(cursor: psycopg.Cursor[Any]) -> list[NodeLossView]:
             moves.setdefault(row.node, []).append(MoveView(row.portfolio, row.target, row.pause_ms))
     return [
         NodeLossView(
-            node=row.node,
-            node_id=row.node_id,
-            at=row.at,
-            is_over=row.is_over,
-            reason=row.reason,
-            why=row.why,
-            portfolios=row.portfolios,
-            moved=row.moved,
-            moving=row.moving,
-            moved_at=row.moved_at,
-            slowest_ms=row.slowest_ms,
-            targets=row.targets,
+            **same_named(NodeLossView, row),
             moves=moves.get(row.node_id, []) if row.is_now else [],
         )
         for row in rows

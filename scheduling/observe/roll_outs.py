@@ -27,6 +27,7 @@ from scheduling.decide.types import Reason
 from scheduling.errors import NotFound
 from scheduling.models import RollOut as RollOutRow
 from scheduling.models import RollOutItem
+from scheduling.observe.view_fields import same_named
 
 
 class OpenRow(NamedTuple):
@@ -235,7 +236,7 @@ class RollOutView:
 
     @property
     def pauses_ms(self) -> list[float]:
-        """Return the known pauses of its handoffs in milliseconds, sorted."""
+        """Return the known pauses of the roll-out's handoffs in milliseconds, sorted."""
         return sorted(item.pause_ms for item in self.items if item.pause_ms is not None)
 
     @property
@@ -278,36 +279,21 @@ def roll_outs() -> QuerySet[RollOutRow]:
 
 def roll_out_view(row: RollOutRow, items: tuple[ItemView, ...]) -> RollOutView:
     """Return a roll-out with these items."""
-    return RollOutView(
-        id=row.pk,
-        artifact=str(row.artifact),
-        artifact_sha256=row.artifact_sha256,
-        state=row.state,
-        at_a_time=row.at_a_time,
-        canary_s=row.canary_s,
-        note=row.note,
-        requested_by=row.requested_by,
-        reason=row.reason,
-        why=row.why,
-        created_at=row.created_at,
-        ended_at=row.ended_at,
-        items=items,
-        counts=Counter(item.state for item in items),
-    )
+    known = same_named(RollOutView, row) | {
+        "artifact": str(row.artifact),
+        "artifact_sha256": row.artifact_sha256,
+        "items": items,
+        "counts": Counter(item.state for item in items),
+    }
+    return RollOutView(**known)
 
 
 def _item_view(row: RollOutItem) -> ItemView:
     node = row.portfolio.run.node
     return ItemView(
+        **same_named(ItemView, row),
         portfolio=row.portfolio.name,
         deleted=row.portfolio.archived_at is not None,
         canary=row.position == 0,
-        state=row.state,
-        since=row.since,
         node=None if node is None else node.name,
-        from_revision=row.from_revision,
-        to_revision=row.to_revision,
-        pause_ms=row.pause_ms,
-        reason=row.reason,
-        why=row.why,
     )

@@ -314,7 +314,7 @@ def _revision_choices(
     def choice_of(
         number: int | None, strategy: str | None, strategy_version: int, artifact: str | None
     ) -> RevisionChoice | None:
-        """Return the choice of a revision that was joined, or of the wanted one."""
+        """Return the choice of revision `number`, or None if the row does not have it."""
         if number == requested.revision:
             return requested
         if number is None or strategy is None:

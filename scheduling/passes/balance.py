@@ -72,7 +72,7 @@ def balance(
 def enact(
     plan: Plan, observed: FleetSnapshot, holder: str, timing: Timing, actor: str
 ) -> BalanceOutcome:
-    """Request the handoffs of the plan, each under the epoch that it saw; store its reasons.
+    """Request the plan's handoffs, each under the epoch that the plan saw; store its reasons.
 
     If another pass has taken the pass lock over, the rest is left to that pass.
     """

@@ -89,7 +89,7 @@ class NodeLossForecaster:
         return node not in self._forecasts or self._forecasts[node][0] != self._version
 
     def _store_changes(self, now: float) -> None:
-        """Store what changed, and every CONFIRM_INTERVAL_S that the rest is unchanged."""
+        """Store the changed forecasts, and every CONFIRM_INTERVAL_S all of them with a new time."""
         confirm = not 0 <= now - self._confirmed_at < CONFIRM_INTERVAL_S
         forecasts = [
             # A forecast of the current fleet version still holds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,35 +72,40 @@ register.filter("moment_text", formatting.moment)
 register.filter("localized_reason", localized_reason)
 register.filter("localized_text", localized_text)
 register.filter("log_line_text", log_line_text)
-#: Handoff state → tag colour; the others are states of a running handoff.
-_HANDOFF_TAGS = {
-    "done": "tag-ok",
-    "failed": "tag-warn",
-    "rolled_back": "tag-warn",
-    "superseded": "",
-}
-#: State of a roll-out or of one of its portfolios → tag colour; the others are under way.
-_ROLL_OUT_TAGS = {
-    "finished": "tag-ok",
-    "done": "tag-ok",
-    "back": "tag-ok",
-    "returned": "tag-ok",
-    "stopping": "tag-bad",
-    "stopped": "tag-bad",
-    "rejected": "tag-bad",
-    "late": "tag-bad",
-    "left": "tag-warn",
-    "not_returned": "tag-warn",
-    "skipped": "tag-warn",
-    "waiting": "",
-}
-_NODE_TAGS = {
-    "alive": "tag-ok",
-    "draining": "tag-info",
-    "suspect": "tag-warn",
-    "lost": "tag-bad",
-}
-_ORDER_TAGS = {"open": "tag-info", "refused": "tag-bad", "suppressed": "tag-warn"}
+#: Filter → the CSS class of each state, and that of every other one.
+_CLASSES: dict[str, tuple[dict[str, str], str]] = {
+    # The other states of a handoff are those of a running one.
+    "handoff_tag": (
+        {"done": "tag-ok", "failed": "tag-warn", "rolled_back": "tag-warn", "superseded": ""},
+        "tag-info",
+    ),
+    # Of a roll-out and of its portfolios; the others are under way.
+    "roll_out_tag": (
+        {"finished": "tag-ok", "done": "tag-ok", "back": "tag-ok", "returned": "tag-ok",
+         "stopping": "tag-bad", "stopped": "tag-bad", "rejected": "tag-bad", "late": "tag-bad",
+         "left": "tag-warn", "not_returned": "tag-warn", "skipped": "tag-warn", "waiting": ""},
+        "tag-info",
+    ),
+    "node_tag": (
+        {"alive": "tag-ok", "draining": "tag-info", "suspect": "tag-warn", "lost": "tag-bad"}, ""
+    ),
+    # What became of a portfolio in an incident.
+    "outcome_tag": (
+        {"moved": "tag-ok", "returned": "tag-ok", "kept": "tag-ok", "waits": "tag-bad"}, ""
+    ),
+    "order_tag": ({"open": "tag-info", "refused": "tag-bad", "suppressed": "tag-warn"}, ""),
+    "verdict_class": ({"different": "bad"}, "ok"),
+    "message_tag": ({"sent": "tag-ok", "failed": "tag-bad"}, "tag-warn"),
+    "token_tag": ({"valid": "tag-ok"}, ""),
+}  # fmt: skip
+
+
+def _class_filter(classes: dict[str, str], other: str) -> Callable[[str], str]:
+    return lambda state: classes.get(state, other)
+
+
+for _name, (_classes, _other) in _CLASSES.items():
+    register.filter(_name, _class_filter(_classes, _other))
 
 register.filter("digest", digest)
 
@@ -110,56 +116,8 @@ def compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-@register.filter
-def handoff_tag(state: str) -> str:
-    """Return the CSS class of a handoff state."""
-    return _HANDOFF_TAGS.get(state, "tag-info")
-
-
-@register.filter
-def roll_out_tag(state: str) -> str:
-    """Return the CSS class of a state of a roll-out or of one of its portfolios."""
-    return _ROLL_OUT_TAGS.get(state, "tag-info")
-
-
-@register.filter
-def node_tag(status: str) -> str:
-    """Return the CSS class of a node's status."""
-    return _NODE_TAGS.get(status, "")
-
-
-@register.filter
-def outcome_tag(outcome: str) -> str:
-    """Return the CSS class of what became of a portfolio in an incident."""
-    return {"moved": "tag-ok", "returned": "tag-ok", "kept": "tag-ok", "waits": "tag-bad"}.get(
-        outcome, ""
-    )
-
-
-@register.filter
-def verdict_class(state: str) -> str:
-    """Return the CSS class of a verification's verdict."""
-    return "bad" if state == "different" else "ok"
-
-
-@register.filter
-def message_tag(state: str) -> str:
-    """Return the CSS class of a message's state."""
-    return {"sent": "tag-ok", "failed": "tag-bad"}.get(state, "tag-warn")
-
-
-@register.filter
-def token_tag(state: str) -> str:
-    """Return the CSS class of a token's state."""
-    return "tag-ok" if state == "valid" else ""
-
-
-register.filter("state_word", state_words.state_word)
-register.filter("actor_word", state_words.actor_word)
-register.filter("order_word", state_words.order_word)
-register.filter("item_word", state_words.item_word)
-register.filter("alert_word", state_words.alert_word)
-register.filter("event_word", state_words.event_word)
+for _name in ("state_word", "actor_word", "order_word", "item_word", "alert_word", "event_word"):
+    register.filter(_name, getattr(state_words, _name))
 
 
 @register.filter
@@ -176,12 +134,6 @@ register.filter("loss_tag", loss_tag)
 def metric(value: float) -> str:
     """Return a strategy's own figure with six significant digits: 1,250, 0.0314."""
     return f"{value:,.6g}"
-
-
-@register.filter
-def order_tag(status: str) -> str:
-    """Return the CSS class of an order status."""
-    return _ORDER_TAGS.get(status, "")
 
 
 @register.filter

@@ -46,7 +46,7 @@ def _label_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> l
 
 
 def _capacity_warnings(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Return a warning if the node is over its capacity, else none."""
+    """Return a warning if the node is over its capacity, else nothing."""
     view = fleet.nodes[node]
     if fleet.fits(node, 0):
         return []

@@ -90,7 +90,7 @@ class FleetState:
         return sorted(map(self.with_granted_revision, found), key=lambda each: (each.name, each.id))
 
     def with_granted_revision(self, portfolio: PortfolioView) -> PortfolioView:
-        """Return the portfolio with the revision of its next grant."""
+        """Return a portfolio with the revision of its next grant, unless its owner lives."""
         if not portfolio.revision_choices or self.live_index(portfolio.node) is not None:
             return portfolio
         return with_granted_revision(portfolio, self.any_open_node_meets)

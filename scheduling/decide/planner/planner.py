@@ -24,14 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 from scheduling.decide.planner.explain import Explainer
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.handoff_slots import HandoffSlots
 from scheduling.decide.planner.make_room import Relocation, Room, RoomFinder
-from scheduling.decide.planner.rebalance import Movable, Rebalancer
-from scheduling.decide.planner.rebalance_cpu import CpuRebalancer
+from scheduling.decide.planner.rebalance import Movable, Rebalancer, RebalanceStep
+from scheduling.decide.planner.rebalance_cpu import CpuRebalancer, CpuRebalanceStep
 from scheduling.decide.planner.worklist import PlacementTask, Worklist, placing_order
 from scheduling.decide.types import (
     Move,
@@ -183,23 +184,27 @@ class _Planner:
             or not self.slots.full.isdisjoint((source, target))
         ):
             return False
-        self.moves_left -= 1
         self.slots.take(source)
         self.slots.take(target)
-        portfolio = relocation.movable.portfolio
+        loads = {"load_before": relocation.target_load, "source_load": relocation.source_load}
+        moved = relocation.movable.portfolio
+        self._add_move(moved, relocation, "makes_room", room_for=waiting.name, **loads)
+        return True
+
+    def _add_move(
+        self,
+        portfolio: PortfolioView,
+        step: Relocation | RebalanceStep | CpuRebalanceStep,
+        why: str,
+        **figures: Any,
+    ) -> None:
+        """Add the move of a running portfolio, which the fleet's loads include already."""
+        self.moves_left -= 1
         self.moved.append(
             PlacementTask(
-                portfolio,
-                "rebalance",
-                source,
-                why="makes_room",
-                room_for=waiting.name,
-                target=target,
-                load_before=relocation.target_load,
-                source_load=relocation.source_load,
+                portfolio, "rebalance", step.source, why=why, target=step.target, **figures
             )
         )
-        return True
 
     def _reassign(self, relocation: Relocation) -> None:
         """Change the target of a placement of this plan. Fleet loads include the change already."""
@@ -298,19 +303,9 @@ class _Planner:
                 task.target, task.load_before = step.target, step.target_load
                 reassigned = True
                 continue
-            self.moves_left -= 1
             self.worklist.running(step.source).remove(portfolio)
-            self.moved.append(
-                PlacementTask(
-                    portfolio,
-                    "rebalance",
-                    step.source,
-                    why="rebalance",
-                    target=step.target,
-                    load_before=step.target_load,
-                    source_load=step.source_load,
-                )
-            )
+            loads = {"load_before": step.target_load, "source_load": step.source_load}
+            self._add_move(portfolio, step, "rebalance", **loads)
         return reassigned
 
     def _rebalance_cpu(self) -> None:
@@ -328,24 +323,18 @@ class _Planner:
             {end for end in ends if end is not None},
         )
         for step in rebalancer.steps(self.moves_left):
-            self.moves_left -= 1
             self.worklist.running(step.source).remove(step.portfolio)
-            figures = {
-                "share": step.share,
-                "source_cpu": step.source_cpu,
-                "target_cpu": step.target_cpu,
-            }
-            self.moved.append(
-                PlacementTask(
-                    step.portfolio,
-                    "rebalance",
-                    step.source,
-                    why="rebalance_cpu",
-                    target=step.target,
-                    load_before=self.fleet.expected[step.target] - step.portfolio.weight,
-                    source_load=self.fleet.expected[step.source] + step.portfolio.weight,
-                    cpu=figures,
-                )
+            self._add_move(
+                step.portfolio,
+                step,
+                "rebalance_cpu",
+                load_before=self.fleet.expected[step.target] - step.portfolio.weight,
+                source_load=self.fleet.expected[step.source] + step.portfolio.weight,
+                cpu={
+                    "share": step.share,
+                    "source_cpu": step.source_cpu,
+                    "target_cpu": step.target_cpu,
+                },
             )
 
     def _may_rebalance(self) -> bool:

@@ -27,7 +27,7 @@ class Movable(NamedTuple):
 
 
 class RebalanceStep(NamedTuple):
-    """One change of target that evens loads, already applied. Loads are those before it."""
+    """One change of target that evens loads, already applied. Loads are those before the step."""
 
     movable: Movable
     source: int
@@ -54,7 +54,7 @@ class Rebalancer:
         slots: HandoffSlots,
         moves_left: int,
     ) -> None:
-        """Take what steps need.
+        """Prepare the steps, and the pool of nodes that may receive portfolios.
 
         `planned` and `running` have the portfolios that may leave each node, `lightest` a lower
         bound for the weights of the running ones. At most `moves_left` of those are moved.

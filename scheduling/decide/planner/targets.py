@@ -91,11 +91,8 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    return (
-        FleetState.of(snapshot)
-        .with_granted_revision(find_portfolio(snapshot, portfolio_name))
-        .revision
-    )
+    portfolio = find_portfolio(snapshot, portfolio_name)
+    return FleetState.of(snapshot).with_granted_revision(portfolio).revision
 
 
 def target_reason(snapshot: Snapshot, portfolio_name: str, node_name: str) -> Reason:
@@ -140,7 +137,7 @@ def _answer(
 
 
 def obstacle_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the code of what keeps an operator from moving the portfolio there, or None."""
+    """Return the code of what keeps an operator from moving the portfolio to this node, or None."""
     same = portfolio.node == fleet.nodes[node].id
     return "same_node" if same else obstacle(fleet, portfolio, node)
 

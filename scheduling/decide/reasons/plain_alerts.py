@@ -95,8 +95,7 @@ ALERTS = (
     ("the disk of the database has # MB free, # %; free space on it, or attach more",
      r"数据库的磁盘剩余 \1 MB，即 \2 %；请释放空间，或扩容"),
     ("# schedules of the queue are not those of Ginkgo and are refused: (.+); another program "
-     "wrote "
-     "to django_q_schedule: find it, and delete the rows",
+     "wrote to django_q_schedule: find it, and delete the rows",
      r"队列中有 \1 个计划不属于 Ginkgo，已被拒绝：\2；另有程序写入 django_q_schedule："
      r"请找出它并删除这些行"),
     (r"the database lacks acknowledged commits \(portfolios: #, events: #, placed orders: #"
@@ -107,11 +106,9 @@ ALERTS = (
     (" or more", r"或更多"),
     ("; unverified portfolios: #", r"；未核实的组合 \1 个"),
     ("the database went on as timeline # without a synchronous standby, so acknowledged commits "
-     "may "
-     "be missing; no daemon has reported any; run manage.py raise_epoch_floor",
+     "may be missing; no daemon has reported any; run manage.py raise_epoch_floor",
      r"数据库在没有同步备库的情况下以时间线 \1 继续，已确认的提交可能丢失；尚无守护进程报告；"
-     r"请运行 "
-     r"manage.py raise_epoch_floor"),
+     r"请运行 manage.py raise_epoch_floor"),
     # Deliveries
     ("A test message, requested by (.+)\\.", r"测试消息，由 \1 请求。"),
     ("it failed with @", r"发送失败：\1"),

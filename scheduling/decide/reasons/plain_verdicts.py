@@ -10,8 +10,7 @@ VERDICTS = (
     ("different at seq #: (.+)", r"在 seq \1 处有差异：\2"),
     ("history differs: (.+)", r"历史不一致：\1"),
     ("identical over # (replayed )?events?, # orders?, # fills?, # equity points?, # handoffs?, "
-     "seq (#–#)(.*)",
-     r"一致：\1 个事件，\3 笔订单，\4 笔成交，\5 个权益点，\6 次交接，seq \7\10"),
+     "seq (#–#)(.*)", r"一致：\1 个事件，\3 笔订单，\4 笔成交，\5 个权益点，\6 次交接，seq \7\10"),
     ("; # of the events replayed now, from seq #, the others verified by &",
      r"；其中 \1 个事件此次从 seq \2 起重放，其余已于 \3 前验证"),
     ("(?>(.+?): row is missing, the reference run has )(.+); (epoch .+)",
@@ -42,12 +41,10 @@ VERDICTS = (
     ("# orders and fills were not compared: they are archived.",
      r"\1 笔订单和成交未作比较：它们已归档。"),
     ("The time limit of # s ended it at seq # of #; the next verification continues from there. "
-     "The "
-     "state was not compared.",
+     "The state was not compared.",
      r"因时限 \1 秒在 seq \2 处结束，共到 \3；下一次验证从此处继续。状态未作比较。"),
     ("The state was not compared: only the newest is kept, as of seq #, and the comparison ended "
-     "at "
-     "seq #.", r"状态未作比较：只保留最新的状态，即 seq \1 处，而比较止于 seq \2。"),
+     "at seq #.", r"状态未作比较：只保留最新的状态，即 seq \1 处，而比较止于 seq \2。"),
     ("The state has no event count: an older version, which did not count events, made it. The "
      "count begins with the next commit; until then a lost event shows only by its effect.",
      r"状态中没有事件计数：它由不计数的旧版本生成。从下一次提交起计数；在此之前，"

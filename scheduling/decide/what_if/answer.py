@@ -65,7 +65,7 @@ class Remedy:
     """A remedy that was tried by making a plan with it."""
 
     reason: Reason
-    no_place: int  #: portfolios that would still have no place, or stay where they should leave
+    no_place: int  #: portfolios that would still have no place or stay on a node to leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +181,15 @@ def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
 # Remedies
 
 
+@dataclass(frozen=True, slots=True)
 class _RemedyFinder:
     """Try what an operator could do, each remedy in a hypothetical snapshot of its own."""
 
-    def __init__(
-        self,
-        hypothetical: Snapshot,
-        policy: Policy,
-        index: FleetIndex,
-        pending_before: Collection[int],
-        stuck_before: Collection[int],
-    ) -> None:
-        self.hypothetical = hypothetical
-        self.policy = policy
-        self.index = index
-        self.pending_before = pending_before
-        self.stuck_before = stuck_before
+    hypothetical: Snapshot
+    policy: Policy
+    index: FleetIndex
+    pending_before: Collection[int]  #: ids of portfolios that are pending without the scenario
+    stuck_before: Collection[int]  #: ids of portfolios that stay without the scenario
 
     def find(self, unplaced: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
         """Yield the remedies that help.
@@ -215,7 +208,7 @@ class _RemedyFinder:
                 yield Remedy(Reason("suspects_counted", params), left)
 
     def _without_place_in(self, hypothetical: Snapshot) -> int:
-        """Return how many portfolios would have no place, or stay where they should leave."""
+        """Return how many portfolios would have no place, or stay where they must not."""
         plan = make_plan(hypothetical, self.policy, self.index)
         stay = sum(entry.portfolio.id not in self.stuck_before for entry in plan.stuck)
         return len(newly_pending(plan, self.pending_before).no_place) + stay

@@ -9,6 +9,7 @@ from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 from scheduling.observe.fleet_view.types import LossView, NodeView
+from scheduling.observe.view_fields import same_named
 
 
 def node_view(
@@ -22,38 +23,24 @@ def node_view(
     status = node_status(row, now, policy)
     away = status in ("lost", "left")
     reason, why = _reason(row, status, now, policy)
-    return NodeView(
-        id=row.id,
-        name=row.name,
-        status=status,
-        schedulable=not (away or row.cordoned or row.draining or row.leaving),
-        cordoned=row.cordoned,
-        draining=row.draining,
-        drain_reason=row.drain_reason,
-        drain_actor=row.drain_actor,
-        leaving=row.leaving,
-        capacity=row.capacity,
-        labels=row.labels,
-        load=sum(run.weight for run in owned),
-        held=held,
-        lease_left_s=None if expires is None else max((expires - now).total_seconds(), 0.0),
-        lease_ttl_s=policy.ttl_s,
-        last_heartbeat_at=row.renewed_at,
-        lease_expires_at=expires,
-        incarnation=None if row.incarnation is None else str(row.incarnation),
-        host=row.host,
-        pid=row.pid,
-        version=row.version,
-        python=row.python,
-        metrics={} if away or row.metrics is None else row.metrics,
-        status_since=row.status_since,
-        reason=reason,
-        why=why,
-        portfolios=[run.name for run in owned],
-        loss=None
-        if row.as_of is None or not owned  # a forecast for no portfolios tells nothing
-        else LossView(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
-    )
+    known = same_named(NodeView, row) | {
+        "status": status,
+        "schedulable": not (away or row.cordoned or row.draining or row.leaving),
+        "load": sum(run.weight for run in owned),
+        "held": held,
+        "lease_left_s": None if expires is None else max((expires - now).total_seconds(), 0.0),
+        "lease_ttl_s": policy.ttl_s,
+        "last_heartbeat_at": row.renewed_at,
+        "lease_expires_at": expires,
+        "incarnation": None if row.incarnation is None else str(row.incarnation),
+        "metrics": {} if away or row.metrics is None else row.metrics,
+        "reason": reason,
+        "why": why,
+        "portfolios": [run.name for run in owned],
+        # A forecast for no portfolios tells nothing.
+        "loss": LossView(**same_named(LossView, row)) if row.as_of is not None and owned else None,
+    }
+    return NodeView(**known)
 
 
 def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:

@@ -6,7 +6,6 @@ number of reads per second in a web process, since its sockets share the result.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -46,6 +45,7 @@ from scheduling.observe.fleet_view.types import (
 )
 from scheduling.observe.halts import read_halts_in_force
 from scheduling.observe.node_losses import read_losses
+from scheduling.observe.view_fields import same_named
 from scheduling.timing import Timing, timing
 
 MAX_RECENT_HANDOFFS = 12
@@ -180,8 +180,7 @@ def _by_portfolio(active_rows: list[Any]) -> dict[int, HandoffView]:
 
 
 def _handoff_view(row: Any) -> HandoffView:
-    """Return the view of a handoff's row, whose columns have the names of its fields."""
-    return HandoffView(**{field.name: getattr(row, field.name) for field in fields(HandoffView)})
+    return HandoffView(**same_named(HandoffView, row))
 
 
 def _freeze_view(clock: Any) -> FreezeView | None:
@@ -194,12 +193,10 @@ def _storm_view(clock: Any) -> StormView | None:
     if clock.held_at is None:
         return None
     return StormView(
+        **same_named(StormView, clock),
         at=clock.held_at,
-        until=clock.until,
         by=clock.held_by,
         reason=clock.held_reason,
-        nodes=clock.nodes,
-        of_nodes=clock.of_nodes,
     )
 
 

@@ -46,7 +46,6 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 async def layer() -> AsyncIterator[PostgresChannelLayer]:
-    """Return a layer, whose sessions end with the test."""
     found = PostgresChannelLayer()
     yield found
     await found.close()
@@ -111,8 +110,7 @@ async def test_a_change_of_a_desired_set_hints_its_nodes_and_a_wake_hints_every_
     mine = await member(layer, f"node.{node.row.pk}")
     board = await member(layer, "board")
     await in_a_thread(lambda: execute(bump_desired_versions([node.row.pk])))
-    heard = await next_of(layer, mine)
-    assert heard["type"] == "desired.changed"
+    assert (await next_of(layer, mine))["type"] == "desired.changed"
     assert await next_of(layer, board) == {"type": "wake"}
     await in_a_thread(lambda: execute(notify_watchers()))
     assert await next_of(layer, board) == {"type": "wake"}

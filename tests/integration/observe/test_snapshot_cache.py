@@ -47,8 +47,7 @@ def delete() -> None:
 
 def fail_a_move() -> None:
     handoff = operations.migrate("a", "node-2", actor="cast")
-    two = next(node for node in stored_nodes() if node.name == "node-2")
-    two.fails(handoff)
+    next(node for node in stored_nodes() if node.name == "node-2").fails(handoff)
 
 
 def stored_nodes() -> list[FakeNode]:

@@ -66,7 +66,7 @@ def test_locked_node_delays_only_portfolios_that_go_there(impatient: None) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_reasons_do_not_wait_for_locks(impatient: None) -> None:
+def test_pending_reasons_are_stored_without_waiting_for_a_locked_run(impatient: None) -> None:
     held_one = waiting("a", "b")[0]
     held = Held(lock_run(held_one.pk))
     tick()

@@ -47,6 +47,13 @@ def make_busy_fleet() -> tuple[FakeNode, FakeNode]:
     return one, two
 
 
+def cpu_read() -> Cpu:
+    """Return the CPU figures of a new snapshot."""
+    cpu = observe(timing()).snapshot.cpu
+    assert cpu is not None
+    return cpu
+
+
 def pass_once() -> None:
     execute(acquire("cast"))
     balance("cast", timing(), Policy())
@@ -72,23 +79,19 @@ def test_cpu_figures_of_a_portfolio_come_from_its_owner_at_its_epoch_only() -> N
     one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     ids = {name: Portfolio.objects.get(name=name).pk for name in "abc"}
-    assert observe(timing()).snapshot.cpu == Cpu(
+    assert cpu_read() == Cpu(
         {one.row.pk: 82.4, two.row.pk: 11.9}, {ids["a"]: 21.2, ids["b"]: 60.0, ids["c"]: 11.0}
     )
     beat_measured(two, 11.9, a=99.0)  # it has prepared a, and does not own it
     Run.objects.filter(portfolio__name="b").update(epoch=77)
-    cpu = observe(timing()).snapshot.cpu
-    assert cpu is not None
-    assert cpu.portfolios == {ids["a"]: 21.2}
+    assert cpu_read().portfolios == {ids["a"]: 21.2}
 
 
 def test_rebalance_by_cpu_ignores_a_node_that_was_not_measured_for_a_minute() -> None:
     one, two = make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     two.beat(metrics={"cpu_pct": 3.0})
-    cpu = observe(timing()).snapshot.cpu
-    assert cpu is not None
-    assert set(cpu.nodes) == {one.row.pk}
+    assert set(cpu_read().nodes) == {one.row.pk}
     pass_once()
     assert not Handoff.objects.filter(reason__contains="CPU").exists()
 
@@ -99,9 +102,7 @@ def test_invalid_numbers_of_one_node_do_not_fail_the_snapshot(said: float, read:
     operations.even_by("cpu", actor="olive")
     nonsense = process(2**64 - 1, 2**64 - 1, said)
     two.beat(metrics={"cpu_minute_pct": said}, portfolios=[nonsense])
-    cpu = observe(timing()).snapshot.cpu
-    assert cpu is not None
-    assert cpu.nodes == {one.row.pk: 82.4, two.row.pk: read}
+    assert cpu_read().nodes == {one.row.pk: 82.4, two.row.pk: read}
 
 
 def test_a_heartbeat_with_other_cpu_figures_causes_no_row_to_be_read_again() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.template.loader import render_to_string
 
-from scheduling import operations
 from scheduling.dashboard.board.page import build_board_page
 from scheduling.models import Resilience as Row
 from scheduling.observe.fleet_view.read import read_fleet_view
@@ -24,7 +23,6 @@ from tests.support.factories import (
     FakeNode,
     lose,
     make_node,
-    make_portfolio,
     make_running_portfolio,
     tick,
 )
@@ -116,26 +114,6 @@ def test_only_changed_forecasts_are_written(kept: LossCacheHarness, fleet: list[
     after = dict(Row.objects.values_list("node__name", "as_of"))
     assert after["node-1"] > before["node-1"]
     assert after["node-2"] == before["node-2"]
-
-
-def test_forecasts_that_exceed_their_time_slice_are_made_in_turn_by_the_next_ones(
-    kept: LossCacheHarness, fleet: list[FakeNode]
-) -> None:
-    make_node("node-3", capacity=1)
-    for seen in (1, 2, 3):
-        kept.refresh(slice_s=0)
-        assert len(rows()) == seen
-    # However often the fleet changes, each has its turn: three looks, three answers anew.
-    changed = []
-    for number in range(3):
-        before = dict(Row.objects.values_list("node__name", "as_of"))
-        (operations.cordon if number % 2 else operations.uncordon)("node-3", actor="cast")
-        kept.later_s = (number + 1) * (CONFIRM_INTERVAL_S + 1)
-        make_portfolio(f"stir-{number}")
-        kept.refresh(slice_s=0)
-        after = dict(Row.objects.values_list("node__name", "as_of"))
-        changed += [name for name in after if after[name] != before[name]]
-    assert sorted(changed) == ["node-1", "node-2", "node-3"]
 
 
 def test_a_lost_node_has_no_loss_forecast(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:

@@ -49,7 +49,7 @@ pytestmark = pytest.mark.django_db
 # --- the lock ------------------------------------------------------------------------------------
 
 
-def test_one_pass_holds_the_lock_and_may_renew_it() -> None:
+def test_one_process_holds_the_pass_lock_and_may_renew_it() -> None:
     assert execute(acquire("a")) is True
     assert execute(acquire("b")) is False
     assert execute(acquire("a")) is True
@@ -59,7 +59,7 @@ def test_one_pass_holds_the_lock_and_may_renew_it() -> None:
     assert execute(acquire("b")) is True
 
 
-def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
+def test_the_pass_lock_of_a_frozen_process_expires_after_five_seconds() -> None:
     execute(acquire("frozen"))
     assert ago(-4) < PassLock.objects.get().until <= ago(-5)
     assert tick().ran is False
@@ -159,7 +159,7 @@ def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
     assert hand.run().pinned_node is None
 
 
-def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
+def test_a_move_of_a_portfolio_to_its_pinned_node_keeps_the_pin() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     moved = operations.migrate("p", "node-2", actor="ann")
@@ -266,21 +266,11 @@ def test_a_handoff_that_cannot_be_expired_does_not_keep_the_sweep_from_others(
     assert node.desired("prepare") != []
 
 
-def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
-    hand = make_trader("p", make_node("node-1"))
-    operations.drain("node-1", actor="ann")
-    tick()
-    assert hand.run().reason != ""
-    operations.undrain("node-1", actor="ann")
-    tick()
-    assert hand.run().reason == ""
-
-
 # --- not knowing is different from nothing -------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_fleet_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hand = make_trader("p", make_node("node-1"))
     before = hand.run()
     broken = Statement("PORTFOLIOS", "SELECT no_such_column FROM scheduling_run")
@@ -293,7 +283,7 @@ def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPa
     assert Handoff.objects.filter(state="preparing").count() == 0
 
 
-def test_a_board_that_cannot_be_read_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_board_raises_snapshot_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_read, "NODES", "SELECT no_such_column FROM scheduling_node")
     with pytest.raises(SnapshotUnavailable), transaction.atomic():
         read_fleet_view()

@@ -150,7 +150,7 @@ def test_rejection_after_the_first_commit_stops_the_roll_out_too() -> None:
     assert states(number)["a"] == "done" and state(number) == "stopped"
 
 
-def test_change_by_an_operator_before_its_turn_is_kept() -> None:
+def test_portfolio_that_an_operator_changed_before_its_turn_is_skipped() -> None:
     node, first, second = make_fleet("a", "b", "c")
     number = begin(second, "a", "b", "c", canary_seconds=0)
     operations.revise_portfolio("b", {"limits": {"largest_order": "5"}}, actor="bob")
@@ -162,7 +162,7 @@ def test_change_by_an_operator_before_its_turn_is_kept() -> None:
     assert pinned("b") == first.version
 
 
-def test_change_by_an_operator_meanwhile_ends_the_item() -> None:
+def test_portfolio_that_an_operator_changes_meanwhile_leaves_the_roll_out() -> None:
     _, number = begun("a", "b")
     step()
     operations.revise_portfolio("a", {"limits": {"largest_order": "5"}}, actor="bob")
@@ -204,7 +204,7 @@ def test_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence
     assert reasons(number)["e"] == "had no owner for 120 s, so it is left as it is"
 
 
-def test_migration_under_way_is_waited_for() -> None:
+def test_a_roll_out_waits_for_a_migration_under_way() -> None:
     node, _, second = make_fleet("a", "b")
     other = make_node("node-2", python="3.13")
     number = begin(second, "a", "b", canary_seconds=0)

@@ -33,6 +33,7 @@ from scheduling.watcher import (
     _is_for_watcher,
 )
 from tests.support.factories import FakeNode, expire_lease, make_node, serving_since
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -293,14 +294,8 @@ def test_a_database_that_is_away_is_waited_for_on_a_new_connection(
 def test_error_of_a_lost_database_does_not_replace_the_first_error_of_a_tick(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, closed: list[str], error: Exception
 ) -> None:
-    def breaking(**_: Any) -> None:
-        raise SnapshotUnavailable("the cause")
-
-    def away() -> None:
-        raise error
-
-    monkeypatch.setattr(watcher.scheduler, "tick", breaking)
-    monkeypatch.setattr(watcher.scheduler, "raise_alerts", away)
+    monkeypatch.setattr(watcher.scheduler, "tick", raising(SnapshotUnavailable("the cause")))
+    monkeypatch.setattr(watcher.scheduler, "raise_alerts", raising(error))
     with pytest.raises(SnapshotUnavailable, match="the cause"):
         watcher._tick(False)
     assert closed == ["closed"]
@@ -310,10 +305,7 @@ def test_error_of_a_lost_database_does_not_replace_the_first_error_of_a_tick(
 def test_a_database_lost_during_a_forecast_is_raised_to_the_watcher(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def away(*_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(watcher.node_losses, "refresh", away)
+    monkeypatch.setattr(watcher.node_losses, "refresh", raising(error))
     with pytest.raises(type(error)):
         watcher._tick(False)
 
@@ -333,10 +325,9 @@ def test_ticks_are_full_once_a_second_but_not_at_the_end_of_a_lease(
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_hint_for_the_watcher_wakes_it_whatever_other_hints_come_with_it(
-    order: tuple[int, int],
+    watcher: Watcher, order: tuple[int, int]
 ) -> None:
     hints = ('{"groups": ["watcher"], "message": {}}', '{"groups": ["node.1"], "message": {}}')
-    watcher = Watcher(30.0)
     watcher._wait_s = 60.0
     began = time.monotonic()
     watcher._sleep(Listening([hints[n] for n in order]))  # type: ignore[arg-type]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,28 +55,16 @@ def desired_sets(draw: st.DrawFn) -> list[DesiredEntry]:
     """Draw a desired set as the server makes them: one entry per owner, and at most one more."""
     entries = []
     for portfolio in draw(st.sets(st.integers(1, 3))):
-        role = draw(st.sampled_from(["run", "drain", "warm", "prepare"]))
+        role: Any = draw(st.sampled_from(["run", "drain", "warm", "prepare"]))
         epoch, handoff = draw(st.integers(1, 5)), draw(st.integers(1, 3))
         revision = draw(st.integers(1, 2))
         needs = handoff if role != "run" or draw(st.booleans()) else None
-        entries.append(_entry(portfolio, role, epoch, revision, needs, draw(st.integers(0, 4))))
+        entry = partial(DesiredEntry, portfolio=portfolio, name=f"p-{portfolio}", epoch=epoch)
+        attempts = draw(st.integers(0, 4))
+        entries.append(entry(role=role, revision=revision, handoff=needs, attempts=attempts))
         if role in ("run", "drain") and draw(st.booleans()):
-            entries.append(_entry(portfolio, "prepare", epoch, 3 - revision, handoff, 0))
+            entries.append(entry(role="prepare", revision=3 - revision, handoff=handoff))
     return entries
-
-
-def _entry(
-    portfolio: int, role: str, epoch: int, revision: int, handoff: int | None, attempts: int
-) -> DesiredEntry:
-    return DesiredEntry(
-        portfolio=portfolio,
-        name=f"p-{portfolio}",
-        role=role,  # type: ignore[arg-type]
-        epoch=epoch,
-        revision=revision,
-        handoff=handoff,
-        attempts=attempts,
-    )
 
 
 def begin(existing: list[Process], actions: list[decide.Action]) -> list[Process]:

@@ -317,11 +317,6 @@ def test_reason_with_an_unknown_code_or_missing_parameters_renders_as_its_code(
     assert render(Reason("too_heavy", {"weight": 3}), language) == "too heavy"
 
 
-def test_reason_is_translated_where_its_data_and_text_agree() -> None:
-    for language in ("zh-hans", "en"):
-        assert localize(render(FULL), as_data(FULL), language) == render(FULL, language)
-
-
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -373,7 +373,7 @@ def test_remedies_cover_portfolios_that_stay() -> None:
     )
 
 
-def test_new_node_with_another_version_is_not_offered() -> None:
+def test_new_node_with_another_strategy_version_is_no_remedy() -> None:
     fleet = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 2})]
     old = on(1, "a", strategy="sma", strategy_version=1)
     found = ask(world(fleet, old), lose=["node-1"])
