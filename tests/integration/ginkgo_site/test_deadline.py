@@ -194,9 +194,8 @@ def test_the_limit_holds_in_a_forked_process_too(mute: MuteServer) -> None:
 
 
 def test_every_connection_notices_a_dead_host_unless_its_address_says_otherwise() -> None:
-    options = django_database("postgresql://u@db/g?tcp_user_timeout=900&connect_timeout=4")[
-        "OPTIONS"
-    ]
+    address = "postgresql://u@db/g?tcp_user_timeout=900&connect_timeout=4"
+    options = django_database(address)["OPTIONS"]
     assert (options["tcp_user_timeout"], options["connect_timeout"]) == ("900", "4")
     assert options["keepalives_idle"] == CONNECTION_DEFAULTS["keepalives_idle"] == "3"
     plain = django_database("postgresql://u@db/g")["OPTIONS"]
@@ -247,10 +246,8 @@ def test_hosts_that_fell_silent_are_tried_last_and_not_by_each_attempt(
 def test_hosts_are_read_from_options_and_address_and_silent_ones_ordered_last() -> None:
     hosts = _Hosts()
     hosts.note_silence("a", "1")
-    assert hosts.order(known_options("host=x", {"host": "a,b", "port": "1"})) == {
-        "host": "b,a",
-        "port": "1,1",
-    }
+    found = hosts.order(known_options("host=x", {"host": "a,b", "port": "1"}))
+    assert found == {"host": "b,a", "port": "1,1"}
     assert hosts.order(known_options("host=a port=1", {})) == {}
 
 

@@ -146,8 +146,7 @@ def test_a_server_that_cannot_start_says_why(home: Path) -> None:
 
 
 def test_a_home_with_a_very_long_path_still_gets_a_socket(home: Path) -> None:
-    deep = home / ("a" * 60) / ("b" * 60)
-    server = started(deep)
+    server = started(home / ("a" * 60) / ("b" * 60))
     assert query(server.url, "SELECT 1") == 1
     server.stop()
     shutil.rmtree(Path(server.url.partition("host=")[2]))

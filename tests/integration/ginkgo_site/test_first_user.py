@@ -39,8 +39,7 @@ def test_a_superuser_of_an_earlier_release_with_the_printed_password_is_demoted_
     path = tmp_path / "operator.json"
     an_older_home(path, "as it was printed", "as it was printed")
     login = bootstrap._operator(path)
-    user = get_user_model().objects.get()
-    assert not user.is_superuser
+    assert not get_user_model().objects.get().is_superuser
     assert login["password"] == "as it was printed"
     assert "no longer a superuser" in capsys.readouterr().out
     bootstrap._operator(path)

@@ -72,8 +72,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
     state: DiskSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = admitted_node("node-1")
-    trader = make_trader("p", node)
-    body = encode(commit_request(node, trader.next_commit(1)))
+    body = encode(commit_request(node, make_trader("p", node).next_commit(1)))
     health = Health()
     health.set_open(True)
     health.liveness.succeed()
@@ -82,9 +81,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
         status, answer = serve(lambda: ask("commit/", body))
         assert (status, answer["code"]) == (503, "unavailable")  # the daemon repeats it
         assert "disk is full" in answer["message"]
-        assert health.problem() == (
-            f"The disk of the database is full, commits are refused: {FULL}."
-        )
+        assert health.problem() == f"The disk of the database is full, commits are refused: {FULL}."
         record(state, None)
         assert list(open_alerts()) == ["disk_full"]
         assert "commits are refused" in Alert.objects.get().reason
@@ -144,8 +141,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
 def test_low_space_is_reported_while_an_alert_can_still_be_written(
     monkeypatch: pytest.MonkeyPatch, size: int, free: int, told: bool
 ) -> None:
-    found = os.statvfs_result(
-        (4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255)
-    )
+    left = free // 4096
+    found = os.statvfs_result((4096, 4096, size // 4096, left, left, 0, 0, 0, 0, 255))
     monkeypatch.setattr(disk_space.os, "statvfs", lambda _folder: found)
     assert bool(low_space_reason(Path("/"))) is told

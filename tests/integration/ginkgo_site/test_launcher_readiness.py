@@ -63,8 +63,7 @@ def test_a_portfolio_that_no_node_takes_is_waited_for_until_passes_have_looked(
     for number in range(PASSES + 1):
         passes_end(now, number)
         missing = readiness.missing(["drained"], now)
-        expected = [] if number == PASSES else ["drained (pending: no room on 3 nodes)"]
-        assert missing == expected
+        assert missing == ([] if number == PASSES else ["drained (pending: no room on 3 nodes)"])
     assert readiness.waiting() == ["drained waits: no room on 3 nodes"]
 
 

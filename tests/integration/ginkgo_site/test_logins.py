@@ -33,8 +33,7 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def sign_in(name: str, password: str, address: str = "10.0.0.1", path: str = "/login/") -> Any:
-    form = {"username": name, "password": password}
-    return Client(REMOTE_ADDR=address).post(path, form)
+    return Client(REMOTE_ADDR=address).post(path, {"username": name, "password": password})
 
 
 @pytest.mark.django_db
