@@ -1,7 +1,7 @@
 """A fleet that exists only in the database, for `bench.board`: every figure moves once a second.
 
 `python -m bench.board_fleet DATABASE_URL` advances the figures. Ten times a second a tenth
-of the portfolios commit a new state behind the head of the feed, and a tenth of the nodes renew
+of the portfolios commit a new state behind the head of the feed, and a hundredth of the nodes renew
 their leases and report; each portfolio gets an equity point every ten seconds.
 """
 

@@ -58,7 +58,7 @@ NO_SUCH_SOCKET = 4404
 
 
 async def board(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve the socket of a page. Close one with an invalid Origin: the validator would raise."""
+    """Serve the socket of a page; refuse it if its Origin is no URL: the validator would raise."""
     origins = [value for name, value in scope["headers"] if name == b"origin"]
     try:
         for origin in origins:
@@ -70,7 +70,7 @@ async def board(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Close a websocket to an unknown path."""
+    """Close a websocket before it is accepted: the peer sees 403."""
     await receive()
     await send({"type": "websocket.close", "code": NO_SUCH_SOCKET})
 
@@ -79,7 +79,7 @@ SOCKETS: dict[str, Any] = {"/ws/board/": board, "/ws/agent/": agent_sockets}
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand each connection to the part that speaks its protocol."""
+    """Serve a request, a websocket or the lifespan by the part that speaks its protocol."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
@@ -91,7 +91,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Open the gateway's pools before the first request, close them after the last."""
+    """Open the gateway before the first request, and close it after the last.
+
+    If it cannot be opened, log why; the server then ends.
+    """
     switch = DeadMansSwitch()
     while True:
         message = await receive()

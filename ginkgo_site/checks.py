@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -11,9 +11,7 @@ from django.db import connections
 
 
 @register(Tags.security, deploy=True)
-def check_failpoints_are_off(
-    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_failpoints_are_off(**_: Any) -> list[CheckMessage]:
     """Return an error if GINKGO_REHEARSAL is set, under which failpoints may end processes."""
     if not settings.GINKGO.rehearsal:
         return []
@@ -28,10 +26,8 @@ def check_failpoints_are_off(
 
 
 @register(Tags.security, deploy=True)
-def check_hosts_and_proxies(
-    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Check GINKGO_ALLOWED_HOSTS, GINKGO_HTTPS and GINKGO_TRUSTED_PROXIES."""
+def check_hosts_and_proxies(**_: Any) -> list[CheckMessage]:
+    """Return what is unsafe in GINKGO_ALLOWED_HOSTS, GINKGO_HTTPS and GINKGO_TRUSTED_PROXIES."""
     messages: list[CheckMessage] = []
     if "*" in settings.ALLOWED_HOSTS:
         messages.append(
@@ -64,45 +60,52 @@ def check_hosts_and_proxies(
     return messages
 
 
+# Those of Tags.database run with `migrate` and with `check --database default`.
+
+
+def _of_each(
+    databases: Sequence[str] | None, check: Callable[[Any], list[CheckMessage]]
+) -> list[CheckMessage]:
+    """Return what `check` says of a cursor of each database. Django gives None for no database."""
+    messages: list[CheckMessage] = []
+    for alias in databases or []:
+        with connections[alias].cursor() as cursor:
+            messages += check(cursor)
+    return messages
+
+
 @register(Tags.database)
 def check_commits_are_durable(
-    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+    databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
     """Return an error for each setting under which an acknowledged commit could be lost.
 
-    Runs with `migrate` and with `check --database default`; costs two `SHOW` statements.
+    Costs two `SHOW` statements.
     """
+    return _of_each(databases, lost_commit_errors)
+
+
+def lost_commit_errors(cursor: Any) -> list[CheckMessage]:
+    """Return an error for each of fsync and synchronous_commit that is off."""
     messages: list[CheckMessage] = []
-    for alias in databases or []:
-        with connections[alias].cursor() as cursor:
-            for number, name in enumerate(("fsync", "synchronous_commit"), start=1):
-                cursor.execute(f"SHOW {name}")
-                value = cursor.fetchone()[0]
-                if value == "off":
-                    messages.append(
-                        Error(
-                            f"The database runs with {name}={value}: an acknowledged epoch could "
-                            "be lost at a crash, and two nodes could commit one portfolio.",
-                            hint=f"Set {name}=on in postgresql.conf and for this role.",
-                            id=f"ginkgo.E{number:03}",
-                        )
-                    )
+    for number, name in enumerate(("fsync", "synchronous_commit"), start=1):
+        cursor.execute(f"SHOW {name}")
+        if cursor.fetchone()[0] == "off":
+            messages.append(
+                Error(
+                    f"The database runs with {name}=off: an acknowledged epoch could be lost at a "
+                    "crash, and two nodes could commit one portfolio.",
+                    hint=f"Set {name}=on in postgresql.conf and for this role.",
+                    id=f"ginkgo.E{number:03}",
+                )
+            )
     return messages
 
 
 @register(Tags.database)
-def check_rights(
-    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Return an error for each right that the role needs to migrate and lacks.
-
-    Runs with `migrate` and with `check --database default`; costs two statements.
-    """
-    messages: list[CheckMessage] = []
-    for alias in databases or []:
-        with connections[alias].cursor() as cursor:
-            messages += missing_rights(cursor)
-    return messages
+def check_rights(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Return an error for a right that the role needs to migrate and lacks; two statements."""
+    return _of_each(databases, missing_rights)
 
 
 #: The role, its database and schema, quoted for a sentence, and whether it may create tables there.
@@ -153,21 +156,14 @@ def missing_rights(cursor: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_commits_wait_for_a_standby(
-    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+    databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
-    """Return a warning where there are standbys and no commit waits for one.
-
-    Runs with `migrate` and with `check --database default`; costs one statement.
-    """
-    messages: list[CheckMessage] = []
-    for alias in databases or []:
-        with connections[alias].cursor() as cursor:
-            messages += standby_warnings(cursor)
-    return messages
+    """Return a warning where there are standbys and no commit waits for one; one statement."""
+    return _of_each(databases, standby_warnings)
 
 
 def standby_warnings(cursor: Any) -> list[CheckMessage]:
-    """Return a warning if no commit waits for a standby. Any role may count the standbys."""
+    """Return a warning if there are standbys and no commit waits for one. Any role may count."""
     cursor.execute(
         "SELECT count(*), current_setting('synchronous_standby_names') FROM pg_stat_replication"
     )

@@ -97,7 +97,7 @@ def prepare_statements(database: dict[str, Any]) -> None:
 
 
 def lift_session_limits(database: dict[str, Any]) -> None:
-    """Change Django's settings dictionary to PREPARATION_LIMITS.
+    """Give sessions of Django's settings dictionary PREPARATION_LIMITS.
 
     Call it before the process connects. It is for a process that prepares the database.
     """
@@ -107,7 +107,10 @@ def lift_session_limits(database: dict[str, Any]) -> None:
 
 @contextmanager
 def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Give the session of `connection` PREPARATION_LIMITS, and its own limits again afterwards."""
+    """Give the session of `connection` PREPARATION_LIMITS, and its own limits again afterwards.
+
+    Inside, no statement has a deadline of this process either.
+    """
     connection.ensure_connection()
     session, limits_before = connection.connection, {}
     with connection.cursor() as cursor:
@@ -129,7 +132,7 @@ def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def refuse_unusable_database() -> None:
-    """End this process if the database answers but cannot be used. Ignore a silent database."""
+    """End this process if the database answers but cannot be used. Ignore any other failure."""
     try:
         Connection.connect(conninfo()).close()
     except DatabaseUnusable as error:

@@ -66,14 +66,14 @@ class ServerSilent(psycopg.OperationalError):
 
 
 def limit_statements(seconds: float | None) -> None:
-    """Set the limit of this process for connections without a limit of their own."""
+    """Set this process's limit, for connections without a limit of their own; None: no limit."""
     global _process_limit_s
     _process_limit_s = seconds
 
 
 @contextmanager
 def statement_limit(seconds: float | None) -> Iterator[None]:
-    """Apply another limit to every statement that this context sends."""
+    """Apply this limit to every statement that this context sends; None: no limit."""
     token = _context_limit_s.set(seconds)
     try:
         yield
@@ -223,7 +223,10 @@ async def _await(call: Callable[[], Any]) -> Any:
 async def _connect(
     run: _Run, connect: Callable[..., Any], conninfo: str, options: dict[str, Any]
 ) -> Any:
-    """Return a new connection whose session has begun. With `_call` as `run` it never suspends."""
+    """Return a new connection whose session has begun. Raise DatabaseUnusable, or psycopg's error.
+
+    `run` makes each call of psycopg; with `_call` this never suspends.
+    """
     known = known_options(conninfo, options)
     order, began = _hosts.order(known), time.monotonic()
     options |= name_option(known) | order
@@ -298,7 +301,7 @@ class Connection(psycopg.Connection[Any], _Limited):
             return super().wait(gen, *args, **options)
 
     def check(self) -> None:
-        """Raise an error unless the server answers on this connection, soon."""
+        """Raise OperationalError unless the server has just answered, or answers in time."""
         if not self.is_fresh:
             with statement_limit(CHECK_LIMIT_S):
                 self.execute("")
@@ -327,7 +330,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
             return await super().wait(gen, *args, **options)
 
     async def check(self) -> None:
-        """Raise an error unless the server answers on this connection, soon."""
+        """Raise OperationalError unless the server has just answered, or answers in time."""
         if not self.is_fresh:
             with statement_limit(CHECK_LIMIT_S):
                 await self.execute("")

@@ -35,7 +35,7 @@ def make_file(path: Path) -> None:
 
 
 def read_file(path: Path) -> list[Fernet]:
-    """Return the keys of a file. Raise KeysUnavailable."""
+    """Return the keys of a file, at least one. Raise KeysUnavailable."""
     try:
         with path.open(encoding="ascii") as file:
             _refuse_readable_by_others(path, os.fstat(file.fileno()).st_mode)
@@ -73,7 +73,7 @@ def _refuse_readable_by_others(path: Path, mode: int) -> None:
 
 
 def parse(texts: tuple[str, ...]) -> list[Fernet]:
-    """Return the keys of the environment variable. Raise KeysUnavailable."""
+    """Return the keys in `texts`, the values of KEYS_VARIABLE. Raise KeysUnavailable."""
     return [
         _key(text, f"Number {number} of {KEYS_VARIABLE}") for number, text in enumerate(texts, 1)
     ]

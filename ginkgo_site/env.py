@@ -229,7 +229,7 @@ class _Source:
 
 
 def _path(source: _Source, name: str, default: Path) -> Path:
-    """Return the absolute path that a variable holds. Raise InvalidSetting if it has none."""
+    """Return the absolute path that a variable names, or `default`. Raise InvalidSetting."""
     value = source.text(name)
     if value is None:
         return default
@@ -247,7 +247,10 @@ def _path(source: _Source, name: str, default: Path) -> Path:
 
 
 def _folder(source: _Source, name: str, default: Path) -> Path:
-    """Return the folder that a variable names. It need not exist."""
+    """Return the folder that a variable names, or `default`; it need not exist.
+
+    Raise InvalidSetting for a path of something else.
+    """
     folder = _path(source, name, default)
     if folder.exists() and not folder.is_dir():
         value = source.text(name) or str(folder)
@@ -256,6 +259,7 @@ def _folder(source: _Source, name: str, default: Path) -> Path:
 
 
 def _database_url(source: _Source, home: Path) -> tuple[str, bool]:
+    """Return the URL, and whether it is that of the embedded server."""
     url = source.text("DATABASE_URL")
     if url is None:
         return embedded_url(home), True

@@ -79,7 +79,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; refuse headers over LARGEST_HEADERS."""
+        """Take bytes; refuse headers over LARGEST_HEADERS; count a body that is not complete."""
         if self._in_headers:
             self._header_bytes += len(data)
             if self._deadline is None:

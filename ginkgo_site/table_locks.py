@@ -20,7 +20,7 @@ MIGRATION_LOCK_WAIT, MIGRATION_TRIES = "300ms", 200
 
 
 def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "default") -> T:
-    """Run `act` in a transaction with this lock timeout; retry it if a lock was not available.
+    """Return `act()`, run in a transaction with this lock timeout and retried without a lock.
 
     If a transaction is open already, each try is a savepoint, so that a failed try holds no lock.
     Raises OperationalError if all `tries` failed.
@@ -36,7 +36,7 @@ def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "de
                 raise
         # Random, to hit a gap between commits.
         time.sleep(random.uniform(0.05, 0.5) * min(attempt + 1, 4))
-    raise AssertionError  # unreachable
+    raise ValueError(f"tries is {tries}: at least 1 is needed")
 
 
 def lock_was_refused(error: OperationalError) -> bool:

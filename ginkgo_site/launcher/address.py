@@ -38,7 +38,7 @@ class Address:
         return [f"[{self.host}]" if ":" in self.host else self.host]
 
     def answers(self) -> bool:
-        """Return whether something accepts connections at the address."""
+        """Return whether something accepts a connection at the address within a second."""
         try:
             with socket.create_connection((self.local_host, self.port), timeout=1):
                 return True

@@ -57,8 +57,7 @@ def start(nodes: int, demo: bool) -> None:
 
     home: Path = settings.GINKGO.home
     _wait_for_database()
-    _check_durability()
-    _check_rights()
+    _check_database()
     _migrate()
     since = _database_now()
     _end_leases_of_dead_daemons()
@@ -120,7 +119,7 @@ def stop() -> None:
 
 
 def _wait_for_database() -> None:
-    """Return when the database answers; it is starting while this process imports Django."""
+    """Return when the database answers: it may be starting yet. Raise Refused if it is unusable."""
     from django.db import OperationalError, connection
 
     deadline = time.monotonic() + _DATABASE_LIMIT_S
@@ -137,22 +136,17 @@ def _wait_for_database() -> None:
             time.sleep(0.05)
 
 
-def _check_durability() -> None:
-    from ginkgo_site.checks import check_commits_are_durable
+def _check_database() -> None:
+    """Raise Refused with the first thing that is wrong with its settings or the role's rights."""
+    from ginkgo_site import checks
 
-    for message in check_commits_are_durable(databases=["default"]):
-        raise Refused(f"{message.msg} {message.hint}")
-
-
-def _check_rights() -> None:
-    from ginkgo_site.checks import check_rights
-
-    for message in check_rights(databases=["default"]):
-        raise Refused(f"{message.msg} {message.hint}")
+    for check in (checks.check_commits_are_durable, checks.check_rights):
+        for message in check(databases=["default"]):
+            raise Refused(f"{message.msg} {message.hint}")
 
 
 def _migrate() -> None:
-    """Migrate the tables to this release; print nothing if they are current."""
+    """Migrate the tables to this release; report nothing if they are current."""
     from django.core.management import call_command
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
@@ -299,7 +293,7 @@ def _create_feed_if_missing() -> None:
 
 
 def _run_feed(rate: float) -> None:
-    """Run the feed at `rate` events a second from now on; 0 pauses it. Idempotent."""
+    """Run the feed at `rate` events a second from now on; 0 pauses it. Raise Refused."""
     from portfolios.feed_registration import FeedDiffers
     from scheduling.operations import run_feed
 
@@ -320,7 +314,7 @@ def _wait_for_pause() -> None:
 
 
 def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
-    """Return when all nodes have registered since `since`, or name those missing after 60 s."""
+    """Return when all nodes have registered since `since`; after 60 s say which have not."""
     from scheduling.models import Node
 
     deadline = time.monotonic() + _NODES_LIMIT_S
@@ -367,7 +361,7 @@ def _kept_freeze_file(home: Path) -> Path:
 
 
 def _command(name: str, *arguments: str, **options: Any) -> dict[str, Any]:
-    """Call a management command with --json and return its answer."""
+    """Call a management command with --json. Return its answer, {} if that is no object."""
     from django.core.management import call_command
 
     output = io.StringIO()

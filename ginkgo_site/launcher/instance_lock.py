@@ -30,7 +30,7 @@ class InstanceLock:
         self.is_held = False
 
     def acquire(self) -> None:
-        """Take the lock. Raise `StartupError` with the holder's pid and address if it is taken."""
+        """Take the lock. Raise `StartupError` if it is taken, or the home cannot be written."""
         try:
             self._home.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._file = open(self._home / "lock", "a+", encoding="utf-8")  # noqa: SIM115
@@ -71,17 +71,19 @@ class InstanceLock:
 def kill_orphans(home: Path) -> int:
     """Kill the processes that an earlier launcher of this home left running. Return their number.
 
+    Raise `StartupError` if one of them has not ended after ten seconds.
     PostgreSQL is not among them: it shuts down by itself, and its start waits for that.
     """
     left = _processes_of(home)
     for process in left:
         _send(process, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while any(process.is_running() and not _is_zombie(process) for process in left):
+    while running := [each for each in left if each.is_running() and not _is_zombie(each)]:
         if time.monotonic() > deadline:
-            pids = ", ".join(str(process.pid) for process in left)
+            pids = ", ".join(str(process.pid) for process in running)
             raise StartupError(
-                f"Processes of an earlier start do not exit: kill {pids}, then start again."
+                f"Processes of an earlier start have not ended 10 s after SIGKILL: {pids}. They "
+                "may wait for a disk. Start again once they have ended."
             )
         time.sleep(0.02)
     return len(left)

@@ -45,6 +45,12 @@ _PASS_STOP_LIMIT_S = 30.0
 _WEB_STOP_LIMIT_S = 30.0  #: uvicorn's own limit is 10 s
 _FREEZE_LIMIT_S = 45.0
 
+#: Variables of the control plane. Addresses may hold passwords.
+_NOT_FOR_NODES = {
+    *("DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "GINKGO_ENCRYPTION_KEYS"),
+    *("GINKGO_ALERT_URL", "GINKGO_NATS_URL", "GINKGO_NATS_URL_FILE", "DJANGO_SETTINGS_MODULE"),
+}
+
 
 class ShutdownRequested(Exception):
     """Raised when a signal arrives before everything has started."""
@@ -215,9 +221,7 @@ class Launcher:
 
     def _node_environment(self) -> dict[str, str]:
         """Return the environment of a node: without the secrets of the control plane."""
-        secrets = {"DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "GINKGO_ENCRYPTION_KEYS"}
-        secrets.add("DJANGO_SETTINGS_MODULE")
-        return {k: v for k, v in self._environment().items() if k not in secrets}
+        return {k: v for k, v in self._environment().items() if k not in _NOT_FOR_NODES}
 
     # --- ready --------------------------------------------------------------------------------
 
@@ -231,7 +235,7 @@ class Launcher:
             self._check_progress(missing)
 
     def _missing(self, portfolios: list[str], since: datetime) -> list[str]:
-        """Return what the installation is not ready for yet, as sentences; [] if it is ready."""
+        """Return a phrase for each thing that a ready installation lacks yet, [] if it is ready."""
         if not self._address.answers():
             return ["the web process does not answer (log: logs/web.log)"]
         try:
@@ -348,7 +352,7 @@ class Launcher:
             raise ShutdownRequested
 
     def _check_progress(self, missing: list[str]) -> None:
-        """Raise `StartupError` after too long a time without progress."""
+        """Raise `StartupError` after too long without progress: a report, or fewer `missing`."""
         reported = self._bootstrap.progress if self._bootstrap is not None else 0
         progress = (reported, -len(missing))
         now = time.monotonic()

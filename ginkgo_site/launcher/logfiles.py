@@ -44,7 +44,7 @@ def shorten(folder: Path) -> None:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of `log`, for a sentence about a process that ended."""
+    """Return the last line of `log`, for a sentence about its process; "no output" without one."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:

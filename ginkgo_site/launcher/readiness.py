@@ -53,7 +53,7 @@ _WAITING = f"""
 
 
 class Readiness:
-    """Watch the runs of some portfolios over a separate connection."""
+    """Reads the runs of portfolios over a connection of its own, opened at the first question."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 
 class Busy(Exception):
-    """Too many requests of a kind are under way; the text names the kind."""
+    """A request is refused for now: `what` says why, `retry_after_s` when to repeat it."""
 
     def __init__(self, status: int, what: str, retry_after_s: int) -> None:
         super().__init__(what)
@@ -21,7 +21,7 @@ class Busy(Exception):
 
 
 def busy_response(request: HttpRequest, busy: Busy) -> HttpResponse:
-    """Return a problem document for programs, a page for browsers. Touches no database."""
+    """Return a problem document below /api/, a page elsewhere. Touches no database."""
     headers = {"Retry-After": str(busy.retry_after_s)}
     if request.path.startswith("/api/"):
         from scheduling.presentation.problems import Problem, as_response

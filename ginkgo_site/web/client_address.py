@@ -21,7 +21,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
-    """Return the last address that is not a trusted proxy. Pure.
+    """Return the last address that is not a trusted proxy, "" if `peer` is none. Pure.
 
     Anyone can send X-Forwarded-For, so it is read only if the peer is a trusted proxy, and from the
     right: everything left of the last untrusted address is the client's claim.
@@ -39,7 +39,7 @@ def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
 
 
 def neighbourhood(address: str) -> str:
-    """Return the range of one client: an IPv4 address, or the /64 of an IPv6 one. Pure."""
+    """Return what counts as one client: an IPv4 address, the /64 of an IPv6 one, or ""; pure."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -51,7 +51,10 @@ class Lane:
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     async def enter(self, address: str) -> None:
-        """Return when the request is admitted. Raise Busy if the lane is full."""
+        """Return when a request of this address is admitted.
+
+        Raise Busy: too many of this address, a full queue, or no place within `wait_s`.
+        """
         if self._of[address] >= self.of_one:
             raise Busy(429, "Too many requests from your address at once", 1)
         self._of[address] += 1
@@ -65,7 +68,7 @@ class Lane:
             raise
 
     def leave(self, address: str) -> None:
-        """Give the place to the request that has waited longest."""
+        """End a request of this address: its place goes to the one that has waited longest."""
         self._uncount(address)
         self._hand_over()
 
@@ -84,7 +87,7 @@ class Lane:
         self._inside -= 1
 
     async def _wait(self) -> None:
-        """Return once a place was handed over. Raise Busy if none is within `wait_s`."""
+        """Return once a place was handed over. Raise Busy: a full queue, or none in `wait_s`."""
         if len(self._waiting) >= self.most_waiting:
             raise Busy(429 if self.name == "login" else 503, "Too many requests at once", 2)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -120,7 +123,7 @@ class LanedHandler(ASGIHandler):
     async def read_body(self, receive: Any) -> Any:
         """Return the body. Raise RequestAborted over MAX_BODY_BYTES.
 
-        Its sender is not known yet, and Django would write all of it to the disk.
+        The sender is not known yet, and Django would write the whole body to the disk.
         """
         left = MAX_BODY_BYTES
 
@@ -135,7 +138,7 @@ class LanedHandler(ASGIHandler):
         return await super().read_body(bounded)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the response, or 429 or 503 if the lane is full."""
+        """Return the response; 429 or 503 if the lane of the path does not admit the request."""
         if request.path.startswith("/static/"):
             return await super().get_response_async(request)
         lane = self._lane(request)

@@ -92,7 +92,7 @@ class Throttle(AbstractAxesHandler, AxesBaseHandler):
     def user_login_failed(
         self, sender: Any, credentials: Any, request: Any = None, **kwargs: Any
     ) -> None:
-        """Count a wrong password. A password that was not checked is not counted."""
+        """Count a wrong password, not one that was refused unchecked or came without a request."""
         if request is None:
             return
         request.axes_credentials = credentials
@@ -140,7 +140,7 @@ class ThrottleBackend(AxesStandaloneBackend):
     def authenticate(
         self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
     ) -> None:
-        """Raise axes' refusal where the login has to wait; let one without a request pass."""
+        """Raise axes' refusal of a login that has to wait; pass a login without a request."""
         if request is not None:
             super().authenticate(request, username=username, password=password, **kwargs)
 

@@ -85,7 +85,7 @@ async def liveness_loop() -> None:
         times = timing()
         try:
             async with lease_pool().connection(HEALTH.liveness.wait_s) as connection:
-                overload = BATCHER.overload_reason() or _overdue_write() or overload
+                overload = BATCHER.overload_reason() or _why_out() or overload
                 transaction = record_gateway_alive(
                     times,
                     GATEWAY_ID,
@@ -105,13 +105,13 @@ async def liveness_loop() -> None:
         await asyncio.sleep(times.pulse_s)
 
 
-def _overdue_write() -> str:
-    """Return why the durable write test is overdue, or "".
+def _why_out() -> str:
+    """Return why a proxy takes this process out though it pulses, or "".
 
-    A proxy then sends the nodes to other processes, though this one pulses; they are silent until
-    they have connected there.
+    The durable write test is overdue, or the disk is full. The proxy then sends the nodes to other
+    processes, if it has any; they are silent until they have connected there.
     """
-    return HEALTH.write.problem() if HEALTH.write.is_overdue else ""
+    return HEALTH.write.problem() if HEALTH.write.is_overdue else DISK_SPACE.problem()
 
 
 async def _write_test_loop() -> None:

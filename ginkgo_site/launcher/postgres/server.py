@@ -159,7 +159,7 @@ class EmbeddedPostgres:
                 time.sleep(0.03)
 
     def stop(self, limit_s: float = 20, hurry: Callable[[], bool] = lambda: False) -> None:
-        """End the server: fast, then at once, then by force. Returns when it is gone."""
+        """End the server: fast; after `limit_s` or at `hurry()` at once; 5 s later by force."""
         if self.process is None:
             return
         for sign, patience_s in (
@@ -273,7 +273,7 @@ class EmbeddedPostgres:
     # --- an older home ------------------------------------------------------------------------
 
     def _take_over_old_data(self) -> None:
-        """Give data of another user, such as `nobody` in earlier releases, to the server's own."""
+        """Give the data of another user, such as `nobody` in earlier releases, to POSTGRES_UID."""
         own_user = self._account is not None and self._account.uid == accounts.POSTGRES_UID
         if self._account is None or not own_user or not self._base.exists():
             return

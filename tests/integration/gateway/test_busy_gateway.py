@@ -11,11 +11,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.errors import DiskFull
 from psycopg_pool import PoolTimeout
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.database import conninfo
 from scheduling import operations
+from scheduling.db.disk_space import DiskSpace
 from scheduling.db.transaction import aexecute_autocommit
 from scheduling.gateway import auth, background, health, pool
 from scheduling.gateway.background import liveness_loop
@@ -250,6 +252,19 @@ def test_gateway_that_pulsed_while_it_was_not_ready_serves_from_when_it_is_ready
     pulse_once(monkeypatch)
     assert Gateway.objects.get().serving_since < ago(3000)
     monkeypatch.setattr(health, "MAX_AGE_S", 5.0)
+    pulse_once(monkeypatch)
+    assert Gateway.objects.get().serving_since > ago(600)
+
+
+@pytest.mark.usefixtures("no_gap")
+def test_no_silence_counts_while_a_full_disk_takes_every_gateway_out_of_a_proxy(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    monkeypatch.setattr(background, "DISK_SPACE", DiskSpace())
+    pulse_once(monkeypatch)
+    assert Gateway.objects.get().serving_since < ago(3000)
+    background.DISK_SPACE.note_refused(DiskFull())
     pulse_once(monkeypatch)
     assert Gateway.objects.get().serving_since > ago(600)
 

@@ -1,4 +1,4 @@
-"""How long a start may take: as long as something comes forward."""
+"""How long a start may take, as long as something comes forward, and what a node is given."""
 
 from __future__ import annotations
 
@@ -78,6 +78,16 @@ def test_a_migration_may_rewrite_a_large_table(
     clock.now += 2
     with pytest.raises(StartupError):
         launcher._check_progress(["the preparation"])
+
+
+def test_a_node_gets_no_secret_of_the_control_plane(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATABASE_URL", "GINKGO_ALERT_URL", "GINKGO_NATS_URL", "GINKGO_NATS_URL_FILE"):
+        monkeypatch.setenv(name, "nats://u:hunter2@h")
+    given = launcher._node_environment()
+    assert "nats://u:hunter2@h" not in given.values()
+    assert given["PATH"] == os.environ["PATH"]
 
 
 def test_each_line_of_the_preparation_counts_as_progress(launcher: Launcher, clock: Clock) -> None:
