@@ -125,35 +125,27 @@ def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
 
     Yield the seconds from request to done, and the pause in ms, of each reload.
     """
-    with cluster.extra_node("node-more"):
-        yield from _reloads_of_roll_outs(cluster, times)
-
-
-def _reloads_of_roll_outs(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
-    """Yield the figures that `roll_out` yields."""
     names, began = [f"rolled-{n}" for n in range(1, 10)], int(time.time())
-    first = upload_turns(cluster, f"0.{began}")
-    for name in names:
-        body = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": first}
-        answer = cluster.call("POST", "/api/portfolios/", body)
-        assert answer.status == 201, answer.text
-    for number in range(1, times + 1):
-        done = cluster.manage(
-            "roll_out", upload_turns(cluster, f"{number}.{began}"), "--portfolios", ",".join(names),
-            "--at-a-time", "3", "--canary-seconds", "1", "--wait", "400",
-        )  # fmt: skip
-        assert {item["state"] for item in done["items"]} == {"done"}, done
-        found = cluster.query(
-            "SELECT extract(epoch FROM h.finished_at - h.requested_at), h.pause_ms"
-            " FROM scheduling_rolloutitem i JOIN scheduling_handoff h"
-            " ON h.portfolio_id = i.portfolio_id AND h.to_revision = i.to_revision"
-            " WHERE i.roll_out_id = %s AND h.kind = 'reload' AND h.state = 'done'",
-            done["id"],
-        )
-        assert len(found) == len(names), found
-        yield from ((float(took_s), float(pause_ms)) for took_s, pause_ms in found)
-    for name in names:
-        cluster.call("DELETE", f"/api/portfolios/{name}/")
+    options = ["--portfolios", ",".join(names), "--at-a-time", "3", "--canary-seconds", "1"]
+    with cluster.extra_node("node-more"):
+        first = upload_turns(cluster, f"0.{began}")
+        for name in names:
+            cluster.create(name, "turns", SHARES, artifact=first)
+        for number in range(1, times + 1):
+            version = upload_turns(cluster, f"{number}.{began}")
+            done = cluster.manage("roll_out", version, *options, "--wait", "400")
+            assert {item["state"] for item in done["items"]} == {"done"}, done
+            found = cluster.query(
+                "SELECT extract(epoch FROM h.finished_at - h.requested_at), h.pause_ms"
+                " FROM scheduling_rolloutitem i JOIN scheduling_handoff h"
+                " ON h.portfolio_id = i.portfolio_id AND h.to_revision = i.to_revision"
+                " WHERE i.roll_out_id = %s AND h.kind = 'reload' AND h.state = 'done'",
+                done["id"],
+            )
+            assert len(found) == len(names), found
+            yield from ((float(took_s), float(pause_ms)) for took_s, pause_ms in found)
+        for name in names:
+            cluster.delete(name)
 
 
 def figures_of(handoff: dict[str, str]) -> tuple[float, float]:
@@ -168,13 +160,11 @@ def create(cluster: Cluster, number: int, pushes: str) -> float:
     """Create a portfolio and delete it. Return the seconds to its first commit."""
     name = f"born-{pushes.split()[0]}-{number}"
     began = cluster.now()
-    body = {"name": name, "strategy": "canary", "symbols": ["*"], "config": {}}
-    answer = cluster.call("POST", "/api/portfolios/", body)
-    assert answer.status == 201, answer.text
+    cluster.create(name, "canary", ["*"], config={})
     run, _ = wait_for(
         lambda: cluster.run(name), lambda run: run.committed_at, f"the first commit of {name}", 60
     )
-    cluster.call("DELETE", f"/api/portfolios/{name}/")
+    cluster.delete(name)
     wait_for(lambda: name in cluster.runs(), lambda there: not there, f"{name} deleted", 60)
     assert run.committed_at is not None
     return (run.committed_at - began).total_seconds()

@@ -22,15 +22,7 @@ import aiohttp
 import msgspec
 import psutil
 
-from bench.commit import (
-    PORT,
-    Node,
-    make_state,
-    own_database,
-    prepare_ginkgo,
-    wait_until_listening,
-    web_process,
-)
+from bench.commit import PORT, Node, own_database, prepare_ginkgo, wait_until_listening, web_process
 from chaos.harness.hostile_node import ATTACKS, start_attack
 from ginkgo_site.launcher.web import LIMIT_ARGUMENTS
 from scheduling.wire.messages import CommitAnswers, Heartbeat, encode
@@ -65,11 +57,11 @@ class HonestNode:
         """Return the longest gap, including the present one."""
         return 1e3 * max([*self.gaps, time.monotonic() - self._answered_at])
 
-    async def send_commits(self, post: Post, states: list[bytes]) -> None:
+    async def send_commits(self, post: Post) -> None:
         """Commit until the task is cancelled."""
         while True:
             began = time.monotonic()
-            body = self.node.request(states)
+            body = self.node.commits()
             while await post("commit", body) != 200:
                 await asyncio.sleep(0.1)
             self.node.seq += 1
@@ -115,7 +107,6 @@ async def measure(web: psutil.Process, nodes: list[Node], seconds: float, names:
     Return whether every longest gap was below TARGET_MS.
     """
     hostile, honest = nodes[0], [HonestNode(node) for node in nodes[1:]]
-    states = [make_state(n) for n in range(8)]
     met = True
     url = f"http://127.0.0.1:{PORT}"
     await wait_until_listening()
@@ -123,7 +114,7 @@ async def measure(web: psutil.Process, nodes: list[Node], seconds: float, names:
         tasks = []
         for each in honest:
             post = poster(session, each.node.token)
-            tasks += [each.send_commits(post, states), each.send_heartbeats(post)]
+            tasks += [each.send_commits(post), each.send_heartbeats(post)]
         running = [asyncio.create_task(task) for task in tasks]
         await asyncio.sleep(2)
         for name in ["none", *names]:

@@ -22,13 +22,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench import commit, heartbeat
-from bench.commit import PORT, Node, own_database, prepare_ginkgo, wait_until_listening, web_process
+from bench.commit import (
+    PORT,
+    Figures,
+    Node,
+    own_database,
+    prepare_ginkgo,
+    wait_until_listening,
+    web_process,
+)
+from bench.result_table import given_numbers
 from ginkgo_site.launcher.web import LIMIT_ARGUMENTS
 
 WEBS = 3
@@ -51,10 +60,7 @@ defaults
 
 
 def main() -> None:
-    nodes, per_node, seconds, rounds = (
-        int(sys.argv[n]) if len(sys.argv) > n else default
-        for n, default in ((1, 32), (2, 5), (3, 3), (4, 4))
-    )
+    nodes, per_node, seconds, rounds = given_numbers(32, 5, 3, 4)
     with ExitStack() as running:
         running.enter_context(own_database())
         simulated = prepare_ginkgo(nodes, per_node)
@@ -68,10 +74,11 @@ def main() -> None:
         direct = found[kind, DIRECT]
         rates, medians, worst = zip(*figures, strict=True)
         ratios = [rate / of[0] for rate, of in zip(rates, direct, strict=True)]
+        each = per_node if kind == "commit" else 1  # what one request holds
         row = {
             "path": f"{kind} over HTTP, {nodes} nodes x {per_node} portfolios",
             "name": way,
-            "value": round(statistics.median(rates)),
+            "value": round(statistics.median(rates) * each),
             "unit": f"{kind}s/s",
             "p50_ms": round(statistics.median(medians) * 1e3, 2),
             "p99_ms": round(statistics.median(worst) * 1e3, 2),
@@ -106,41 +113,19 @@ def haproxy() -> Iterator[None]:
             process.wait(20)
 
 
-Figures = tuple[float, float, float]  #: requests or commits per second; s of p50 and p99
-
-
 async def measure_all(
     simulated: list[Node], seconds: int, rounds: int
 ) -> dict[tuple[str, str], list[Figures]]:
     """Return the figures of each round, by kind of request and way to the web processes."""
     for port in (*range(PORT, PORT + WEBS), *WAYS.values()):
         await wait_until_listening(port)
-    kinds = ("heartbeat", "commit")
+    kinds = {"heartbeat": heartbeat.drive_node, "commit": commit.drive_node}
     found: dict[tuple[str, str], list[Figures]] = {(k, way): [] for k in kinds for way in WAYS}
     for _ in range(rounds):
         for (kind, way), figures in found.items():
-            await drive(kind, simulated, WAYS[way], WARM_UP_S)
-            figures.append(await drive(kind, simulated, WAYS[way], seconds))
+            one = partial(kinds[kind], port=WAYS[way])
+            figures.append(await commit.drive(one, simulated, seconds, WARM_UP_S))
     return found
-
-
-STATES = [commit.make_state(seed) for seed in range(8)]
-
-
-async def drive(kind: str, simulated: list[Node], port: int, seconds: float) -> Figures:
-    """Return requests or commits per second, and p50 and p99 of a request in seconds."""
-    took: list[float] = []
-    began = time.perf_counter()
-    until = began + seconds
-    if kind == "commit":
-        work = [commit.drive_node(node, STATES, until, took, port) for node in simulated]
-    else:
-        work = [heartbeat.drive_node(node, until, took, port) for node in simulated]
-    await asyncio.gather(*work)
-    elapsed = time.perf_counter() - began
-    took.sort()
-    each = len(simulated[0].portfolios) if kind == "commit" else 1
-    return len(took) * each / elapsed, took[len(took) // 2], took[int(len(took) * 0.99)]
 
 
 if __name__ == "__main__":

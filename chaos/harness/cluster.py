@@ -121,6 +121,16 @@ class Cluster(ObservedInstallation):
         del load[str(runs[name].node)]
         return min(load, key=lambda node: (load[node], node))
 
+    def create(self, name: str, strategy: str, symbols: list[str], **fields: object) -> None:
+        """Create a portfolio, which runs as soon as a node has room for it."""
+        body = {"name": name, "strategy": strategy, "symbols": symbols, **fields}
+        answer = self.call("POST", "/api/portfolios/", body)
+        assert answer.status == 201, answer.text
+
+    def delete(self, name: str) -> ApiResponse:
+        """Ask for the deletion of a portfolio, which may be refused. Return the answer."""
+        return self.call("DELETE", f"/api/portfolios/{name}/", {})
+
     def patch(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
         """Change a portfolio by PATCH, which must be accepted. Return the body of the answer."""
         answer = self.call("PATCH", f"/api/portfolios/{name}/", changes)

@@ -128,12 +128,11 @@ def trading_on_a_growing_feed(cluster: Cluster, name: str) -> Iterator[None]:
     Then the portfolio has handled each row once and in order, as its reference run does.
     """
     feed = {"name": f"feed-of-{name}", "instruments": {SYMBOL: {"tick": "0.01"}}}
+    answer = cluster.call("POST", "/api/feeds/", feed)
+    assert answer.status == 201, answer.text
     config = {"fast": 1, "slow": 2, "quantity": "1"}
-    trader = {"name": name, "strategy": "sma_cross", "config": config, "symbols": [SYMBOL],
-              "feed": feed["name"], "catch_up": "full"}  # fmt: skip
-    for path, body in (("/api/feeds/", feed), ("/api/portfolios/", trader)):
-        answer = cluster.call("POST", path, body)
-        assert answer.status == 201, answer.text
+    follow = {"feed": feed["name"], "catch_up": "full"}
+    cluster.create(name, "sma_cross", [SYMBOL], config=config, **follow)
     ending = threading.Event()
 
     def append() -> int:
@@ -160,7 +159,7 @@ def trading_on_a_growing_feed(cluster: Cluster, name: str) -> Iterator[None]:
     finally:
         # Later tests wait for events of every portfolio.
         wait_for(  # a failover may be under way
-            lambda: cluster.call("DELETE", f"/api/portfolios/{name}/").status,
+            lambda: cluster.delete(name).status,
             lambda status: status < 300,
             f"the end of {name}",
         )

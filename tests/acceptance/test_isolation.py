@@ -61,10 +61,8 @@ def create(
     cluster: Cluster, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
 ) -> None:
     """Create a portfolio that runs only on the reserved node, and delete it at the end."""
-    body = {"name": name, "strategy": strategy, "config": config, "symbols": symbols}
-    answer = cluster.call("POST", "/api/portfolios/", {**body, "selector": SELECTOR})
-    assert answer.status == 201, answer.text
-    undo.callback(cluster.call, "DELETE", f"/api/portfolios/{name}/", {})
+    cluster.create(name, strategy, symbols, config=config, selector=SELECTOR)
+    undo.callback(cluster.delete, name)
 
 
 class Ages:

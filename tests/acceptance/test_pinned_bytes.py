@@ -32,7 +32,7 @@ def add(quick_cluster: Cluster) -> Callable[..., str | None]:
 @pytest.fixture
 def cluster(quick_cluster: Cluster) -> Iterator[Cluster]:
     yield quick_cluster
-    quick_cluster.call("DELETE", f"/api/portfolios/{NAME}/", {})
+    quick_cluster.delete(NAME)
 
 
 def wait_for_code(cluster: Cluster, code: str, after_seq: int = 0) -> int:
@@ -58,9 +58,7 @@ def test_a_revision_runs_its_own_artifact_through_uploads_reloads_and_process_de
 ) -> None:
     first = add("1.0", "one")
     assert first is not None
-    body = {"name": NAME, "strategy": "momentum", "symbols": ["*"], "artifact": first}
-    answer = cluster.call("POST", "/api/portfolios/", body)
-    assert answer.status == 201, answer.text
+    cluster.create(NAME, "momentum", ["*"], artifact=first)
     wait_for(
         lambda: cluster.call("GET", f"/api/portfolios/{NAME}/checkpoint/").status,
         lambda status: status == 200,

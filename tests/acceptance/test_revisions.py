@@ -11,10 +11,7 @@ NAME = "changing"
 
 
 def test_a_good_change_keeps_positions_and_a_bad_one_is_rolled_back(quick_cluster: Cluster) -> None:
-    body = {"name": NAME, "strategy": "buy_and_hold", "symbols": ["IBM", "GE", "HD"],
-            "config": {"quantity": "7"}}  # fmt: skip
-    answer = quick_cluster.call("POST", "/api/portfolios/", body)
-    assert answer.status == 201, answer.text
+    quick_cluster.create(NAME, "buy_and_hold", ["IBM", "GE", "HD"], config={"quantity": "7"})
     try:
         wait_for(
             lambda: quick_cluster.get(f"/api/portfolios/{NAME}/"),
@@ -27,7 +24,7 @@ def test_a_good_change_keeps_positions_and_a_bad_one_is_rolled_back(quick_cluste
         _change_badly(quick_cluster)
         quick_cluster.assert_history_whole()
     finally:
-        quick_cluster.call("DELETE", f"/api/portfolios/{NAME}/", {})
+        quick_cluster.delete(NAME)
 
 
 def positions(cluster: Cluster) -> dict[str, tuple[str, str]]:

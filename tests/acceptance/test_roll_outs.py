@@ -23,9 +23,7 @@ def versions(quick_cluster: Cluster) -> Iterator[list[str]]:
     found = [upload_turns(quick_cluster, version) for version in ("1.0", "2.0")]
     found.append(upload_turns(quick_cluster, "3.0", broken="at its third event"))
     for name in PORTFOLIOS:
-        body = {"name": name, "strategy": "turns", "symbols": SHARES, "artifact": found[0]}
-        answer = quick_cluster.call("POST", "/api/portfolios/", body)
-        assert answer.status == 201, answer.text
+        quick_cluster.create(name, "turns", SHARES, artifact=found[0])
     for name in PORTFOLIOS:
         wait_for(
             lambda name=name: quick_cluster.get(f"/api/portfolios/{name}/"),  # type: ignore[misc]
@@ -34,7 +32,7 @@ def versions(quick_cluster: Cluster) -> Iterator[list[str]]:
         )
     yield found
     for name in PORTFOLIOS:
-        quick_cluster.call("DELETE", f"/api/portfolios/{name}/", {})
+        quick_cluster.delete(name)
 
 
 def roll_out(cluster: Cluster, artifact: str, *options: str, check: bool = True) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def walked(quick_cluster: Cluster, tmp_path: Path) -> Iterator[str]:
         walk.kill()
     assert walk.returncode == 0, said.read_text()
     yield said.read_text()
-    quick_cluster.call("DELETE", f"/api/portfolios/{PORTFOLIO}/", {})
+    quick_cluster.delete(PORTFOLIO)
 
 
 def has_printed(cluster: Cluster) -> bool:
