@@ -96,7 +96,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         https=source.boolean("GINKGO_HTTPS", default=False),
         hsts_preload=source.boolean("GINKGO_HSTS_PRELOAD", default=False),
         trusted_proxies=_trusted_proxies(source),
-        log_level=_log_level(source),
+        log_level=source.choice("GINKGO_LOG_LEVEL", "info", "debug", "warning", "error").upper(),
         heartbeat_interval_s=source.seconds("GINKGO_HEARTBEAT_INTERVAL_S", 10, lowest=0.1),
         lease_ttl_s=source.seconds("GINKGO_LEASE_TTL_S", 30, lowest=0.3),
         socket_grace_s=source.seconds("GINKGO_SOCKET_GRACE_S", 3, lowest=0.1),
@@ -184,10 +184,11 @@ class _Source:
         raise InvalidSetting(f"{name} is {value!r}, which is neither yes nor no: use 1 or 0.")
 
     def choice(self, name: str, default: str, *others: str) -> str:
+        """Return the value in lower case, which has to be the default or one of `others`."""
         value = (self.text(name) or default).lower()
         if value not in (default, *others):
-            allowed = " or ".join((default, *others))
-            raise InvalidSetting(f"{name} is {value!r}: use {allowed}.")
+            allowed = ", ".join((default, *others[:-1]))
+            raise InvalidSetting(f"{name} is {value!r}: use {allowed} or {others[-1]}.")
         return value
 
     def number(
@@ -344,15 +345,6 @@ def _trusted_proxies(source: _Source) -> tuple[str, ...]:
                 "give those of your own proxies, separated by commas, such as 127.0.0.1,10.0.0.0/8."
             ) from None
     return proxies
-
-
-def _log_level(source: _Source) -> str:
-    level = (source.text("GINKGO_LOG_LEVEL") or "INFO").upper()
-    if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise InvalidSetting(
-            f"GINKGO_LOG_LEVEL is {level!r}: use one of DEBUG, INFO, WARNING or ERROR."
-        )
-    return level
 
 
 def _failpoints(source: _Source) -> str:

@@ -38,7 +38,7 @@ from ginkgo_site.launcher.postgres.accounts import (
 )
 from ginkgo_site.launcher.postgres.leftover import wait_out_old_server
 from ginkgo_site.launcher.postgres.programs import ELSEWHERE, reachable_binaries
-from ginkgo_site.launcher.spawn import name_of, spawn
+from ginkgo_site.launcher.spawn import Account, name_of, spawn
 
 _START_LIMIT_S = 180  #: crash recovery after a busy hour takes seconds, on a slow machine minutes
 #: sockaddr_un holds 107 characters, PostgreSQL appends "/.s.PGSQL.5432.lock".
@@ -120,16 +120,8 @@ class EmbeddedPostgres:
         sockets = {"unix_socket_directories": str(self._socket_folder)}
         for name, value in (SETTINGS | sockets).items():
             argv += ["-c", f"{name}={value}"]
-        with append_to(self._log) as output:
-            self.process = spawn(
-                argv,
-                environment=self._environment(),
-                output=output,
-                folder=self._base,
-                account=self._account,
-                # A fast shutdown: it ends its sessions and leaves nothing to recover.
-                death_signal=signal.SIGINT,
-            )
+        # A fast shutdown: it ends its sessions and leaves nothing to recover.
+        self.process = self._spawn(argv, self._account, death_signal=signal.SIGINT)
         return self.process
 
     def wait_until_ready(
@@ -223,15 +215,7 @@ class EmbeddedPostgres:
         maker = with_a_name(self._account)
         if maker is not None:
             os.chown(self._base, maker.uid, maker.gid)
-        with append_to(self._log) as output:
-            done = spawn(
-                argv,
-                environment=self._environment(),
-                output=output,
-                folder=self._base,
-                account=maker,
-                death_signal=signal.SIGKILL,
-            ).wait()
+        done = self._spawn(argv, maker, death_signal=signal.SIGKILL).wait()
         if self._account is not None:
             give_away(self._base, self._account)
         if done != 0:
@@ -280,6 +264,17 @@ class EmbeddedPostgres:
         if self._base.stat().st_uid not in (0, accounts.POSTGRES_UID):
             give_away(self._base, self._account)
 
-    def _environment(self) -> dict[str, str]:
+    def _spawn(
+        self, argv: list[str], account: Account | None, death_signal: signal.Signals
+    ) -> subprocess.Popen[bytes]:
+        """Start a program of PostgreSQL that appends to the log."""
         kept = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR", "TZ"}}
-        return kept | {"LC_ALL": "C", "HOME": str(self._base)}
+        with append_to(self._log) as output:
+            return spawn(
+                argv,
+                environment=kept | {"LC_ALL": "C", "HOME": str(self._base)},
+                output=output,
+                folder=self._base,
+                account=account,
+                death_signal=death_signal,
+            )

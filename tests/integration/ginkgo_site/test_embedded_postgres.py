@@ -58,7 +58,10 @@ def running() -> Iterator[EmbeddedPostgres]:
 
 
 def started(home: Path) -> EmbeddedPostgres:
-    server = EmbeddedPostgres(home)
+    return start(EmbeddedPostgres(home))
+
+
+def start(server: EmbeddedPostgres) -> EmbeddedPostgres:
     server.prepare()
     server.start()
     server.wait_until_ready()
@@ -103,9 +106,7 @@ def test_the_server_comes_back_after_kill_9(used_home: Path) -> None:
     assert server.process is not None
     server.process.kill()
     server.process.wait()
-    server.prepare()
-    server.start()
-    server.wait_until_ready()
+    start(server)
     assert query(server.url, "SELECT 1") == 1
     server.stop()
 
@@ -139,10 +140,8 @@ def test_a_server_that_cannot_start_says_why(home: Path) -> None:
     server = started(home)
     server.stop()
     (server.data / "postgresql.conf").write_text("work_mem = nonsense\n")
-    server.prepare()
-    server.start()
     with pytest.raises(StartupError, match="PostgreSQL did not start"):
-        server.wait_until_ready()
+        start(server)
 
 
 def test_a_home_with_a_very_long_path_still_gets_a_socket(home: Path) -> None:
@@ -153,6 +152,7 @@ def test_a_home_with_a_very_long_path_still_gets_a_socket(home: Path) -> None:
 
 
 AS_ROOT = os.geteuid() == 0
+AS_ROOT_ONLY = pytest.mark.skipif(not AS_ROOT, reason="only root hands the server to another user")
 
 
 def as_user(uid: int, url: str) -> str:
@@ -184,7 +184,7 @@ def test_database_user_of_ginkgo_is_owner_and_no_superuser(running: EmbeddedPost
     assert stat.S_IMODE((home / "logs").stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root hands the server to another user")
+@AS_ROOT_ONLY
 def test_the_socket_is_closed_to_other_users_of_the_machine(running: EmbeddedPostgres) -> None:
     server = running
     assert server.process is not None
@@ -234,16 +234,13 @@ def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(
         assert server.data.stat().st_uid == POSTGRES_UID
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
+@AS_ROOT_ONLY
 def test_a_home_that_nobody_can_reach_keeps_its_data_elsewhere_and_says_so(home: Path) -> None:
     home.chmod(0o700)
-    server = EmbeddedPostgres(home)
-    server.prepare()
+    server = started(home)
     (note,) = server.notes
     assert f"cannot reach {home}: its data is kept in /var/lib/ginkgo/" in note
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    server.start()
-    server.wait_until_ready()
     assert query(embedded_url(home), "SELECT 1") == 1
     server.stop()
     shutil.rmtree(server.data.parent)

@@ -41,15 +41,21 @@ def a_service(
     return Service("it", program, said.append, restart_after_s=restart_after_s), said
 
 
+def kill(service: Service) -> int:
+    """Kill the process behind the back of its service. Return its pid."""
+    assert service.process is not None
+    service.process.kill()
+    service.process.wait()
+    return service.process.pid
+
+
 def test_a_process_that_dies_is_restarted_at_once(tmp_path: Path) -> None:
     service, said = a_service(tmp_path, SLEEPER)
     service.start(now=0)
+    first = kill(service)
+    service.poll(now=100)
+    service.poll(now=100)
     assert service.process is not None
-    first = service.process.pid
-    os.kill(first, signal.SIGKILL)
-    service.process.wait()
-    service.poll(now=100)
-    service.poll(now=100)
     assert service.process.pid != first
     assert service.is_running
     assert said == ["it exited (signal SIGKILL); restarting at once."]
@@ -59,9 +65,7 @@ def test_a_process_that_dies_is_restarted_at_once(tmp_path: Path) -> None:
 def test_a_killed_service_with_a_restart_delay_restarts_after_that_delay(tmp_path: Path) -> None:
     service, said = a_service(tmp_path, SLEEPER, restart_after_s=15)
     service.start(now=0)
-    assert service.process is not None
-    service.process.kill()
-    service.process.wait()
+    kill(service)
     service.poll(now=100)
     service.poll(now=114.9)
     assert not service.is_running
@@ -91,9 +95,7 @@ def test_children_of_a_killed_service_end(tmp_path: Path) -> None:
     log = tmp_path / "it.log"
     eventually(lambda: log.read_text().strip())
     child = int(log.read_text())
-    assert service.process is not None
-    service.process.kill()
-    service.process.wait()
+    kill(service)
     service.poll(now=1)
     eventually(lambda: is_gone(child))
     service.kill()

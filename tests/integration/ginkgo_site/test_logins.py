@@ -18,7 +18,15 @@ from ginkgo_site.web import logins
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 
+pytestmark = pytest.mark.django_db
+
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def olive(db: None) -> None:
+    """An operator with PASSWORD."""
+    make_user("olive", Role.OPERATOR)
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +44,8 @@ def sign_in(name: str, password: str, address: str = "10.0.0.1", path: str = "/l
     return Client(REMOTE_ADDR=address).post(path, {"username": name, "password": password})
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
 def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(path: str) -> None:
-    make_user("olive", Role.OPERATOR)
     answers = [sign_in("olive", "wrong", path=path).status_code for _ in range(6)]
     assert answers == [200] * 4 + [200, 429]
     refused = sign_in("olive", PASSWORD, path=path)
@@ -48,26 +54,20 @@ def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(path:
     assert refused.headers["Retry-After"] == "2"
 
 
-@pytest.mark.django_db
 def test_wrong_passwords_from_one_address_do_not_delay_logins_from_another() -> None:
-    make_user("olive", Role.OPERATOR)
     for _ in range(30):
         sign_in("olive", "wrong", address="10.6.6.6")
     assert sign_in("olive", PASSWORD, address="10.0.0.1").status_code == 302
 
 
-@pytest.mark.django_db
 def test_an_address_that_tries_many_names_waits_for_all_of_them() -> None:
-    make_user("olive", Role.OPERATOR)
     for number in range(20):
         sign_in(f"name-{number}", "wrong", address="10.6.6.6")
     assert sign_in("olive", PASSWORD, address="10.6.6.6").status_code == 429
     assert sign_in("olive", PASSWORD, address="10.6.6.7").status_code == 302
 
 
-@pytest.mark.django_db
 def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_user("olive", Role.OPERATOR)
     for number in range(6):
         client = Client(REMOTE_ADDR="10.6.6.6")
         form = {"username": "olive", "password": "wrong"}
@@ -75,9 +75,7 @@ def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.Mon
     assert sign_in("olive", PASSWORD, address="10.6.6.6").status_code == 429
 
 
-@pytest.mark.django_db
 def test_a_successful_login_resets_the_failures_of_its_user() -> None:
-    make_user("olive", Role.OPERATOR)
     for _ in range(4):
         sign_in("olive", "wrong")
     assert sign_in("olive", PASSWORD).status_code == 302
@@ -91,7 +89,6 @@ def test_a_successful_login_resets_the_failures_of_its_user() -> None:
 def test_no_connection_is_held_while_a_password_is_hashed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_user("olive", Role.OPERATOR)
     held: list[bool] = []
     nice: list[int] = []
     mine = connections["default"]  # of this thread, which is the request's
@@ -110,11 +107,9 @@ def test_no_connection_is_held_while_a_password_is_hashed(
     assert nice[0] == 10
 
 
-@pytest.mark.django_db
 def test_a_login_beyond_the_limit_of_concurrent_password_checks_gets_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_user("olive", Role.OPERATOR)
     monkeypatch.setattr(logins, "HASH_WAIT_S", 0.01)
     taken = [logins._slots.acquire(blocking=False) for _ in range(logins.HASHES_AT_ONCE)]
     try:

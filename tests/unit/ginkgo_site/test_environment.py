@@ -55,7 +55,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("GINKGO_SECRET_KEY", "a" * 50, "too easy to guess"),
         ("GINKGO_ALLOWED_HOSTS", "http://a.example", "without scheme or port"),
         ("GINKGO_HTTPS", "maybe", "use 1 or 0"),
-        ("GINKGO_LOG_LEVEL", "loud", "DEBUG, INFO, WARNING or ERROR"),
+        ("GINKGO_LOG_LEVEL", "loud", "use info, debug, warning or error"),
         ("GINKGO_HOME", "/dev/null", "name a folder"),
     ],
 )

@@ -30,33 +30,18 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def mark_installed(module: ModuleType, name: str) -> None:
-    module._marker(name).write_text(module._fingerprint(name))
-
-
-def test_installed_packages_are_not_installed_again(bootstrap: ModuleType) -> None:
-    assert not bootstrap._is_current("control-plane")
-    mark_installed(bootstrap, "control-plane")
-    assert bootstrap._is_current("control-plane")
-
-
-def test_control_plane_environment_serves_a_node_but_not_development(bootstrap: ModuleType) -> None:
-    mark_installed(bootstrap, "control-plane")
-    assert bootstrap._is_current("node")
-    assert not bootstrap._is_current("dev")
-
-
-def test_a_changed_file_is_installed_again(bootstrap: ModuleType, tmp_path: Path) -> None:
-    mark_installed(bootstrap, "control-plane")
-    (tmp_path / "requirements.txt").write_text("2\n")
-    assert not bootstrap._is_current("control-plane")
-
-
-def test_an_environment_whose_python_is_gone_is_not_current(
+def test_packages_are_installed_once_for_a_group_and_those_within_until_a_file_changes(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark_installed(bootstrap, "control-plane")
-    monkeypatch.setattr(bootstrap, "PYTHON", tmp_path / "gone")
+    assert not bootstrap._is_current("control-plane")
+    bootstrap._marker("control-plane").write_text(bootstrap._fingerprint("control-plane"))
+    assert bootstrap._is_current("control-plane")
+    assert bootstrap._is_current("node")
+    assert not bootstrap._is_current("dev")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(bootstrap, "PYTHON", tmp_path / "gone")
+        assert not bootstrap._is_current("control-plane")
+    (tmp_path / "requirements.txt").write_text("2\n")
     assert not bootstrap._is_current("control-plane")
 
 
