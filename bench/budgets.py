@@ -62,8 +62,7 @@ def main() -> None:
                 for each in measure(cluster, pushes, silence, moves, reloads, kills, roll_outs):
                     print(json.dumps(each), flush=True)
                     is_met = is_met and bool(each["met"])
-            cluster.wait_until_converged()
-            cluster.assert_nothing_lost()
+            cluster.converge_without_loss()
         finally:
             cluster.kill_everything()
     sys.exit(0 if is_met else 1)

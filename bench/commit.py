@@ -74,7 +74,7 @@ def main() -> None:
 
 @contextmanager
 def own_database() -> Iterator[None]:
-    """Run a PostgreSQL server, and set DATABASE_URL to it."""
+    """Run a PostgreSQL server until the context ends; set DATABASE_URL and GINKGO_HOME for it."""
     home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
     home.chmod(0o755)
     server = EmbeddedPostgres(home)
@@ -91,7 +91,7 @@ def own_database() -> Iterator[None]:
 
 @contextmanager
 def web_process(app: str, *options: str, port: int = PORT) -> Iterator[subprocess.Popen[bytes]]:
-    """Run an ASGI application; end it afterwards."""
+    """Run an ASGI application at this port of 127.0.0.1; yield its process, end it afterwards."""
     web = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--lifespan", "on",
          "--log-level", "warning", "--no-access-log", *options],
@@ -203,7 +203,7 @@ class Node:
 
 
 async def wait_until_listening(port: int = PORT) -> None:
-    """Wait until the web process accepts connections, up to a minute on a busy machine."""
+    """Return once the web process accepts connections, or after about a minute."""
     for _ in range(1200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -197,7 +197,7 @@ def wait_until(holds: Callable[[], bool], every_s: float = 0.005) -> None:
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > WAIT_S:
-            raise SystemExit(f"feeds: the node was not ready within {WAIT_S:g} s; see its log.")
+            raise SystemExit(f"feeds: no node, or not every portfolio runs, after {WAIT_S:g} s.")
         time.sleep(every_s)
 
 
@@ -327,7 +327,7 @@ class Logs:
         return self._has_order(name, seq) or self._lowest_seq(name) >= seq
 
     def order_times(self, name: str) -> list[float]:
-        """Return the seconds from each of ORDERS trades to its order in the database."""
+        """Return the seconds from each of ORDERS trades that was ordered on to the stored order."""
         times = []
         for _ in range(ORDERS):
             began = time.perf_counter()

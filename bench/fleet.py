@@ -211,7 +211,7 @@ async def fetch_desired_sets(installation: FleetInstallation, nodes: list[Simula
 
 
 async def wait_until_converged(installation: FleetInstallation, tally: Tally, until: float) -> None:
-    """Wait until `until`, a full pass of the watcher, and 2 s without refusals."""
+    """Wait for `until` (time.monotonic), a full pass of the watcher, and 2 s without refusals."""
     while True:
         tally.clear()
         await asyncio.sleep(2)

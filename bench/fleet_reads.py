@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def request_ms(times: Any, at_once: int) -> float:
-    """Return the ms to request the failover of all portfolios of one node."""
+    """Return the ms to request, `at_once` at a time, the failover of all portfolios of one node."""
     from django.db import transaction
 
     from scheduling.db.transaction import execute

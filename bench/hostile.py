@@ -79,7 +79,7 @@ class HonestNode:
 
 
 def poster(session: aiohttp.ClientSession, token: str) -> Post:
-    """Return a function that posts as an honest node and returns the status, 0 if none came."""
+    """Return a function that posts as an honest node. It returns the status, 0 to repeat it."""
 
     async def post(path: str, body: bytes) -> int:
         try:

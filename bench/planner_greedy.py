@@ -121,7 +121,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
 
 
 def time_ms(work: Callable[[], object], times: int = 7) -> tuple[float, float, float]:
-    """Return the lowest, the median and the highest time in ms."""
+    """Return the lowest, the median and the highest processor time of `work` in ms."""
     took = []
     for _ in range(times):
         gc.collect()

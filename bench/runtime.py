@@ -123,7 +123,7 @@ def portfolio_process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
         for frame in frames:
             ours.sendall(frame)
             if not isinstance(reply := _read(replies), Result):
-                raise RuntimeError(reply)
+                raise RuntimeError(f"the portfolio process answered no Result: {reply}")
         took = time.perf_counter() - wall
         cpu = _cpu_s(child.pid) - before
     child.join()

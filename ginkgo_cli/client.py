@@ -69,7 +69,7 @@ class Client:
         self._opener = urllib.request.build_opener(*handlers)
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return the document at /api/PATH."""
+        """Return the document at /api/PATH. Parameters that are None or empty are left out."""
         given = {name: value for name, value in query.items() if value not in (None, "")}
         return self._request("GET", f"{path}?{urlencode(given)}" if given else path)
 

@@ -11,7 +11,10 @@ Kind = Literal["portfolio", "node"]
 
 
 def resolve(client: Client, kind: Kind, given: str) -> str:
-    """Return the one name that is `given` or begins with it. Raise Failed with similar names."""
+    """Return the one name that is `given` or begins with it.
+
+    Raise Failed if none or several do, with those or similar ones.
+    """
     return find(names_of(client, kind), kind, given)
 
 
@@ -21,7 +24,7 @@ def names_of(client: Client, kind: Kind) -> list[str]:
 
 
 def find(names: list[str], kind: Kind, given: str) -> str:
-    """Return the one of `names` that is `given` or begins with it. Raise Failed, as `resolve`."""
+    """Return the one of `names` that is `given` or begins with it, as `resolve` does. Pure."""
     shown = given if len(given) <= 80 else f"{given[:79]}…"
     if given in names:
         return given

@@ -266,6 +266,11 @@ class Cluster(ObservedInstallation):
         self.assert_canaries_clean()
         self.assert_history_whole()
 
+    def converge_without_loss(self) -> None:
+        """Wait until the cluster has converged, then assert that nothing was lost."""
+        self.wait_until_converged()
+        self.assert_nothing_lost()
+
     def assert_canaries_clean(self) -> None:
         """Assert that each canary saw every event once, in order, with its price."""
         for name in CANARIES:

@@ -65,8 +65,7 @@ def test_migration_to_a_frozen_target_fails_and_the_source_keeps_running(
     assert f"{target} was lost before it was ready" in ended["error"]
     assert run.ownership == before.ownership
     assert run.last_seq > before.last_seq  # the source kept running
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 def test_migration_from_a_frozen_source_is_granted_without_its_release(
@@ -77,8 +76,7 @@ def test_migration_from_a_frozen_source_is_granted_without_its_release(
     with suspended(process_tree(quick_cluster.daemon(str(before.node)))):
         begin_migration(quick_cluster, name)
         quick_cluster.wait_for_commits_elsewhere([name], str(before.node), budget_s(TTL_S + 3))
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 def test_a_target_killed_during_a_migration_loses_no_event(quick_cluster: Cluster) -> None:
@@ -92,8 +90,7 @@ def test_a_target_killed_during_a_migration_loses_no_event(quick_cluster: Cluste
         f"{name} running",
         budget_s(TTL_S + 3),
     )
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 def test_migration_continues_after_web_and_watcher_are_killed(cluster: Cluster) -> None:
@@ -112,5 +109,4 @@ def test_migration_continues_after_web_and_watcher_are_killed(cluster: Cluster) 
         assert cluster.run(name).node == source
         cluster.migrate(name, target)
     assert cluster.run(name).node == target
-    cluster.wait_until_converged()
-    cluster.assert_nothing_lost()
+    cluster.converge_without_loss()

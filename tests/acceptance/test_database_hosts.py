@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.harness.cluster import SHORT_LIMITS, Cluster
-from chaos.harness.installation import SLOW_MACHINE_S, budget_s, eventually, temporary_home
+from chaos.harness.installation import budget_s, eventually, temporary_home
 from chaos.harness.observation import wait_for
 from chaos.harness.tcp_proxy import TcpProxy
 from tests.acceptance.conftest import SharedInstallations
@@ -102,13 +99,8 @@ def promote(pair: Pair) -> float:
 def readiness(cluster: Cluster) -> tuple[int, str, float]:
     """Return status, detail and seconds of a readiness request."""
     began = time.monotonic()
-    try:
-        with urllib.request.urlopen(
-            cluster.access["url"] + "/api/readyz/", timeout=SLOW_MACHINE_S
-        ) as answer:
-            return answer.status, "", time.monotonic() - began
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["detail"], time.monotonic() - began
+    answer = cluster.call("GET", "/api/readyz/")
+    return answer.status, answer.json.get("detail", ""), time.monotonic() - began
 
 
 def vanished(cluster: Cluster) -> str:

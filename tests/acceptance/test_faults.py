@@ -107,8 +107,7 @@ def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     # The same daemon renews its lease and is alive again.
     wait_for(lambda: quick_cluster.node("node-1")["status"], lambda s: s == "alive", "alive")
     assert quick_cluster.daemon("node-1").pid == daemon.pid
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 def test_daemon_frozen_for_less_than_its_lease_keeps_its_portfolios(quick_cluster: Cluster) -> None:
@@ -199,8 +198,7 @@ def test_failover_without_pushes_is_in_time_and_handles_each_appended_row_once(
         before = quick_cluster.run("grows").last_seq
         _wait_until_handled(quick_cluster, "grows", before + 5)
     print(f"\nkill -9 without pushes: {took_s:.2f} s, lease {TTL_S:g} s")
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 def test_a_killed_database_moves_no_portfolio(quick_cluster: Cluster) -> None:
@@ -318,8 +316,7 @@ def test_a_new_node_gets_portfolios_refuses_a_third_takeover_and_hands_off_at_it
     assert quick_cluster.portfolios_on(NEW) == []
     moves = [_newest_handoff_from(quick_cluster, name, NEW) for name in names]
     assert {(h["kind"], h["state"]) for h in moves} == {("migrate", "done")}
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 TAKEN_OVER_NOW = """

@@ -29,8 +29,7 @@ def bring_back(cluster: Cluster) -> None:
     """Undo the newest halt and wait until every portfolio commits."""
     undone = cluster.call("POST", "/api/halt/undo/", {})
     assert undone.status == 202, undone.text
-    cluster.wait_until_converged()
-    cluster.assert_nothing_lost()
+    cluster.converge_without_loss()
 
 
 @pytest.mark.browser
@@ -73,8 +72,7 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
             page.wait_for_selector(
                 f'.col .card[data-portfolio="{name}"]', timeout=SLOW_MACHINE_S * 1000
             )
-    cluster.wait_until_converged()
-    cluster.assert_nothing_lost()
+    cluster.converge_without_loss()
 
 
 def test_halt_ends_every_process_within_2_s_without_pushes(cluster: Cluster) -> None:

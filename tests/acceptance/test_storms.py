@@ -63,8 +63,7 @@ def test_failover_of_most_nodes_is_held_for_one_lease(quick_cluster: Cluster) ->
     assert moved == []
     opened = quick_cluster.events("alert_opened", since)
     assert sum(event["data"]["kind"] == "storm_hold" for event in opened) == 1
-    quick_cluster.wait_until_converged()
-    quick_cluster.assert_nothing_lost()
+    quick_cluster.converge_without_loss()
 
 
 def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(quick_cluster: Cluster) -> None:

@@ -30,7 +30,7 @@ def readiness() -> Iterator[Readiness]:
 
 
 def unassigned(*names: str) -> None:
-    """Let portfolios be such that no node takes, as their rows say."""
+    """Make portfolios that should run, have no node, and store why."""
     node = make_node("node-1", capacity=20)
     for name in names:
         make_trader(name, node)
