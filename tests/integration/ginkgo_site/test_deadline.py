@@ -176,7 +176,7 @@ def test_an_answer_that_arrived_in_time_while_this_process_was_busy_is_accepted(
 
 
 @pytest.mark.django_db
-def test_the_limit_holds_in_a_forked_process_too(mute: MuteServer) -> None:
+def test_the_statement_limit_holds_in_a_forked_process_too(mute: MuteServer) -> None:
     limit_statements(0.5)
     with Connection.connect(conninfo(), autocommit=True) as connection:
         connection.execute("SELECT 1")  # the thread runs here, and is not inherited

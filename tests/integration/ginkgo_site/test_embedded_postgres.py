@@ -246,7 +246,7 @@ def test_a_home_that_nobody_can_reach_keeps_its_data_elsewhere_and_says_so(home:
     shutil.rmtree(server.data.parent)
 
 
-def test_ctrl_c_stops_it_cleanly(used_home: Path) -> None:
+def test_ctrl_c_stops_the_server_cleanly(used_home: Path) -> None:
     owner, _ = launched(used_home)
     began = time.monotonic()
     owner.send_signal(signal.SIGINT)

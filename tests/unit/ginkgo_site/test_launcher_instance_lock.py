@@ -17,6 +17,7 @@ from ginkgo_site.launcher.address import Address, free_address, is_loopback
 from ginkgo_site.launcher.cli import parse
 from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.instance_lock import InstanceLock
+from ginkgo_site.launcher.postgres.programs import reachable_binaries
 from ginkgo_site.launcher.state_files import read_private, write_private
 from ginkgo_site.launcher.supervised_process import Program
 
@@ -100,6 +101,20 @@ def test_a_wildcard_address_is_shown_as_one_that_a_browser_can_open() -> None:
     assert Address("::1", 8000).url == "http://[::1]:8000"
     assert is_loopback("localhost")
     assert not is_loopback("0.0.0.0")
+
+
+@pytest.mark.parametrize(("version", "folder"), [("16", "pginstall"), ("18", "pginstall18")])
+def test_data_is_served_by_programs_of_its_version(
+    tmp_path: Path, version: str, folder: str
+) -> None:
+    (tmp_path / "PG_VERSION").write_text(f"{version}\n")
+    assert reachable_binaries(tmp_path, None).parent.name == folder
+
+
+def test_data_of_a_version_that_is_not_packaged_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "PG_VERSION").write_text("17\n")
+    with pytest.raises(StartupError, match="of PostgreSQL 17, which this release lacks"):
+        reachable_binaries(tmp_path, None)
 
 
 def test_private_file_has_mode_600_and_a_damaged_one_reads_as_empty(tmp_path: Path) -> None:

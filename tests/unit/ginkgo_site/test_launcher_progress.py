@@ -68,7 +68,7 @@ def test_a_start_without_progress_ends_and_says_what_is_missing(
     [(Reports("migrating"), 3600), (Reports("migrating", "prepared"), 120), (Reports(), 120)],
     ids=["migrating", "migrated", "before"],
 )
-def test_a_migration_may_rewrite_a_large_table(
+def test_a_start_without_progress_may_take_an_hour_while_it_migrates(
     launcher: Launcher, clock: Clock, reports: Reports, limit_s: float
 ) -> None:
     launcher._bootstrap = reports  # type: ignore[assignment]

@@ -33,7 +33,8 @@ def test_variables_that_are_not_listed_are_not_passed_on(name: str) -> None:
 
 
 def test_setting_passes_further_variables_to_strategies_but_no_secret_of_ginkgo() -> None:
-    names = "MODEL_FOLDER, GINKGO_NODE_TOKEN,DATABASE_URL,PGPASSWORD,GINKGO_ENCRYPTION_KEYS"
+    names = "MODEL_FOLDER, GINKGO_NODE_TOKEN,DATABASE_URL,PGPASSWORD,GINKGO_ENCRYPTION_KEYS,"
+    names += "GINKGO_ALERT_URL,GINKGO_NATS_URL"
     given = {name.strip(): "x" for name in names.split(",")}
     kept = strategy_environment({"GINKGO_STRATEGY_ENVIRONMENT": names, **given, "OTHER": "x"})
     assert kept == {"GINKGO_STRATEGY_ENVIRONMENT": names, "MODEL_FOLDER": "x"}
