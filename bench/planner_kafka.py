@@ -149,6 +149,7 @@ def _kafka_figures(count: int, node_count: int) -> Iterator[tuple[str, dict[str,
 def _figures(
     before: dict[str, list[Any]], after: dict[str, list[Any]], took_s: float
 ) -> dict[str, float]:
+    """Return the figures of an assignment. A partition that had no node counts as moved."""
     was = {partition: name for name, held in before.items() for partition in held}
     moves = sum(was.get(p) != name for name, held in after.items() for p in held)
     return {"ms": took_s * 1000, "moves": moves, "max": max(map(len, after.values()))}

@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _is_current(name: str) -> bool:
+    """Return whether this group, or one that contains it, is installed with its present pins."""
     if not os.access(PYTHON, os.X_OK):
         return False
     return any(

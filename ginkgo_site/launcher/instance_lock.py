@@ -78,7 +78,7 @@ def kill_orphans(home: Path) -> int:
     for process in left:
         _send(process, signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while running := [each for each in left if each.is_running() and not _is_zombie(each)]:
+    while running := [each for each in left if each.is_running() and not _has_ended(each)]:
         if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in running)
             raise StartupError(
@@ -107,7 +107,7 @@ def _send(process: psutil.Process, sign: signal.Signals) -> None:
         pass  # it has exited meanwhile
 
 
-def _is_zombie(process: psutil.Process) -> bool:
+def _has_ended(process: psutil.Process) -> bool:
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.Error:
