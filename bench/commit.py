@@ -78,7 +78,6 @@ def own_database() -> Iterator[None]:
     home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
     home.chmod(0o755)
     server = EmbeddedPostgres(home)
-    server.prepare()
     server.start()
     server.wait_until_ready()
     os.environ |= {"DATABASE_URL": server.url, "GINKGO_HOME": str(home / "home")}

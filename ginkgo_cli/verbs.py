@@ -6,7 +6,6 @@ import argparse
 import difflib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ginkgo_cli import acting_verbs, completion, handoff_verbs, reading_verbs
@@ -46,6 +45,33 @@ def not_empty(text: str) -> str:
     return text
 
 
+_Argument = tuple[str, dict[str, Any]]  #: of a verb: its name, and settings of argparse
+
+
+def _flag(option: str, text: str) -> _Argument:
+    return option, {"action": "store_true", "help": text}
+
+
+def _name(kind: Kind) -> _Argument:
+    help_ = "or the beginning of its name"
+    return kind, {"metavar": kind.upper(), "type": not_empty, "help": help_}
+
+
+NODE, PORTFOLIO = _name("node"), _name("portfolio")
+FILTERS = [
+    (f"--{name}", {"type": not_empty, "metavar": name.upper()})
+    for name in ("portfolio", "node", "kind")
+]
+LAST = (
+    "--last",
+    {"type": positive, "default": 20, "metavar": "N", "help": "how many; default: 20"},
+)
+WATCH = _flag("--watch", "show it again every 2 s, until Ctrl-C")
+REASON = ("--reason", {"default": "", "help": "why, for the audit log"})
+LATE = "wait for the outcome; exit with 1 if it is late"
+WAIT = ("--wait", {"type": seconds, "metavar": "SECONDS", "help": LATE})
+
+
 class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse an unknown verb with the verbs that are like it, instead of all verbs."""
@@ -69,98 +95,57 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--ca", type=not_empty, metavar="PATH", help=ca_help)
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    def add(verb: str, act: Callable[[Context], None], summary: str = "") -> _Verb:
+    def add(
+        verb: str, act: Callable[[Context], None], *arguments: _Argument, summary: str = ""
+    ) -> None:
         added = verbs.add_parser(verb, help=summary or (act.__doc__ or "").splitlines()[0])
         added.set_defaults(act=act)
-        added.add_argument("--json", action="store_true", help="print JSON, for programs")
-        return _Verb(added)
+        for name, settings in (_flag("--json", "print JSON, for programs"), *arguments):
+            added.add_argument(name, **settings)
 
-    add("status", reading_verbs.status).with_watch()
-    add("nodes", reading_verbs.nodes).with_watch()
-    add("portfolios", reading_verbs.portfolios).with_watch()
-    add("node", reading_verbs.node).with_name("node").with_watch()
-    add("portfolio", reading_verbs.portfolio).with_name("portfolio").with_watch()
-    add("handoffs", reading_verbs.handoffs).with_filters().with_last()
-    add("events", reading_verbs.events).with_filters().with_last()
+    add("status", reading_verbs.status, WATCH)
+    add("nodes", reading_verbs.nodes, WATCH)
+    add("portfolios", reading_verbs.portfolios, WATCH)
+    add("node", reading_verbs.node, NODE, WATCH)
+    add("portfolio", reading_verbs.portfolio, PORTFOLIO, WATCH)
+    add("handoffs", reading_verbs.handoffs, *FILTERS, LAST)
+    add("events", reading_verbs.events, *FILTERS, LAST)
     add("alerts", reading_verbs.alerts)
-    add("orders", reading_verbs.orders).with_name("portfolio").with_last()
-    log = add("log", reading_verbs.log).with_name("portfolio")
-    log.with_flag("--follow", "go on with new lines")
-    move = add("migrate", handoff_verbs.migrate).with_name("portfolio").with_reason().with_wait()
-    move.parser.add_argument(
-        "more", metavar="PORTFOLIO", nargs="*", type=not_empty, help="more, with one request"
+    add("orders", reading_verbs.orders, PORTFOLIO, LAST)
+    add("log", reading_verbs.log, PORTFOLIO, _flag("--follow", "go on with new lines"))
+    more = {"metavar": "PORTFOLIO", "nargs": "*", "type": not_empty}
+    to = {"metavar": "NODE", "type": not_empty, "help": "default: the balancer's"}
+    moved = (PORTFOLIO, REASON, WAIT, ("more", {**more, "help": "more, with one request"}))
+    add("migrate", handoff_verbs.migrate, *moved, ("--to", to))
+    revision = ("--revision", {"type": positive, "help": "default: the wanted one"})
+    add("reload", handoff_verbs.reload, PORTFOLIO, REASON, WAIT, revision)
+    add("start", handoff_verbs.start, PORTFOLIO, REASON, WAIT)
+    add("stop", handoff_verbs.stop, PORTFOLIO, REASON, WAIT)
+    add("unpin", acting_verbs.unpin, PORTFOLIO)
+    full = _flag("--full", "from the first event")
+    add("verify", acting_verbs.verify, PORTFOLIO, WAIT, full)
+    ways = (
+        _flag("--plan", "show what it would do, and change nothing"),
+        _flag("--make-room", "move portfolios of other nodes first where that helps"),
+        _flag("--until-return", "end the drain once its daemon registers again"),
     )
-    move.parser.add_argument("--to", metavar="NODE", type=not_empty, help="default: the balancer's")
-    reload = add("reload", handoff_verbs.reload).with_name("portfolio").with_reason().with_wait()
-    reload.parser.add_argument("--revision", type=positive, help="default: the wanted one")
-    add("start", handoff_verbs.start).with_name("portfolio").with_reason().with_wait()
-    add("stop", handoff_verbs.stop).with_name("portfolio").with_reason().with_wait()
-    add("unpin", acting_verbs.unpin).with_name("portfolio")
-    verify = add("verify", acting_verbs.verify).with_name("portfolio").with_wait()
-    verify.with_flag("--full", "from the first event")
-    drain = add("drain", acting_verbs.drain).with_name("node").with_reason().with_wait()
-    drain.with_flag("--plan", "show what it would do, and change nothing")
-    drain.with_flag("--make-room", "move portfolios of other nodes first where that helps")
-    drain.with_flag("--until-return", "end the drain once its daemon registers again")
+    add("drain", acting_verbs.drain, NODE, REASON, WAIT, *ways)
     undrain = acting_verbs.node_verb("undrain", "{name} is no longer draining.")
-    add("undrain", undrain, "End the drain of a node.").with_name("node")
+    add("undrain", undrain, NODE, summary="End the drain of a node.")
     cordoned = "{name} is cordoned; its portfolios keep running on it."
     cordon = acting_verbs.node_verb("cordon", cordoned)
-    add("cordon", cordon, "Place nothing new on a node.").with_name("node").with_reason()
+    add("cordon", cordon, NODE, REASON, summary="Place nothing new on a node.")
     uncordon = acting_verbs.node_verb("uncordon", "{name} is no longer cordoned.")
-    add("uncordon", uncordon, "Let a node take portfolios again.").with_name("node")
-    add("rebalance", acting_verbs.rebalance).with_flag("--dry-run", "only say what it would do")
-    add("freeze", acting_verbs.freeze).with_reason().with_flag("--failover", "hold failover too")
+    add("uncordon", uncordon, NODE, summary="Let a node take portfolios again.")
+    add("rebalance", acting_verbs.rebalance, _flag("--dry-run", "only say what it would do"))
+    add("freeze", acting_verbs.freeze, REASON, _flag("--failover", "hold failover too"))
     add("unfreeze", acting_verbs.unfreeze)
-    add("halt-all", acting_verbs.halt_all).with_reason().with_flag("--yes", "do not ask")
+    add("halt-all", acting_verbs.halt_all, REASON, _flag("--yes", "do not ask"))
     add("undo-halt", acting_verbs.undo_halt)
-    complete = add("completion", reading_verbs.print_names, "Print the completion of bash or zsh.")
-    complete.parser.add_argument("what", choices=("bash", "zsh", "portfolio", "node"))
+    what = ("what", {"choices": ("bash", "zsh", "portfolio", "node")})
+    summary = "Print the completion of bash or zsh."
+    add("completion", reading_verbs.print_names, what, summary=summary)
     return top
-
-
-@dataclass(frozen=True)
-class _Verb:
-    """The parser of one verb. Each method adds an argument that several verbs take."""
-
-    parser: argparse.ArgumentParser
-
-    def with_name(self, kind: Kind) -> _Verb:
-        self.parser.add_argument(
-            kind, metavar=kind.upper(), type=not_empty, help="or the beginning of its name"
-        )
-        return self
-
-    def with_filters(self) -> _Verb:
-        for name in ("portfolio", "node", "kind"):
-            self.parser.add_argument(f"--{name}", type=not_empty, metavar=name.upper())
-        return self
-
-    def with_last(self) -> _Verb:
-        self.parser.add_argument(
-            "--last", type=positive, default=20, metavar="N", help="how many; default: 20"
-        )
-        return self
-
-    def with_watch(self) -> _Verb:
-        return self.with_flag("--watch", "show it again every 2 s, until Ctrl-C")
-
-    def with_reason(self) -> _Verb:
-        self.parser.add_argument("--reason", default="", help="why, for the audit log")
-        return self
-
-    def with_wait(self) -> _Verb:
-        self.parser.add_argument(
-            "--wait",
-            type=seconds,
-            metavar="SECONDS",
-            help="wait for the outcome; exit with 1 if it is late",
-        )
-        return self
-
-    def with_flag(self, option: str, text: str) -> _Verb:
-        self.parser.add_argument(option, action="store_true", help=text)
-        return self
 
 
 def main(argv: Sequence[str]) -> int:

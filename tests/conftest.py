@@ -100,7 +100,6 @@ def open_server() -> Iterator[None]:
     home = Path(tempfile.mkdtemp(prefix="ginkgo-test-"))
     home.chmod(0o755)
     server = EmbeddedPostgres(home)
-    server.prepare()
     with pytest.MonkeyPatch.context() as patch:
         # Nothing of it outlives the run: a commit need not wait for the disk.
         patch.setattr(embedded, "SETTINGS", embedded.SETTINGS | FLEETING)

@@ -148,7 +148,6 @@ class Trial:
 
     def start_old(self) -> None:
         """Start the installation in the old version, with an operator's token."""
-        self.server.prepare()
         self.server.start()
         self.server.wait_until_ready()
         self.manage(self.old, "migrate", "--verbosity=0")

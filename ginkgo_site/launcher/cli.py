@@ -30,9 +30,11 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (%(default)s)")
     parser.add_argument("--nodes", type=_count, default=3, help="demo nodes (%(default)s)")
-    parser.add_argument("--no-demo", action="store_true", help="create no demo portfolios")
+    no_demo = "create no demo portfolios"
+    parser.add_argument("--no-demo", dest="demo", action="store_false", help=no_demo)
     parser.add_argument(
         "--node-restart",
+        dest="node_restart_s",
         type=_seconds,
         default=15.0,
         metavar="SECONDS",
@@ -41,15 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--fresh", action="store_true", help="delete the data kept in GINKGO_HOME first"
     )
-    args = parser.parse_args(argv)
-    return Options(
-        host=args.host,
-        port=args.port,
-        nodes=args.nodes,
-        demo=not args.no_demo,
-        node_restart_s=args.node_restart,
-        fresh=args.fresh,
-    )
+    return Options(**vars(parser.parse_args(argv)))
 
 
 def _port(text: str) -> int:

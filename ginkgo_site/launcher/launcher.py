@@ -26,7 +26,7 @@ from ginkgo_site.launcher.instance_lock import OWNER_ENV, InstanceLock, kill_orp
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.readiness import Readiness
 from ginkgo_site.launcher.state_files import delete_data, write_private
-from ginkgo_site.launcher.supervised_process import PostgresProgram, Program, Service, wait_for_end
+from ginkgo_site.launcher.supervised_process import Program, Service, wait_for_end
 from ginkgo_site.launcher.web import web_command
 
 #: The longest time without progress during a start: a migration applied, a node registered, a
@@ -159,7 +159,7 @@ class Launcher:
         self._readiness = Readiness(self._postgres.url)
         for note in self._postgres.notes:
             self._say(note)
-        self._database = Service("PostgreSQL", PostgresProgram(self._postgres), self._say)
+        self._database = Service("PostgreSQL", self._postgres, self._say)
         self._database.start(time.monotonic())
 
     def _finish_database(self) -> None:

@@ -13,7 +13,6 @@ from typing import Protocol
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.logfiles import append_to
-from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
 
 #: A process that exits sooner than this failed at its start, and is not restarted at once.
@@ -54,18 +53,6 @@ class Program:
                 folder=CHECKOUT,
                 death_signal=self._death_signal,
             )
-
-
-class PostgresProgram:
-    """The embedded PostgreSQL as a restartable program."""
-
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self._server = server
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Remove what a killed server left behind, then start."""
-        self._server.prepare()
-        return self._server.start()
 
 
 class Service:

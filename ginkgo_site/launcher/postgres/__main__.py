@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     try:
-        server.prepare()
         process = server.start()
         server.wait_until_ready()
         for note in server.notes:

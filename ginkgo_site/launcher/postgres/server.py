@@ -60,7 +60,7 @@ SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """The server of one home. Call `prepare`, `start`, `wait_until_ready` and finally `stop`.
+    """The server of one home. Call `start`, `wait_until_ready` and finally `stop`.
 
     `notes` holds sentences to print, such as where the data is and why.
     """
@@ -115,7 +115,8 @@ class EmbeddedPostgres:
         self._record_url()
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start the server process and return it; it is not ready yet."""
+        """Prepare and start the server process; return it. It is not ready yet."""
+        self.prepare()
         argv = [str(self._binaries / "postgres"), "-D", str(self.data)]
         sockets = {"unix_socket_directories": str(self._socket_folder)}
         for name, value in (SETTINGS | sockets).items():

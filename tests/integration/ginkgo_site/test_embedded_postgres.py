@@ -62,7 +62,6 @@ def started(home: Path) -> EmbeddedPostgres:
 
 
 def start(server: EmbeddedPostgres) -> EmbeddedPostgres:
-    server.prepare()
     server.start()
     server.wait_until_ready()
     return server
