@@ -12,7 +12,6 @@ from ginkgo_cli import acting_verbs, completion, handoff_verbs, reading_verbs
 from ginkgo_cli.access import find_access
 from ginkgo_cli.client import Client, Failed
 from ginkgo_cli.context import Context
-from ginkgo_cli.names import Kind
 from ginkgo_cli.tables import printable
 
 
@@ -28,10 +27,10 @@ def seconds(text: str) -> float:
 
 
 def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
+    """Parse a whole number from 1 to 999,999,999."""
     digits = text.isascii() and text.isdigit() and len(text) < 10
     if not digits or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to 999999999, not {text!r}")
     return int(text)
 
 
@@ -48,28 +47,27 @@ def not_empty(text: str) -> str:
 _Argument = tuple[str, dict[str, Any]]  #: of a verb: its name, and settings of argparse
 
 
+def _argument(name: str, **settings: Any) -> _Argument:
+    return name, settings
+
+
+def _text(name: str, metavar: str, **settings: Any) -> _Argument:
+    return _argument(name, metavar=metavar, type=not_empty, **settings)
+
+
 def _flag(option: str, text: str) -> _Argument:
-    return option, {"action": "store_true", "help": text}
+    return _argument(option, action="store_true", help=text)
 
 
-def _name(kind: Kind) -> _Argument:
-    help_ = "or the beginning of its name"
-    return kind, {"metavar": kind.upper(), "type": not_empty, "help": help_}
-
-
-NODE, PORTFOLIO = _name("node"), _name("portfolio")
-FILTERS = [
-    (f"--{name}", {"type": not_empty, "metavar": name.upper()})
-    for name in ("portfolio", "node", "kind")
-]
-LAST = (
-    "--last",
-    {"type": positive, "default": 20, "metavar": "N", "help": "how many; default: 20"},
+NODE, PORTFOLIO = (
+    _text(kind, kind.upper(), help="or the beginning of its name") for kind in ("node", "portfolio")
 )
+FILTERS = [_text(f"--{name}", name.upper()) for name in ("portfolio", "node", "kind")]
+LAST = _argument("--last", type=positive, default=20, metavar="N", help="how many; default: 20")
 WATCH = _flag("--watch", "show it again every 2 s, until Ctrl-C")
-REASON = ("--reason", {"default": "", "help": "why, for the audit log"})
-LATE = "wait for the outcome; exit with 1 if it is late"
-WAIT = ("--wait", {"type": seconds, "metavar": "SECONDS", "help": LATE})
+REASON = _argument("--reason", default="", help="why, for the audit log")
+_LATE = "wait for the outcome; exit with 1 if it is late"
+WAIT = _argument("--wait", type=seconds, metavar="SECONDS", help=_LATE)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,11 +111,10 @@ def parser() -> argparse.ArgumentParser:
     add("alerts", reading_verbs.alerts)
     add("orders", reading_verbs.orders, PORTFOLIO, LAST)
     add("log", reading_verbs.log, PORTFOLIO, _flag("--follow", "go on with new lines"))
-    more = {"metavar": "PORTFOLIO", "nargs": "*", "type": not_empty}
-    to = {"metavar": "NODE", "type": not_empty, "help": "default: the balancer's"}
-    moved = (PORTFOLIO, REASON, WAIT, ("more", {**more, "help": "more, with one request"}))
-    add("migrate", handoff_verbs.migrate, *moved, ("--to", to))
-    revision = ("--revision", {"type": positive, "help": "default: the wanted one"})
+    more = _text("more", "PORTFOLIO", nargs="*", help="more, with one request")
+    to = _text("--to", "NODE", help="default: the balancer's")
+    add("migrate", handoff_verbs.migrate, PORTFOLIO, REASON, WAIT, more, to)
+    revision = _argument("--revision", type=positive, help="default: the wanted one")
     add("reload", handoff_verbs.reload, PORTFOLIO, REASON, WAIT, revision)
     add("start", handoff_verbs.start, PORTFOLIO, REASON, WAIT)
     add("stop", handoff_verbs.stop, PORTFOLIO, REASON, WAIT)
@@ -142,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     add("unfreeze", acting_verbs.unfreeze)
     add("halt-all", acting_verbs.halt_all, REASON, _flag("--yes", "do not ask"))
     add("undo-halt", acting_verbs.undo_halt)
-    what = ("what", {"choices": ("bash", "zsh", "portfolio", "node")})
+    what = _argument("what", choices=("bash", "zsh", "portfolio", "node"))
     summary = "Print the completion of bash or zsh."
     add("completion", reading_verbs.print_names, what, summary=summary)
     return top
