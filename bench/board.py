@@ -32,7 +32,7 @@ from websockets.typing import Origin
 
 from bench import board_fleet
 from bench.fleet_installation import FleetInstallation, fleet_installation
-from bench.result_table import report, row
+from bench.result_table import median_row, report, row
 from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from ginkgo_site.env import embedded_url
 from tests.support.browser import DashboardWindow, open_browser, open_context, window_in
@@ -156,9 +156,7 @@ def rows_of_loads(
         ("first_paint", "first paint", FIRST_PAINT_MS),
         ("cards", "first card in a picture", FIRST_PAINT_MS),
     ):
-        taken = [load[name] for load in loads]
-        spread = [min(taken), max(taken)]
-        yield row(path, label, statistics.median(taken), "ms", spread=spread, at_most=target_ms)
+        yield median_row(path, label, [load[name] for load in loads], "ms", at_most=target_ms)
     yield row(path, "size of the page", loads[-1]["bytes"] / 1e3, "kB")
     yield row(path, "web per load of the page", statistics.median(used), "CPU-s")
 

@@ -33,7 +33,7 @@ import psycopg
 
 from bench.fleet_installation import CAPACITY, FleetInstallation, fleet_installation, zone_count
 from bench.fleet_nodes import SimulatedNode, Tally
-from bench.result_table import loss_svg, report, row
+from bench.result_table import loss_svg, median_row, report, row
 from scheduling.node_daemon.config import NodeConfig
 
 SIZES = ((10, 100), (50, 1_000), (200, 10_000), (1_000, 100_000))
@@ -381,10 +381,8 @@ def rows_of_idle(
     for what, took in (("beats", idle.beats_s), ("commits", idle.commits_s)):
         if took:
             yield row(path, f"{what} a second", len(took) / idle.seconds, "/s")
-            yield row(
-                path, f"{what}: p50", quantile(took, 0.5) * 1e3, "ms", spread=range_of(took, 1e3)
-            )
-            yield row(path, f"{what}: p99", quantile(took, 0.99) * 1e3, "ms")
+            yield median_row(path, f"{what}: p50", took, "ms", 1e3)
+            yield row(path, f"{what}: p99", took[int(len(took) * 0.99)] * 1e3, "ms")
     for name, cores in idle.cpu.items():
         yield row(path, f"cpu of {name}", 100 * cores, "% of a core")
     for name, mb in idle.rss_mb.items():
@@ -396,17 +394,11 @@ def rows_of_idle(
         ("sweeps", "sweep, nothing to do"),
         ("urgent_sweeps", "sweep at a hint, nothing to do"),
     ):
-        took = sorted(passes[key])
-        yield row(path, name, quantile(took, 0.5), "ms", spread=range_of(took))
-    batched, single = sorted(passes["batched"]), sorted(passes["single"])
-    yield row(
-        path,
-        "asking for the failover of one node, in batches",
-        quantile(batched, 0.5),
-        "ms",
-        spread=range_of(batched),
-        against=quantile(single, 0.5),
-        note="against one by one, both without their commits",
+        yield median_row(path, name, passes[key], "ms")
+    what, against = "asking for the failover of one node, in batches", passes["single"]
+    note = "against one by one, both without their commits"
+    yield median_row(
+        path, what, passes["batched"], "ms", against=statistics.median(against), note=note
     )
 
 
@@ -421,33 +413,20 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
         ("granted_s", "mark to all granted", "s", GRANTED_TARGET_S),
         ("committed_s", "mark to all committed elsewhere", "s", None),
     ):
-        took = sorted(getattr(loss, key) for loss in losses)
-        yield row(
+        took = [getattr(loss, key) for loss in losses]
+        yield median_row(
             path,
             name,
-            statistics.median(took),
+            took,
             unit,
-            spread=range_of(took),
             target="" if target is None else f"<= {target:g} {unit}",
-            met=None if target is None else took[-1] <= target,
+            met=None if target is None else max(took) <= target,
             note=f"{losses[0].portfolios} portfolios on each" if key == "noticed_s" else "",
         )
 
     for name in losses[0].cpu_s:
-        took = sorted(loss.cpu_s[name] for loss in losses)
-        yield row(
-            path, f"cpu of {name} for a loss", statistics.median(took), "s", spread=range_of(took)
-        )
-
-
-def quantile(took: list[float], share: float) -> float:
-    """Return the value below which `share` of the sorted values are."""
-    return took[min(int(len(took) * share), len(took) - 1)]
-
-
-def range_of(took: list[float], factor: float = 1) -> list[float]:
-    """Return the lowest and the highest of sorted values, times `factor`."""
-    return [round(took[0] * factor, 3), round(took[-1] * factor, 3)]
+        took = [loss.cpu_s[name] for loss in losses]
+        yield median_row(path, f"cpu of {name} for a loss", took, "s")
 
 
 def say(sentence: str) -> None:

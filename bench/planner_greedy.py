@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from bench.planner_fixtures import node
-from bench.result_table import row
+from bench.result_table import median_row
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import Policy, PortfolioView, Snapshot
@@ -90,7 +90,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     world = mixed_fleet(count, node_count)
     dead, index = lose(world, ["node-0001"]), FleetIndex.of(world.portfolios)
     make_plan(world, Policy(), index)  # as earlier passes did
-    baseline = time_ms(greedy(world, 1))[1]
+    baseline = statistics.median(time_ms(greedy(world, 1)))
     path = f"{count:,} on {node_count:,}, weights, labels, spread"
     one = next(view for view in world.portfolios if view.node == 2)
 
@@ -105,27 +105,20 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
         ("the same, new index", lambda: make_plan(dead, Policy()), PLAN_LIMIT_MS, None),
         ("one portfolio changed, then back: 2 plans", change_and_restore, None, 2.0),
     ):
-        low, mid, high = time_ms(work)
+        took = time_ms(work)
         limits = [f"≤ {limit_ms:g} ms"] if limit_ms else []
         limits += [f"≤ {times_greedy:g} × greedy"] if times_greedy else []
-        yield row(
-            path,
-            name,
-            mid,
-            "ms",
-            spread=[round(low, 3), round(high, 3)],
-            against=baseline,
-            target=", ".join(limits),
-            met=mid <= min(limit_ms or inf, (times_greedy or inf) * baseline),
-        )
+        most_ms = min(limit_ms or inf, (times_greedy or inf) * baseline)
+        is_met, target = statistics.median(took) <= most_ms, ", ".join(limits)
+        yield median_row(path, name, took, "ms", against=baseline, target=target, met=is_met)
 
 
-def time_ms(work: Callable[[], object], times: int = 7) -> tuple[float, float, float]:
-    """Return the lowest, the median and the highest processor time of `work` in ms."""
+def time_ms(work: Callable[[], object], times: int = 7) -> list[float]:
+    """Return the processor time in ms of each call of `work`."""
     took = []
     for _ in range(times):
         gc.collect()
         began = time.process_time()
         work()
         took.append((time.process_time() - began) * 1000)
-    return min(took), statistics.median(took), max(took)
+    return took

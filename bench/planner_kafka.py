@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.planner_fixtures import converge, empty_fleet, highest_load, node, warm_index
-from bench.result_table import row
+from bench.result_table import median_row, row
 from scheduling.decide.what_if.hypothetical import lose
 
 MAX_BYTES = 6 * 2**30  #: memory of kafka-python's process
@@ -51,12 +51,11 @@ def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[st
             times.append(found.took_ms)
         note = "" if peer else f"kafka-python had no answer after {limit_s} s: skipped"
         faster, took = FASTER.get((event, count), 1), statistics.median(times)
-        yield row(
+        yield median_row(
             path,
             name,
-            took,
+            times,
             "ms",
-            spread=[round(min(times), 3), round(max(times), 3)],
             against=peer and peer["ms"],
             target=f"≥ {faster} × faster" if faster > 1 else "faster",
             met=took * faster <= peer["ms"] if peer else None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,6 +71,14 @@ def row(
         "met": met,
     }
     return {**found, "note": note} if note else found
+
+
+def median_row(
+    path: str, name: str, took: Sequence[float], unit: str, factor: float = 1, **more: Any
+) -> dict[str, Any]:
+    """Return the row of a median, with the lowest and the highest value; all times `factor`."""
+    spread = [round(min(took) * factor, 3), round(max(took) * factor, 3)]
+    return row(path, name, statistics.median(took) * factor, unit, spread=spread, **more)
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
