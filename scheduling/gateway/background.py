@@ -85,7 +85,7 @@ async def liveness_loop() -> None:
         times = timing()
         try:
             async with lease_pool().connection(HEALTH.liveness.wait_s) as connection:
-                overload = BATCHER.overload_reason() or _why_out() or overload
+                overload = BATCHER.overload_reason() or _why_taken_out() or overload
                 transaction = record_gateway_alive(
                     times,
                     GATEWAY_ID,
@@ -105,7 +105,7 @@ async def liveness_loop() -> None:
         await asyncio.sleep(times.pulse_s)
 
 
-def _why_out() -> str:
+def _why_taken_out() -> str:
     """Return why a proxy takes this process out though it pulses, or "".
 
     The durable write test is overdue, or the disk is full. The proxy then sends the nodes to other

@@ -45,14 +45,9 @@ def unassigned(*names: str) -> None:
 
 
 def passes_end(at: datetime, number: int) -> None:
-    PassLock.objects.update_or_create(
-        name="pass",
-        defaults={
-            "holder": "watcher",
-            "until": at,
-            "failover_ran_at": at + timedelta(seconds=number),
-        },
-    )
+    """Record that pass `number` since `at` has run."""
+    ran = {"holder": "watcher", "until": at, "failover_ran_at": at + timedelta(seconds=number)}
+    PassLock.objects.update_or_create(name="pass", defaults=ran)
 
 
 def test_a_portfolio_that_no_node_takes_is_waited_for_until_passes_have_looked(
