@@ -121,7 +121,7 @@ class Cluster(ObservedInstallation):
         del load[str(runs[name].node)]
         return min(load, key=lambda node: (load[node], node))
 
-    def create(self, name: str, strategy: str, symbols: list[str], **fields: object) -> None:
+    def create(self, name: str, strategy: str, symbols: Sequence[str], **fields: object) -> None:
         """Create a portfolio, which runs as soon as a node has room for it."""
         body = {"name": name, "strategy": strategy, "symbols": symbols, **fields}
         answer = self.call("POST", "/api/portfolios/", body)
