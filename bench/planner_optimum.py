@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bench.planner_cpsat import Found, lowest_peak, most_placed
 from bench.planner_fixtures import FREE, after_handoffs, node
-from bench.result_table import row
+from bench.result_table import median_row, row
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Pending, PortfolioView, Snapshot
@@ -166,13 +166,12 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         tally.add(seed, random_world(seed), limit_s)
     path, above = f"CP-SAT at equal moves, {worlds} worlds", tally.above
     optimal = sum(fraction < 1e-6 for fraction in above)
-    yield row(
+    yield median_row(
         path,
         "highest load above the optimum, median",
-        statistics.median(above),
+        above,
         "",
         against=0,
-        spread=[min(above), round(max(above), 3)],
         target="0",
         met=statistics.median(above) < 1e-6,
         note=f"optimal in {optimal}; {tally.unproven} not proven within {limit_s:g} s",
@@ -186,35 +185,16 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         target="all",
         met=all(tally.within_one_weight),
     )
-    yield row(
-        path,
-        "pending although two more moves would place it",
-        _count_worlds(tally.missed),
-        "worlds",
-        against=0,
-        target="0",
-        met=not tally.missed,
-        note=" | ".join(tally.missed),
-    )
-    for name, lines in (
-        ("pending although it fits beside all placed", tally.beside),
-        ("another set has more weight than the placed one", tally.others),
+    listed = "0, or each listed with its reason"
+    for name, lines, target in (
+        ("pending although two more moves would place it", tally.missed, "0"),
+        ("pending although it fits beside all placed", tally.beside, listed),
+        ("another set has more weight than the placed one", tally.others, listed),
     ):
-        yield row(
-            path,
-            name,
-            _count_worlds(lines),
-            "worlds",
-            against=0,
-            target="0, or each listed with its reason",
-            met=all(line.split(": ", 1)[1] for line in lines),
-            note=" | ".join(lines),
-        )
+        met = all(line.split(": ", 1)[1] for line in lines) if target == listed else not lines
+        count, note = len({line.split(",")[0] for line in lines}), " | ".join(lines)
+        yield row(path, name, count, "worlds", against=0, target=target, met=met, note=note)
     yield row(path, "plan", statistics.median(tally.times), "ms")
-
-
-def _count_worlds(lines: list[str]) -> int:
-    return len({line.split(",")[0] for line in lines})
 
 
 def peak_of(snapshot: Snapshot, living: set[int]) -> float:
