@@ -20,10 +20,12 @@ from scheduling.decide.types import Reason
 
 #: What can be missing, as `NotFound` names it.
 NOUNS = (
+    gettext_noop("action"),
     gettext_noop("alert"),
     gettext_noop("channel"),
     gettext_noop("feed"),
     gettext_noop("halt"),
+    gettext_noop("handoff"),
     gettext_noop("incident"),
     gettext_noop("node"),
     gettext_noop("portfolio"),
@@ -52,9 +54,10 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    """The object does not exist."""
+    """The object does not exist. `what`: what it is; pages translate those of NOUNS."""
 
     def __init__(self, what: str, name: str) -> None:
+        self.what = what
         text = _("There is no {what} named {name}.", what=_(what), name=name)
         super().__init__("not_found", text, status=404)
 

@@ -9,30 +9,14 @@ from django.utils.html import format_html
 
 from scheduling.presentation.state_words import state_word
 
-#: Status → CSS class suffix. Other statuses are neutral.
-_STATUS_CLASSES = {
-    "alive": "fine",
-    "running": "fine",
-    "done": "fine",
-    "good": "fine",
-    "filled": "fine",
-    "suspect": "look",
-    "pending": "look",
-    "halted": "look",
-    "rolled_back": "look",
-    "unproven": "look",
-    "suppressed": "look",
-    "starting": "moving",
-    "draining": "moving",
-    "requested": "moving",
-    "preparing": "moving",
-    "activating": "moving",
-    "lost": "act",
-    "quarantined": "act",
-    "failed": "act",
-    "rejected": "act",
-    "refused": "act",
+#: CSS class suffix → the statuses that it colours. Other statuses are neutral.
+_COLOURED = {
+    "fine": ("alive", "running", "done", "good", "filled"),
+    "look": ("suspect", "pending", "halted", "rolled_back", "unproven", "suppressed"),
+    "moving": ("starting", "draining", "requested", "preparing", "activating"),
+    "act": ("lost", "quarantined", "failed", "rejected", "refused"),
 }
+_STATUS_CLASSES = {status: css for css, statuses in _COLOURED.items() for status in statuses}
 
 PLACEHOLDER = "–"
 

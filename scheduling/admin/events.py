@@ -54,7 +54,7 @@ class HandoffAdmin(RelatedAdmin):
 
     @admin.display(description=_("reason"))
     def why(self, row: Handoff) -> str:
-        """Return the error, or the reason of the handoff."""
+        """Return the error of the handoff; without one, the reason for the handoff."""
         return row.error or localized_reason(row)
 
 

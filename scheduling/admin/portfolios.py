@@ -31,7 +31,7 @@ from scheduling.timing import timing
 
 def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
     """Return the `targets` that the confirmation page offers: every node, and of one portfolio
-    also whether the node could run it. None if the fleet cannot be read."""
+    also whether the node could run it. No targets if the fleet cannot be read."""
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:
@@ -176,7 +176,7 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description=_("reason"))
     def why(self, row: Portfolio) -> str:
-        """Return the reason of its state; empty for a running portfolio."""
+        """Return the reason of the portfolio's phase; empty if there is none."""
         return localized_reason(row.run)
 
     @admin.display(description=_("see also"))

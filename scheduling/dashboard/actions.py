@@ -107,7 +107,7 @@ def lost_portfolios(board: FleetView) -> list[str]:
 
 
 def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
-    """Return where it goes on, what it decides of late events, and why it was quarantined."""
+    """Return where the portfolio goes on, what it does with late events, why it was quarantined."""
     behind = max(p.feed_head - (p.last_seq or 0), 0)
     age = _("%(time)s of the feed") % {"time": span(behind / p.feed_rate)} if p.feed_rate else ""
     decisions = {

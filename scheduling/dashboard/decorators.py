@@ -13,15 +13,32 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from portfolios.text import unprintable_errors
 from scheduling.dashboard.context import render_problem
-from scheduling.errors import SnapshotUnavailable
+from scheduling.errors import NotFound, SnapshotUnavailable
 from scheduling.permissions import OPERATOR_GROUP, VIEWER_GROUP, may_act, may_read
 
 logger = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponseBase]
+
+#: What does not exist → the title of the page that says so.
+_MISSING_TITLES = {
+    "action": gettext_lazy("No such action"),
+    "alert": gettext_lazy("No such alert"),
+    "channel": gettext_lazy("No such channel"),
+    "feed": gettext_lazy("No such feed"),
+    "halt": gettext_lazy("No such halt"),
+    "handoff": gettext_lazy("No such handoff"),
+    "incident": gettext_lazy("No such incident"),
+    "node": gettext_lazy("No such node"),
+    "portfolio": gettext_lazy("No such portfolio"),
+    "roll-out": gettext_lazy("No such roll-out"),
+    "token of a node": gettext_lazy("No such token"),
+    "user": gettext_lazy("No such user"),
+}
 
 
 def _login_redirect(request: HttpRequest) -> HttpResponse:
@@ -35,7 +52,7 @@ def _login_redirect(request: HttpRequest) -> HttpResponse:
 def viewer_required(view: View) -> View:
     """Require a viewer or operator: another user gets 403, an anonymous one the login page.
 
-    If the view raises SnapshotUnavailable, answer 503.
+    If the view raises NotFound, answer 404; if it raises SnapshotUnavailable, 503.
     """
 
     @wraps(view)
@@ -55,6 +72,9 @@ def viewer_required(view: View) -> View:
             )
         try:
             return view(request, *args, **kwargs)
+        except NotFound as missing:
+            title = _MISSING_TITLES.get(missing.what, _("Page not found"))
+            return render_problem(request, 404, str(title), missing.message)
         except SnapshotUnavailable:
             logger.exception("no snapshot for %s", request.path)
             return render_problem(

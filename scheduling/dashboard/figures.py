@@ -256,7 +256,7 @@ def _plain_node_row(column: Column) -> tuple[str, ...]:
 
 
 def canary_text(state: Mapping[str, Any]) -> str:
-    """Return how many gaps and duplicates a canary saw."""
+    """Return how many gaps and duplicates a canary saw, or that this is unknown."""
     gaps, duplicates = state.get("gaps"), state.get("duplicates")
     if gaps is None or duplicates is None:
         return _("gaps and duplicates unknown")

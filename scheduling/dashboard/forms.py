@@ -29,7 +29,7 @@ class JSONText(forms.CharField):
         return json.dumps(value or {}, indent=2, ensure_ascii=False)
 
     def clean(self, value: Any) -> dict[str, Any]:
-        """Parse the object. Raise ValidationError with the position of a syntax error."""
+        """Return the object, {} for an empty text. Raise ValidationError for any other text."""
         text = super().clean(value)
         try:
             parsed = json.loads(text or "{}")

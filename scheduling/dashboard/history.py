@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from scheduling.dashboard.pagination import text_parameter
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+MAX_NAMES = 1_000  #: offered by the list of a filter; others can be typed
 MAX_EXPORTED = 100_000  #: rows of one file, the first in the chosen order
 EXPORT_BATCH = 1_000  #: rows read by one statement
 
@@ -37,7 +38,7 @@ class Span:
     end: datetime | None = None
 
 
-def read_span(query: QueryDict) -> Span:
+def _read_span(query: QueryDict) -> Span:
     """Return the range of `?since=` and `?until=`; an absent one leaves its end open.
 
     Times without a zone are UTC. A date alone means the whole day. Raise WrongTime for other texts.
@@ -67,6 +68,29 @@ def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
         )
         % {"name": _(name), "text": text[:40]}
     )
+
+
+def filters_of(request: HttpRequest, *names: str) -> dict[str, str]:
+    """Return the query parameters of these names and of the span, each "" if it is absent."""
+    return {name: text_parameter(request.GET, name) for name in (*names, "since", "until")}
+
+
+def span_of(request: HttpRequest, context: dict[str, Any]) -> Span | None:
+    """Return the range of time; None, and the sentence in the context, if it cannot be read."""
+    try:
+        return _read_span(request.GET)
+    except WrongTime as wrong:
+        context["refused"] = str(wrong)
+        return None
+
+
+def offered_names(context: dict[str, Any]) -> dict[str, Any]:
+    """Return the names of portfolios and nodes that filters offer."""
+    fleet = context["fleet"]
+    return {
+        "portfolio_names": sorted(p.name for p in fleet.portfolios)[:MAX_NAMES],
+        "node_names": sorted(n.name for n in fleet.nodes)[:MAX_NAMES],
+    }
 
 
 def within(rows: QuerySet[Any], field: str, span: Span) -> QuerySet[Any]:

@@ -62,7 +62,7 @@ def page_by_offset(
     size: int,
     transform: Callable[[Any], Any] = lambda row: row,
 ) -> Page:
-    """Return the page of ordered `rows` that starts at the requested offset."""
+    """Return the page of ordered `rows` that starts at the offset `?name=`, by default 0."""
     start = min(max(int_parameter(query, name) or 0, 0), MAX_OFFSET)
     found = list(rows[start : start + size + 1])
     more = len(found) > size

@@ -320,7 +320,7 @@ class PortfolioForm(OperationForm):
 
     @property
     def kept(self) -> list[tuple[str, str]]:
-        """Return (field, text) typed for parameters of another strategy, if it is chosen again."""
+        """Return (field, text) typed for an earlier strategy, in case that is chosen again."""
         names = sorted(
             name for name in self.data if name.startswith(CONFIG) and name not in self.fields
         )

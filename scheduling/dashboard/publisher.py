@@ -201,7 +201,7 @@ def _read_and_render(views: set[LiveView]) -> _Snapshot:
 
 
 def _encoded(figures: BoardFigures | None, before: BoardFigures | None = None) -> msgspec.Raw:
-    """Return the JSON of what changed since `before` (None: of all); null for None."""
+    """Return the JSON of what changed since `before` (None: of all); null without figures."""
     return msgspec.Raw(encode_json(message_of(figures, before) if figures else None))
 
 

@@ -68,7 +68,10 @@ def compare(portfolio: int, one: int, other: int) -> Comparison | None:
 
 
 def revision_choices(portfolio: PortfolioView, wanted: int | None) -> list[RevisionChoice]:
-    """Return the newest revisions and the `wanted` one, newest first. Two statements at most."""
+    """Return the newest revisions, and those that run or are wanted, newest first.
+
+    `wanted`: one more, by its number. Two statements at most.
+    """
     rows = list(
         Revision.objects.filter(portfolio_id=portfolio.id).order_by("-number")[:MAX_CHOICES]
     )

@@ -176,12 +176,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "task_refused": ("task {func} refused", "任务 {func} 被拒绝"),
 }
 
-#: Part of the data → the address of the desk that shows it.
-_LINKED = {"handoff": "handoff", "roll_out": "roll-out", "halt": "halted"}
-_LABELS = {
-    "handoff": ("handoff", "交接"),
-    "roll_out": ("roll-out", "发布"),
-    "halt": ("halt", "紧急停止"),
+#: Part of the data → the address of the desk that shows it, and its word in English and Chinese.
+_LINKED = {
+    "handoff": ("handoff", "handoff", "交接"),
+    "roll_out": ("roll-out", "roll-out", "发布"),
+    "halt": ("halted", "halt", "紧急停止"),
 }
 
 
@@ -341,7 +340,7 @@ def audit_links(line: AuditLine) -> list[Link]:
     data = line.data if isinstance(line.data, Mapping) else {}
     chinese = is_chinese(get_language())
     return [
-        Link(view, data[key], f"{_LABELS[key][1 if chinese else 0]} {data[key]}")
-        for key, view in _LINKED.items()
+        Link(view, data[key], f"{words[1 if chinese else 0]} {data[key]}")
+        for key, (view, *words) in _LINKED.items()
         if isinstance(data.get(key), int)
     ]

@@ -85,7 +85,7 @@ def portfolio_document(name: str) -> Any:
 
 
 def handoff_document(handoff: Handoff | None) -> Any:
-    """Return the document of a handoff, or None."""
+    """Return the document of a handoff; None for None."""
     return None if handoff is None else HandoffDocument(handoff).data
 
 

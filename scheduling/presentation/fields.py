@@ -130,7 +130,7 @@ class MoneyField(serializers.Field[Decimal, Any, str, Any]):
     }
 
     def to_internal_value(self, data: Any) -> Decimal:
-        """Return the decimal, with at most four places."""
+        """Return the decimal, of at most 19 digits before the point and four after it."""
         if isinstance(data, bool) or not isinstance(data, str | int):
             self.fail("invalid")
         value = exact_decimal(data)

@@ -39,13 +39,13 @@ def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
 
 
 def whole(value: Number | None) -> str:
-    """Return a number without decimal places, such as 9,862,904."""
+    """Return a number without decimal places, such as 9,862,904; – if unknown."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 0)
 
 
 def money(value: Number | None) -> str:
-    """Return an amount with two decimal places, such as 103,981.47."""
+    """Return an amount with two decimal places, such as 103,981.47; – if unknown."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 2)
 
@@ -90,7 +90,7 @@ def direction(value: Number | None) -> str:
 
 
 def places(value: Number | None) -> str:
-    """Return a load or capacity without trailing zeros, such as 5 or 2.5."""
+    """Return a load or capacity without trailing zeros, such as 5 or 2.5; – if unknown."""
     number = _decimal(value)
     if number is None:
         return UNKNOWN
@@ -98,7 +98,7 @@ def places(value: Number | None) -> str:
 
 
 def pause(milliseconds: float | None) -> str:
-    """Return a time in ms, such as 18 ms; from a second on in s, such as 33.1 s, then as `span`."""
+    """Return a time as 18 ms; from a second on as 33.1 s; from 120 s on as `span`; – if unknown."""
     if milliseconds is None:
         return UNKNOWN
     if milliseconds < 999.5:
@@ -131,7 +131,7 @@ ZONE = " UTC"
 
 
 def clock(at: datetime | None) -> str:
-    """Return the time of day, such as 14:05:12 UTC."""
+    """Return the time of day, such as 14:05:12 UTC; – if unknown."""
     return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M:%S") + ZONE
 
 

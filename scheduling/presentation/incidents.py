@@ -15,17 +15,8 @@ from scheduling.observe.incidents import IncidentView, OutageView
 from scheduling.presentation.formatting import pause, whole
 
 COLUMNS = (
-    "portfolio",
-    "outcome",
-    "target_node",
-    "without_owner_s",
-    "last_commit_at",
-    "first_commit_at",
-    "last_seq",
-    "from_epoch",
-    "to_epoch",
-    "suppressed",
-    "verification",
+    *("portfolio", "outcome", "target_node", "without_owner_s", "last_commit_at"),
+    *("first_commit_at", "last_seq", "from_epoch", "to_epoch", "suppressed", "verification"),
     "handoff",
 )
 

@@ -18,7 +18,7 @@ class _Quota(FileUploadHandler):
         self._limit, self._seen = limit, 0
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
-        """Count, and hand on to the next handler."""
+        """Count the bytes and hand them on. Raise RequestDataTooBig beyond the limit."""
         self._seen += len(raw_data)
         if self._seen > self._limit:
             raise RequestDataTooBig(f"The files are larger than {self._limit:,} bytes.")

@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A portfolio shown in the column of its node."""
+    """A portfolio as the board shows it, in the column of its node if it has one."""
 
     portfolio: PortfolioView
     node: str  #: the node whose column shows the card; empty if no column does

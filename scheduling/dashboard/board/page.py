@@ -71,22 +71,10 @@ class BoardPage:
 
 #: Alerts that columns, cards, unassigned rows and banners do not already show.
 SHOWN_ALERTS = (
-    "revision_rejected",
-    "roll_out_stopped",
-    "verification_differs",
-    "no_open_node",
-    "passes_stand",
-    "no_watcher",
-    "commits_stand",
-    "commits_vanished",
-    "behind",
-    "orders_refused",
-    "disk_full",
-    "snapshot_held",
-    "partition_missing",
-    "table_growth",
-    "archived_unverified",
-    "feed_silent",
+    *("revision_rejected", "roll_out_stopped", "verification_differs", "no_open_node"),
+    *("passes_stand", "no_watcher", "commits_stand", "commits_vanished", "behind"),
+    *("orders_refused", "disk_full", "snapshot_held", "partition_missing", "table_growth"),
+    *("archived_unverified", "feed_silent"),
 )
 
 

@@ -49,7 +49,7 @@ class UnassignedRow:
 
 @dataclass(frozen=True, slots=True)
 class RunningRow:
-    """A running handoff."""
+    """A handoff under way, with its kind, reason and steps in words."""
 
     handoff: HandoffView
     kind_text: str

@@ -22,13 +22,13 @@ from scheduling.dashboard.actions import (
     PORTFOLIO_ACTIONS,
     dialog_lines,
 )
-from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
+from scheduling.dashboard.context import page_context, render_page, wants_dialog
 from scheduling.dashboard.decorators import operator_required
 from scheduling.dashboard.forms import OperationForm
 from scheduling.dashboard.pagination import int_parameter
 from scheduling.dashboard.revisions import revision_choices
 from scheduling.decide.planner.targets import NotInSnapshot, targets
-from scheduling.errors import Refused
+from scheduling.errors import NotFound, Refused
 from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
 from scheduling.operations.registry.node_actions import FORGET_NODE
@@ -38,34 +38,41 @@ from scheduling.presentation.documents import unregistered_node
 from scheduling.timing import timing
 
 
-def find_portfolio(fleet: FleetView, name: str) -> PortfolioView | None:
-    """Return the portfolio of that name, or None."""
-    return next((p for p in fleet.portfolios if p.name == name), None)
+def find_portfolio(fleet: FleetView, name: str) -> PortfolioView:
+    """Return the portfolio of that name. Raise NotFound."""
+    for portfolio in fleet.portfolios:
+        if portfolio.name == name:
+            return portfolio
+    raise NotFound("portfolio", name)
 
 
-def find_node(fleet: FleetView, name: str) -> NodeView | None:
-    """Return the node of that name, or None."""
-    return next((n for n in fleet.nodes if n.name == name), None)
+def find_node(fleet: FleetView, name: str) -> NodeView:
+    """Return the node of that name. Raise NotFound, also for one that never registered."""
+    for node in fleet.nodes:
+        if node.name == name:
+            return node
+    raise NotFound("node", name)
 
 
-def find_any_node(fleet: FleetView, name: str) -> NodeView | None:
-    """Return the node of that name, or None; also one that has a token and never registered."""
-    return find_node(fleet, name) or unregistered_node(name)
+def find_any_node(fleet: FleetView, name: str) -> NodeView:
+    """Return the node of that name, also one that has a token and never registered.
+
+    Raise NotFound.
+    """
+    try:
+        return find_node(fleet, name)
+    except NotFound:
+        node = unregistered_node(name)
+        if node is None:
+            raise
+        return node
 
 
-def render_not_found(request: HttpRequest, what: str, name: str | int) -> HttpResponse:
-    """Render the 404 page for an object or action of a name or number that does not exist."""
-    title, sentence = {
-        "portfolio": (_("No such portfolio"), _("There is no portfolio named %(name)s.")),
-        "node": (_("No such node"), _("There is no node named %(name)s.")),
-        "action": (_("No such action"), _("There is no action named %(name)s.")),
-        "channel": (_("No such channel"), _("There is no channel named %(name)s.")),
-        "feed": (_("No such feed"), _("There is no feed named %(name)s.")),
-        "alert": (_("No such alert"), _("There is no alert %(name)s.")),
-        "handoff": (_("No such handoff"), _("There is no handoff %(name)s.")),
-        "user": (_("No such user"), _("There is no user %(name)s.")),
-    }[what]
-    return render_problem(request, 404, title, sentence % {"name": name})
+def find_action(actions: Mapping[str, Operation], verb: str) -> Operation:
+    """Return the operation of that verb. Raise NotFound."""
+    if verb not in actions:
+        raise NotFound("action", verb)
+    return actions[verb]
 
 
 def render_form(
@@ -185,11 +192,7 @@ def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Cordon or uncordon a node, end its drain, or forget it once it is gone."""
     context = page_context(request, "nodes")
     node = find_any_node(context["fleet"], name)
-    if node is None:
-        return render_not_found(request, "node", name)
-    operation = NODE_ACTIONS.get(verb)
-    if operation is None:
-        return render_not_found(request, "action", verb)
+    operation = find_action(NODE_ACTIONS, verb)
     then = reverse("nodes") if operation is FORGET_NODE else ""
     return perform_action(request, operation, node, name, context, then=then)
 
@@ -198,9 +201,7 @@ def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 @operator_required
 def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
     """Freeze or unfreeze the fleet; release or prolong a hold on failover."""
-    operation = FLEET_ACTIONS.get(verb)
-    if operation is None:
-        return render_not_found(request, "action", verb)
+    operation = find_action(FLEET_ACTIONS, verb)
     return perform_action(request, operation, None, None, page_context(request, "board"))
 
 
@@ -210,16 +211,12 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
     """Migrate, start, stop, reload, verify, unpin or delete a portfolio."""
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
-    if portfolio is None:
-        return render_not_found(request, "portfolio", name)
     context["portfolio"] = portfolio
     if verb == "migrate":
         return _migrate(request, portfolio, context)
     if verb == "reload":
         return _reload(request, portfolio, context)
-    operation = PORTFOLIO_ACTIONS.get(verb)
-    if operation is None:
-        return render_not_found(request, "action", verb)
+    operation = find_action(PORTFOLIO_ACTIONS, verb)
     # The page that it came from may be that of the deleted portfolio.
     then = reverse("portfolios") if operation is DELETE else ""
     return perform_action(request, operation, portfolio, name, context, then=then)
@@ -232,7 +229,7 @@ def _migrate(
     try:
         answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
     except NotInSnapshot:  # deleted since the page's fleet was read
-        return render_not_found(request, "portfolio", portfolio.name)
+        raise NotFound("portfolio", portfolio.name) from None
     target = request.POST.get("target_node") or request.GET.get("to") or ""
     chosen = next((a for a in answers if a.node == target), None)
     if chosen is None and request.method != "POST":

@@ -18,13 +18,14 @@ from scheduling.dashboard.forms import AlertChannelForm
 from scheduling.dashboard.pagination import page_by_id, text_parameter
 from scheduling.dashboard.views.actions import (
     FIELDS_FORM,
+    find_action,
     perform_action,
     posted,
-    render_not_found,
     submit_form,
     succeed,
 )
 from scheduling.enact.alerts import KINDS
+from scheduling.errors import NotFound
 from scheduling.models import Alert, AlertChannel, AlertMessage
 from scheduling.observe.incidents import newest_incident
 from scheduling.operations.registry import alert_actions
@@ -95,7 +96,7 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
     """Acknowledge an alert, with a note."""
     alert = Alert.objects.filter(pk=number).first()
     if alert is None:
-        return render_not_found(request, "alert", number)
+        raise NotFound("alert", str(number))
     context = page_context(request, "alerts")
     return perform_action(request, alert_actions.ACKNOWLEDGE_ALERT, alert, number, context)
 
@@ -128,10 +129,9 @@ def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         each.verb: each
         for each in (alert_actions.TEST_ALERT_CHANNEL, alert_actions.REMOVE_ALERT_CHANNEL)
     }
-    if verb not in actions:
-        return render_not_found(request, "action", verb)
+    operation = find_action(actions, verb)
     channel = AlertChannel.objects.filter(name=name).first()
     if channel is None:
-        return render_not_found(request, "channel", name)
+        raise NotFound("channel", name)
     context = page_context(request, "alerts")
-    return perform_action(request, actions[verb], channel, name, context, then=reverse("alerts"))
+    return perform_action(request, operation, channel, name, context, then=reverse("alerts"))

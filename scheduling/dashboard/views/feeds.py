@@ -7,8 +7,7 @@ from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
-from scheduling.dashboard.views.actions import render_not_found
-from scheduling.errors import Refused
+from scheduling.errors import NotFound, Refused
 from scheduling.observe.feeds import gap_views, read_feeds, record_views
 from scheduling.recorded_feeds.reads import newest_events
 
@@ -30,7 +29,7 @@ def feed(request: HttpRequest, name: str) -> HttpResponse:
     """Show one feed: head, rate, silence, the lag of each node, gaps and the newest records."""
     found = read_feeds(name)
     if not found:
-        return render_not_found(request, "feed", name)
+        raise NotFound("feed", name)
     unread = ""
     try:
         events = newest_events(name, SEARCHED_FOR_GAPS)

@@ -12,10 +12,10 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
-from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
+from scheduling.dashboard.context import page_context, render_page, wants_dialog
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.views.actions import perform_action, render_form
-from scheduling.errors import NotFound, Refused
+from scheduling.errors import Refused
 from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.halts import read_halt
 from scheduling.operations.registry.fleet_actions import HALT_ALL, UNDO_HALT
@@ -32,7 +32,7 @@ def count_running(fleet: FleetView) -> int:
 @require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def halt(request: HttpRequest) -> HttpResponse:
-    """Ask for a reason and the text `halt 19`; stop everything if 19 are still running."""
+    """Ask for a reason and the text `halt N`; stop everything if N portfolios still run."""
     if "cancel" in request.POST:
         return redirect("board")
     context = page_context(request, "board")
@@ -76,10 +76,7 @@ def halt(request: HttpRequest) -> HttpResponse:
 @viewer_required
 def halted(request: HttpRequest, number: int) -> HttpResponse:
     """Show the portfolios that the halt stopped, one row each."""
-    try:
-        halt_view, outcome = read_halt(number)
-    except NotFound as missing:
-        return render_problem(request, 404, _("No such halt"), missing.message)
+    halt_view, outcome = read_halt(number)
     context = page_context(request, "board") | {"halt": halt_view, "outcome": outcome}
     return render_page(request, "dashboard/halted.html", context)
 
@@ -95,8 +92,5 @@ def _title(running: int) -> str:
 @operator_required
 def undo(request: HttpRequest, number: int) -> HttpResponse:
     """Start the portfolios that the halt still keeps stopped."""
-    try:
-        halt_view, __ = read_halt(number)
-    except NotFound as missing:
-        return render_problem(request, 404, _("No such halt"), missing.message)
+    halt_view, __ = read_halt(number)
     return perform_action(request, UNDO_HALT, halt_view, number, page_context(request, "board"))

@@ -16,17 +16,18 @@ from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
 from scheduling.dashboard.history import (
     FORMATS,
+    MAX_NAMES,
     OLDEST,
-    Span,
-    WrongTime,
     export,
+    filters_of,
     iso,
+    offered_names,
     parts_by_id,
-    read_span,
+    span_of,
     within,
 )
 from scheduling.dashboard.pagination import PAGE_ROWS, page_by_id, page_by_offset, text_parameter
-from scheduling.dashboard.views.actions import render_not_found
+from scheduling.errors import NotFound
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Interface, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
 from scheduling.observe.localized_reason import localized_reason
@@ -34,7 +35,6 @@ from scheduling.permissions import may_act
 from scheduling.presentation.audit_lines import SENTENCES, audit_links, audit_sentence, shown_data
 from scheduling.presentation.formatting import UNKNOWN
 
-MAX_NAMES = 1_000  #: offered by a list; others can be typed
 SLOWEST = "slowest"  #: longest pause first
 
 HANDOFF_COLUMNS = (
@@ -48,28 +48,6 @@ EVENT_COLUMNS = (
 )
 
 
-def _filters(request: HttpRequest, *names: str) -> dict[str, str]:
-    return {name: text_parameter(request.GET, name) for name in (*names, "since", "until")}
-
-
-def _span(request: HttpRequest, context: dict[str, Any]) -> Span | None:
-    """Return the range of time; None, and the sentence in the context, if it cannot be read."""
-    try:
-        return read_span(request.GET)
-    except WrongTime as wrong:
-        context["refused"] = str(wrong)
-        return None
-
-
-def _names(context: dict[str, Any]) -> dict[str, Any]:
-    """Return the names that filters offer."""
-    fleet = context["fleet"]
-    return {
-        "portfolio_names": sorted(p.name for p in fleet.portfolios)[:MAX_NAMES],
-        "node_names": sorted(n.name for n in fleet.nodes)[:MAX_NAMES],
-    }
-
-
 @require_safe
 @viewer_required
 def handoffs(request: HttpRequest) -> HttpResponseBase:
@@ -79,8 +57,8 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
     """
     context = page_context(request, "handoffs")
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-    filters = _filters(request, "portfolio", "node", "kind", "state")
-    span = _span(request, context)
+    filters = filters_of(request, "portfolio", "node", "kind", "state")
+    span = span_of(request, context)
     if filters["portfolio"]:
         rows = rows.filter(portfolio__name=filters["portfolio"])
     if filters["node"]:
@@ -103,7 +81,7 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
         page = page_by_offset(slowest, request.GET, "before", PAGE_ROWS)
     else:
         page = page_by_id(rows, request.GET, size=PAGE_ROWS, oldest_first=order == OLDEST)
-    context |= _names(context) | {
+    context |= offered_names(context) | {
         "table_page": page,
         "filters": filters,
         "order": order,
@@ -138,7 +116,7 @@ def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
         .first()
     )
     if row is None:
-        return render_not_found(request, "handoff", handoff_id)
+        raise NotFound("handoff", str(handoff_id))
     context = page_context(request, "handoffs")
     context |= {
         "handoff": row,
@@ -173,8 +151,8 @@ def audit(request: HttpRequest) -> HttpResponseBase:
     """
     context = page_context(request, "audit")
     rows: QuerySet[Event] = Event.objects.select_related("portfolio", "node")
-    filters = _filters(request, "kind", "portfolio", "node", "actor", "interface")
-    span = _span(request, context)
+    filters = filters_of(request, "kind", "portfolio", "node", "actor", "interface")
+    span = span_of(request, context)
     paths = {
         "kind": "kind",
         "portfolio": "portfolio__name",
@@ -192,7 +170,7 @@ def audit(request: HttpRequest) -> HttpResponseBase:
         return export(request, "audit", EVENT_COLUMNS, document, parts)
     page = page_by_id(rows, request.GET, size=PAGE_ROWS, oldest_first=oldest_first)
     users = get_user_model().objects.order_by("username")
-    context |= _names(context) | {
+    context |= offered_names(context) | {
         "table_page": page,
         "lines": _lines(page.rows),
         "filters": filters,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -13,7 +11,6 @@ from django.views.decorators.http import require_safe
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.pagination import int_parameter, page_by_offset, text_parameter
-from scheduling.errors import NotFound
 from scheduling.models import Handoff
 from scheduling.observe.incidents import newest_incident, read_incident, read_incidents
 from scheduling.presentation.incidents import incident_csv, incident_details, incident_document
@@ -47,10 +44,7 @@ def _possible_id(number: int | None) -> int | None:
 @viewer_required
 def incident(request: HttpRequest, number: int) -> HttpResponse:
     """Show one incident: cause, each portfolio with its time without an owner, verification."""
-    try:
-        shown, outages = read_incident(number)
-    except NotFound as missing:
-        return render_problem(request, 404, _("No such incident"), missing.message)
+    shown, outages = read_incident(number)
     document = incident_details(shown, outages)
     context = page_context(request, "handoffs")
     context |= {
@@ -65,10 +59,7 @@ def incident(request: HttpRequest, number: int) -> HttpResponse:
 @viewer_required
 def export(request: HttpRequest, number: int, extension: str) -> HttpResponse:
     """Return the incident as a file, JSON or CSV."""
-    try:
-        document: dict[str, Any] = incident_details(*read_incident(number))
-    except NotFound as missing:
-        return render_problem(request, 404, _("No such incident"), missing.message)
+    document = incident_details(*read_incident(number))
     name = f"incident-{number}.{extension}"
     headers = {
         "Cache-Control": "private, no-store",

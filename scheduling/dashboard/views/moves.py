@@ -14,7 +14,7 @@ from scheduling.dashboard.decorators import operator_required
 from scheduling.dashboard.views.actions import find_portfolio, render_form
 from scheduling.decide.planner.group_targets import group_targets
 from scheduling.decide.planner.targets import NotInSnapshot
-from scheduling.errors import Refused
+from scheduling.errors import NotFound, Refused
 from scheduling.observe.snapshot import observe
 from scheduling.operations.moves import MAX_MOVED_AT_ONCE
 from scheduling.operations.registry.portfolio_actions import MIGRATE_SEVERAL
@@ -38,8 +38,7 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
     try:
         answers = group_targets(observe(timing()).snapshot, names)
     except NotInSnapshot as missing:
-        sentence = _("There is no portfolio named %(name)s.") % {"name": missing.name}
-        return render_problem(request, 404, _("No such portfolio"), sentence)
+        raise NotFound("portfolio", missing.name) from None
     lines = group_target_lines(answers, len(names))
     target = given.get("target_node") or given.get("to") or ""
     chosen = next((line for line in lines if line.node == target), None)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling.dashboard.board.columns import display_status, lease_level
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import LabelsForm, NodeTokenForm
 from scheduling.dashboard.handoff_steps import kind_text, reason_text
@@ -23,7 +23,6 @@ from scheduling.dashboard.views.actions import (
     perform_action,
     posted,
     render_form,
-    render_not_found,
     submit_form,
     succeed,
 )
@@ -38,19 +37,9 @@ from scheduling.presentation.node_command import first_start, node_command
 
 #: What happened to a node, and what was done to it.
 HISTORY = (
-    "node_registered",
-    "node_alive",
-    "node_lost",
-    "node_leaving",
-    "node_left",
-    "node_draining",
-    "node_undrained",
-    "node_cordoned",
-    "node_uncordoned",
-    "node_labelled",
-    "node_token_created",
-    "node_token_revoked",
-    "node_forgotten",
+    *("node_registered", "node_alive", "node_lost", "node_leaving", "node_left"),
+    *("node_draining", "node_undrained", "node_cordoned", "node_uncordoned", "node_labelled"),
+    *("node_token_created", "node_token_revoked", "node_forgotten"),
 )
 HISTORY_ROWS = 20
 HANDOFF_ROWS = 12
@@ -64,8 +53,6 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
     """Show one node. A node that has a token and never registered has a page too."""
     context = page_context(request, "nodes")
     shown = find_any_node(context["fleet"], name)
-    if shown is None:
-        return render_not_found(request, "node", name)
     row = Node.objects.only("label_edits", "reported_labels", "drain_until_return").get(pk=shown.id)
     history = Event.objects.filter(node_id=shown.id, kind__in=HISTORY)
     context |= {
@@ -153,8 +140,6 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a drain would do, portfolio by portfolio; on POST begin it."""
     context = page_context(request, "nodes")
     shown = find_node(context["fleet"], name)
-    if shown is None:
-        return render_not_found(request, "node", name)
     plan = drain_document(name)
     context |= {
         "node": shown,
@@ -181,8 +166,6 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
     """Show the labels in a form; on POST replace them."""
     context = page_context(request, "nodes")
     shown = find_node(context["fleet"], name)
-    if shown is None:
-        return render_not_found(request, "node", name)
     here = [p for p in context["fleet"].portfolios if p.node == name and p.selector]
     context |= {
         "action": node_actions.LABEL_NODE,
@@ -210,12 +193,9 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
     Without a `name` the token is for a new node, whose name the form asks for.
     """
     context = page_context(request, "nodes")
-    shown = find_any_node(context["fleet"], name) if name else None
-    if name and shown is None:
-        return render_not_found(request, "node", name)
     context |= {
         "action": node_actions.ISSUE_NODE_TOKEN,
-        "node": shown,
+        "node": find_any_node(context["fleet"], name) if name else None,
         "wide_fields": (),
         "title": node_actions.ISSUE_NODE_TOKEN.summary(name) if name else _("Add a node"),
         "button": _("Create the token"),
@@ -261,8 +241,7 @@ def revoke_token(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Revoke one token of the node."""
     token = NodeToken.objects.select_related("node").filter(pk=number, node__name=name).first()
     if token is None:
-        missing = NotFound("token of a node", str(number))
-        return render_problem(request, 404, _("No such token"), missing.message)
+        raise NotFound("token of a node", str(number))
     what = _("token %(token)s of %(name)s") % {"token": token.name or token.pk, "name": name}
     return perform_action(
         request,

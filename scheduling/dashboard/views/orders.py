@@ -14,7 +14,15 @@ from django.views.decorators.http import require_safe
 from portfolios.models import Order
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
-from scheduling.dashboard.history import FORMATS, Span, WrongTime, export, iso, parts_of, read_span
+from scheduling.dashboard.history import (
+    FORMATS,
+    export,
+    filters_of,
+    iso,
+    offered_names,
+    parts_of,
+    span_of,
+)
 from scheduling.dashboard.pagination import PAGE_ROWS, Page, text_parameter
 from scheduling.observe.orders import (
     STATUSES,
@@ -26,7 +34,6 @@ from scheduling.observe.orders import (
     orders_between,
 )
 
-MAX_NAMES = 1_000  #: offered by a list; others can be typed
 SIDES = ("buy", "sell")
 COLUMNS = (
     *("id", "committed_at", "decided_at", "portfolio", "node", "symbol", "side", "quantity"),
@@ -44,21 +51,16 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     suppressed); `?format=csv` or `json` is a file.
     """
     context = page_context(request, "orders")
-    names = ("portfolio", "node", "symbol", "side", "status", "since", "until")
-    filters = {name: text_parameter(request.GET, name) for name in names}
-    status, span = 200, Span()
-    try:
-        span = read_span(request.GET)
-    except WrongTime as wrong:
-        context["refused"], status = str(wrong), 400
-    ranged = orders_between(span.begin, span.end, datetime.now(UTC))
-    rows = filter_orders(ranged, filters) if status == 200 else ranged.none()
-    if request.GET.get("format") in FORMATS and status == 200:
+    filters = filters_of(request, "portfolio", "node", "symbol", "side", "status")
+    span = span_of(request, context)
+    begin, end = (span.begin, span.end) if span else (None, None)
+    ranged = orders_between(begin, end, datetime.now(UTC))
+    rows = ranged.none() if span is None else filter_orders(ranged, filters)
+    if request.GET.get("format") in FORMATS and span is not None:
         parts = parts_of(rows, lambda last: orders_after(rows, list_key(last)))
         return export(request, "orders", COLUMNS, _file_row, parts)
-    fleet = context["fleet"]
     page = _page(rows, request)
-    context |= {
+    context |= offered_names(context) | {
         "table_page": page,
         "counts": count_by_status(filter_orders(ranged, {**filters, "status": ""})),
         "filters": filters,
@@ -66,10 +68,8 @@ def orders(request: HttpRequest) -> HttpResponseBase:
         "is_filtered": any(filters.values()) or not page.is_first,
         "statuses": ("unplaced", *STATUSES),
         "sides": SIDES,
-        "portfolio_names": sorted(p.name for p in fleet.portfolios)[:MAX_NAMES],
-        "node_names": sorted(n.name for n in fleet.nodes)[:MAX_NAMES],
     }
-    return render_page(request, "dashboard/orders.html", context, status)
+    return render_page(request, "dashboard/orders.html", context, 400 if span is None else 200)
 
 
 def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:

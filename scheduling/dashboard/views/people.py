@@ -20,13 +20,13 @@ from scheduling.dashboard.forms import PersonForm
 from scheduling.dashboard.pagination import page_by_offset
 from scheduling.dashboard.views.actions import (
     FIELDS_FORM,
+    find_action,
     perform_action,
     posted,
     render_form,
-    render_not_found,
     submit_form,
 )
-from scheduling.errors import Refused
+from scheduling.errors import NotFound, Refused
 from scheduling.operations.registry.access_actions import (
     ACTIVATE_USER,
     ADD_USER,
@@ -81,7 +81,7 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
     """Change the role of a user, deactivate or activate it, or give it a link for a password."""
     user = User.objects.filter(pk=number, is_superuser=False).first()
     if user is None:
-        return render_not_found(request, "user", number)
+        raise NotFound("user", str(number))
     context, name = page_context(request, "people"), user.get_username()
     if verb == "password":
         context |= {"action": RESET_PASSWORD, "title": name}
@@ -96,9 +96,7 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
             return render_form(request, template, context, refused.status)
         user.refresh_from_db()
         return _show_link(request, user, context)
-    operation = ACTIONS.get(verb)
-    if operation is None:
-        return render_not_found(request, "action", verb)
+    operation = find_action(ACTIONS, verb)
     return perform_action(request, operation, user, name, context, then=reverse("people"))
 
 

@@ -28,7 +28,7 @@ from scheduling.dashboard.portfolio_page import (
 )
 from scheduling.dashboard.revisions import Comparison, compare
 from scheduling.dashboard.value_tree import value_tree
-from scheduling.dashboard.views.actions import find_portfolio, render_not_found
+from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import PortfolioView
@@ -70,8 +70,6 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
     """Show one portfolio: state, equity curve, orders, tenures and revisions."""
     context = page_context(request, "portfolios", live_view=f"portfolio:{name}")
     shown = find_portfolio(context["fleet"], name)
-    if shown is None:
-        return render_not_found(request, "portfolio", name)
     range_name, since = _since(request)
     status = request.GET.get("status", "")
     orders = Order.objects.filter(portfolio_id=shown.id).order_by("-seq", "-index")
@@ -147,8 +145,6 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
     """Return curve, orders, handoffs and tenures of the range; times are epoch seconds."""
     fleet = read_fleet_view()
     shown = find_portfolio(fleet, name)
-    if shown is None:
-        return render_not_found(request, "portfolio", name)
     __, since = _since(request)
     points = _equity(shown.id, since)
     handoffs = Handoff.objects.filter(portfolio_id=shown.id, finished_at__isnull=False)

@@ -22,13 +22,8 @@ from scheduling.dashboard.context import page_context, render_page, wants_dialog
 from scheduling.dashboard.decorators import operator_with_form
 from scheduling.dashboard.pagination import text_parameter
 from scheduling.dashboard.portfolio_form import Choices, FormValues, PortfolioForm
-from scheduling.dashboard.views.actions import (
-    find_portfolio,
-    render_form,
-    render_not_found,
-    succeed,
-)
-from scheduling.errors import Refused, SnapshotUnavailable
+from scheduling.dashboard.views.actions import find_portfolio, render_form, succeed
+from scheduling.errors import NotFound, Refused, SnapshotUnavailable
 from scheduling.observe.fleet_view.read import read_portfolio
 from scheduling.observe.fleet_view.types import FleetView, PortfolioView
 from scheduling.operations import EditBase
@@ -64,8 +59,6 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
     """Show the form of a new portfolio with the values of an existing one."""
     context = page_context(request, "portfolios")
     original = find_portfolio(context["fleet"], name)
-    if original is None:
-        return render_not_found(request, "portfolio", name)
     context["title"] = _("Clone {}").format(name)
     values = FormValues.of(
         editable_values(original), feed=original.feed, starting_cash=f"{original.starting_cash:f}"
@@ -79,8 +72,6 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     """Show the form of an existing portfolio; on POST check, backtest or save the changes."""
     context = page_context(request, "portfolios")
     portfolio = find_portfolio(context["fleet"], name)
-    if portfolio is None:
-        return render_not_found(request, "portfolio", name)
     context |= {
         "title": _("Edit {}").format(name),
         "action": EDIT,
@@ -216,7 +207,7 @@ def _show_conflict(
     is shown now."""
     view = read_portfolio(context["portfolio"].name)
     if view is None:
-        return render_not_found(request, "portfolio", context["portfolio"].name)
+        raise NotFound("portfolio", context["portfolio"].name)
     now = editable_values(view)
     yours = {**form.configuration(), **form.placement()}
     merged = operations.rebase(original, now, yours)

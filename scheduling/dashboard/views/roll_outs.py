@@ -12,12 +12,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
 from scheduling.dashboard.actions import ROLL_OUT_ACTIONS
-from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
+from scheduling.dashboard.context import page_context, render_page, wants_dialog
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import RollOutForm
 from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
-from scheduling.dashboard.views.actions import perform_action, posted, render_not_found, submit_form
-from scheduling.errors import NotFound
+from scheduling.dashboard.views.actions import find_action, perform_action, posted, submit_form
 from scheduling.models import ItemState, RollOutState
 from scheduling.observe.roll_outs import RollOutView, read_roll_out, roll_outs
 from scheduling.operations.registry.roll_out_actions import ROLL_OUT
@@ -47,10 +46,7 @@ def roll_out_list(request: HttpRequest) -> HttpResponse:
 @viewer_required
 def roll_out(request: HttpRequest, number: int) -> HttpResponse:
     """Show one roll-out: progress, and each portfolio with its state, pause and reason."""
-    try:
-        shown = read_roll_out(number)
-    except NotFound as missing:
-        return render_problem(request, 404, _("No such roll-out"), missing.message)
+    shown = read_roll_out(number)
     context = page_context(request, "artifacts") | {
         "roll_out": shown,
         "table_page": page_by_offset(shown.items, request.GET, "from", ROWS),
@@ -94,11 +90,6 @@ def begin_roll_out(request: HttpRequest) -> HttpResponse:
 @operator_required
 def roll_out_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
     """Stop a roll-out, or take it back."""
-    operation = ROLL_OUT_ACTIONS.get(verb)
-    if operation is None:
-        return render_not_found(request, "action", verb)
-    try:
-        shown = read_roll_out(number)
-    except NotFound as missing:
-        return render_problem(request, 404, _("No such roll-out"), missing.message)
+    operation = find_action(ROLL_OUT_ACTIONS, verb)
+    shown = read_roll_out(number)
     return perform_action(request, operation, shown, number, page_context(request, "artifacts"))

@@ -232,7 +232,7 @@ def test_message_past_its_deadline_fails_without_being_sent(channel: Webhook) ->
     assert channel.received == []
 
 
-def test_hanging_service_delays_nothing_but_its_own_message(
+def test_hanging_alert_service_delays_nothing_but_its_own_message(
     channel: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alert_delivery, "READ_S", 0.2)
@@ -321,7 +321,7 @@ def test_api_adds_tests_and_deletes_channels(operator: Any, viewer: Any, webhook
     problem(operator.delete("alert-channels/on-call/", {"reason": "x"}), 404, "not_found")
 
 
-def test_old_messages_are_deleted(channel: Webhook) -> None:
+def test_old_alert_messages_are_deleted(channel: Webhook) -> None:
     lose("node-1")
     deliver_alerts()
     assert execute(alert_messages.prune_alert_messages()) == 0

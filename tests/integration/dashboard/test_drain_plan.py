@@ -11,10 +11,12 @@ from django.test import Client
 
 from portfolios.models import Portfolio
 from scheduling import operations
+from scheduling.dashboard.views import nodes
 from scheduling.db.transaction import execute
 from scheduling.enact.lease import record_goodbye
 from scheduling.enact.pin import pin
 from scheduling.enact.register import register
+from scheduling.errors import NotFound
 from scheduling.models import Event, Handoff, Node
 from scheduling.timing import timing
 from tests.support.api_client import problem
@@ -29,6 +31,7 @@ from tests.support.factories import (
     register_message,
 )
 from tests.support.pages import DIALOG, text_of
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +79,16 @@ def test_drain_dialog_names_the_portfolios_whose_pins_end(desk: Client) -> None:
     assert "its pin ends" in page
 
 
-def test_room_is_made_first_if_the_operator_asks_for_it(desk: Client) -> None:
+def test_drain_dialog_of_a_node_that_was_just_forgotten_is_a_404(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_node("node-1")
+    monkeypatch.setattr(nodes, "drain_document", raising(NotFound("node", "node-1")))
+    answer = desk.get("/nodes/node-1/drain/", **DIALOG)
+    assert (answer.status_code, "named node-1" in text_of(answer)) == (404, True)
+
+
+def test_drain_makes_room_first_if_the_operator_asks_for_it(desk: Client) -> None:
     crowded()
     page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
     assert "Make room first (light → node-3): then all of them leave." in page
@@ -123,7 +135,7 @@ def test_drain_stays_after_a_return_if_nobody_asked_for_its_end() -> None:
     assert Node.objects.get().draining
 
 
-def test_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client) -> None:
+def test_drain_progress_counts_what_was_handed_off_since_the_drain_began(desk: Client) -> None:
     first, second = make_node("node-1"), make_node("node-2")
     for name in ("a", "b"):
         make_running_portfolio(name, first)

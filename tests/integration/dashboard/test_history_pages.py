@@ -60,7 +60,7 @@ def test_audit_lines_are_sentences_with_links_and_milliseconds(viewer: Client, f
     assert "{&quot;" not in page  # no JSON
 
 
-def test_filters_have_lists_and_a_range_of_time(viewer: Client, fleet: None) -> None:
+def test_history_filters_offer_names_and_take_a_range_of_time(viewer: Client, fleet: None) -> None:
     page = text_of(viewer.get("/audit/"))
     assert '<datalist id="portfolio-list"> <option value="p">' in page
     assert '<option value="handoff_rolled_back">' in page
@@ -89,7 +89,7 @@ def test_page_with_an_invalid_time_filter_names_it_and_shows_no_rows(
     assert 'value="yesterday"' in text_of(answer) or 'value="2026-13-01"' in text_of(answer)
 
 
-def test_rows_come_oldest_first_or_with_the_longest_pause_first(
+def test_history_rows_come_oldest_first_or_with_the_longest_pause_first(
     viewer: Client, fleet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_views, "PAGE_ROWS", 2)
@@ -110,7 +110,9 @@ def test_rows_come_oldest_first_or_with_the_longest_pause_first(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_export_has_every_row_of_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exported_history_has_every_row_of_the_filter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(history, "EXPORT_BATCH", 3)  # several parts
     await sync_to_async(_make_fleet)()
     rows = list(csv.DictReader(io.StringIO(await exported("/audit/?format=csv"))))
@@ -133,7 +135,7 @@ def _make_fleet() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_export_is_bounded_and_hides_incarnations_from_viewers(
+async def test_exported_audit_log_is_bounded_and_hides_incarnations_from_viewers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await sync_to_async(_make_fleet)()
@@ -148,7 +150,7 @@ async def test_export_is_bounded_and_hides_incarnations_from_viewers(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_export_leaves_out_the_ids_of_counted_exits() -> None:
+async def test_exported_audit_log_leaves_out_the_ids_of_counted_exits() -> None:
     data = {"death": "a", "deaths": ["b"], "times": 2}
     await Event.objects.acreate(at=timezone.now(), kind="process_died", data=data)
     for role in (Role.VIEWER, Role.OPERATOR):

@@ -71,7 +71,9 @@ def row_of(page: str, portfolio: str) -> str:
     return found[0]
 
 
-def test_page_tells_where_each_portfolio_went_and_how_long_it_had_no_owner(desk: Client) -> None:
+def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_had_no_owner(
+    desk: Client,
+) -> None:
     first, second = make_settled_nodes(2)
     for name in ("moved", "waiting"):
         make_running_portfolio(name, first, events=5)
@@ -162,7 +164,7 @@ def test_each_loss_of_a_node_has_its_own_page(desk: Client) -> None:
     assert 'data-incident="' not in text_of(desk.get("/incidents/?node=node-2"))
 
 
-def test_export_has_a_line_for_each_portfolio(desk: Client) -> None:
+def test_exported_incident_has_a_line_for_each_portfolio(desk: Client) -> None:
     first, second = make_settled_nodes(2)
     for name in ("a", "b"):
         make_running_portfolio(name, first, events=5)
@@ -186,7 +188,7 @@ def test_unknown_incident_is_not_found(desk: Client) -> None:
     assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
 
 
-def test_number_of_statements_does_not_grow_with_the_portfolios(
+def test_incident_pages_need_as_many_statements_for_many_portfolios_as_for_few(
     desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request

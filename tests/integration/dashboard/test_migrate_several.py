@@ -39,7 +39,9 @@ def target(page: str, node: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", label)).strip()
 
 
-def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(desk: Client) -> None:
+def test_migrate_several_form_says_how_many_can_go_to_each_target_and_why_others_cannot(
+    desk: Client,
+) -> None:
     page = text_of(desk.get(FORM, **DIALOG))
     assert "Migrate 3 portfolios" in page
     assert target(page, "node-2") == (
@@ -57,7 +59,7 @@ def test_form_says_for_each_target_how_many_can_go_and_why_the_others_cannot(des
     assert "<html" not in page
 
 
-def test_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
+def test_migrate_several_form_for_a_target_that_takes_none_says_why(desk: Client) -> None:
     page = text_of(desk.get(f"{FORM}&to=node-3", **DIALOG))
     (said,) = re.findall(r'role="alert">(.*?)</p>', page)
     sentence = re.sub(r" ?<[^>]+> ?", "", said).strip()
@@ -76,7 +78,7 @@ def test_refusals_of_several_portfolios_are_joined_with_chinese_punctuation() ->
         )
 
 
-def test_each_portfolio_has_its_result(desk: Client) -> None:
+def test_migrate_several_shows_the_result_of_each_portfolio(desk: Client) -> None:
     given = {"portfolio": ["able", "baker", "charlie"], "target_node": "node-2", "reason": "rack"}
     page = text_of(desk.post("/migrate/", given, **DIALOG))
     assert "2 of 3 portfolios are moving" in page
@@ -104,7 +106,7 @@ def test_several_portfolios_moved_to_any_node_are_not_pinned(desk: Client) -> No
     assert not Handoff.objects.filter(portfolio__run__pinned_node__isnull=False).exists()
 
 
-def test_bad_requests_say_what_is_wrong_and_move_nothing(desk: Client) -> None:
+def test_bad_request_to_migrate_several_says_what_is_wrong_and_moves_nothing(desk: Client) -> None:
     many = "&".join(f"portfolio=p{i}" for i in range(101))
     none, too_many = "No portfolios to move", "Too many portfolios to move"
     for address, status, title, words in (

@@ -91,7 +91,7 @@ def test_label_form_names_the_portfolios_that_need_a_label(desk: Client) -> None
     assert "runs here and needs gpu=yes" in text_of(desk.get("/nodes/node-1/labels/", **DIALOG))
 
 
-def test_token_is_shown_once_and_only_its_hash_is_kept(desk: Client) -> None:
+def test_node_token_is_shown_once_and_only_its_hash_is_kept(desk: Client) -> None:
     make_node("node-1")
     answer = desk.post("/nodes/node-1/new-token/", {"token_name": "rack 7", "days": "30"})
     (token,) = re.findall(r'id="token-text">([^<]+)<', text_of(answer))
@@ -123,7 +123,7 @@ def test_node_with_a_bad_or_a_taken_name_is_not_added(desk: Client, name: str) -
     assert not NodeToken.objects.exists()
 
 
-def test_token_is_revoked_with_a_reason(desk: Client) -> None:
+def test_node_token_is_revoked_with_a_reason(desk: Client) -> None:
     make_node("node-1")
     issue_node_token("node-1", actor="olive")
     number = NodeToken.objects.get().pk

@@ -20,26 +20,13 @@ pytestmark = pytest.mark.django_db
 def typed(**given: str) -> dict[str, str]:
     """Return what a browser sends for a new portfolio of sma_cross."""
     return {
-        "act": "save",
-        "name": "ibm-cross",
-        "strategy": "sma_cross",
-        "feed": "replay",
-        "starting_cash": "100000",
-        "desired_state": "running",
-        "symbols": "IBM, XOM",
-        "config.fast": "5",
-        "config.slow": "",
-        "config.quantity": "12.5",
-        "limits.largest_order": "100",
-        "limits.allow_short": "true",
-        "limits.broker.fee_bps": "2",
-        "weight": "2",
-        "priority": "1",
-        "selector": "",
-        "catch_up": "state_only",
-        "note": "first",
-        **given,
-    }
+        "act": "save", "name": "ibm-cross", "strategy": "sma_cross", "feed": "replay",
+        "starting_cash": "100000", "desired_state": "running", "symbols": "IBM, XOM",
+        "config.fast": "5", "config.slow": "", "config.quantity": "12.5",
+        "limits.largest_order": "100", "limits.allow_short": "true",
+        "limits.broker.fee_bps": "2", "weight": "2", "priority": "1", "selector": "",
+        "catch_up": "state_only", "note": "first", **given,
+    }  # fmt: skip
 
 
 def test_form_has_a_typed_field_for_each_parameter_with_its_default_and_bounds(

@@ -62,7 +62,7 @@ def test_reload_dialog_offers_each_revision_and_its_difference(
     assert 'value="typed"' in text_of(refused)
 
 
-def test_viewer_compares_and_does_not_reload(portfolio: Portfolio) -> None:
+def test_viewer_compares_revisions_and_may_not_reload(portfolio: Portfolio) -> None:
     viewer = signed_in(Role.VIEWER)
     page = text_of(viewer.get("/portfolios/p/"))
     assert "Compare r1 and r2" in page
@@ -70,7 +70,9 @@ def test_viewer_compares_and_does_not_reload(portfolio: Portfolio) -> None:
     assert viewer.post("/portfolios/p/reload/", {"revision": "1"}).status_code == 403
 
 
-def test_page_shows_defaults_state_and_order_marks(desk: Client, portfolio: Portfolio) -> None:
+def test_portfolio_page_shows_defaults_state_and_order_marks(
+    desk: Client, portfolio: Portfolio
+) -> None:
     page = text_of(desk.get("/portfolios/p/"))
     assert re.search(r'data-parameter="slow"> <dt>slow</dt> <dd> 9', page)
     assert re.search(r'id="state".*?<b>closes</b>', page)

@@ -83,7 +83,7 @@ FLEET = KeptRows(make_fleet)
 @pytest.mark.usefixtures("fleet")
 @pytest.mark.parametrize("model", SHOWN)
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER])
-def test_every_list_and_every_row_is_shown_and_nothing_is_editable(model: Any, role: Role) -> None:
+def test_admin_shows_every_list_and_row_and_lets_nobody_edit_them(model: Any, role: Role) -> None:
     client = signed_in(role)
     assert client.get(address(model)).status_code == 200
     row = model.objects.order_by("-pk").first()
@@ -106,14 +106,14 @@ def test_every_fleet_model_has_read_only_admin_pages() -> None:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_a_user_of_neither_group_sees_nothing(db: Any) -> None:
+def test_user_without_a_role_sees_nothing_in_the_admin(db: Any) -> None:
     client = signed_in()
     assert client.get(address(Portfolio)).status_code == 403
     assert b"Portfolios" not in client.get(reverse("admin:index")).content
 
 
 @pytest.mark.usefixtures("fleet")
-def test_lists_show_the_main_columns(operator: Client) -> None:
+def test_admin_lists_show_the_main_columns(operator: Client) -> None:
     page = operator.get(address(Portfolio)).content.decode()
     equity = f"{EquityPoint.objects.latest('seq').equity:,.2f}"
     for words in ("tech-hold", "running", "node-1", "buy_and_hold", "r1 not yet good", equity):
@@ -132,14 +132,14 @@ def test_admin_list_of_portfolios_is_filtered_by_phase(operator: Client) -> None
     assert "tech-hold" not in page.partition('id="result_list"')[2].partition("</table>")[0]
 
 
-def test_deleted_portfolios_are_listed_by_filter_only(operator: Client) -> None:
+def test_admin_lists_deleted_portfolios_by_filter_only(operator: Client) -> None:
     make_portfolio("idle", desired_state="stopped")
     operations.delete_portfolio("idle", actor="cast")
     assert "idle" not in operator.get(address(Portfolio)).content.decode()
     assert "idle" in operator.get(address(Portfolio), {"deleted": "yes"}).content.decode()
 
 
-def test_lists_cost_the_same_number_of_statements_whatever_their_length(operator: Client) -> None:
+def test_admin_lists_need_as_many_statements_for_many_rows_as_for_few(operator: Client) -> None:
     models = (*SHOWN, NodeToken, ApiToken, Secret)
 
     def statements() -> dict[str, int]:
@@ -172,7 +172,7 @@ def test_lists_cost_the_same_number_of_statements_whatever_their_length(operator
 # --- acts -----------------------------------------------------------------------------------------
 
 
-def test_an_action_shows_its_consequence_before_it_is_confirmed(
+def test_admin_action_shows_its_consequence_before_it_is_confirmed(
     operator: Client, fleet: Portfolio
 ) -> None:
     page = ask(operator, Portfolio, "migrate", fleet)
@@ -187,7 +187,7 @@ def test_an_action_shows_its_consequence_before_it_is_confirmed(
     assert Handoff.objects.count() == 1
 
 
-def test_nodes_to_migrate_to_are_described_in_the_language_of_the_reader(
+def test_admin_describes_the_nodes_to_migrate_to_in_the_language_of_the_reader(
     operator: Client, fleet: Portfolio
 ) -> None:
     operator.cookies["ginkgo-language"] = "zh-hans"
@@ -206,7 +206,7 @@ def test_admin_migrates_portfolios_to_a_chosen_node(operator: Client, fleet: Por
     assert Run.objects.filter(portfolio=fleet, pinned_node__name="node-2").exists()
 
 
-def test_each_row_has_an_outcome_and_one_refusal_stops_no_other(
+def test_each_row_of_an_admin_action_has_an_outcome_and_one_refusal_stops_no_other(
     operator: Client, fleet: Portfolio
 ) -> None:
     idle = make_portfolio("idle", desired_state="stopped")
@@ -256,7 +256,7 @@ def test_admin_drains_and_cordons_nodes_and_takes_it_back(
     assert Event.objects.filter(node=daemon.row, actor="operator").exists()
 
 
-def test_a_lost_node_is_forgotten_and_one_with_a_lease_is_refused(operator: Client) -> None:
+def test_admin_forgets_a_lost_node_and_refuses_one_with_a_lease(operator: Client) -> None:
     gone, here = make_node("node-1"), make_node("node-2")
     lose(gone)
     assert ask(operator, Node, "forget", gone.row, here.row).status_code == 200
@@ -268,7 +268,7 @@ def test_a_lost_node_is_forgotten_and_one_with_a_lease_is_refused(operator: Clie
     assert Lease.objects.filter(node=here.row).exists()
 
 
-def test_the_tokens_of_a_node_are_revoked_at_once(operator: Client) -> None:
+def test_admin_revokes_all_tokens_of_a_node_at_once(operator: Client) -> None:
     issue_node_token("node-1", actor="cast")
     node = Node.objects.get()
     assert ask(operator, Node, "revoke_tokens", node).status_code == 200
@@ -277,7 +277,7 @@ def test_the_tokens_of_a_node_are_revoked_at_once(operator: Client) -> None:
     assert Event.objects.filter(kind="node_token_revoked", reason="leaked").count() == 1
 
 
-def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
+def test_admin_revokes_a_token_and_never_shows_it(operator: Client) -> None:
     token = issue_node_token("node-1", actor="cast")
     row = NodeToken.objects.get()
     for page in (address(NodeToken), address(NodeToken, "change", row.pk)):
@@ -296,7 +296,7 @@ def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
 # --- who may --------------------------------------------------------------------------------------
 
 
-def test_a_viewer_is_offered_no_action_and_cannot_post_one(
+def test_admin_offers_a_viewer_no_action_and_refuses_a_posted_one(
     viewer: Client, fleet: Portfolio
 ) -> None:
     assert 'name="action"' not in viewer.get(address(Portfolio)).content.decode()
@@ -307,19 +307,19 @@ def test_a_viewer_is_offered_no_action_and_cannot_post_one(
     assert viewer.get(address(ApiToken)).status_code == 403
 
 
-def test_a_get_performs_no_action(operator: Client, fleet: Portfolio) -> None:
+def test_get_of_the_admin_performs_no_action(operator: Client, fleet: Portfolio) -> None:
     operator.get(address(Portfolio), chosen("stop", fleet, confirmed="yes"))
     fleet.refresh_from_db()
     assert fleet.desired_state == "running"
 
 
-def test_a_post_without_the_csrf_token_is_refused(fleet: Portfolio) -> None:
+def test_post_to_the_admin_without_the_csrf_token_is_refused(fleet: Portfolio) -> None:
     client = signed_in(superuser=True, enforce_csrf_checks=True)
     form = chosen("stop", fleet, confirmed="yes")
     assert client.post(address(Portfolio), form).status_code == 403
 
 
-def test_a_superuser_is_an_operator(fleet: Portfolio) -> None:
+def test_superuser_acts_in_the_admin_as_an_operator(fleet: Portfolio) -> None:
     client = signed_in(superuser=True)
     assert "reload of tech-hold" in confirm(client, Portfolio, "reload", fleet)[0]
 
@@ -352,7 +352,7 @@ def english_words(page: str, *names: str) -> set[str]:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_pages_have_no_text_that_is_not_translated(db: Any) -> None:
+def test_admin_pages_have_no_text_that_is_not_translated(db: Any) -> None:
     client = signed_in(superuser=True)
     client.cookies["ginkgo-language"] = "zh-hans"
     issue_node_token("node-1", actor="cast")

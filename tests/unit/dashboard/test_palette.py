@@ -44,13 +44,8 @@ def test_palette_offers_only_the_actions_that_apply_to_a_portfolio(fleet):
     assert offered(palette(fleet, operator=True), 0) == {
         "moving": ["Edit moving", "Verify moving", "Stop moving", "Delete moving"],
         "pinned": [
-            "Migrate pinned",
-            "Reload pinned",
-            "Edit pinned",
-            "Unpin pinned",
-            "Verify pinned",
-            "Stop pinned",
-            "Delete pinned",
+            *("Migrate pinned", "Reload pinned", "Edit pinned", "Unpin pinned"),
+            *("Verify pinned", "Stop pinned", "Delete pinned"),
         ],
         "stopped": ["Edit stopped", "Start stopped", "Verify stopped", "Delete stopped"],
     }
