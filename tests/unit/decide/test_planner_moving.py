@@ -52,7 +52,6 @@ STAY: dict[str, tuple[Snapshot, Policy]] = {
         (world([node(1), node(2, handoffs=2)], on(1, *"abcd")), POLICY),
     "a drain whose target has no free slots waits and is not stuck":
         (world([DRAINING, node(2, handoffs=2)], on(1, "a")), POLICY),
-    "pinned portfolios": (world([node(1), SECOND], on(1, *"abcd", pinned=1)), POLICY),
     # node-1 will have 2 once a and b have stopped, as many as node-2.
     "stopping portfolios are not expected load":
         (world([node(1), SECOND], [with_handoff("a", "stop", desired="stopped"),
@@ -292,6 +291,12 @@ def test_rebalance_moves_nothing_for_less_than_its_minimum_gain() -> None:
     snapshot = world([node(1, capacity=100), node(2, capacity=100)], running)
     assert make_plan(snapshot, Policy(rebalance_gain=0.05)).changes == 0
     assert make_plan(snapshot, Policy(rebalance_gain=0.04)).changes == 1
+
+
+def test_pinned_portfolio_stays() -> None:
+    snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", pinned=1))
+    plan = make_plan(snapshot, POLICY)
+    assert (plan.changes, plan.stuck) == (0, ())
 
 
 def test_portfolio_returns_to_its_pin() -> None:
