@@ -41,7 +41,7 @@ class DiskSpace:
         self._cause = (error.diag.message_primary or "no space left on device").rstrip(".")
 
     def problem(self) -> str:
-        """Return why commits are refused or soon will be, or an empty text.
+        """Return why commits are refused or soon will be, in a sentence; "" without a sign of it.
 
         Some commits still succeed on a full disk, so a single success proves nothing.
         """
@@ -55,7 +55,7 @@ class DiskSpace:
         return f"The disk of the database is full, commits are refused: {self._cause}."
 
     def check(self, folder: Path | None) -> None:
-        """Measure the free space of the disk that holds `folder`."""
+        """Set `reason` and `since` by refused writes and the disk of `folder` (None: not here)."""
         self._free_bytes = free_bytes(folder) if folder is not None else None
         reason = "the disk of the database is full: commits are refused" if self.problem() else ""
         self.reason = reason or (low_space_reason(folder) if folder is not None else "")
@@ -73,7 +73,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def low_space_reason(folder: Path) -> str:
-    """Return how much space is free, for an alert, or "" if it is enough or not known."""
+    """Return how much is free on the disk of `folder`, for an alert; "" if enough or not known."""
     try:
         found = os.statvfs(folder)
     except OSError:

@@ -133,12 +133,12 @@ class Rule:
 
 
 def parse_rules(text: str) -> list[Rule]:
-    """Parse the value of GINKGO_FAILPOINTS. Raise ValueError with the first wrong piece."""
+    """Parse rules, separated by commas or spaces. Raise ValueError, which names a wrong one."""
     rules = []
     for piece in filter(None, re.split(r"[,\s]+", text)):
         found = re.fullmatch(FAILPOINT, piece)
         if found is None:
-            raise ValueError(piece)
+            raise ValueError(f"{piece!r} is not a failpoint: give [PROCESS/]POINT=ACTION[@NTH]")
         process, point, action, pause_s, nth = found.groups()
         rules.append(
             Rule(process or "", point, action.partition("(")[0], float(pause_s or 0), int(nth or 1))
@@ -158,7 +158,7 @@ class Rules:
         return 0.0 if due is None else due.fire(point.name)
 
     def due(self, point: str) -> Rule | None:
-        """Count this visit, and return the rule that fires on it."""
+        """Count this visit for the matching rules. Return the one that fires on it, or None."""
         for rule in self._rules:
             if rule.matches(point):
                 self._visits[rule] += 1

@@ -52,7 +52,7 @@ class KeptPlans:
         self._made_for: list[int] = []
 
     def discard_outgrown(self) -> Transaction[bool]:
-        """Discard all plans if a table has doubled since. Return whether one has."""
+        """Discard all plans if a table has more than doubled since. Return whether one has."""
         row = yield from query_one(SIZES, tables=TABLES, few=FEW_ROWS)
         assert row is not None
         made_for = self._made_for or row.sizes

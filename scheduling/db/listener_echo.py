@@ -45,7 +45,7 @@ class Echo:
         return f"NOTIFY {self.channel}".encode()
 
     def receive(self, notification: psycopg.Notify) -> bool:
-        """Return whether the notification is this session's own."""
+        """Return whether the notification is this session's own, which then has come back."""
         if notification.channel != self.channel:
             return False
         self._is_awaited = False

@@ -175,7 +175,7 @@ def _run_steps(
 
 
 def _note_origin(cursor: psycopg.Cursor[Any]) -> None:
-    """Set the origin of audit log lines for the rest of the transaction."""
+    """Set the origin of audit log lines for the rest of the transaction, if there is a request."""
     origin = current()
     if origin is not None:
         cursor.execute(ORIGIN, (origin.interface, origin.address))

@@ -111,5 +111,5 @@ def give_up_late() -> Transaction[int]:
 
 
 def prune_alert_messages() -> Transaction[int]:
-    """Delete old messages, at most BATCH; return how many."""
+    """Delete at most BATCH sent or failed messages that are older than KEEP_S; return how many."""
     return len((yield from query(PRUNE, keep_s=KEEP_S, batch=BATCH)))

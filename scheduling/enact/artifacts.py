@@ -114,7 +114,7 @@ def store(
 
 
 def delete(artifact: str, label: str, actor: str, reason: str = "") -> Transaction[bool]:
-    """Delete an artifact; return False if a revision or roll-out names it. `label`: its name."""
+    """Delete an artifact, for the log `label`. Return False if a revision or roll-out names it."""
     yield from query(DELETE_STRATEGIES, artifact=artifact)
     if (yield from query_one(DELETE_ARTIFACT, artifact=artifact)) is None:
         return False

@@ -36,7 +36,7 @@ UNRELEASED = """(i.to_seq > i.from_seq AND (
 
 
 class RefusedRow(NamedTuple):
-    """The run of a refused commit, and the stored answer of a release."""
+    """The run of a refused commit (None: it is gone), and the stored answer of its release."""
 
     portfolio: int
     epoch: int | None
@@ -140,9 +140,9 @@ ORDER BY x.whose, x.portfolio
 def classify_refusals(
     node: int, incarnation: UUID, refused: Sequence[Commit]
 ) -> Transaction[dict[int, CommitResult]]:
-    """Classify refused commits, and record those that were fenced in the audit log.
+    """Return portfolio → answer to its refused commit, and record fenced ones in the audit log.
 
-    A commit that would pass now gets no answer.
+    A commit that would pass now gets no answer: its daemon repeats it.
     """
     rows = yield from query(
         REFUSED,
@@ -182,9 +182,9 @@ def classify_refusals(
 def classify(
     commit: Commit, node: int, incarnation: UUID, found: RefusedRow
 ) -> CommitResult | None:
-    """Return the answer to a refused commit, from the present row. Pure.
+    """Return the answer to a refused commit, from `found`, its run as it is now. Pure.
 
-    Return None if the row matches the commit: the row was locked, and whether the commit passes is
+    Return None if the run matches the commit: the row was locked, and whether the commit passes is
     not known yet.
     """
 

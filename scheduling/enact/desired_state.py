@@ -26,15 +26,15 @@ WHERE id = %(portfolio)s AND archived_at IS NULL
 
 
 def want_running(portfolio: int) -> Transaction[None]:
-    """Let the portfolio be placed and run."""
+    """Store that the portfolio should run, unless it was deleted. A pass places it."""
     yield from query(DESIRE, portfolio=portfolio, state="running")
 
 
 def want_stopped(portfolio: int) -> Transaction[None]:
-    """Let no node own the portfolio any more."""
+    """Store that the portfolio should be stopped. A requested stop ends the ownership."""
     yield from query(DESIRE, portfolio=portfolio, state="stopped")
 
 
 def archive(portfolio: int) -> Transaction[None]:
-    """Delete the portfolio from every list; its orders and its part of the audit log stay."""
+    """Mark the portfolio as deleted, for every list; its orders and its audit log stay."""
     yield from query(ARCHIVE, portfolio=portfolio)

@@ -97,6 +97,7 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[S
 
 
 def _revocation(row: Row) -> Revocation:
+    """Return the new state of a run: pending or stopped if it had an owner, else unchanged."""
     phase, reason = row.phase, row.reason
     if row.node_id is not None:
         pending = ("pending", "waits for the next pass")

@@ -47,7 +47,7 @@ EVERY_NODE = Statement("EVERY_NODE", "SELECT id FROM scheduling_node", row=IdRow
 
 
 def freeze(*, actor: str, reason: str, failover: bool) -> Transaction[None]:
-    """Stop all automatic moves; with `failover` true, stop failover as well."""
+    """Freeze: stop all automatic moves, with `failover` true also failovers."""
     yield from query(FREEZE, actor=actor[:150], reason=reason[:200], failover=failover)
     yield from audit("frozen", actor=actor, reason=reason, failover=failover)
     yield from bump_every_desired_version()

@@ -164,7 +164,7 @@ class Revocation(NamedTuple):
 
 
 def lock_fleet(*, leases: bool = False) -> Transaction[list[FleetRow]]:
-    """Lock portfolios, runs and handoffs, in that order, and return every run.
+    """Lock all portfolios, runs and active handoffs, in that order. Return the runs by name.
 
     With `leases`, lock all leases first.
     """
@@ -180,7 +180,7 @@ def lock_fleet(*, leases: bool = False) -> Transaction[list[FleetRow]]:
 def revoke_all(
     revocations: Sequence[Revocation], *, by: int, at: datetime, cause: str, why: str, actor: str
 ) -> Transaction[dict[int, int]]:
-    """End every handoff, and every ownership of `revocations`, whose epochs rise by `by`.
+    """End all active handoffs, and the ownership of each run to revoke, whose epoch rises by `by`.
 
     Return portfolio → new epoch. The caller holds the locks of `lock_fleet`.
     """

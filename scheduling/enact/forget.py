@@ -82,7 +82,8 @@ RETURNING (SELECT count(*) FROM revoked) AS tokens
 def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
     """Forget the node, revoke its tokens and clear pins to it.
 
-    Refuse while its lease is valid, while it owns a portfolio or is in a handoff.
+    Raise Refused while its lease is valid, it owns a portfolio or is in a handoff; NotFound if no
+    node has this name or it was forgotten already.
     """
     yield from query(LOCK_LEASE, name=name)
     lease = yield from query_one(LEASE, name=name)

@@ -167,14 +167,14 @@ WHERE r.portfolio_id = ANY(%(portfolios)s::bigint[])
 
 
 def lock_run(portfolio: int) -> Transaction[RunRow | None]:
-    """Lock the run of `portfolio` and return it with the columns that decisions need, or None."""
+    """Lock the run of `portfolio` and return it; None if it does not exist."""
     return (yield from lock_runs([portfolio])).get(portfolio)
 
 
 def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction[dict[int, RunRow]]:
-    """Lock the runs of `portfolios` and return portfolio → run, without deleted ones.
+    """Lock the runs of `portfolios` and return portfolio → run, without those that do not exist.
 
-    If not `patient`, skip runs that are locked instead of waiting for them. Two statements.
+    If not `patient`, leave out runs that are locked instead of waiting for them. Two statements.
     """
     if patient:
         locked = yield from query(LOCK_RUNS, portfolios=portfolios)
@@ -194,11 +194,11 @@ def grant(
     phase: str = "starting",
     run_reason: str = "",
 ) -> Transaction[GrantRow | None]:
-    """Grant `portfolio` to `owner`. Return its new epoch and last_seq.
+    """Grant `portfolio` to `owner`. Return the new epoch and the last seq.
 
-    Return None if it was granted since `seen_epoch` was read. `lost_owner`: the grant follows the
-    loss of its owner, which counts as an attempt until the next progress. `run_reason` is stored on
-    the run.
+    Return None if the portfolio was granted since `seen_epoch` was read. `lost_owner`: the grant
+    follows the loss of the owner, which counts as an attempt until the next progress. `run_reason`
+    is stored on the run.
     """
     return (
         yield from query_one(
@@ -251,9 +251,11 @@ def raise_attempts(
     node_failed: int | None = None,
     failed_seq: int | None = None,
 ) -> Transaction[AttemptsRow | None]:
-    """Count one exit or failed start, under the lock of the run. Return the new counts.
+    """Count one exit or failed start as an attempt, under the lock of the run. Return the counts.
 
-    With `failed_seq` the count stays until that event is committed, not only the next one.
+    `death`: id of the exit. `node_failed`: the node, if the process failed there before its first
+    event. With `failed_seq` the count stays until that event is committed, not only the next one.
+    Return None if the run does not exist.
     """
     return (
         yield from query_one(

@@ -56,9 +56,9 @@ UPDATE portfolios_portfolio SET desired_state = 'stopped' WHERE id = ANY(%(portf
 
 
 def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> Transaction[Halted]:
-    """Stop all portfolios and return the result for each.
+    """Stop all portfolios. Return the halt, with a line for each portfolio that it stopped.
 
-    Refuse, without any change, if the number of running portfolios differs from `expect_running`.
+    Raise Refused, without any change, if another number of portfolios than `expect_running` runs.
     """
     fleet = yield from lock_fleet()
     running = count_running(fleet)
@@ -148,12 +148,12 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
 
 
 def count_running(fleet: Sequence[Row]) -> int:
-    """Return the number of portfolios with an owner, as operators see it. Pure."""
+    """Return the number of portfolios with an owner, without deleted ones. Pure."""
     return sum(row.node_id is not None and not row.archived for row in fleet)
 
 
 def _is_affected(row: Row) -> bool:
-    """Return whether a halt stops the portfolio of this run."""
+    """Return whether a halt changes this run. Pure."""
     under_way = row.node_id is not None or row.handoff is not None
     # A halted or quarantined portfolio is stopped already: keep its reason.
     return under_way or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
@@ -217,7 +217,7 @@ def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple
     """Start all portfolios that a halt stopped; None: the newest halt.
 
     Return its number, and the names of the started portfolios: those that were neither started nor
-    deleted since the halt.
+    deleted since the halt. Raise Refused if there is none to undo, NotFound if none has that id.
     """
     if halt is None:
         newest = yield from query_one(NEWEST)

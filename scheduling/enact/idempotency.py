@@ -139,9 +139,9 @@ class Claim(NamedTuple):
 
 
 def claim_key(user: int, key: str, fingerprint: str) -> Transaction[Claim | KeyRow | None]:
-    """Claim a key, or return its row if another request has claimed it.
+    """Claim a key for a request, or return the key's row if another request has claimed it.
 
-    Return None if that request has just released the key: the client may repeat its own request.
+    Return None if that request has just released the key: the client may repeat its own.
     """
     mine = uuid4()
     made = yield from query_one(
@@ -168,19 +168,19 @@ def mark(mine: Claim) -> Transaction[None]:
 
 
 def unmark(mine: Claim) -> Transaction[None]:
-    """Record that the key has not acted, although it was marked: a repeat may act."""
+    """Record that the request has not acted, although its key was marked: a repeat may act."""
     yield from query(UNMARK, **mine._asdict())
 
 
 def answer(
     mine: Claim, status: int, headers: dict[str, str], body: str | None
 ) -> Transaction[None]:
-    """Keep the answer for repeats; a `body` of None says that it cannot be repeated."""
+    """Keep the answer for repeats; without its body (None), repeats are refused instead."""
     yield from query(ANSWER, **mine._asdict(), status=status, headers=Jsonb(headers), body=body)
 
 
 def release(mine: Claim) -> Transaction[None]:
-    """Forget the key of a request that failed before it acted."""
+    """Forget the key of a request that failed before it acted; keep one that has acted."""
     yield from query(RELEASE, **mine._asdict())
 
 

@@ -24,23 +24,18 @@ WHERE name = %(node)s AND NOT draining RETURNING id
     row=IdRow,
 )
 
-UNDRAIN = Statement(
-    "UNDRAIN",
-    """
+_END_DRAIN = """
 UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
     drain_until_return = false
-WHERE name = %(node)s AND draining RETURNING id
-""",
-    row=IdRow,
-)
+WHERE name = %(node)s AND draining
+"""
+
+UNDRAIN = Statement("UNDRAIN", f"{_END_DRAIN} RETURNING id", row=IdRow)
 
 TAKE_BACK = Statement(
     "TAKE_BACK",
-    """
-UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
-    drain_until_return = false
-WHERE name = %(node)s AND draining AND drain_until_return AND drain_reason = %(reason)s
-  AND drain_actor = %(actor)s RETURNING id
+    f"""{_END_DRAIN}
+  AND drain_until_return AND drain_reason = %(reason)s AND drain_actor = %(actor)s RETURNING id
 """,
     row=IdRow,
 )
@@ -83,7 +78,7 @@ def drain(node: str, *, actor: str, reason: str, until_return: bool) -> Transact
 
 
 def undrain(node: str, *, actor: str) -> Transaction[bool]:
-    """End a drain. Return False if the node does not drain."""
+    """End a drain of the node. Return False if it does not drain, or no node has this name."""
     row = yield from query_one(UNDRAIN, node=node)
     return (yield from _record(row, "node_undrained", actor))
 
@@ -104,7 +99,7 @@ def cordon(node: str, *, actor: str, reason: str) -> Transaction[bool]:
 
 
 def uncordon(node: str, *, actor: str) -> Transaction[bool]:
-    """Lift a cordon. Return False if the node is not cordoned."""
+    """Lift the cordon. Return False if the node is not cordoned, or no node has this name."""
     row = yield from query_one(UNCORDON, node=node)
     return (yield from _record(row, "node_uncordoned", actor))
 
@@ -139,7 +134,7 @@ def label(
 def _record(
     row: IdRow | None, kind: str, actor: str, reason: str = "", **data: Any
 ) -> Transaction[bool]:
-    """Write the audit log and raise the node's desired version, if a row was changed."""
+    """Write the audit log and raise the node's desired version. Return False if `row` is None."""
     if row is None:
         return False
     yield from audit(kind, node=row.id, actor=actor, reason=reason, **data)

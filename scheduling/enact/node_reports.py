@@ -17,10 +17,10 @@ MAX_ERROR = 2_000
 
 
 def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -> Transaction[str]:
-    """Return the transaction that applies one report. A late or repeated report changes nothing.
+    """Return the transaction that applies one report, and that returns what was done.
 
-    Failpoints name this transaction after the function of the step. Raise Refused if the report is
-    invalid.
+    A late or repeated report changes nothing. Failpoints name the transaction after the function of
+    the step. Raise Refused if the report is invalid.
     """
     match report:
         case Prepared():
@@ -44,6 +44,7 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
 
 
 def _check_exit(report: ProcessExited) -> ProcessExited:
+    """Return the report with a storable error. Raise Refused if its `death` is not a UUID."""
     try:
         uuid_from(report.death)
     except ValueError:

@@ -39,7 +39,7 @@ def lock_nodes(nodes: Iterable[int | None]) -> Transaction[None]:
 
 
 def bump_desired_versions(nodes: Iterable[int | None]) -> Transaction[None]:
-    """Raise the desired version of `nodes` and hint their sockets, the watcher and the boards."""
+    """Raise the desired versions of `nodes` (None: no node); hint sockets, watcher and boards."""
     yield from query(TOUCH, nodes=sorted({node for node in nodes if node is not None}))
 
 

@@ -127,7 +127,7 @@ def record_pass() -> Transaction[None]:
 
 
 def record_watcher_seen(holder: str) -> Transaction[None]:
-    """Record that a watcher runs, by which `no_watcher` and `passes_stand` are judged."""
+    """Record that a watcher runs, for the alerts `no_watcher` and `passes_stand`."""
     yield from query(RECORD_WATCHER_SEEN, holder=holder, hold_s=HOLD_S)
 
 
@@ -140,13 +140,13 @@ def record_watcher_left(holder: str) -> Transaction[None]:
 
 
 def release(holder: str, name: str = "pass") -> Transaction[None]:
-    """Give the lock back, so that another process can take it at once."""
+    """Give the lock back if `holder` has it, so that another process can take it at once."""
     yield from query_one(RELEASE, name=name, holder=holder)
 
 
 @contextmanager
 def pass_lock(holder: str, wait_s: float = 0) -> Iterator[bool]:
-    """Hold the lock within the block. Yield False if another pass held it throughout `wait_s`."""
+    """Hold the lock within the block. Yield False, without it, if others held it for `wait_s`."""
     until = time.monotonic() + wait_s
     while not (held := execute_autocommit(acquire(holder))) and time.monotonic() < until:
         time.sleep(0.05)  # no notification is sent when a lock expires

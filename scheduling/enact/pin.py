@@ -49,19 +49,14 @@ def pin(portfolio: int, node: int, *, actor: str, reason: str) -> Transaction[No
 def pin_all(
     portfolios: Sequence[int], nodes: Sequence[int], *, actor: str, reason: str
 ) -> Transaction[None]:
-    """Pin each of the portfolios, whose runs are locked, to the node at its place in `nodes`."""
+    """Pin each of the portfolios, whose runs are locked, to the node at its index in `nodes`."""
     yield from query(PIN, portfolios=list(portfolios), nodes=list(nodes))
     lines = [Line(each, node, reason, {}) for each, node in zip(portfolios, nodes, strict=True)]
     yield from audit_all("pinned", lines, actor=actor)
 
 
 def unpin(
-    portfolios: Sequence[int],
-    *,
-    node: int | None = None,
-    actor: str,
-    reason: str = "",
-    **data: Any,
+    portfolios: Sequence[int], *, node: int | None = None, actor: str, reason: str = "", **data: Any
 ) -> Transaction[bool]:
     """Clear the pins of `portfolios`; with `node`, only pins to that node.
 

@@ -48,9 +48,10 @@ def edit_portfolio(
     seen_revision: int | None = None,
     seen_placement: Mapping[str, Any] | None = None,
 ) -> Transaction[bool]:
-    """Make `revision` the wanted one and store `placement`.
+    """Make `revision` the wanted one and store `placement`; a field that it lacks stays.
 
-    Return False, with nothing written, if the portfolio differs from what the editor has `seen`.
+    Return False, with nothing written, if the portfolio was deleted or differs from what the editor
+    has seen: the arguments `seen_…`, of which None and missing fields are not compared.
     """
     row = yield from query_one(
         EDIT_PORTFOLIO,
@@ -68,6 +69,7 @@ def edit_portfolio(
 
 
 def _placement_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every field of _FIELDS with its parameter; None where `values` lacks it."""
     found = {name: values.get(name) for name in _FIELDS}
     if found["selector"] is not None:
         found["selector"] = Jsonb(found["selector"])

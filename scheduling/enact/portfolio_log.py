@@ -98,7 +98,7 @@ def write_log(
 ) -> Transaction[int]:
     """Write the lines of the portfolios that this node runs or prepares; return how many.
 
-    Lines of other portfolios, and those of a batch that was written before, are ignored.
+    Lines of other portfolios are ignored, and those of a portfolio whose last batch was this one.
     """
     lines = [(number, line) for number, s in enumerate(streams, 1) for line in s.lines]
     row = yield from query_one(
@@ -142,5 +142,5 @@ WHERE l.portfolio_id = old.portfolio_id AND l.no = old.no RETURNING l.no
 
 
 def prune_log_lines(keep_s: float, batch: int = 5_000) -> Transaction[int]:
-    """Delete a batch of old lines, and of lines of deleted portfolios; return how many."""
+    """Delete at most `batch` lines over `keep_s` old or of deleted portfolios; return how many."""
     return len((yield from query(PRUNE_LOG_LINES, keep_s=keep_s, batch=batch)))

@@ -16,13 +16,12 @@ from scheduling.decide.process_exit import (
 )
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import GrantCause, Owner, grant, lock_run, raise_attempts
-from scheduling.enact.handoff import (
+from scheduling.enact.handoff.finish import place_again, revoke_ownership
+from scheduling.enact.handoff.rollback import (
     fail,
-    place_again,
     quarantine,
     reject,
     reject_handoff_revision,
-    revoke_ownership,
     roll_back,
 )
 from scheduling.enact.handoff.statements import (
@@ -115,9 +114,9 @@ def handle_process_exit(
 ) -> Transaction[str]:
     """Record the exit, decide what follows, and apply it. Return what was done.
 
-    Idempotent by `exited.death`, whatever was reported since. A report of an earlier epoch changes
-    nothing. An exit that is no attempt is counted in the newest line, if there were MAX_EXITS just
-    before.
+    A repeat by `exited.death`, whatever was reported since, or a report of an earlier epoch changes
+    nothing and returns `late`. An exit that is no attempt is only counted in the newest line, and
+    returns `too_many`, if there were MAX_EXITS just before.
     """
     run = yield from _lock_owned(exited.portfolio, exited.epoch, node, incarnation)
     if run is None or run.last_death == UUID(exited.death):
@@ -125,10 +124,7 @@ def handle_process_exit(
     death = str(UUID(exited.death))
     if (
         yield from query(
-            COUNTED_BEFORE,
-            portfolio=run.portfolio_id,
-            death=death,
-            within_s=REPEATED_WITHIN_S,
+            COUNTED_BEFORE, portfolio=run.portfolio_id, death=death, within_s=REPEATED_WITHIN_S
         )
     ):
         return "late"
@@ -151,7 +147,8 @@ def handle_process_exit(
     )
     match decision.action:
         case ExitAction.FINISH_STOP:
-            return (yield from _finish_stop(run, active))
+            yield from revoke_ownership(active, run)
+            return "stopped"
         case ExitAction.ROLL_BACK:
             return (yield from _roll_back(run, active, decision, exited, timing))
         case ExitAction.FALL_BACK:
@@ -165,7 +162,7 @@ def handle_process_exit(
 
 
 def _count_further_exit(run: Row, death: str) -> Transaction[bool]:
-    """Count the exit in the newest line if there were MAX_EXITS lately; else return False."""
+    """Count the exit in the newest line and return True if there were MAX_EXITS lately."""
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:
         return False
@@ -198,11 +195,6 @@ def _exited_run(run: Row, node: int, active: Row | None) -> ExitedRun:
         handoff_kind=None if active is None else active.kind,
         is_activating=active is not None and active.state == "activating",
     )
-
-
-def _finish_stop(run: Row, active: Row | None) -> Transaction[str]:
-    yield from revoke_ownership(active, run, released=False, batch=None)
-    return "stopped"
 
 
 def _roll_back(
@@ -301,7 +293,7 @@ def handle_halt(node: int, incarnation: UUID, report: Halted, timing: Timing) ->
         return "late"
     active = yield from active_handoff(report.portfolio)
     if active is not None and active.kind == "stop":
-        yield from revoke_ownership(active, run, released=True, batch=None)
+        yield from revoke_ownership(active, run, released=True)
         return "stopped"
     if active is not None:
         yield from fail(active, run, report.reason or "it halted before a stale event")
@@ -312,14 +304,7 @@ def handle_halt(node: int, incarnation: UUID, report: Halted, timing: Timing) ->
     if report.reason:
         reason = f"stopped after seq {run.last_seq}: {report.reason}; start resumes there"
     yield from revoke_ownership(
-        None,
-        run,
-        released=True,
-        batch=None,
-        phase="halted",
-        cause="halt",
-        reason=reason,
-        actor=run.node_name or "",
+        None, run, phase="halted", cause="halt", reason=reason, actor=run.node_name or ""
     )
     yield from audit(
         "halted", portfolio=run.portfolio_id, node=node, actor=run.node_name or "", reason=reason

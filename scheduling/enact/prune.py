@@ -14,43 +14,34 @@ BATCH = 5_000  #: rows per statement, which takes milliseconds, so that nothing 
 KEPT_VERIFICATIONS = 20
 
 
-#: No concurrent writers here: rows of this age are only read.
-EVENTS = Statement(
-    "EVENTS",
+def _delete_batch(name: str, table: str, condition: str) -> Statement:
+    """Return a statement that deletes at most BATCH rows of `table` and returns their ids.
+
+    `condition`: of a row, after WHERE. No concurrent writers here: rows of this age are only read.
     """
-WITH old AS (
-    SELECT id FROM scheduling_event
-    WHERE at < clock_timestamp() - make_interval(secs => %(keep_s)s) AND kind <> ALL(%(history)s)
-    ORDER BY at LIMIT %(batch)s
-)
-DELETE FROM scheduling_event e USING old WHERE e.id = old.id RETURNING e.id
+    return Statement(
+        name,
+        f"""
+WITH old AS (SELECT id FROM {table} WHERE {condition} LIMIT {BATCH})
+DELETE FROM {table} x USING old WHERE x.id = old.id RETURNING x.id
 """,
+    )
+
+
+_OLD = "< clock_timestamp() - make_interval(secs => %(keep_s)s)"
+
+EVENTS = _delete_batch(
+    "EVENTS", "scheduling_event", f"at {_OLD} AND kind <> ALL(%(history)s) ORDER BY at"
 )
 
-ALERTS = Statement(
-    "ALERTS",
-    """
-WITH old AS (
-    SELECT id FROM scheduling_alert
-    WHERE closed_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
-)
-DELETE FROM scheduling_alert a USING old WHERE a.id = old.id RETURNING a.id
-""",
-)
+ALERTS = _delete_batch("ALERTS", "scheduling_alert", f"closed_at {_OLD}")
 
 #: Handoffs without a grant. A tenure refers to the handoff that granted it, and keeps it.
-HANDOFFS = Statement(
+HANDOFFS = _delete_batch(
     "HANDOFFS",
-    """
-WITH old AS (
-    SELECT h.id FROM scheduling_handoff h
-    WHERE h.finished_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
-      AND h.state IN ('failed', 'superseded')
-      AND NOT EXISTS (SELECT FROM scheduling_tenure t WHERE t.handoff_id = h.id)
-    LIMIT %(batch)s
-)
-DELETE FROM scheduling_handoff h USING old WHERE h.id = old.id RETURNING h.id
-""",
+    "scheduling_handoff",
+    f"""finished_at {_OLD} AND state IN ('failed', 'superseded')
+    AND NOT EXISTS (SELECT FROM scheduling_tenure t WHERE t.handoff_id = scheduling_handoff.id)""",
 )
 
 #: Five at a time with their items, of which each has a thousand at most.
@@ -72,16 +63,7 @@ DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
 
 #: A daemon reports vanished commits within seconds of its next answer, so a claim of this age does
 #: not come again.
-VANISHED = Statement(
-    "VANISHED",
-    """
-WITH old AS (
-    SELECT id FROM scheduling_vanishedcommits
-    WHERE settled_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
-)
-DELETE FROM scheduling_vanishedcommits v USING old WHERE v.id = old.id RETURNING v.id
-""",
-)
+VANISHED = _delete_batch("VANISHED", "scheduling_vanishedcommits", f"settled_at {_OLD}")
 
 VERIFICATIONS = Statement(
     "VERIFICATIONS",
@@ -108,38 +90,37 @@ RETURNING id
 
 
 def prune_events(keep_s: float) -> Transaction[int]:
-    """Delete a batch of events outside the ownership history; return how many."""
-    history = list(EVENT_KINDS)
-    return len((yield from query(EVENTS, keep_s=keep_s, history=history, batch=BATCH)))
+    """Delete a batch of events over `keep_s` old that are no ownership history; return how many."""
+    return len((yield from query(EVENTS, keep_s=keep_s, history=list(EVENT_KINDS))))
 
 
 def prune_alerts(keep_s: float) -> Transaction[int]:
-    """Delete a batch of closed alerts; return how many."""
-    return len((yield from query(ALERTS, keep_s=keep_s, batch=BATCH)))
+    """Delete a batch of alerts closed more than `keep_s` ago; return how many."""
+    return len((yield from query(ALERTS, keep_s=keep_s)))
 
 
 def prune_handoffs(keep_s: float) -> Transaction[int]:
-    """Delete a batch of handoffs without a grant; return how many."""
-    return len((yield from query(HANDOFFS, keep_s=keep_s, batch=BATCH)))
+    """Delete a batch of handoffs without a grant that ended over `keep_s` ago; return how many."""
+    return len((yield from query(HANDOFFS, keep_s=keep_s)))
 
 
 def prune_roll_outs(keep_s: float) -> Transaction[int]:
-    """Delete a batch of roll-outs that have ended; return how many."""
+    """Delete at most five roll-outs that ended more than `keep_s` ago; return how many."""
     return len((yield from query(ROLL_OUTS, keep_s=keep_s)))
 
 
 def prune_vanished(keep_s: float) -> Transaction[int]:
-    """Delete a batch of settled claims of vanished commits; return how many."""
-    return len((yield from query(VANISHED, keep_s=keep_s, batch=BATCH)))
+    """Delete a batch of claims of vanished commits settled over `keep_s` ago; return how many."""
+    return len((yield from query(VANISHED, keep_s=keep_s)))
 
 
 def prune_gateways() -> Transaction[int]:
-    """Delete the rows of web processes that ended a day ago; return how many."""
+    """Delete the rows of web processes that have not pulsed for a day; return how many."""
     return len((yield from query(GATEWAYS)))
 
 
 def prune_verifications() -> Transaction[int]:
-    """Delete a batch of verifications; return how many.
+    """Delete a batch of ended verifications; return how many.
 
     The newest KEPT_VERIFICATIONS of each portfolio and outcome stay.
     """

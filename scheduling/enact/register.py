@@ -15,7 +15,9 @@ from scheduling.decide.reasons import count
 from scheduling.decide.types import may_continue_under
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import GrantCause, Owner, grant, lock_run
-from scheduling.enact.handoff import fail, place_again, quarantine, revoke_ownership, supersede
+from scheduling.enact.handoff.finish import place_again, revoke_ownership
+from scheduling.enact.handoff.request_handoff import supersede
+from scheduling.enact.handoff.rollback import fail, quarantine
 from scheduling.enact.handoff.statements import active_handoff
 from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused
@@ -163,11 +165,11 @@ def register(
 ) -> Transaction[int]:
     """Give the lease and all runs of the node to `message.incarnation`, each run at epoch + 1.
 
-    Return the number of runs taken over. If the same incarnation registers again (its first answer
-    was lost), only the lease changes. Refuse the third takeover within 60 s from a daemon that
-    still sent heartbeats: two daemons with one name would take over from each other indefinitely.
-    Refuse more than MAX_REGISTRATIONS within 60 s, whether or not earlier daemons still ran.
-    Refuse an incarnation that another node holds, since reports and commits are matched by it.
+    Return the number of runs given; a run that `_take_over` ended instead is not counted. If the
+    same incarnation registers again (its first answer was lost), no run changes. Raise Refused for
+    the third takeover within 60 s from a daemon that still sent heartbeats (two daemons with one
+    name would take over from each other indefinitely), for more than MAX_REGISTRATIONS within 60 s,
+    and for an incarnation that another node holds: reports and commits are matched by it.
     """
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)
@@ -247,7 +249,7 @@ def register(
 
 
 def _refuse_too_many(node: int, node_name: str) -> Transaction[None]:
-    """Raise Refused if the node was registered too often lately."""
+    """Raise Refused if the node was registered MAX_REGISTRATIONS times in REGISTERED_WITHIN_S."""
     recent = yield from query_one(RECENT, node=node, within_s=REGISTERED_WITHIN_S)
     assert recent is not None
     if recent.times >= MAX_REGISTRATIONS:
@@ -277,11 +279,15 @@ def _take_over(
     was_lost: bool,
     timing: Timing,
 ) -> Transaction[bool]:
-    """Grant one run to the new incarnation. Return False if its ownership ended instead."""
+    """Grant one run to the new incarnation; its handoff goes on only if it was activating.
+
+    Return False if the ownership ended instead: by a stop under way, as the last attempt, or since
+    the daemon has another Python version. `was_lost`: the earlier daemon said no goodbye.
+    """
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
         # The draining process ended with its daemon.
-        yield from revoke_ownership(active, run, released=False, batch=None, hint=False)
+        yield from revoke_ownership(active, run, hint=False)
         return False
     counts_as_attempt = was_lost and run.event_waits
     if counts_as_attempt and run.attempts + 1 >= MAX_ATTEMPTS:
@@ -292,8 +298,8 @@ def _take_over(
         return False
     if not may_continue_under(run.python, run.accept_python, message.python):
         error = (
-            f"{node_name} started again with Python {message.python}, and it last ran under Python"
-            f" {run.python}"
+            f"{node_name} started again with Python {message.python}, and the portfolio last ran "
+            f"under Python {run.python}"
         )
         if active is not None:
             yield from supersede(active, error, hint=False)

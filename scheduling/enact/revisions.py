@@ -53,7 +53,7 @@ SELECT portfolio_id, number FROM proven
 
 
 def mark_proven_revisions(timing: Timing) -> Transaction[int]:
-    """Mark revisions good that ran for `good_after_s` and made progress. Return how many."""
+    """Mark revisions good that committed for `good_after_s` and made progress. Return how many."""
     rows = yield from query(PROVE, good_after_s=timing.good_after_s)
     return len(rows)
 
@@ -69,7 +69,7 @@ WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejecte
 
 
 def try_again(portfolio: int, number: int) -> Transaction[None]:
-    """Make a rejected revision unproven again, since an operator asks for it."""
+    """Make a revision unproven again, since an operator asks for it, if it is rejected."""
     yield from query(TRY_AGAIN, portfolio=portfolio, number=number)
 
 
@@ -124,7 +124,7 @@ RELOAD_REST_S = 10.0
 
 
 def find_stale_revisions(timing: Timing) -> Transaction[list[StaleRevisionRow]]:
-    """Return the runs that should be reloaded to their wanted revision."""
+    """Return at most 50 runs that should be reloaded to their wanted revision now."""
     return (
         yield from query(STALE_REVISIONS, good_after_s=timing.good_after_s, rest_s=RELOAD_REST_S)
     )

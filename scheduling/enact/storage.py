@@ -105,9 +105,9 @@ LIMITS = {
 
 
 def sample_storage(disk_free: int | None) -> Transaction[None]:
-    """Store the sizes of tables, WAL and disk as they are now.
+    """Store the sizes of tables, WAL and disk as they are now, and delete samples of a month ago.
 
-    `disk_free` is in bytes, of the database's disk; None: not known.
+    `disk_free`: free bytes on the database's disk; None: not known.
     """
     yield from query(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)
 
@@ -143,9 +143,10 @@ END $$
 
 
 def record_disk_space(space: DiskSpace) -> Transaction[None]:
-    """Store why the disk is full or nearly full, for the alert.
+    """Store `space.reason`, why the disk is full or nearly full, for the alert.
 
-    The first call of a process also reserves a page for the alert of a full disk.
+    With nothing wrong, write only once, to clear it. The first call of a process also reserves a
+    page for the alert of a full disk.
     """
     reason = space.reason
     if space.recorded_reason is None:

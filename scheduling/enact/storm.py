@@ -95,7 +95,7 @@ HOLD = Statement("HOLD", f"{HOLD_FAILOVER} RETURNING held_at")
 
 
 def update_storm_hold(timing: Timing) -> Transaction[bool]:
-    """Hold failover during a storm; end a hold that has expired. Return whether either was done.
+    """Hold failover in a new storm; end a hold that has expired. Return whether either was done.
 
     Each hold begins and ends once, regardless of the number of watchers.
     """

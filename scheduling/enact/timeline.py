@@ -94,7 +94,7 @@ RETURNING id
 def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
     """Record the present timeline of the database; return (system identifier, timeline).
 
-    A new timeline that may lack commits holds failover, unless it is `settled` already. Return
+    A new timeline that may lack commits holds failover, unless that is `settled` already. Return
     ("", 0) if this role may not read the timeline: then only daemons detect lost commits.
     """
     allowed = yield from query_one(MAY_READ_TIMELINE)
@@ -256,7 +256,10 @@ class ClaimCounts(NamedTuple):
 def note_acknowledged(
     node: int, node_name: str, claims: Sequence[AcknowledgedCommits]
 ) -> Transaction[ClaimCounts]:
-    """Store the acknowledged commits that this database lacks, until they are settled."""
+    """Store the acknowledged commits that this database lacks, until they are settled.
+
+    Hold failover if they are believed (IS_BELIEVED). Return how many were stored and dropped.
+    """
     valid = [c for c in claims[:MAX_CLAIMS] if _is_in_range(c)]
     if not valid:
         return ClaimCounts(0, 0)
@@ -279,16 +282,17 @@ def note_acknowledged(
     counts = ClaimCounts(sum(row.portfolio_number is not None for row in rows), rows[0].dropped)
     if not counts.stored:
         return counts
+    portfolios = sorted({row.portfolio_number for row in rows})
     why = (
         f"{node_name} remembers acknowledged commits that the database does not have, of "
-        f"{count(len(rows), 'portfolio')}"
+        f"{count(len(portfolios), 'portfolio')}"
     )
     yield from audit(
         "commits_vanished",
         node=node,
         actor=node_name,
         reason=why,
-        portfolios=[row.portfolio_number for row in rows],
+        portfolios=portfolios,
         events=sum(row.events for row in rows),
         orders=sum(row.orders for row in rows),
         unverified=sum(row.unverified for row in rows),
@@ -395,11 +399,11 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
 
 
 def read_unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
-    """Return what an installation that raises the floor automatically has to know.
+    """Return what an installation that raises the epoch floor automatically has to know.
 
     vanished: commits are missing, and that has been known for `wait_s`. changed: the database is on
-    a new timeline. quiet: it has been on that timeline for `quiet_s`, within which every living
-    daemon reports.
+    a timeline that is not settled. quiet: it has been on that for `quiet_s`, within which every
+    living daemon reports.
     """
     row = yield from query_one(UNSETTLED, wait_s=wait_s, quiet_s=quiet_s)
     assert row is not None

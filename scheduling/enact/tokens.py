@@ -10,7 +10,7 @@ from scheduling.enact.audit_log import Line, audit_all
 
 
 class TokenRow(NamedTuple):
-    id: int
+    id: int  #: of the node, as the name
     name: str
     revoked: bool
     expired: bool
@@ -40,7 +40,7 @@ WHERE t.sha256 = %(sha256)s
 
 
 def node_of_token(sha256: str) -> Transaction[TokenRow | None]:
-    """Return the node of a token, and whether the token is revoked or expired; None if unknown."""
+    """Record the use of a node's token. Return its node and validity, or None if it is unknown."""
     return (yield from query_one(NODE_OF_TOKEN, sha256=sha256))
 
 
@@ -108,7 +108,7 @@ RETURNING t.id, valid.username
 def revoke_node_tokens(
     *, token: int | None = None, node: int | None = None, actor: str, reason: str
 ) -> Transaction[int]:
-    """Revoke one token, or all of a node. Return how many had not been revoked before."""
+    """Revoke the token with this id, or all of a node. Return how many were not revoked before."""
     rows = yield from query(REVOKE_NODE_TOKENS, token=token, node=node)
     lines = [Line(None, row.node, reason, {}) for row in rows]
     if lines:
@@ -119,7 +119,7 @@ def revoke_node_tokens(
 def revoke_api_tokens(
     *, token: int | None = None, username: str | None = None, actor: str, reason: str
 ) -> Transaction[int]:
-    """Revoke one token, or all of a user. Return how many had not been revoked before."""
+    """Revoke the token with this id, or all of a user. Return how many were not revoked before."""
     rows = yield from query(REVOKE_API_TOKENS, token=token, username=username)
     lines = [Line(None, None, reason, {"user": row.username}) for row in rows]
     if lines:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import handle_failed_start, place_again
 from scheduling.enact.handoff.deadlines import could_not_report
+from scheduling.enact.handoff.finish import place_again
+from scheduling.enact.handoff.rollback import handle_failed_start
 from scheduling.timing import Timing
 
 
@@ -34,12 +35,12 @@ ORDER BY r.portfolio_id LIMIT 50
 
 
 def find_orphaned() -> Transaction[list[OwnedRow]]:
-    """Return the runs whose incarnation no longer holds the lease of its node."""
+    """Return at most 50 runs in no handoff whose incarnation no longer holds its node's lease."""
     return (yield from query(ORPHANED))
 
 
 def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
-    """Revoke a run from an incarnation that no longer holds its node's lease; place it again."""
+    """Revoke a run found by `find_orphaned`: it is placed again. Return False if granted since."""
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.node_id is None:
         return False  # granted since it was read
@@ -88,19 +89,12 @@ def find_unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
 
 
 def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Transaction[bool]:
-    """Revoke a run from a living node that never committed, so that it is placed again."""
+    """Revoke a run found by `find_unactivated`. Return False if committed or granted since."""
     run = yield from lock_run(portfolio)
-    if (
-        run is None
-        or run.node_id is None
-        or run.epoch != seen_epoch
-        or run.first_commit_at is not None
-    ):
+    if run is None or run.node_id is None or run.epoch != seen_epoch or run.first_commit_at:
         return False  # committed or granted since it was read
     error = f"{run.node_name} did not commit in {limit_s:g} s"
-    yield from handle_failed_start(
-        run, run.node_id, error, run.revision, strategy_failed=False, timed_out=True
-    )
+    yield from handle_failed_start(run, run.node_id, error, run.revision, timed_out=True)
     return True
 
 
@@ -119,5 +113,5 @@ ORDER BY r.portfolio_id LIMIT 50
 
 
 def find_unstopped() -> Transaction[list[OwnedRow]]:
-    """Return the runs for which a stop has to be requested again."""
+    """Return at most 50 runs for which a stop has to be requested again."""
     return (yield from query(UNSTOPPED))

@@ -1,6 +1,6 @@
 """Models of scheduling. Their rows are written in `scheduling.enact`."""
 
-from scheduling.models.alerts import Alert, AlertChannel, AlertMessage, MessageState, Storm
+from scheduling.models.alerts import Alert, AlertChannel, AlertMessage, Storm
 from scheduling.models.audit import Event, Interface
 from scheduling.models.fleet_control import Control, Gateway, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
@@ -12,12 +12,7 @@ from scheduling.models.run import Phase, Run, Tenure
 from scheduling.models.storage import StorageSample
 from scheduling.models.timeline import DatabaseTimeline, VanishedCommits
 from scheduling.models.tokens import ApiToken, NodeToken, Scope
-from scheduling.models.verification import (
-    OPEN_STATES,
-    Verification,
-    VerificationAnchor,
-    VerificationState,
-)
+from scheduling.models.verification import OPEN_STATES, Verification, VerificationAnchor
 
 __all__ = [
     "ACTIVE_STATES",
@@ -39,7 +34,6 @@ __all__ = [
     "ItemState",
     "Lease",
     "LogLine",
-    "MessageState",
     "Node",
     "NodeReport",
     "NodeStatus",
@@ -59,5 +53,4 @@ __all__ = [
     "VanishedCommits",
     "Verification",
     "VerificationAnchor",
-    "VerificationState",
 ]

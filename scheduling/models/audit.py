@@ -12,7 +12,7 @@ from scheduling.models.node import Node
 
 
 def from_session(name: str, otherwise: str) -> Coalesce:
-    """Return a database default: the session setting `ginkgo.name`, or `otherwise` if not set."""
+    """Return a database default: the session setting `ginkgo.{name}`, or `otherwise` if not set."""
     setting = Func(
         Value(f"ginkgo.{name}"),
         Value(True),

@@ -370,7 +370,7 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
     assert owner is not None and handoff is not None
     reachable = handoff.source_valid and handoff.source_lease == handoff.source_incarnation
     if owner.node_id is None or not reachable:
-        yield from revoke_ownership(handoff, owner, released=False, batch=None, reason=reason)
+        yield from revoke_ownership(handoff, owner, reason=reason)
     return row
 
 

@@ -46,7 +46,7 @@ _SENTENCES = (
     # Handoffs and tenures (scheduling/enact)
     ("# portfolios? taken over", r"接管 \1 个组合"),
     ("the daemon of @ ended and started again", r"\1 的守护进程结束后重新启动"),
-    ("@ started again with Python #, and it last ran under Python #",
+    ("@ started again with Python #, and (?:it|the portfolio) last ran under Python #",
      r"\1 以 Python \2 重新启动，而此前在 Python \3 下运行"),
     ("@ started again before it was ready", r"\1 在就绪之前重新启动"),
     ("@ started again before it released", r"\1 在释放之前重新启动"),

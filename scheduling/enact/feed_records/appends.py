@@ -92,8 +92,8 @@ def append(
 ) -> Transaction[Appended]:
     """Append all events or none after the head `expected`. See `RecordedLog.append`.
 
-    One read and one write. A caller that has just read the writer's row passes it as `held`, and
-    there is no second read.
+    Raise WriterReplaced, HeadMoved, SourceConflict or NoSuchFeed. One read and one write; none is
+    read if the caller passes the writer's row, just read, as `held`.
     """
     if held is None:
         held = yield from writer(feed, source)
@@ -123,8 +123,8 @@ def append(
     )
     if row is None:
         raise HeadMoved(
-            f"Feed {feed} has grown, or another writer has claimed it, since its head was read:"
-            " read the head again."
+            f"Feed {feed} has grown, or another writer has claimed it, since its head was read, or "
+            f"the append took over {MAX_RELEASE_AGE_S:g} s: read the head again."
         )
     return Appended(expected + 1, expected + len(events), missing=missing)
 
@@ -132,8 +132,8 @@ def append(
 def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Appended | None:
     """Return the answer to an append that repeats a stored one, None if it is new. Pure.
 
-    Raise SourceConflict if the source sent other content under the number, or if what it sent under
-    the number is not known.
+    Raise SourceConflict if the source sent other content under the number, or has sent a higher one
+    and it is not known what it sent under this one.
     """
     if source is None or held.newest is None or source.number > held.newest:
         return None
@@ -155,7 +155,7 @@ def stored_answer(feed: str, held: WriterRow, source: SourceId | None) -> Append
 
 
 def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
-    """Raise WriterReplaced or HeadMoved if APPEND would write nothing: this names the cause."""
+    """Raise WriterReplaced or HeadMoved, with the cause, if APPEND would write nothing. Pure."""
     if held.epoch != epoch:
         raise replaced_by(feed, held.writer, held.epoch, epoch)
     if held.head != expected:
@@ -165,7 +165,7 @@ def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
 
 
 def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> dict[str, Any]:
-    """Return parameters of APPEND: the records, and the links of the hash chain, as arrays."""
+    """Return parameters of APPEND: the records, and the links of the hash chain, in arrays."""
     chain = bytes(held.chain) or CHAIN_START
     seqs, encoded, segments, digests = [], [], [], []
     last: dict[str, int] = {}

@@ -54,7 +54,7 @@ SELECT count(*)::int AS rows FROM gone HAVING EXISTS (SELECT FROM moved)
 
 
 def drop_records(feed: int, below: int) -> Transaction[int | None]:
-    """Drop the records before `below`. Return how many, None if one of them is still needed.
+    """Drop the records before seq `below` and return how many; None if one is still needed.
 
     Needed are the records after the last commit or, if it is earlier, after the newest verification
     anchor of every portfolio of the feed, and those before it that a strategy may warm up with.
@@ -101,20 +101,17 @@ ORDER BY random() LIMIT 1
 def drop_due() -> Transaction[dict[str, int]]:
     """Drop old records of one feed that states how long it keeps them, 20,000 at most.
 
-    Return name of the feed → number of records. The audit log has it, too: nothing is dropped
-    silently.
+    Return name of the feed → number of records; {} if no feed has any to drop. Written to the audit
+    log as well: nothing is dropped silently.
     """
     dropped = {}
     for due in (yield from query(DUE, warm_up=WARM_UP_SPAN)):
         rows = yield from drop_records(due.feed, due.below)
         if rows:
             # Of a feed in a stream, these rows are marks: the worker drops the messages.
-            dropped[due.name] = due.below - due.first_seq
+            records = dropped[due.name] = due.below - due.first_seq
             yield from audit(
-                "feed_records_dropped",
-                feed=due.name,
-                records=due.below - due.first_seq,
-                first_seq=due.below,
+                "feed_records_dropped", feed=due.name, records=records, first_seq=due.below
             )
     return dropped
 

@@ -97,7 +97,8 @@ def mirror(
     """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
 
     `segments`: number of each completed segment → its hash chain. `times`: symbol → time of its
-    newest event. `sent`: the appends with source ids. Return None if a newer state was mirrored.
+    newest event. `sent`: the appends with source ids. Return None, with nothing written, if a newer
+    state was mirrored.
     """
     row: MirroredRow | None = yield from query_one(
         MIRROR,

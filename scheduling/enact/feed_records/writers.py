@@ -103,7 +103,7 @@ WHERE f.name = %(feed)s ORDER BY i.symbol
 
 
 def claim(feed: str, writer: str) -> Transaction[int]:
-    """Make `writer` the one writer of a feed, "" to let any source append. Return its epoch."""
+    """Make `writer` the one writer of a feed ("": none). Return its new epoch. Raise NoSuchFeed."""
     row = yield from query_one(CLAIM, feed=feed, writer=writer)
     if row is None:
         raise NoSuchFeed(feed)
@@ -113,14 +113,14 @@ def claim(feed: str, writer: str) -> Transaction[int]:
 def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
     """Let any source append to a feed again.
 
-    Return False if the feed has no writer, or not under `epoch`; None: under any epoch.
+    Return False if the feed has no writer, or one with another epoch than `epoch` (None: any).
     """
     row = yield from query_one(RELEASE, feed=feed, epoch=epoch)
     return row is not None
 
 
 def writer(feed: str, source: SourceId | None = None) -> Transaction[WriterRow]:
-    """Return the feed's writer, and what `source` has sent. Raise NoSuchFeed."""
+    """Return the row of the feed's writer, with what `source` has sent. Raise NoSuchFeed."""
     row = yield from query_one(
         WRITER,
         feed=feed,
@@ -133,7 +133,7 @@ def writer(feed: str, source: SourceId | None = None) -> Transaction[WriterRow]:
 
 
 def instruments(feed: str) -> Transaction[dict[str, InstrumentFacts]]:
-    """Return symbol → what rows of that symbol are checked against."""
+    """Return symbol → what rows of that symbol are checked against; {} if there is no such feed."""
     rows = yield from query(INSTRUMENTS, feed=feed)
     return {
         r.symbol: InstrumentFacts(r.symbol, r.scale, r.tick_size, r.lot, r.last_us) for r in rows

@@ -80,7 +80,7 @@ SELECT %(deadline)s < clock_timestamp() AS due,
 
 
 def find_overdue(timing: Timing) -> Transaction[list[int]]:
-    """Return ids of handoffs whose step missed its deadline, or waits for a node that is gone."""
+    """Return ids of at most 500 handoffs whose step is late, or waits for a node that is gone."""
     rows = yield from query(
         OVERDUE, gap_s=timing.pulse_gap_s, interval_s=timing.heartbeat_interval_s
     )
@@ -90,8 +90,8 @@ def find_overdue(timing: Timing) -> Transaction[list[int]]:
 def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
     """End the step of a handoff if its deadline passed or its node is gone. Return the new state.
 
-    Return `early` if neither holds, `late` if the target's first commit or another grant came
-    before the rollback, and `gone` if the handoff was deleted.
+    Return `early` if neither holds or the handoff has ended, `late` if the target's first commit or
+    another grant came before the rollback, and `gone` if the handoff was deleted.
     """
     locked = yield from lock_run_and_handoff(handoff_id)
     if locked is None:
@@ -104,49 +104,34 @@ def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
         portfolio=handoff.portfolio_id,
         revision=handoff.to_revision,
     )
-    is_due = due is not None and due.due
+    assert due is not None
     target_gone = handoff.target_node_id is not None and (
         not handoff.target_valid or handoff.target_lease != handoff.target_incarnation
     )
     source_gone = handoff.source_node_id is not None and (
         not handoff.source_valid or handoff.source_lease != handoff.source_incarnation
     )
-    if handoff.state == "preparing" and due is not None and (is_due or target_gone):
-        limit_s = timing.prepare_deadline_s + due.build_s
-        error = (
-            f"{handoff.target_name} was lost before it was ready"
-            if target_gone
-            else f"{handoff.target_name} could not prepare in {limit_s:g} s"
-        )
-        if target_gone:
-            yield from fail(handoff, run, error)
-        else:
-            yield from handle_prepare_failure(
-                handoff, run, error, strategy_failed=False, timed_out=True
-            )
+    if handoff.state == "preparing" and target_gone:
+        yield from fail(handoff, run, f"{handoff.target_name} was lost before it was ready")
         return "failed"
-    if handoff.state == "draining" and handoff.kind == "stop" and (is_due or source_gone):
-        yield from revoke_ownership(handoff, run, released=False, batch=None)
+    if handoff.state == "preparing" and due.due:
+        limit_s = timing.prepare_deadline_s + due.build_s
+        error = f"{handoff.target_name} could not prepare in {limit_s:g} s"
+        yield from handle_prepare_failure(handoff, run, error, timed_out=True)
+        return "failed"
+    if handoff.state == "draining" and handoff.kind == "stop" and (due.due or source_gone):
+        yield from revoke_ownership(handoff, run)
         return "done"
     if handoff.state == "draining" and target_gone:
         yield from fail(handoff, run, f"{handoff.target_name} was lost before the grant")
         return "failed"
-    if handoff.state == "draining" and (is_due or owner_is_gone(handoff)):
+    if handoff.state == "draining" and (due.due or owner_is_gone(handoff)):
         if (yield from fail_if_symbols_in_use(handoff, run)):
             return "failed"
-        source_did = f"did not release in {timing.drain_deadline_s:g} s" if is_due else "is gone"
-        return (
-            yield from grant_to_target(
-                handoff,
-                run,
-                timing,
-                released=False,
-                batch=None,
-                answer="",
-                error=f"{handoff.source_name} {source_did}: the epoch was raised without it",
-            )
-        )
-    if handoff.state == "activating" and (is_due or target_gone):
+        source_did = f"did not release in {timing.drain_deadline_s:g} s" if due.due else "is gone"
+        error = f"{handoff.source_name} {source_did}: the epoch was raised without it"
+        return (yield from grant_to_target(handoff, run, timing, error=error))
+    if handoff.state == "activating" and (due.due or target_gone):
         error = (
             f"{handoff.target_name} was lost before its first commit"
             if target_gone

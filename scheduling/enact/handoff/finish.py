@@ -15,8 +15,8 @@ def revoke_ownership(
     handoff: Row | None,
     run: Row,
     *,
-    released: bool,
-    batch: UUID | None,
+    released: bool = False,
+    batch: UUID | None = None,
     phase: str = "stopped",
     reason: str = "",
     cause: str = "stop",
@@ -25,10 +25,10 @@ def revoke_ownership(
 ) -> Transaction[bool]:
     """Raise the epoch and leave the run without an owner. Return False if it was granted meanwhile.
 
-    `handoff`: the stop that this completes, or None. A portfolio that an operator has started again
-    since the stop was requested becomes pending. `released`: whether the owner released the
-    portfolio, by the commit `batch`. `hint`: raise the desired version of the owner's node here;
-    with False, the caller raises it.
+    `handoff`: the stop that this completes, or None. `phase`: that of the run afterwards, `pending`
+    in place of `stopped` if an operator has started the portfolio since. `released`: whether the
+    owner released the portfolio, by the commit `batch`. `hint`: raise the desired version of the
+    owner's node here; with False, the caller raises it.
     """
     if phase == "stopped" and run.desired_state == "running":
         phase, reason = "pending", "waits for the next pass"
@@ -72,13 +72,6 @@ def place_again(run: Row, *, cause: str, reason: str, hint: bool = True) -> Tran
     """
     return (
         yield from revoke_ownership(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause=cause,
-            reason=reason,
-            hint=hint,
+            None, run, phase="pending", cause=cause, reason=reason, hint=hint
         )
     )

@@ -31,10 +31,8 @@ def handle_prepared(
     if locked is None:
         return "late"
     run, handoff = locked
-    if handoff.state != "preparing" or (handoff.target_node_id, handoff.target_incarnation) != (
-        node,
-        incarnation,
-    ):
+    is_target = (handoff.target_node_id, handoff.target_incarnation) == (node, incarnation)
+    if handoff.state != "preparing" or not is_target:
         return "late"  # a repeat, or the deadline was faster
     if handoff.from_epoch != run.epoch:
         yield from fail(handoff, run, "the portfolio was granted again meanwhile")
@@ -50,9 +48,7 @@ def handle_prepared(
             yield from fail(handoff, run, error)
             yield from quarantine(run, run.attempts + 1, error)
             return "quarantined"
-        return (
-            yield from grant_to_target(handoff, run, timing, released=False, batch=None, answer="")
-        )
+        return (yield from grant_to_target(handoff, run, timing))
     yield from query_one(
         MOVE,
         handoff=handoff_id,
@@ -69,7 +65,7 @@ def handle_prepared(
 
 
 def owner_is_gone(handoff: Row) -> bool:
-    """Return whether the owner lost its lease, so that a failover may go on. Pure."""
+    """Return whether the source has lost its lease or has another daemon since. Pure."""
     return (
         handoff.source_status in ("lost", "left") and not handoff.source_valid
     ) or handoff.source_lease != handoff.source_incarnation
@@ -84,10 +80,10 @@ def handle_step_failure(
     strategy_failed: bool,
     timing: Timing,
 ) -> Transaction[str]:
-    """End or roll back a handoff whose target failed at `step`. Return what was done.
+    """End or roll back a handoff whose target failed at `step`, `prepare` or `activate`.
 
-    Idempotent: a repeat, or a report of another step, returns `late`. `strategy_failed`: whether
-    an error of the strategy itself was the cause.
+    Return `failed` or `rolled_back`; `late` if the handoff is at another step, as for a repeat.
+    `strategy_failed`: whether an error of the strategy itself was the cause.
     """
     locked = yield from lock_run_and_handoff(handoff_id, target=(node, incarnation))
     if locked is None:
@@ -100,6 +96,6 @@ def handle_step_failure(
             yield from reject_handoff_revision(handoff, run, error)
         return (yield from roll_back(handoff, run, error, timing))
     if handoff.state in ("preparing", "draining"):
-        yield from handle_prepare_failure(handoff, run, error, strategy_failed)
+        yield from handle_prepare_failure(handoff, run, error, strategy_failed=strategy_failed)
         return "failed"
     return "late"

@@ -91,9 +91,9 @@ def grant_to_target(
     run: Row,
     timing: Timing,
     *,
-    released: bool,
-    batch: UUID | None,
-    answer: str,
+    released: bool = False,
+    batch: UUID | None = None,
+    answer: str = "",
     error: str = "",
 ) -> Transaction[str]:
     """Grant to the target, whose first commit then ends the handoff.

@@ -65,7 +65,8 @@ def request(
 ) -> Transaction[Row]:
     """Begin a handoff and return its row, or raise `Refused`.
 
-    A pass names the epoch that it decided on. A reload may not remove a symbol in use.
+    `to_revision` None: the running one. `seen_epoch`: refuse if the run has another epoch now. A
+    reload is refused if it would remove a symbol in use.
     """
     if kind == "reload" and to_revision is not None:
         run = yield from lock_run(portfolio)
@@ -83,7 +84,7 @@ def request(
 def reload_to_wanted(
     portfolio: int, *, node: int, wanted: int, seen_epoch: int, timing: Timing
 ) -> Transaction[Row | None]:
-    """Begin the reload to the wanted revision.
+    """Begin the reload to the wanted revision and return its handoff, or raise `Refused`.
 
     Return None if that would remove a symbol in use; the run then has this as its reason until the
     wanted revision runs.
@@ -248,7 +249,7 @@ def _insert_handoffs(
     actor: str,
     timing: Timing,
 ) -> Transaction[list[Row]]:
-    """Write the handoffs that passed the checks. Runs, active handoffs and nodes are locked."""
+    """Write checked handoffs and supersede those under way. Runs, handoffs, nodes are locked."""
     ended = [(each, active[each.portfolio]) for each in requested if each.portfolio in active]
     if ended:
         yield from supersede_all(
@@ -328,12 +329,12 @@ def _new_handoff(
 
 
 def supersede(active: Row, why: str, *, hint: bool = True) -> Transaction[None]:
-    """End an active handoff for one of higher precedence."""
+    """End an active handoff as superseded, with `why` as its error. See `supersede_all`."""
     yield from supersede_all([active], [why], hint=hint)
 
 
 def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Transaction[None]:
-    """End active handoffs, each with its own reason. Three statements; two without `hint`."""
+    """End active handoffs as superseded, each with its reason. Without `hint`, the caller hints."""
     rows = yield from query(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
     if rows:
         yield from audit_all(

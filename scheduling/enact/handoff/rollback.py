@@ -36,8 +36,8 @@ WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
 def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
     """End a handoff before its grant, so that owner and revision stay. A source continues.
 
-    With `hint` False, the caller raises the desired versions of source and target, once it has
-    taken all its locks.
+    Nothing changes if the handoff was granted or has ended. With `hint` False, the caller raises
+    the desired versions of source and target, once it has taken all its locks.
     """
     moved = yield from query_one(
         MOVE,
@@ -67,9 +67,9 @@ def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transactio
 
 
 def handle_prepare_failure(
-    handoff: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
+    handoff: Row, run: Row, error: str, *, strategy_failed: bool = False, timed_out: bool = False
 ) -> Transaction[None]:
-    """End a handoff whose target could not prepare, so that it is not repeated indefinitely.
+    """End a handoff whose target could not prepare, and see that it is not repeated indefinitely.
 
     The revision of a reload is rejected if its strategy raised, or if it failed twice in any other
     way. For an unassigned portfolio the failure counts as an attempt, unless only the deadline
@@ -84,7 +84,7 @@ def handle_prepare_failure(
             handoff.target_node_id,
             error,
             handoff.to_revision,
-            strategy_failed,
+            strategy_failed=strategy_failed,
             timed_out=timed_out,
         )
     elif handoff.kind == "failover":
@@ -113,11 +113,8 @@ def failed_before(handoff: Row) -> Transaction[bool]:
 
 
 def reject_handoff_revision(handoff: Row, run: Row, error: str) -> Transaction[None]:
-    """Reject the revision of a handoff, if there is another revision to go back to."""
-    if handoff.to_revision != handoff.from_revision or run.good_revision not in (
-        None,
-        handoff.to_revision,
-    ):
+    """Reject the revision that a handoff leads to, if there is another one to go back to."""
+    if {handoff.from_revision, run.good_revision} - {handoff.to_revision, None}:
         yield from reject(run, handoff.to_revision, error)
 
 
@@ -165,12 +162,7 @@ def roll_back(
     else:
         assert handoff.target_node_id is not None
         yield from handle_failed_start(
-            run,
-            handoff.target_node_id,
-            error,
-            handoff.to_revision,
-            strategy_failed=False,
-            timed_out=timed_out,
+            run, handoff.target_node_id, error, handoff.to_revision, timed_out=timed_out
         )
     return "rolled_back"
 
@@ -196,7 +188,7 @@ STORE_REASON = Statement(
 
 
 def reject(run: Row, number: int, error: str) -> Transaction[None]:
-    """Reject a revision that was never good. Only an operator can let it be tried again."""
+    """Reject a revision, unless it is good. Only an operator can let it be tried again."""
     row = yield from query_one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
     if row is None:
         return
@@ -211,13 +203,13 @@ def handle_failed_start(
     node: int,
     error: str,
     revision: int,
-    strategy_failed: bool,
     *,
+    strategy_failed: bool = False,
     timed_out: bool = False,
 ) -> Transaction[None]:
-    """Place a portfolio again that failed before its first commit, or quarantine it.
+    """Place a portfolio again that failed on `node` before its first commit, or quarantine it.
 
-    If its strategy failed under a revision that is not proven, reject the revision too.
+    If its strategy failed under a revision other than the good one, reject that revision too.
 
     A deadline that passed without a report says more about the node, or the network between node
     and database, than about the portfolio, so it is not counted as an attempt. The failed handoff
@@ -240,19 +232,12 @@ def handle_failed_start(
 
 
 def quarantine(run: Row, attempts: int, error: str, *, hint: bool = True) -> Transaction[None]:
-    """Stop a portfolio that failed too often on any nodes. `start` lifts the quarantine."""
+    """Stop a portfolio after `attempts` without progress. An operator's start lifts that."""
     reason = (
         f"{attempts} attempts ended after seq {run.last_seq:,}: {error}; "
         "start it again once it is fixed"
     )
     yield from revoke_ownership(
-        None,
-        run,
-        released=False,
-        batch=None,
-        phase="quarantined",
-        cause="quarantine",
-        reason=reason,
-        hint=hint,
+        None, run, phase="quarantined", cause="quarantine", reason=reason, hint=hint
     )
     yield from audit("quarantined", portfolio=run.portfolio_id, node=run.node_id, reason=reason)

@@ -251,7 +251,7 @@ def record_grant(
 
 
 def active_handoff(portfolio: int) -> Transaction[Row | None]:
-    """Lock and return the active handoff of `portfolio`, whose run is locked, or None."""
+    """Lock and return the active handoff of `portfolio`, or None. The run is locked already."""
     return (yield from query_one(ACTIVE_HANDOFFS, portfolios=[portfolio]))
 
 

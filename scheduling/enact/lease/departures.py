@@ -31,9 +31,9 @@ RETURNING node_id
 
 
 def record_goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
-    """End the lease of a daemon that leaves; a repeat changes nothing.
+    """End the lease of a daemon that leaves, and mark its node as left. A repeat changes nothing.
 
-    Return False if another incarnation holds the lease.
+    Return False, with nothing changed, if `incarnation` does not hold the node's lease.
     """
     held = yield from query_one(END_LEASE, node=node, incarnation=incarnation)
     left = yield from query_one(GOODBYE, node=node, incarnation=incarnation)
@@ -57,7 +57,7 @@ RETURNING node_id
 
 
 def record_dead_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
-    """End the lease of a daemon known to be dead. Return False if another incarnation holds it.
+    """End the lease of a daemon known to be dead. Return False if `incarnation` does not hold it.
 
     The node keeps its status: its next daemon takes over its runs, and only the sweep marks it
     lost. If the daemon is alive after all, its next heartbeat renews the lease.

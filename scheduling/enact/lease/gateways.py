@@ -62,11 +62,11 @@ def record_gateway_alive(
 ) -> Transaction[None]:
     """Record that nodes can reach this gateway now.
 
-    A gap since the last call resets `serving_since`, and so does a clock that was set back, since
-    earlier times then say nothing about durations. `overloaded`: the gateway dropped heartbeats
-    since the last call, or some wait in it, which is a gap as well. `blocked_s`: seconds for which
-    commits have been blocked here; None: they get through. `passed_s`: seconds since a commit last
-    got through here; None: none ever did.
+    More than `timing.pulse_gap_s` since the last call is a gap: `serving_since` becomes now. So it
+    does after a clock was set back, since earlier times then say nothing about durations, and if
+    the gateway is `overloaded`: it dropped heartbeats since the last call, or some wait in it.
+    `blocked_s`: seconds for which commits have been blocked here; None: they get through.
+    `passed_s`: seconds since a commit last got through here; None: none ever did.
     """
     yield from query(
         RECORD_GATEWAY,
@@ -87,5 +87,5 @@ GATEWAY_LEFT = Statement(
 
 
 def record_gateway_left(gateway: UUID) -> Transaction[None]:
-    """Record that this gateway stops in order: its nodes are to go to another."""
+    """Record that this gateway stops in order, so that it delays the loss of no node."""
     yield from query(GATEWAY_LEFT, gateway=gateway)

@@ -151,15 +151,16 @@ SELECT id, name, silent_s, reason, (SELECT count(*) FROM hinted) AS hints FROM l
 
 
 def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
-    """Mark nodes whose lease has expired as lost, and return them. A heartbeat revives them."""
+    """Mark nodes as lost whose lease has expired, and return their rows by name.
+
+    Not while the node's silence may be that of its gateway: see MARK_LOST. A heartbeat revives a
+    lost node. Before that, undo what a set clock did to leases, and judge closed sockets.
+    """
     yield from query(CLAMP_LEASES, ttl_s=timing.lease_ttl_s)
     yield from query(CLAMP_GATEWAY, gap_s=timing.pulse_gap_s)
     yield from judge_socket_losses(timing)
     rows = yield from query(
-        MARK_LOST,
-        ttl_s=timing.lease_ttl_s,
-        gap_s=timing.pulse_gap_s,
-        grace_s=timing.socket_grace_s,
+        MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s, grace_s=timing.socket_grace_s
     )
     yield from query(CLAMP_STATUS)
     return sorted(rows, key=lambda row: str(row.name))
@@ -184,6 +185,6 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.statu
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until the next lease ends or the next closed socket is judged, or None."""
+    """Return the seconds until a living node's lease ends or closed socket is judged, or None."""
     row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s

@@ -32,7 +32,7 @@ WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
 def record_socket(
     node: int, incarnation: UUID, connection: UUID, gateway: UUID
 ) -> Transaction[bool]:
-    """Record that a node opened a socket. Return False if another incarnation holds the lease."""
+    """Record that a node opened a socket. Return False if `incarnation` does not hold its lease."""
     row = yield from query_one(
         CONNECT, node=node, incarnation=incarnation, connection=connection, gateway=gateway
     )
@@ -40,9 +40,9 @@ def record_socket(
 
 
 def record_socket_loss(node: int, connection: UUID) -> Transaction[bool]:
-    """Record that the socket of a node closed. The sweep judges it, since it sees all sockets.
+    """Record that the socket of a node closed. The sweep, which sees all sockets, judges the close.
 
-    Return False if a newer socket or incarnation has replaced it, or its loss is known.
+    Return False if `connection` is not the node's newest socket, or its close was recorded before.
     """
     row = yield from query_one(SOCKET_LOST, node=node, connection=connection)
     if row is not None:

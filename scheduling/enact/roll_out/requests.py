@@ -75,7 +75,7 @@ def create(
 
 
 def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
-    """Start no further item; items that were started go on. Raise Refused if none would start."""
+    """Start no further item; those started go on. Raise Refused if none would start; NotFound."""
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:
         raise NotFound("roll-out", str(roll_out))
@@ -94,11 +94,11 @@ def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
 
 
 def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int]:
-    """Take the roll-out back. Return how many portfolios it had changed.
+    """Begin to take the roll-out back. Return how many portfolios it had changed.
 
     The items of these portfolios become open again, so that no other roll-out takes a portfolio
-    meanwhile. Raise Refused if the roll-out went back already or changed nothing, or if another
-    roll-out has one of the portfolios.
+    meanwhile. Raise Refused if the way back began already, the roll-out changed nothing, or another
+    roll-out has one of the portfolios; NotFound if there is no such roll-out.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:

@@ -31,7 +31,7 @@ from scheduling.timing import Timing
 
 
 def apply(roll_out: int, seen: RollOutState, steps: Steps) -> Transaction[bool]:
-    """Write the new states of items and of the roll-out.
+    """Write the new states of items and of the roll-out, and return True.
 
     Return False if an operator stopped the roll-out or took it back since its state `seen` was
     read: the next pass decides again.
@@ -75,7 +75,7 @@ def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
 
     Return `started`, or else `late`, `deleted`, `changed` or `busy`: the next pass decides again. A
     reload that is refused now, such as for a lost node, is begun by the sweep; the item has a
-    deadline.
+    deadline. Raise Refused if the artifact or its strategy is gone.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     row = yield from query_one(ITEM, item=item)

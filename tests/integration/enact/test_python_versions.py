@@ -111,7 +111,9 @@ def test_restarted_daemon_with_another_version_loses_its_runs(old_node: FakeNode
     again = make_node("node-1", python="3.13")
     at = hand.run()
     assert (at.phase, at.node_id, at.python) == ("pending", None, "3.11")
-    assert at.reason == ("node-1 started again with Python 3.13, and it last ran under Python 3.11")
+    assert at.reason == (
+        "node-1 started again with Python 3.13, and the portfolio last ran under Python 3.11"
+    )
     assert at.attempts == 0
     run_pass()
     placed = newest_handoff(hand.portfolio)

@@ -66,9 +66,6 @@ def report_all(node: FakeNode, *claims: AcknowledgedCommits) -> ClaimCounts:
     return execute(note_acknowledged(node.row.pk, node.name, claims))
 
 
-# --- the database itself -------------------------------------------------------------------------
-
-
 def test_first_timeline_of_an_installation_is_settled_and_holds_no_failover() -> None:
     key = execute(note_timeline())
     assert execute(note_timeline()) == key
@@ -122,9 +119,6 @@ def test_epoch_floor_can_be_raised_without_the_privilege_to_read_the_timeline() 
         operations.raise_epoch_floor(1000, actor="olive")
         cursor.execute("RESET ROLE")
     assert hand.run().epoch == epoch + 1000
-
-
-# --- what daemons remember -----------------------------------------------------------------------
 
 
 def test_daemon_without_newer_commits_reports_none_vanished() -> None:
@@ -218,7 +212,7 @@ def test_claims_with_the_largest_numbers_do_not_break_the_alert() -> None:
 
 
 def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, 1, per_portfolio=2)
+    set_claim_limits(monkeypatch, 1, per_portfolio=2)
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
     told = [
@@ -233,7 +227,7 @@ def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
     assert report_all(first, make_claim(hand, seq=10**9 + 4)) == (1, 0)
 
 
-def limit(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfolio: int) -> None:
+def set_claim_limits(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfolio: int) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", at_least)
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW_PER_PORTFOLIO", per_portfolio)
 
@@ -241,7 +235,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfolio: int) ->
 def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limit(monkeypatch, 2, per_portfolio=0)
+    set_claim_limits(monkeypatch, 2, per_portfolio=0)
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
     assert report(node, make_claim(hand, seq=10**9), make_claim(hand, seq=10**9 + 1)) == 2
@@ -260,7 +254,9 @@ def test_claims_of_one_node_for_one_epoch_stay_limited_after_they_are_settled() 
     assert told == [4, 1]
     VanishedCommits.objects.update(seen_at=ago(7 * 86_400), settled_at=ago(1))
     assert report(hand.daemon, make_claim(hand, seq=10**9 + 9)) == 0
-    assert Event.objects.filter(kind="commits_vanished").count() == 2
+    lines = Event.objects.filter(kind="commits_vanished")
+    assert [line.data["portfolios"] for line in lines] == [[hand.portfolio.pk]] * 2
+    assert {line.reason.partition("have, ")[2] for line in lines} == {"of 1 portfolio"}
 
 
 def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> None:
@@ -283,9 +279,8 @@ def test_claims_for_epochs_without_a_tenure_are_marked_unverified_and_limited(
     first, second = make_node("node-1"), make_node("node-2")
     hand, own = make_trader("p", first), make_trader("q", second)
     epoch = hand.run().epoch
-    forgotten = [
-        make_claim(hand, epoch=epoch + 1 + n) for n in range(2)
-    ]  # granted to the second node
+    # Granted to the second node.
+    forgotten = [make_claim(hand, epoch=epoch + 1 + n) for n in range(2)]
     created = [AcknowledgedCommits(portfolio=900_000 + n, epoch=1, seq=7) for n in range(2)]
     assert report(second, *forgotten) == 2
     assert report(second, *forgotten, *created) == 1
@@ -305,9 +300,6 @@ def test_claim_for_the_epoch_of_another_node_is_kept_unverified_after_a_promotio
     change_timeline()
     assert report(second, make_claim(hand, seq=10**9)) == 1
     assert VanishedCommits.objects.get().unverified
-
-
-# --- the way out ---------------------------------------------------------------------------------
 
 
 def test_raising_the_epoch_floor_settles_vanished_commits_and_later_claims_of_them() -> None:
@@ -395,9 +387,6 @@ def test_new_timeline_without_losses_is_settled_automatically() -> None:
     assert Run.objects.get().epoch < 1_000_000
 
 
-# --- whom to ask ---------------------------------------------------------------------------------
-
-
 def test_each_daemon_is_asked_for_its_acknowledged_commits_once_per_timeline() -> None:
     recall = AcknowledgementRequests()
     assert not recall.is_due(1, "a")  # which database it is, is not known yet
@@ -409,9 +398,6 @@ def test_each_daemon_is_asked_for_its_acknowledged_commits_once_per_timeline() -
     assert recall.is_due(1, "b")
     recall.record_database(("x", 2))
     assert recall.is_due(1, "a")
-
-
-# --- before it happens ---------------------------------------------------------------------------
 
 
 def test_system_check_warns_about_asynchronous_standbys() -> None:
