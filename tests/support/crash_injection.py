@@ -58,6 +58,10 @@ class World:
         """Both nodes, in their present incarnations."""
         return self.first, self.second
 
+    def daemon(self, name: str) -> FakeNode:
+        """Return node-1 or node-2, in its present incarnation."""
+        return self.first if name == "node-1" else self.second
+
     @property
     def portfolio(self) -> Portfolio:
         """The portfolio `p` under test, deleted or not."""

@@ -103,9 +103,6 @@ def test_stalled_or_blocked_portfolio_has_no_behind_alert(hand: OwnerSession) ->
     assert list(open_alerts()) == ["stalled"]
 
 
-# --- orders that are not placed ------------------------------------------------------------------
-
-
 def commit_with_orders(hand: OwnerSession, *statuses: str) -> Commit:
     """Return a commit of one event with an order of each status."""
     seq = hand.run().last_seq + 1
@@ -144,8 +141,8 @@ def test_commit_counts_orders_refused_or_suppressed_since_one_was_placed(
 
 
 def test_repeated_commit_counts_its_refused_orders_once(hand: OwnerSession) -> None:
-    words = commit_with_orders(hand, "refused")
-    assert [hand.send(words).answer for _ in range(3)] == ["ok"] * 3
+    message = commit_with_orders(hand, "refused")
+    assert [hand.send(message).answer for _ in range(3)] == ["ok"] * 3
     assert count_unplaced(hand) == (1, 0, 1)
 
 

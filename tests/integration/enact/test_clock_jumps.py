@@ -66,14 +66,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def nodes(clock: Clock) -> list[FakeNode]:
-    """Return four nodes that beat for more than two leases, each with a portfolio."""
+    """Return four nodes alive for more than two leases, each with a portfolio."""
     found, when = NODES.get(clock)
     clock.jump_to(when)
     return found
 
 
 def make_beating_nodes(clock: Clock) -> tuple[list[FakeNode], datetime]:
-    """Make what `nodes` returns. Return it, and the time of the clock afterwards."""
+    """Return the nodes of the fixture `nodes`, newly made, and the database's time afterwards."""
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
@@ -141,7 +141,7 @@ def test_node_lost_at_a_clock_jump_is_detected_within_two_leases(
     clock.jump(jump)
     let_time_pass(clock, nodes[1:], 25)
     assert lost_nodes() == []
-    # 40 s: one TTL after the pulse that noticed, and a beat of ours
+    # 40 s: one TTL after the pulse that noticed the jump, and one heartbeat interval
     let_time_pass(clock, nodes[1:], 15)
     assert lost_nodes() == ["node-1"]
     assert Handoff.objects.filter(kind="failover").count() == 1

@@ -18,7 +18,8 @@ from tests.support.factories import expire_lease, lose, make_node, make_portfoli
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def raised(by: int) -> dict[str, tuple[int, int]]:
+def raise_floor(by: int) -> dict[str, tuple[int, int]]:
+    """Raise the epoch floor. Return the name of each portfolio → its epoch before and after."""
     lines = operations.raise_epoch_floor(by, actor="olive")
     return {line.portfolio: (line.epoch_before, line.epoch) for line in lines}
 
@@ -31,7 +32,7 @@ def test_epoch_floor_raises_every_epoch_and_ends_every_ownership() -> None:
     operations.halt_all(actor="olive")
     operations.undo_halt(actor="olive")
     before = dict(Run.objects.values_list("portfolio__name", "epoch"))
-    assert raised(1000) == {name: (epoch, epoch + 1000) for name, epoch in before.items()}
+    assert raise_floor(1000) == {name: (epoch, epoch + 1000) for name, epoch in before.items()}
     assert not Run.objects.filter(node__isnull=False).exists()
     assert set(Run.objects.values_list("phase", flat=True)) == {"pending"}
 
@@ -40,14 +41,14 @@ def test_epoch_granted_in_the_lost_history_is_fenced() -> None:
     hand = make_trader("one", make_node("node-1"))
     lost = hand.next_commit(3, epoch=hand.run().epoch + 7)
     assert hand.send(lost).answer == "ahead"
-    raised(1000)
+    raise_floor(1000)
     assert hand.send(lost).answer == "fenced"
 
 
 def test_running_daemon_registers_again_and_drops_its_desired_set() -> None:
     node = make_node("node-1")
     make_trader("one", node)
-    raised(1000)
+    raise_floor(1000)
     answer = node.beat()
     assert not answer.renewed
     assert answer.held_by is None  # so it hears `unknown`, and registers again
@@ -57,14 +58,14 @@ def test_running_daemon_registers_again_and_drops_its_desired_set() -> None:
 
 def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_superseded() -> None:
     node = make_node("node-1")
-    raised(1000)
+    raise_floor(1000)
     assert replace(node, incarnation=uuid4()).beat().held_by is None
 
 
 def test_running_portfolios_are_placed_again_from_the_last_commit() -> None:
     hand = make_trader("one", make_node("node-1"), events=4)
     stood = hand.run()
-    raised(1000)
+    raise_floor(1000)
     again = make_node("node-1")
     tick()
     again.prepare()
@@ -79,7 +80,7 @@ def test_epoch_floor_leaves_stopped_and_deleted_portfolios_stopped() -> None:
     make_trader("deleted", node)
     operations.stop("stopping", actor="olive")
     operations.delete_portfolio("deleted", actor="olive")
-    raised(1000)
+    raise_floor(1000)
     assert set(Run.objects.values_list("phase", flat=True)) == {"stopped"}
 
 
@@ -87,7 +88,7 @@ def test_epoch_floor_ends_handoffs_and_skips_their_ids() -> None:
     make_trader("one", make_node("node-1"))
     make_node("node-2")
     moving = operations.migrate("one", "node-2", actor="olive")
-    raised(1000)
+    raise_floor(1000)
     moving.refresh_from_db()
     assert moving.state == "superseded"
     with connection.cursor() as cursor:
@@ -97,7 +98,7 @@ def test_epoch_floor_ends_handoffs_and_skips_their_ids() -> None:
 
 def test_epoch_floor_writes_one_event_per_portfolio_and_one_for_itself() -> None:
     make_trader("one", make_node("node-1"))
-    raised(1000)
+    raise_floor(1000)
     assert Event.objects.filter(kind="ended", data__cause="floor").count() == 1
     (act,) = Event.objects.filter(kind="epoch_floor_raised")
     assert (act.actor, act.data["by"]) == ("olive", 1000)
@@ -111,9 +112,6 @@ def test_command_names_the_epochs_before_and_after() -> None:
     assert (document["highest_before"], document["lowest_now"]) == (epoch, epoch + 50)
     with pytest.raises(CommandError):
         call_command("raise_epoch_floor", "--by", "0")
-
-
-# --- forgetting a node, revoking a token ---------------------------------------------------------
 
 
 def test_a_node_is_not_forgotten_while_its_lease_is_valid(operator: ApiClient) -> None:

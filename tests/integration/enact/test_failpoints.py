@@ -17,10 +17,9 @@ import pytest
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
-from scheduling.enact.handoff import expire, find_overdue, request
+from scheduling.enact.handoff import expire, find_overdue
 from scheduling.enact.unheld_runs import reclaim_orphaned, reclaim_unactivated
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
-from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit
 from tests.support.crash_injection import (
@@ -45,6 +44,7 @@ from tests.support.factories import (
     make_portfolio,
     run_of,
     serving_since,
+    tick,
 )
 from tests.support.kept_rows import KeptRows
 
@@ -54,35 +54,23 @@ pytestmark = pytest.mark.django_db
 # --- steps ----------------------------------------------------------------------------------------
 
 
-def move(world: World) -> Any:
-    return operations.migrate("p", "node-2", actor="ann")
-
-
-def reload(world: World) -> Any:
-    return operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-
-
-def stop(world: World) -> Any:
-    return operations.stop("p", actor="ann")
-
-
-def delete(world: World) -> Any:
-    return operations.delete_portfolio("p", actor="ann")
-
-
-def create(world: World) -> Any:
-    return make_portfolio("p")
-
-
-def tick(world: World) -> Any:
-    """Run one pass, as a step of a script. Return its outcome."""
-    return Scheduler("test").tick()
+def once(do: Any) -> ScriptStep:
+    """Return a step that a person requests, and does not repeat."""
+    return ScriptStep(do, is_repeated=False)
 
 
 def prepare(world: World) -> Any:
-    """Both daemons report what they have prepared."""
-    world.first.prepare()
-    world.second.prepare()
+    for daemon in world.daemons:
+        daemon.prepare()
+
+
+LIMITS = {"limits": {"largest_order": "5"}}
+MOVE = once(lambda w: operations.migrate("p", "node-2", actor="ann"))
+RELOAD = once(lambda w: operations.revise_portfolio("p", LIMITS, actor="ann"))
+STOP = once(lambda w: operations.stop("p", actor="ann"))
+DELETE = once(lambda w: operations.delete_portfolio("p", actor="ann"))
+CREATE = once(lambda w: make_portfolio("p"))
+TICK, PREPARE = ScriptStep(lambda w: tick()), ScriptStep(prepare)
 
 
 class RepeatedCommit:
@@ -92,10 +80,9 @@ class RepeatedCommit:
         self._release, self._by, self._events = release, by, events
 
     def __call__(self, world: World) -> Any:
-        daemon = world.first if self._by == "node-1" else world.second
         if self not in world.messages:
             world.messages[self] = self._make(world)
-        return world.send(daemon, world.messages[self])
+        return world.send(world.daemon(self._by), world.messages[self])
 
     def _make(self, world: World) -> Commit:
         to_seq = run_of(world.portfolio).last_seq + self._events
@@ -119,9 +106,8 @@ def commit(by: str, events: int = 0) -> ScriptStep:
 
 def fail(step: str, by: str, *, strategy: bool = False) -> ScriptStep:
     def report(world: World) -> Any:
-        daemon = world.first if by == "node-1" else world.second
         handoff = Handoff.objects.filter(portfolio=world.portfolio).order_by("-id").first()
-        return daemon.fails(handoff, step, strategy=strategy) if handoff else None
+        return world.daemon(by).fails(handoff, step, strategy=strategy) if handoff else None
 
     return ScriptStep(report)
 
@@ -130,8 +116,7 @@ def die(by: str, *, idle: bool = False) -> ScriptStep:
     """Return the step in which the daemon reports, or repeats, that its process ended."""
 
     def report(world: World) -> Any:
-        daemon = world.first if by == "node-1" else world.second
-        hand = OwnerSession(daemon, world.portfolio)
+        hand = OwnerSession(world.daemon(by), world.portfolio)
         return hand.report_death(world.messages.setdefault(report, hand.death(idle=idle)))
 
     return ScriptStep(report)
@@ -148,19 +133,11 @@ def expire_late(world: World) -> Any:
     return [execute(expire(number, timing())) for number in execute(find_overdue(timing()))]
 
 
-def halt_every_run(world: World) -> Any:
-    return execute(halt_all(actor="ann", reason="enough"))
-
-
 def restart(name: str) -> ScriptStep:
     """Return the step in which a new daemon of this name registers, in place of the one before."""
 
     def start(world: World) -> Any:
-        again = make_node(name)
-        if name == "node-1":
-            world.first = again
-        else:
-            world.second = again
+        setattr(world, "first" if name == "node-1" else "second", make_node(name))
 
     return ScriptStep(start)
 
@@ -176,18 +153,8 @@ def reclaim_orphan(world: World) -> Any:
 
 
 def fail_over(world: World) -> Any:
-    at = run_of(world.portfolio)
-    return execute(
-        request(
-            "failover",
-            at.portfolio_id,
-            target=world.second.row.pk,
-            actor="balancer",
-            reason="node-1 is lost",
-            timing=timing(),
-            seen_epoch=at.epoch,
-        )
-    )
+    hand = OwnerSession(world.first, world.portfolio)
+    return hand.fail_over_to(world.second, seen_epoch=hand.run().epoch)
 
 
 # --- the world before the first step --------------------------------------------------------------
@@ -226,86 +193,69 @@ def in_order(*begins: Any) -> Any:
     return lambda world: [begin(world) for begin in begins]
 
 
-def repeated(do: Any) -> ScriptStep:
-    """Return a step that is repeated if its answer was lost."""
-    return ScriptStep(do)
-
-
-def once(do: Any) -> ScriptStep:
-    """Return a step that a person requests, and does not repeat."""
-    return ScriptStep(do, is_repeated=False)
-
-
-MOVE_TO_GRANT = (once(move), repeated(prepare), release())
-RELOAD_TO_GRANT = (once(reload), repeated(prepare), release())
+FAIL_OVER, EXPIRE_LATE = once(fail_over), ScriptStep(expire_late)
+MOVE_TO_GRANT = (MOVE, PREPARE, release())
+RELOAD_TO_GRANT = (RELOAD, PREPARE, release())
 
 KINDS = [
     Script("migrate", (*MOVE_TO_GRANT, commit("node-2"))),
     Script("reload", (*RELOAD_TO_GRANT, commit("node-1"))),
-    Script("place", (once(create), repeated(tick), repeated(prepare), commit("node-1")),
-        delete_before),
-    Script("failover", (repeated(tick), repeated(prepare), commit("node-2")), silence("node-1")),
-    Script("stop", (once(stop), release())),
-    Script("delete", (once(delete), release())),
+    Script("place", (CREATE, TICK, PREPARE, commit("node-1")), delete_before),
+    Script("failover", (TICK, PREPARE, commit("node-2")), silence("node-1")),
+    Script("stop", (STOP, release())),
+    Script("delete", (DELETE, release())),
     Script("register", (restart("node-1"), commit("node-1"))),
-    Script("halt", (repeated(halt_every_run),)),
-    Script("halted before a stale event", (repeated(halt_stale),)),
-]  # fmt: skip
+    Script("halt", (ScriptStep(lambda w: execute(halt_all(actor="ann", reason="enough"))),)),
+    Script("halted before a stale event", (ScriptStep(halt_stale),)),
+]
 
 WAYS_OUT = [
-    Script("drain", (once(lambda w: operations.drain("node-1", actor="ann")), repeated(tick),
-                  repeated(prepare), release(), commit("node-2"))),
-    Script("migrate that cannot prepare", (once(move), fail("prepare", "node-2"))),
-    Script("migrate whose target is late", (once(move), repeated(expire_late))),
-    Script("migrate whose source is late", (once(move), repeated(prepare), repeated(expire_late),
-                                         commit("node-2"))),
+    Script("drain", (once(lambda w: operations.drain("node-1", actor="ann")), TICK,
+                  PREPARE, release(), commit("node-2"))),
+    Script("migrate that cannot prepare", (MOVE, fail("prepare", "node-2"))),
+    Script("migrate whose target is late", (MOVE, EXPIRE_LATE)),
+    Script("migrate whose source is late", (MOVE, PREPARE, EXPIRE_LATE, commit("node-2"))),
     Script("migrate that is rolled back", (*MOVE_TO_GRANT, fail("activate", "node-2"),
                                         commit("node-1"))),
-    Script("migrate whose activation is late", (*MOVE_TO_GRANT, repeated(expire_late),
-                                             commit("node-1"))),
-    Script("migrate that a stop ends", (once(move), repeated(prepare), once(stop), release())),
-    Script("migrate that a failover ends", (once(move), repeated(lambda w: lose(w.first)),
-                                         once(fail_over), repeated(prepare), commit("node-2"))),
-    Script("migrate whose target starts again", (once(move), repeated(prepare), restart("node-2"),
-                                              release())),
-    Script("migrate whose source starts again", (once(move), repeated(prepare), restart("node-1"),
+    Script("migrate whose activation is late", (*MOVE_TO_GRANT, EXPIRE_LATE, commit("node-1"))),
+    Script("migrate that a stop ends", (MOVE, PREPARE, STOP, release())),
+    Script("migrate that a failover ends", (MOVE, ScriptStep(lambda w: lose(w.first)), FAIL_OVER,
+                                         PREPARE, commit("node-2"))),
+    Script("migrate whose target starts again", (MOVE, PREPARE, restart("node-2"), release())),
+    Script("migrate whose source starts again", (MOVE, PREPARE, restart("node-1"),
                                               commit("node-1"))),
     Script("grant whose target starts again", (*MOVE_TO_GRANT, restart("node-2"),
                                             commit("node-2"))),
-    Script("release for a target that is gone",
-        (once(move), repeated(prepare), repeated(lambda w: silence("node-2")(w)), release(),
-         commit("node-1", 1))),
-    Script("reload that cannot prepare", (once(reload), fail("prepare", "node-1"))),
-    Script("reload that raises as it is prepared", (once(reload),
+    Script("release for a target that is gone", (MOVE, PREPARE, ScriptStep(silence("node-2")),
+                                              release(), commit("node-1", 1))),
+    Script("reload that cannot prepare", (RELOAD, fail("prepare", "node-1"))),
+    Script("reload that raises as it is prepared", (RELOAD,
                                                  fail("prepare", "node-1", strategy=True))),
     Script("reload that raises before its first commit", (*RELOAD_TO_GRANT, die("node-1"),
                                                        commit("node-1"))),
     Script("reload that raises after it", (*RELOAD_TO_GRANT, commit("node-1", 1), die("node-1"),
                                         commit("node-1"))),
-    Script("stop past its deadline", (once(stop), repeated(expire_late))),
-    Script("stop of what nobody answers for", (once(stop),), silence("node-1")),
-    Script("failover from its pin", (once(fail_over), repeated(prepare), commit("node-2")),
+    Script("stop past its deadline", (STOP, EXPIRE_LATE)),
+    Script("stop of what nobody answers for", (STOP,), silence("node-1")),
+    Script("failover from its pin", (FAIL_OVER, PREPARE, commit("node-2")),
         in_order(lose_first, pin_to_first)),
-    Script("failover that came too late", (once(fail_over), repeated(lambda w: w.first.beat()),
-                                        repeated(prepare)), lose_first),
-    Script("failover that cannot prepare", (once(fail_over), fail("prepare", "node-2")),
-        lose_first),
-    Script("failover whose target is late", (once(fail_over), repeated(expire_late)), lose_first),
-    Script("failover for the fifth time", (once(fail_over), repeated(prepare)),
+    Script("failover that came too late", (FAIL_OVER, ScriptStep(lambda w: w.first.beat()),
+                                        PREPARE), lose_first),
+    Script("failover that cannot prepare", (FAIL_OVER, fail("prepare", "node-2")), lose_first),
+    Script("failover whose target is late", (FAIL_OVER, EXPIRE_LATE), lose_first),
+    Script("failover for the fifth time", (FAIL_OVER, PREPARE),
         in_order(lose_first, count_four_attempts)),
     Script("failover that cannot prepare for the fifth time",
-        (once(fail_over), fail("prepare", "node-2")), in_order(lose_first, count_four_attempts)),
+        (FAIL_OVER, fail("prepare", "node-2")), in_order(lose_first, count_four_attempts)),
     Script("death that is restarted", (die("node-1"),)),
     Script("death without an event", (die("node-1", idle=True),)),
     Script("fifth death", (die("node-1"),), count_four_attempts),
     Script("register for the fifth time", (restart("node-1"),), count_four_attempts),
-    Script("place that cannot start",
-        (once(create), repeated(tick), fail("prepare", "node-1")), delete_before),
-    Script("places of two in one batch", (once(create), once(lambda w: make_portfolio("r")),
-                                       repeated(tick), repeated(prepare), commit("node-1")),
-        delete_before),
-    Script("grant that its node never began", (restart("node-1"), repeated(reclaim_uncommitted))),
-    Script("run of an incarnation that is no more", (repeated(reclaim_orphan),)),
+    Script("place that cannot start", (CREATE, TICK, fail("prepare", "node-1")), delete_before),
+    Script("places of two in one batch", (CREATE, once(lambda w: make_portfolio("r")), TICK,
+                                       PREPARE, commit("node-1")), delete_before),
+    Script("grant that its node never began", (restart("node-1"), ScriptStep(reclaim_uncommitted))),
+    Script("run of an incarnation that is no more", (ScriptStep(reclaim_orphan),)),
 ]  # fmt: skip
 
 
@@ -344,7 +294,6 @@ def outcomes_of_crashes(
 
 
 def violations_after_crashes(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
-    """Crash the script at each of these points; return the violations afterwards."""
     found = []
     for name, now in outcomes_of_crashes(act, world, numbers):
         resume(now)
@@ -389,7 +338,7 @@ OF_A_HANDOFF = (
 
 @pytest.fixture(scope="session")
 def crashed_points() -> set[str]:
-    """Points with equal history at which an earlier script has crashed."""
+    """Return the names of the points at which earlier scripts crashed, which tests add."""
     return set()
 
 

@@ -54,9 +54,6 @@ def hand() -> OwnerSession:
     return make_trader("p", make_node("node-1"), events=0)
 
 
-# --- what an accepted commit leaves behind -------------------------------------------------------
-
-
 def test_a_commit_with_a_state_sets_the_seq_of_the_state_and_keeps_one_checkpoint(
     hand: OwnerSession,
 ) -> None:
@@ -123,15 +120,12 @@ def test_progress_resets_attempts_and_an_empty_commit_does_not(hand: OwnerSessio
     assert (at.attempts, at.failures_by_node, at.reason) == (0, {}, "")
 
 
-# --- what the fence refuses ----------------------------------------------------------------------
-
-
 def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    words = hand.next_commit(2, orders=[make_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
-    assert hand.send(words).answer == "ok"
+    message = hand.next_commit(2, orders=[make_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
+    assert hand.send(message).answer == "ok"
     rows, last = written(hand), hand.run().last_seq
-    assert hand.send(words).answer == "ok"
+    assert hand.send(message).answer == "ok"
     assert (written(hand), hand.run().last_seq) == (rows, last)
 
 
@@ -142,8 +136,8 @@ def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(
     hand.commit(10)
     last = hand.run().last_seq
     seq = last + 5
-    words = hand.next_commit(1, from_seq=last + off, to_seq=seq, orders=[make_order(seq)])
-    assert hand.send(words).answer == "conflict"
+    message = hand.next_commit(1, from_seq=last + off, to_seq=seq, orders=[make_order(seq)])
+    assert hand.send(message).answer == "conflict"
     assert written(hand) == (0, 0, 0, 0)
     assert hand.run().last_seq == last
 
@@ -155,13 +149,15 @@ def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
 
 
 def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerSession) -> None:
-    words = hand.next_commit(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
+    message = hand.next_commit(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
     assert give(hand, make_node("node-2"))
-    assert hand.send(words).answer == "fenced"
+    assert hand.send(message).answer == "fenced"
     assert written(hand) == (0, 0, 0, 0)
     event = Event.objects.get(kind="commit_refused")
     assert event.data["orders"] == 1
-    assert event.reason == f"epoch {words.epoch} was refused: the epoch is {words.epoch + 1} now"
+    assert (
+        event.reason == f"epoch {message.epoch} was refused: the epoch is {message.epoch + 1} now"
+    )
 
 
 def test_refused_commits_of_a_former_owner_are_counted_in_one_audit_line_per_epoch(
@@ -169,16 +165,16 @@ def test_refused_commits_of_a_former_owner_are_counted_in_one_audit_line_per_epo
 ) -> None:
     other = make_node("node-2")
     zombies = [make_trader(name, hand.daemon) for name in ("q", "r")]
-    words = [zombie.next_commit(1) for zombie in zombies]
+    messages = [zombie.next_commit(1) for zombie in zombies]
     for zombie in zombies:
         give(zombie, other)
     for _ in range(3):
-        hand.daemon.send(*words)
+        hand.daemon.send(*messages)
     lines = Event.objects.filter(kind="commit_refused").order_by("portfolio")
     assert [line.data["times"] for line in lines] == [3, 3]
     assert [line.portfolio_id for line in lines] == [zombie.portfolio.pk for zombie in zombies]
     lines.update(at=ago(3601))
-    hand.daemon.send(words[0])
+    hand.daemon.send(messages[0])
     assert [line.data["times"] for line in lines.filter(portfolio__name="q")] == [3, 1]
 
 
@@ -188,27 +184,27 @@ def test_refused_commits_without_a_tenure_have_a_bounded_number_of_audit_lines(
     monkeypatch.setattr("scheduling.enact.commit_refusals.MAX_WITHOUT_TENURE", 2)
     other = make_node("node-2")
     hands = [hand, *(make_trader(name, hand.daemon) for name in ("q", "r", "s"))]
-    words = [each.next_commit(1) for each in hands]
-    other.send(words[0])
-    other.send(*words)
-    other.send(*(msgspec.structs.replace(each, epoch=each.epoch - 1) for each in words))
+    messages = [each.next_commit(1) for each in hands]
+    other.send(messages[0])
+    other.send(*messages)
+    other.send(*(msgspec.structs.replace(each, epoch=each.epoch - 1) for each in messages))
     lines = Event.objects.filter(kind="commit_refused").order_by("portfolio")
     assert {(line.node, line.data["granted"]) for line in lines} == {(other.row, False)}
     told = [(line.portfolio_id, line.data["times"], "shared" in line.data) for line in lines]
     p, q, r, _ = (each.portfolio.pk for each in hands)
     assert told == [(p, 3, False), (q, 2, False), (r, 4, True)]
     assert [audit_sentence(line).split(" refused")[0] for line in lines[1:]] == [
-        f"commit of epoch {words[1].epoch}",
-        f"commits of further portfolios, first of epoch {words[2].epoch},",
+        f"commit of epoch {messages[1].epoch}",
+        f"commits of further portfolios, first of epoch {messages[2].epoch},",
     ]
     assert "4 times in an hour" in audit_sentence(lines[2])
 
 
 def test_current_epoch_from_another_node_is_fenced(hand: OwnerSession) -> None:
     other = make_node("node-2")
-    words = hand.next_commit(1)
-    assert other.send(words)[0].answer == "fenced"
-    assert OwnerSession(replaced(hand), hand.portfolio).send(words).answer == "fenced"
+    message = hand.next_commit(1)
+    assert other.send(message)[0].answer == "fenced"
+    assert OwnerSession(replaced(hand), hand.portfolio).send(message).answer == "fenced"
 
 
 def test_unknown_portfolio_is_fenced(hand: OwnerSession) -> None:
@@ -216,10 +212,10 @@ def test_unknown_portfolio_is_fenced(hand: OwnerSession) -> None:
 
 
 def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: OwnerSession) -> None:
-    words = hand.next_commit(1)
-    hand.send(words)
+    message = hand.next_commit(1)
+    hand.send(message)
     give(hand, make_node("node-2"))
-    assert hand.send(words).answer == "fenced"
+    assert hand.send(message).answer == "fenced"
 
 
 def replaced(hand: OwnerSession) -> FakeNode:
@@ -242,15 +238,16 @@ def test_grant_on_an_old_epoch_writes_nothing(hand: OwnerSession) -> None:
     assert hand.commit(1) == "ok"
 
 
-# --- neighbours in one request -------------------------------------------------------------------
-
-
 def test_stale_commit_does_not_affect_others_of_its_request() -> None:
     node = make_node("node-1")
     good, stale, last = (make_trader(name, node) for name in ("good", "stale", "last"))
-    words = [good.next_commit(2), stale.next_commit(2, from_seq=0, to_seq=2), last.next_commit(2)]
-    assert [r.answer for r in node.send(*words)] == ["ok", "conflict", "ok"]
-    assert good.run().last_seq == words[0].to_seq
+    messages = [
+        good.next_commit(2),
+        stale.next_commit(2, from_seq=0, to_seq=2),
+        last.next_commit(2),
+    ]
+    assert [r.answer for r in node.send(*messages)] == ["ok", "conflict", "ok"]
+    assert good.run().last_seq == messages[0].to_seq
 
 
 def test_commits_without_rows_are_accepted_with_and_without_a_state() -> None:
@@ -258,22 +255,16 @@ def test_commits_without_rows_are_accepted_with_and_without_a_state() -> None:
     hands = [make_trader(name, node) for name in ("a", "b", "c")]
     states = (None, b"", b"\x00\xff")
     assert [r.answer for r in node.send(*(h.next_commit(1) for h in hands))] == ["ok", "ok", "ok"]
-    words = [h.next_commit(1, state=state) for h, state in zip(hands, states, strict=True)]
-    assert [r.answer for r in node.send(*words)] == ["ok", "ok", "ok"]
+    messages = [h.next_commit(1, state=state) for h, state in zip(hands, states, strict=True)]
+    assert [r.answer for r in node.send(*messages)] == ["ok", "ok", "ok"]
     stored = [bytes(Checkpoint.objects.get(portfolio=h.portfolio).state) for h in hands[1:]]
     assert stored == [b"", b"\x00\xff"]
     assert Checkpoint.objects.get(portfolio=hands[0].portfolio).state != b""
 
 
-# --- the trail -----------------------------------------------------------------------------------
-
-
 def test_the_first_commit_of_an_epoch_is_written_on_its_tenure(hand: OwnerSession) -> None:
     tenure = Tenure.objects.get(portfolio=hand.portfolio, epoch=hand.run().epoch)
     assert tenure.first_commit_at == hand.run().first_commit_at
-
-
-# --- orders of every kind ------------------------------------------------------------------------
 
 
 MARKET_ORDER = OrderLine(1, 0, "IBM", "buy", "1", "60", "open", "", 0)

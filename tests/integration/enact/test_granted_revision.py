@@ -24,9 +24,11 @@ from tests.support.refusals import refused
 
 pytestmark = pytest.mark.django_db
 
+Nodes = list[FakeNode]
+
 
 @pytest.fixture
-def nodes() -> list[FakeNode]:
+def nodes() -> Nodes:
     return make_settled_nodes(3)
 
 
@@ -48,7 +50,7 @@ def run_pass() -> None:
     balance("s", timing(), Policy())
 
 
-def complete_handoff(hand: OwnerSession, nodes: list[FakeNode]) -> int:
+def complete_handoff(hand: OwnerSession, nodes: Nodes) -> int:
     """Complete the newest handoff at its target. Return the revision that then runs."""
     handoff = newest_handoff(hand.portfolio)
     (target,) = [node for node in nodes if node.row.pk == handoff.target_node_id]
@@ -57,9 +59,7 @@ def complete_handoff(hand: OwnerSession, nodes: list[FakeNode]) -> int:
     return hand.run().revision
 
 
-def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
-    nodes: list[FakeNode],
-) -> None:
+def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     for _ in range(3):
         run_pass()
@@ -72,9 +72,7 @@ def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
     )
 
 
-def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(
-    nodes: list[FakeNode],
-) -> None:
+def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     lose(nodes[0])
     run_pass()
@@ -96,7 +94,7 @@ def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(
     assert "lacks strategy canary 9, which the wanted r2 needs" in at.reason
 
 
-def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[FakeNode]) -> None:
+def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     assert hand.release(operations.stop("p", actor="ann")).answer == "handed_over"
     operations.start("p", actor="ann")
@@ -104,7 +102,7 @@ def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[F
     assert (placed.kind, placed.to_revision) == ("place", 1)
 
 
-def test_good_revision_that_no_node_has_is_not_placed(nodes: list[FakeNode]) -> None:
+def test_good_revision_that_no_node_has_is_not_placed(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     hand.die()
     assert hand.run().attempts == 1
@@ -115,9 +113,7 @@ def test_good_revision_that_no_node_has_is_not_placed(nodes: list[FakeNode]) -> 
     assert (failover.kind, failover.to_revision) == ("failover", 2)
 
 
-def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(
-    nodes: list[FakeNode],
-) -> None:
+def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     refusal = refused(lambda: operations.reload("p", actor="ann"))
     assert refusal.code == "node_lacks"
@@ -127,7 +123,7 @@ def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(
     assert hand.run().phase == "running"
 
 
-def test_wanted_revision_is_loaded_once_the_node_has_its_strategy(nodes: list[FakeNode]) -> None:
+def test_wanted_revision_is_loaded_once_the_node_has_its_strategy(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     run_pass()
     Node.objects.filter(name="node-1").update(strategies={"canary": 9})

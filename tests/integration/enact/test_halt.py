@@ -248,7 +248,7 @@ def test_api_halts_and_undoes(one: OwnerSession, operator: ApiClient, viewer: Ap
     problem(operator.post("halt/undo/", {"halt": 99_999}), 404, "not_found")
 
 
-def typed(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def type_at_terminal(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a person at a terminal answer this to the command."""
     terminal = StringIO(answer)
     terminal.isatty = lambda: True  # type: ignore[method-assign]
@@ -267,14 +267,14 @@ def test_command_halts_and_undoes(one: OwnerSession) -> None:
 def test_the_command_asks_on_a_terminal_unless_it_is_told_yes(
     one: OwnerSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed("yes\n", monkeypatch)
+    type_at_terminal("yes\n", monkeypatch)
     with pytest.raises(CommandError, match="Nothing was stopped"):
         said("halt_all")
     assert phases() == {"one": "running"}
-    typed("halt 1\n", monkeypatch)
+    type_at_terminal("halt 1\n", monkeypatch)
     assert "1 portfolio was stopped, 1 of them" in said("halt_all")
     assert phases() == {"one": "stopped"}
     make_trader("two", one.daemon)
-    typed("", monkeypatch)
+    type_at_terminal("", monkeypatch)
     said("halt_all", "--yes")
     assert phases()["two"] == "stopped"

@@ -25,20 +25,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_halt_counts_a_commit_under_way_and_fences_the_next() -> None:
     node = make_node("node-1")
     hand = make_trader("one", node)
-    words = hand.next_commit(4)
-    held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
+    message = hand.next_commit(4)
+    held = Held(commit(node.row.pk, node.name, node.incarnation, [message]))
     halted = behind(held, lambda: halt_everything(actor="olive"))
-    assert [line.last_seq for line in halted.results] == [words.to_seq]
-    assert hand.send(hand.next_commit(1, epoch=words.epoch)).answer == "fenced"
+    assert [line.last_seq for line in halted.results] == [message.to_seq]
+    assert hand.send(hand.next_commit(1, epoch=message.epoch)).answer == "fenced"
 
 
 def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
     hand = make_trader("one", make_node("node-1"))
-    words = hand.next_commit(4)
+    message = hand.next_commit(4)
     held = Held(halt_all(actor="olive", reason=""))
-    answer = behind(held, lambda: hand.send(words), repeats=hand.daemon)
-    assert answer.answer == "fenced"
-    assert hand.run().last_seq == words.from_seq
+    assert behind(held, lambda: hand.send(message), repeats=hand.daemon).answer == "fenced"
+    assert hand.run().last_seq == message.from_seq
 
 
 def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
@@ -60,9 +59,6 @@ def test_node_that_registers_during_a_halt_owns_nothing() -> None:
         make_trader(f"one-{number}", make_node(name))
         at_once(lambda: halt_everything(actor="olive"), partial(make_node, name))
         assert not Run.objects.filter(node__isnull=False).exists()
-
-
-# --- one order of locks --------------------------------------------------------------------------
 
 
 def portfolio_row(hand: OwnerSession) -> Row:

@@ -42,7 +42,7 @@ def move(world: World, reach: Reach = activating) -> Handoff:
     return reach(owner("p", world.first), world.second)
 
 
-def at_epoch(world: World) -> tuple[str | None, int]:
+def owner_and_epoch(world: World) -> tuple[str | None, int]:
     at = run_of(world.portfolio)
     return (at.node.name if at.node else None), at.epoch
 
@@ -51,11 +51,11 @@ def at_epoch(world: World) -> tuple[str | None, int]:
 def test_a_target_that_dies_before_the_grant_leaves_the_portfolio_with_its_source(
     world: World, reach: Reach
 ) -> None:
-    handoff, before = move(world, reach), at_epoch(world)
+    handoff, before = move(world, reach), owner_and_epoch(world)
     expire_lease(world.second)
     tick()
     assert state_of(handoff) == "failed"
-    assert at_epoch(world) == before
+    assert owner_and_epoch(world) == before
     assert owner("p", world.first).commit(1) == "ok"
     resume(world)
     assert violations(world) == []
@@ -63,11 +63,11 @@ def test_a_target_that_dies_before_the_grant_leaves_the_portfolio_with_its_sourc
 
 def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(world: World) -> None:
     handoff = move(world)
-    _, granted = at_epoch(world)
+    _, granted = owner_and_epoch(world)
     expire_lease(world.second)
     tick()
     assert state_of(handoff) == "rolled_back"
-    assert at_epoch(world) == ("node-1", granted + 1)
+    assert owner_and_epoch(world) == ("node-1", granted + 1)
     assert owner("p", world.first).commit(1) == "ok"
 
 
@@ -82,19 +82,19 @@ def test_a_target_that_dies_after_the_grant_violates_no_invariant(world: World) 
 def test_a_target_that_starts_again_before_the_grant_leaves_the_portfolio_with_its_source(
     world: World, reach: Reach
 ) -> None:
-    handoff, before = move(world, reach), at_epoch(world)
+    handoff, before = move(world, reach), owner_and_epoch(world)
     world.second = make_node("node-2")
     assert state_of(handoff) == "failed"
-    assert at_epoch(world) == before
+    assert owner_and_epoch(world) == before
     resume(world)
     assert violations(world) == []
 
 
 def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(world: World) -> None:
     handoff = move(world)
-    _, granted = at_epoch(world)
+    _, granted = owner_and_epoch(world)
     world.second = make_node("node-2")
-    assert at_epoch(world) == ("node-2", granted + 1)
+    assert owner_and_epoch(world) == ("node-2", granted + 1)
     assert owner("p", world.second).commit(1) == "ok"
     assert state_of(handoff) == "done"
     resume(world)
@@ -109,16 +109,16 @@ def test_portfolio_moved_to_a_draining_node_arrives_and_leaves(world: World, rea
     assert state_of(handoff) == "done"
     resume(world)
     # A drain takes what it finds: the move that was under way arrived, and was handed off again.
-    assert at_epoch(world)[0] == "node-1"
+    assert owner_and_epoch(world)[0] == "node-1"
     assert violations(world) == []
 
 
 def test_drain_without_capacity_keeps_the_portfolio_running(world: World) -> None:
     operations.cordon("node-2", actor="ann")
-    before = at_epoch(world)
+    before = owner_and_epoch(world)
     operations.drain("node-1", actor="ann")
     resume(world)
-    assert at_epoch(world) == before
+    assert owner_and_epoch(world) == before
     at = run_of(world.portfolio)
     assert at.phase == "running"
     assert "no room on 1 other node: node-2 cordoned" in at.reason

@@ -75,7 +75,7 @@ def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(node: Fak
     node.beat(unheard_s=14.0)
     assert 15 < left_s() <= 16
     node.beat(unheard_s=24.0)
-    assert left_s() > 15  # a beat never takes anything away
+    assert left_s() > 15  # a heartbeat never shortens a lease
     Lease.objects.update(expires_at=ago(-5))
     node.beat(unheard_s=31.0)
     assert left_s() <= 5
@@ -84,7 +84,7 @@ def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(node: Fak
 
 
 def test_missing_answers_during_a_gateway_gap_do_not_shorten_leases(node: FakeNode) -> None:
-    """A beat may wait in the socket of a frozen web process, and say what was our own silence."""
+    """A heartbeat may wait in the socket of a frozen web process, which then gave no answers."""
     serving_since(3600, pulsed_ago=25)
     Lease.objects.update(expires_at=ago(10))
     node.beat(unheard_s=25.0)
@@ -105,10 +105,7 @@ def test_lost_node_without_answers_stays_lost(node: FakeNode) -> None:
 
 def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode) -> None:
     for _ in range(2):  # the answer was lost
-        assert (
-            execute(record_goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop"))
-            is True
-        )
+        assert execute(record_goodbye(node.row.pk, "node-1", node.incarnation, "asked")) is True
     assert Event.objects.filter(kind="node_left").count() == 1
     assert Node.objects.get().status == "left"
     assert left_s() <= 0
@@ -188,11 +185,9 @@ def test_leases_are_not_shortened_when_half_of_all_sockets_close_at_once(
     sockets = [connect(node) for node in nodes]
     for node, socket in list(zip(nodes, sockets, strict=True))[:closed]:
         execute(record_socket_loss(node.row.pk, socket))
-    lost_at = ago(1.1)
-    Lease.objects.filter(socket_loss_pending=True).update(socket_lost_at=lost_at)
+    Lease.objects.filter(socket_loss_pending=True).update(socket_lost_at=ago(1.1))
     execute(judge_socket_losses(timing()))
-    short = Lease.objects.filter(expires_at__lt=ago(-5)).count()
-    assert short == (closed if shortened else 0)
+    assert Lease.objects.filter(expires_at__lt=ago(-5)).count() == (closed if shortened else 0)
 
 
 def test_leases_are_not_shortened_after_a_mass_close_from_which_others_returned() -> None:
@@ -217,11 +212,11 @@ def test_a_gateway_that_is_not_fit_shortens_no_lease(node: FakeNode) -> None:
 def test_invalid_metrics_of_one_node_do_not_affect_others() -> None:
     bad, good = make_node("node-1"), make_node("node-2")
     before = Lease.objects.get(node=good.row).renewals
-    words = [
+    messages = [
         Heartbeat(incarnation=str(bad.incarnation), have_version=0, unheard_s=1e308),
         Heartbeat(incarnation=str(good.incarnation), have_version=0),
     ]
-    execute(renew_leases([bad.row.pk, good.row.pk], words, timing(), GATEWAY_ID))
+    execute(renew_leases([bad.row.pk, good.row.pk], messages, timing(), GATEWAY_ID))
     assert Lease.objects.get(node=good.row).renewals == before + 1
 
 

@@ -77,8 +77,8 @@ def test_no_handoff_targets_a_node_that_said_goodbye() -> None:
 def test_heartbeat_interrupted_by_a_goodbye_revives_no_node() -> None:
     node = make_node("node-1")
     Node.objects.update(status="lost")
-    words = Heartbeat(incarnation=str(node.incarnation), have_version=0)
-    steps = renew_leases([node.row.pk], [words], timing(), GATEWAY_ID)
+    message = Heartbeat(incarnation=str(node.incarnation), have_version=0)
+    steps = renew_leases([node.row.pk], [message], timing(), GATEWAY_ID)
     asked = next(steps)
     with django_cursor() as cursor:
         late = cursor.execute(asked.sql.encode(), asked.params).fetchall()
@@ -116,9 +116,6 @@ def test_token_revocation_that_waited_for_another_revokes_and_records_nothing() 
     )
     assert behind(held, lambda: revoke_node_tokens("node-1", actor="olive")) == 0
     assert not Event.objects.filter(kind="node_token_revoked").exists()
-
-
-# --- one order of locks --------------------------------------------------------------------------
 
 
 def lease_row(node: FakeNode) -> Row:

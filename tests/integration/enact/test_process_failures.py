@@ -33,13 +33,17 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def second_revision(hand: OwnerSession) -> OwnerSession:
-    """Let the portfolio run an unproven second revision."""
-    handoff = revised(hand)
+def load(hand: OwnerSession, handoff: Handoff) -> OwnerSession:
+    """Carry out a reload, up to its first commit."""
     hand.daemon.ready(handoff)
     hand.release(handoff)
     assert hand.commit(0) == "ok"
     return hand
+
+
+def second_revision(hand: OwnerSession) -> OwnerSession:
+    """Let the portfolio run an unproven second revision."""
+    return load(hand, revised(hand))
 
 
 def status(hand: OwnerSession, number: int) -> str:
@@ -52,11 +56,7 @@ def exits_counted() -> int:
 
 
 def wanted_reloads() -> list[int]:
-    rows = execute(find_stale_revisions(timing()))
-    return [row.wanted for row in rows]
-
-
-# --- restarts and quarantine ---------------------------------------------------------------------
+    return [row.wanted for row in execute(find_stale_revisions(timing()))]
 
 
 def test_exit_is_an_attempt_and_restarts_in_place(hand: OwnerSession) -> None:
@@ -169,17 +169,6 @@ def test_start_lifts_a_quarantine(hand: OwnerSession) -> None:
     assert (hand.run().phase, hand.run().attempts, hand.run().failed_seq) == ("running", 0, None)
 
 
-def test_two_failures_before_the_first_event_change_the_node(hand: OwnerSession) -> None:
-    assert hand.die(before_first_event=True) == "restart"
-    assert hand.die(before_first_event=True) == "elsewhere"
-    at = hand.run()
-    assert (at.node_id, at.phase) == (None, "pending")
-    assert at.reason == "failed 2 times on node-1: ValueError: boom"
-
-
-# --- deaths amid a handoff -----------------------------------------------------------------------
-
-
 def test_source_exit_while_preparing_keeps_the_handoff(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -222,9 +211,6 @@ def test_exit_of_an_unproven_revision_during_a_stop_does_not_reload(hand: OwnerS
     assert hand.run().phase == "stopped"
 
 
-# --- good and rejected ---------------------------------------------------------------------------
-
-
 def test_revision_is_good_after_a_minute_with_progress(node: FakeNode) -> None:
     idle, young, proven = (
         make_trader(name, node, events=0) for name in ("idle", "young", "proven")
@@ -265,8 +251,7 @@ def test_rejected_revision_is_tried_again_on_request(hand: OwnerSession) -> None
     second_revision(hand)
     hand.die()
     hand.commit(1)
-    handoff = operations.reload("p", actor="ann")
-    assert (handoff.to_revision, status(hand, 2)) == (2, "unproven")
+    assert (operations.reload("p", actor="ann").to_revision, status(hand, 2)) == (2, "unproven")
 
 
 def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node: FakeNode) -> None:
@@ -281,10 +266,7 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
     second_revision(hand).commit(1)
     prove_revision(hand.portfolio)
     assert hand.run().good_revision == 2
-    handoff = operations.reload("p", actor="ann", revision=1)
-    hand.daemon.ready(handoff)
-    hand.release(handoff)
-    hand.commit(1)
+    load(hand, operations.reload("p", actor="ann", revision=1)).commit(1)
     prove_revision(hand.portfolio)
     assert hand.run().good_revision == 1
 
@@ -293,9 +275,7 @@ def test_second_of_two_quick_changes_is_reloaded_after_the_first(hand: OwnerSess
     first = revised(hand)
     _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
     assert second is None
-    hand.daemon.ready(first)
-    hand.release(first)
-    hand.commit(0)
+    load(hand, first)
     assert (hand.run().revision, wanted_reloads()) == (2, [3])
 
 
@@ -322,9 +302,6 @@ def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
     assert wanted_reloads() == []
     Run.objects.filter(pk=hand.portfolio.pk).update(first_commit_at=ago(61))
     assert wanted_reloads() == [2]
-
-
-# --- halted, and never begun ---------------------------------------------------------------------
 
 
 def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None:

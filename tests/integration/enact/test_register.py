@@ -49,8 +49,8 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
     hand: OwnerSession,
 ) -> None:
     before = hand.run()
-    words = register_message(hand.daemon.incarnation)
-    assert execute(register(hand.daemon.row.pk, "node-1", words, timing(), GATEWAY_ID)) == 0
+    message = register_message(hand.daemon.incarnation)
+    assert execute(register(hand.daemon.row.pk, "node-1", message, timing(), GATEWAY_ID)) == 0
     after = hand.run()
     assert (after.epoch, after.incarnation) == (before.epoch, before.incarnation)
     assert hand.commit(1) == "ok"
@@ -140,8 +140,8 @@ def test_a_daemon_that_registers_too_often_is_throttled(monkeypatch: pytest.Monk
         "Node node-1 was registered 3 times within 60 s, limit 3; see why its daemon ends."
     )
     assert Lease.objects.get().incarnation == last.incarnation
-    words = register_message(last.incarnation)
-    execute(register(last.row.pk, "node-1", words, timing(), GATEWAY_ID))  # a repeat
+    message = register_message(last.incarnation)
+    execute(register(last.row.pk, "node-1", message, timing(), GATEWAY_ID))  # a repeat
     Event.objects.update(at=ago(61))
     register_and_leave()
 

@@ -58,7 +58,7 @@ def test_records_without_a_partition_have_an_alert() -> None:
     assert reasons("partition_missing") == []
 
 
-def a_sample(hours_ago: float, size: int, free: int | None, **tables: int) -> None:
+def make_sample(hours_ago: float, size: int, free: int | None, **tables: int) -> None:
     at = datetime.now(UTC) - timedelta(hours=hours_ago)
     StorageSample.objects.create(
         at=at, database_bytes=size, wal_bytes=0, disk_free_bytes=free, tables=tables
@@ -66,8 +66,8 @@ def a_sample(hours_ago: float, size: int, free: int | None, **tables: int) -> No
 
 
 def test_growth_alert_names_the_largest_table() -> None:
-    a_sample(48, 10 << 30, 100 << 30, orders=1 << 30, fills=8 << 30)
-    a_sample(0, 30 << 30, 100 << 30, orders=19 << 30, fills=10 << 30)
+    make_sample(48, 10 << 30, 100 << 30, orders=1 << 30, fills=8 << 30)
+    make_sample(0, 30 << 30, 100 << 30, orders=19 << 30, fills=10 << 30)
     (told,) = reasons("table_growth")
     assert "grows by 10 GB a day, most of it orders, and its disk has 100 GB free" in told
     assert "full in 10.0 days" in told
@@ -78,13 +78,13 @@ def test_growth_alert_names_the_largest_table() -> None:
     [(5, 20 << 30, 10 << 30), (48, 1 << 30, 100 << 30), (48, 20 << 30, None)],
 )
 def test_slow_or_unknown_growth_opens_no_alert(hours: float, growth: int, free: int | None) -> None:
-    a_sample(hours, 10 << 30, free)
-    a_sample(0, (10 << 30) + growth, free)
+    make_sample(hours, 10 << 30, free)
+    make_sample(0, (10 << 30) + growth, free)
     assert reasons("table_growth") == []
 
 
 def test_sample_counts_partitions_and_old_samples_are_deleted() -> None:
-    a_sample(24 * 40, 1, None)
+    make_sample(24 * 40, 1, None)
     execute(sample_storage(5))
     (sample,) = StorageSample.objects.all()
     assert sample.disk_free_bytes == 5

@@ -32,8 +32,11 @@ from tests.support.patches import once_planned
 
 pytestmark = pytest.mark.django_db
 
+Nodes = list[FakeNode]
+Owners = list[OwnerSession]
 
-def make_fleet() -> list[FakeNode]:
+
+def make_fleet() -> Nodes:
     nodes = make_settled_nodes(5)
     for node in nodes[:3]:
         prove_revision(make_trader(f"p-{node.name}", node).portfolio)
@@ -44,7 +47,7 @@ FLEET = KeptRows(make_fleet)
 
 
 @pytest.fixture
-def nodes() -> list[FakeNode]:
+def nodes() -> Nodes:
     nodes = FLEET.get()
     serving_since(3600)
     for node in nodes:
@@ -53,7 +56,7 @@ def nodes() -> list[FakeNode]:
 
 
 @pytest.fixture
-def owners(nodes: list[FakeNode]) -> list[OwnerSession]:
+def owners(nodes: Nodes) -> Owners:
     """Return the owners of a portfolio on each of the first three nodes."""
     return [owner(f"p-{node.name}", node) for node in nodes[:3]]
 
@@ -63,12 +66,12 @@ def expire_leases(*nodes: FakeNode, seconds_ago: float = 1) -> None:
         expire_lease(node, seconds_ago)
 
 
-def lose_three(nodes: list[FakeNode]) -> None:
+def lose_three(nodes: Nodes) -> None:
     expire_leases(*nodes[:3])
     tick()
 
 
-def failovers() -> int:
+def count_failovers() -> int:
     return Handoff.objects.filter(kind="failover").count()
 
 
@@ -83,12 +86,12 @@ def end_hold() -> None:
 
 
 def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
-    nodes: list[FakeNode], owners: list[OwnerSession]
+    nodes: Nodes, owners: Owners
 ) -> None:
     before = [(hand.run().node_id, hand.run().epoch) for hand in owners]
     lose_three(nodes)
     tick("another watcher")
-    assert failovers() == 0
+    assert count_failovers() == 0
     assert [(hand.run().node_id, hand.run().epoch) for hand in owners] == before
     held = Storm.objects.get()
     assert held.held_at is not None and held.until is not None
@@ -100,19 +103,17 @@ def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
     assert "failover is held" in owners[0].run().reason
 
 
-def test_failover_continues_after_the_hold_without_another_storm(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_failover_continues_after_the_hold_without_another_storm(nodes: Nodes) -> None:
     lose_three(nodes)
     end_hold()
     tick()
-    assert failovers() == 3
+    assert count_failovers() == 3
     tick()
     assert len(reasons_of("storm_held")) == len(reasons_of("storm_over")) == 1
 
 
 def test_node_that_returns_during_the_hold_keeps_its_portfolio(
-    nodes: list[FakeNode], owners: list[OwnerSession]
+    nodes: Nodes, owners: Owners
 ) -> None:
     expire_leases(*nodes[:3])
     epoch = owners[0].run().epoch
@@ -122,48 +123,42 @@ def test_node_that_returns_during_the_hold_keeps_its_portfolio(
     end_hold()
     tick()
     assert (owners[0].run().node_id, owners[0].run().epoch) == (nodes[0].row.pk, epoch)
-    assert failovers() == 2
+    assert count_failovers() == 2
 
 
-def test_successive_losses_within_one_ttl_are_a_storm(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_successive_losses_within_one_ttl_are_a_storm(nodes: Nodes) -> None:
     expire_leases(nodes[0])
     tick()
-    assert failovers() == 1
+    assert count_failovers() == 1
     expire_leases(*nodes[1:3])
     tick()
-    assert failovers() == 1
+    assert count_failovers() == 1
     assert Storm.objects.get().of_nodes == 5
 
 
 def test_failover_waits_while_suspect_nodes_may_complete_a_storm(
-    nodes: list[FakeNode], owners: list[OwnerSession]
+    nodes: Nodes, owners: Owners
 ) -> None:
     expire_leases(nodes[0])
     expire_leases(*nodes[1:3], seconds_ago=-3)  # 3 s of their leases are left
     tick()
-    assert failovers() == 0
+    assert count_failovers() == 0
     assert not Storm.objects.exists()
     assert "node-2, node-3 are late" in owners[0].run().reason
     nodes[1].beat()
     tick()
-    assert failovers() == 1
+    assert count_failovers() == 1
 
 
-def test_a_restarted_control_plane_keeps_the_hold(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_a_restarted_control_plane_keeps_the_hold(nodes: Nodes) -> None:
     lose_three(nodes)
     Node.objects.filter(status="lost").update(status_since=ago(31))  # losses alone would not hold
     for name in ("watcher", "worker"):
         tick(name)
-    assert failovers() == 0
+    assert count_failovers() == 0
 
 
-def test_losses_during_a_hold_begin_no_second_storm(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_losses_during_a_hold_begin_no_second_storm(nodes: Nodes) -> None:
     lose_three(nodes)
     expire_leases(nodes[3])
     tick()
@@ -171,52 +166,43 @@ def test_losses_during_a_hold_begin_no_second_storm(
     Node.objects.filter(name="node-4").update(status_since=ago(5))
     tick()
     assert len(reasons_of("storm_held")) == 1
-    assert failovers() == 3
+    assert count_failovers() == 3
 
 
-# --- by hand -------------------------------------------------------------------------------------
-
-
-def test_operator_releases_the_hold_early(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_operator_releases_the_hold_early(nodes: Nodes) -> None:
     lose_three(nodes)
     assert operations.release_storm(actor="ann", reason="they burned down") is True
     tick()
-    assert failovers() == 3
+    assert count_failovers() == 3
     assert (reasons_of("storm_released"), reasons_of("storm_over")) == (["they burned down"], [])
     assert operations.release_storm(actor="ann") is False
     tick()
     assert len(reasons_of("storm_held")) == 1
 
 
-def test_operator_extends_the_hold(nodes: list[FakeNode], owners: list[OwnerSession]) -> None:
+def test_operator_extends_the_hold(nodes: Nodes, owners: Owners) -> None:
     lose_three(nodes)
     operations.hold_storm(actor="ann", reason="the switch is being replaced")
     Storm.objects.update(held_at=ago(600))
     tick()
-    assert failovers() == 0
+    assert count_failovers() == 0
     held = Storm.objects.get()
     assert (held.until, held.held_by, held.of_nodes) == (None, "ann", 5)
     assert "ann holds failover" in owners[0].run().reason
     operations.release_storm(actor="bob")
     tick()
-    assert failovers() == 3
+    assert count_failovers() == 3
 
 
-def test_operator_may_hold_failover_without_a_storm(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_operator_may_hold_failover_without_a_storm(nodes: Nodes) -> None:
     operations.hold_storm(actor="ann", reason="")
     expire_leases(nodes[0])
     tick()
-    assert failovers() == 0
+    assert count_failovers() == 0
     assert Storm.objects.get().nodes == []
 
 
-def test_operator_release_during_a_storm_check_is_not_overwritten(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_operator_release_during_a_storm_check_is_not_overwritten(nodes: Nodes) -> None:
     lose_three(nodes)
     stale = storm.update_storm_hold(timing())
     # The other watcher read the losses while the hold was not yet there …
@@ -236,10 +222,7 @@ def test_operator_release_during_a_storm_check_is_not_overwritten(
         assert cursor.fetchall() == []
 
 
-# --- what it never blocks ------------------------------------------------------------------------
-
-
-def test_hold_blocks_failover_only(nodes: list[FakeNode], owners: list[OwnerSession]) -> None:
+def test_hold_blocks_failover_only(nodes: Nodes, owners: Owners) -> None:
     lose_three(nodes)
     new = make_portfolio("new")
     tick()
@@ -254,24 +237,22 @@ def test_hold_blocks_failover_only(nodes: list[FakeNode], owners: list[OwnerSess
 
 
 def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
-    nodes: list[FakeNode], owners: list[OwnerSession], monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expire_leases(nodes[0])
     once_planned(monkeypatch, lambda: operations.hold_storm(actor="ann", reason=""))
     assert tick().balance.requested == ()
-    assert failovers() == 0
+    assert count_failovers() == 0
 
 
-def test_storm_is_recorded_during_a_freeze_of_failover(
-    nodes: list[FakeNode], owners: list[OwnerSession]
-) -> None:
+def test_storm_is_recorded_during_a_freeze_of_failover(nodes: Nodes, owners: Owners) -> None:
     operations.freeze(actor="ann", failover=True)
     lose_three(nodes)
     assert len(reasons_of("storm_held")) == 1
     assert run_of(owners[0].portfolio).reason.endswith("unfreeze, or migrate it manually")
     end_hold()
     tick()
-    assert failovers() == 0
+    assert count_failovers() == 0
     operations.unfreeze(actor="ann")
     tick()
-    assert failovers() == 3
+    assert count_failovers() == 3

@@ -64,12 +64,12 @@ def test_repeated_reports_of_a_handoff_step_are_answered_late_and_change_nothing
 
 
 def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
-    words = hand.release_message(draining(hand, target), events=2)
-    assert hand.daemon.release(words).answer == "handed_over"
-    assert hand.daemon.release(words).answer == "handed_over"
+    message = hand.release_message(draining(hand, target), events=2)
+    assert hand.daemon.release(message).answer == "handed_over"
+    assert hand.daemon.release(message).answer == "handed_over"
     owner("p", target).commit(4)
-    assert hand.daemon.release(words).answer == "handed_over"
-    assert hand.run().epoch == words.epoch + 1
+    assert hand.daemon.release(message).answer == "handed_over"
+    assert hand.run().epoch == message.epoch + 1
 
 
 @pytest.mark.parametrize("events", [0, 3])
@@ -77,13 +77,13 @@ def test_release_after_its_handoff_failed_is_answered_keep_and_the_source_goes_o
     hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     handoff = draining(hand, target)
-    words = hand.release_message(handoff, events)
+    message = hand.release_message(handoff, events)
     target.fails(handoff)
-    assert hand.daemon.release(words).answer == "keep"
-    assert hand.daemon.release(words).answer == "keep"
+    assert hand.daemon.release(message).answer == "keep"
+    assert hand.daemon.release(message).answer == "keep"
     at = hand.run()
-    assert (at.epoch, at.node_id, at.phase) == (words.epoch, hand.daemon.row.pk, "running")
-    assert at.last_seq == words.to_seq
+    assert (at.epoch, at.node_id, at.phase) == (message.epoch, hand.daemon.row.pk, "running")
+    assert at.last_seq == message.to_seq
     assert hand.commit(1) == "ok"
 
 
@@ -93,9 +93,9 @@ def test_release_for_a_handoff_of_another_portfolio_is_answered_keep(
 ) -> None:
     target.fails(draining(hand, target))
     foreign = migrated(make_trader("q", hand.daemon), target)
-    words = hand.next_commit(events, release=foreign.pk)
-    assert hand.daemon.release(words).answer == "keep"
-    assert hand.daemon.release(words).answer == "keep"
+    message = hand.next_commit(events, release=foreign.pk)
+    assert hand.daemon.release(message).answer == "keep"
+    assert hand.daemon.release(message).answer == "keep"
     assert state_of(foreign) == "preparing"
 
 
@@ -112,8 +112,8 @@ def test_a_stale_release_is_refused_and_grants_nothing(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
-    words = hand.release_message(handoff, from_seq=0, to_seq=1)
-    assert hand.daemon.release(words).answer == "conflict"
+    message = hand.release_message(handoff, from_seq=0, to_seq=1)
+    assert hand.daemon.release(message).answer == "conflict"
     assert state_of(handoff) == "draining"
 
 

@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
     before = hand.run()
     handoff = operations.stop("p", actor="ann", reason="enough")
-    words = hand.release_message(handoff, events=2)
-    assert hand.daemon.release(words).answer == "handed_over"
-    assert hand.daemon.release(words).answer == "handed_over"
+    message = hand.release_message(handoff, events=2)
+    assert hand.daemon.release(message).answer == "handed_over"
+    assert hand.daemon.release(message).answer == "handed_over"
     at = hand.run()
     assert (at.node_id, at.phase, at.epoch) == (None, "stopped", before.epoch + 1)
     assert (at.last_seq, at.reason) == (before.last_seq + 2, "enough")
