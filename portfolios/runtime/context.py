@@ -98,7 +98,10 @@ class EventContext:
         self._state.raise_format_to(HOOKS_FORMAT)
 
     def metric(self, name: str, value: float) -> None:
-        """Set the value of a metric, which is sampled at each equity point."""
+        """Set the value of a metric, which is sampled at each equity point.
+
+        Raise ValueError if the value is not finite, the name invalid, or MAX_METRICS others exist.
+        """
         metrics, number = self._state.metrics, float(value)
         if not isfinite(number):
             raise ValueError(f"the metric {name} is {value}: give a finite number")

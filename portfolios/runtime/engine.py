@@ -184,12 +184,8 @@ class PortfolioEngine:
         """Handle the events. Everything that is not needed for each of them is looked up once."""
         account, context, orders = self._account, self._context, self._orders
         positions, data, timers = account.positions, self.state.strategy.data, self.state.timers
-        on_event, symbols, waiting, reports = (
-            self._strategy.on_event,
-            context.symbols,
-            orders.symbols,
-            orders.reports,
-        )
+        on_event, symbols = self._strategy.on_event, context.symbols
+        waiting, reports = orders.symbols, orders.reports
         if symbols is not None and self._needs_time:
             symbols |= NO_SYMBOL
         sees_every_event, gatherer = self._strategy.sees_every_event, self._gatherer
@@ -238,7 +234,7 @@ class PortfolioEngine:
             account.processed.add(seen)
 
     def _lift_halt(self, events: Sequence[Event]) -> None:
-        """Clear the reason of a halt at the first event: an operator started the portfolio."""
+        """Clear the reason of a halt at the first event that is needed: it was started again."""
         needed = self.symbols
         if needed is None or any(event.symbol in needed for event in events):
             self._account.halted = ""
@@ -304,7 +300,7 @@ class PortfolioEngine:
             self._orders.bars = {}
 
     def _call_bars(self, event: Event, bars: Mapping[str, Bar] | None) -> Sequence[Intent]:
-        """Return the intents of `on_bars`, which is not called without bars."""
+        """Return the intents of `on_bars`; none without `bars`, which are incomplete then."""
         return () if bars is None else self._call(self._strategy.on_bars, event, bars)
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
@@ -351,7 +347,7 @@ def _load(spec: Spec) -> Strategy:
     if not spec.artifact and strategy.version != spec.strategy_version:
         raise VersionDiffers(
             f"{spec.strategy} is installed in version {strategy.version}; revision {spec.revision}"
-            f" of {spec.portfolio} needs version {spec.strategy_version}: install it there"
+            f" of {spec.portfolio} needs version {spec.strategy_version}: install that"
         )
     try:
         return strategy(strategy.convert(spec.parameters))

@@ -146,20 +146,7 @@ class Trade(Event, array_like=True, frozen=True, gc=False, tag="trade"):
         """Return the price."""
         return self.price_units
 
-    @property
-    def high_units(self) -> int:
-        """Return the price."""
-        return self.price_units
-
-    @property
-    def low_units(self) -> int:
-        """Return the price."""
-        return self.price_units
-
-    @property
-    def close_units(self) -> int:
-        """Return the price."""
-        return self.price_units
+    high_units = low_units = close_units = open_units
 
 
 class Quote(Event, array_like=True, frozen=True, gc=False, tag="quote"):
@@ -195,10 +182,7 @@ class Quote(Event, array_like=True, frozen=True, gc=False, tag="quote"):
         """Return the bid."""
         return self.bid_units
 
-    @property
-    def close_units(self) -> int:
-        """Return the middle of bid and ask, rounded down to a unit."""
-        return (self.bid_units + self.ask_units) // 2
+    close_units = open_units
 
 
 class Tick(Event, array_like=True, frozen=True, gc=False, tag="tick"):
@@ -252,7 +236,7 @@ def to_units(price: Decimal | str | int, scale: int) -> int:
 
 
 def _as_e4(units: int, scale: int) -> int:
-    """Return a price of `units` of 10^-scale in units of 0.0001."""
+    """Return a price of `units` of 10^-scale in units of 0.0001. Raise ValueError: it has more."""
     if scale == PRICE_PLACES:
         return units
     if scale < PRICE_PLACES:

@@ -74,7 +74,7 @@ def rate_refusal(limits: Limits, account: Account, minute: int) -> str | None:
 
 
 def count_order(limits: Limits, account: Account, minute: int) -> None:
-    """Count a placed order, if orders per minute are limited."""
+    """Count a placed order if orders per minute are limited; else forget the count."""
     if limits.orders_per_minute is None:
         account.minute = None
         return

@@ -15,7 +15,7 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024  #: of a body; a process that announces more 
 
 
 class Load(msgspec.Struct, tag="load"):
-    """Load this spec; `state` None starts a new portfolio. Answered by Loaded or Failed."""
+    """Load a portfolio; without `state`, a new one. Answered by Loaded or Failed."""
 
     spec: Spec
     state: bytes | None

@@ -14,7 +14,10 @@ class TooFewFiles(Exception):
 
 
 def raise_open_file_limit() -> None:
-    """Increase the limit of this process and its children. TooFewFiles: it cannot be enough."""
+    """Raise the limit of this process and its children to WANTED_OPEN_FILES, or as far as it goes.
+
+    Raise TooFewFiles below MIN_OPEN_FILES.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= WANTED_OPEN_FILES:

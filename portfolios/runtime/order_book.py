@@ -185,6 +185,7 @@ class OrderBook:
         return None
 
     def _cancel(self, wanted: PlacedOrder, event: Event, result: BatchResult) -> None:
+        """Cancel an open order; one that is not open, or a stale event, changes nothing."""
         order = self._find_open(wanted)
         if order is None or result.suppress:
             return
@@ -192,7 +193,7 @@ class OrderBook:
         self._set_open([other for other in self._account.open_orders if other is not order])
 
     def _replace(self, intent: ReplaceIntent, event: Event, result: BatchResult) -> None:
-        """Cancel an open order for a changed one, unless limits refuse the changed one."""
+        """Cancel an open order for a changed one, if that may be placed; else keep the open one."""
         order = self._find_open(intent.order)
         if order is None:
             return

@@ -20,11 +20,11 @@ import errno
 import os
 import platform
 import resource
-import signal
 import struct
 import sys
 from collections.abc import Sequence
 
+from portfolios.runtime.parent_death import PR_SET_PDEATHSIG, die_with_parent
 from portfolios.runtime.readable_paths import readable_paths
 from portfolios.runtime.unprivileged import drop_root
 
@@ -44,160 +44,63 @@ _MACHINES = {
         0xC000003E,
         317,
         {
-            "fork": 57,
-            "vfork": 58,
-            "clone": 56,
-            "execve": 59,
-            "execveat": 322,
-            "kill": 62,
-            "tkill": 200,
-            "tgkill": 234,
-            "rt_sigqueueinfo": 129,
-            "rt_tgsigqueueinfo": 297,
-            "ptrace": 101,
-            "process_vm_readv": 310,
-            "process_vm_writev": 311,
-            "prlimit64": 302,
-            "setpriority": 141,
-            "prctl": 157,
-            "shmget": 29,
-            "semget": 64,
-            "msgget": 68,
-            "mq_open": 240,
-            "chmod": 90,
-            "fchmod": 91,
-            "fchmodat": 268,
-            "chown": 92,
-            "fchown": 93,
-            "lchown": 94,
-            "fchownat": 260,
-            "utime": 132,
-            "utimes": 235,
-            "futimesat": 261,
-            "utimensat": 280,
-            "setxattr": 188,
-            "lsetxattr": 189,
-            "fsetxattr": 190,
-            "removexattr": 197,
-            "lremovexattr": 198,
-            "fremovexattr": 199,
-            "unshare": 272,
-            "setns": 308,
-            "mount": 165,
-            "umount2": 166,
-            "pivot_root": 155,
-            "chroot": 161,
-            "open_by_handle_at": 304,
-            "sched_setparam": 142,
-            "sched_setscheduler": 144,
-            "sched_setaffinity": 203,
-            "sched_setattr": 314,
-            "ioprio_set": 251,
-            "migrate_pages": 256,
-            "move_pages": 279,
-            "kcmp": 312,
-            "perf_event_open": 298,
-            "bpf": 321,
-            "userfaultfd": 323,
-            "add_key": 248,
-            "request_key": 249,
-            "keyctl": 250,
-            "socket": 41,
-            "socketpair": 53,
-            "connect": 42,
-            "bind": 49,
-            "listen": 50,
-            "accept": 43,
-            "accept4": 288,
-            "fcntl": 72,
-            "ioctl": 16,
+            "fork": 57, "vfork": 58, "clone": 56, "execve": 59, "execveat": 322,
+            "kill": 62, "tkill": 200, "tgkill": 234,
+            "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
+            "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "prlimit64": 302,
+            "setpriority": 141, "prctl": 157,
+            "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240,
+            "chmod": 90, "fchmod": 91, "fchmodat": 268,
+            "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
+            "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280,
+            "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
+            "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199,
+            "unshare": 272, "setns": 308, "mount": 165, "umount2": 166,
+            "pivot_root": 155, "chroot": 161, "open_by_handle_at": 304,
+            "sched_setparam": 142, "sched_setscheduler": 144,
+            "sched_setaffinity": 203, "sched_setattr": 314,
+            "ioprio_set": 251, "migrate_pages": 256, "move_pages": 279, "kcmp": 312,
+            "perf_event_open": 298, "bpf": 321, "userfaultfd": 323,
+            "add_key": 248, "request_key": 249, "keyctl": 250,
+            "socket": 41, "socketpair": 53, "connect": 42, "bind": 49, "listen": 50,
+            "accept": 43, "accept4": 288, "fcntl": 72, "ioctl": 16,
         },
     ),
     "aarch64": (
         0xC00000B7,
         277,
         {
-            "clone": 220,
-            "execve": 221,
-            "execveat": 281,
-            "kill": 129,
-            "tkill": 130,
-            "tgkill": 131,
-            "rt_sigqueueinfo": 138,
-            "rt_tgsigqueueinfo": 240,
-            "ptrace": 117,
-            "process_vm_readv": 270,
-            "process_vm_writev": 271,
-            "prlimit64": 261,
-            "setpriority": 140,
-            "prctl": 167,
-            "shmget": 194,
-            "semget": 190,
-            "msgget": 186,
-            "mq_open": 180,
-            "fchmod": 52,
-            "fchmodat": 53,
-            "fchown": 55,
-            "fchownat": 54,
+            "clone": 220, "execve": 221, "execveat": 281,
+            "kill": 129, "tkill": 130, "tgkill": 131,
+            "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
+            "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "prlimit64": 261,
+            "setpriority": 140, "prctl": 167,
+            "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180,
+            "fchmod": 52, "fchmodat": 53,
+            "fchown": 55, "fchownat": 54,
             "utimensat": 88,
-            "setxattr": 5,
-            "lsetxattr": 6,
-            "fsetxattr": 7,
-            "removexattr": 14,
-            "lremovexattr": 15,
-            "fremovexattr": 16,
-            "unshare": 97,
-            "setns": 268,
-            "mount": 40,
-            "umount2": 39,
-            "pivot_root": 41,
-            "chroot": 51,
-            "open_by_handle_at": 265,
-            "sched_setparam": 118,
-            "sched_setscheduler": 119,
-            "sched_setaffinity": 122,
-            "sched_setattr": 274,
-            "ioprio_set": 30,
-            "migrate_pages": 238,
-            "move_pages": 239,
-            "kcmp": 272,
-            "perf_event_open": 241,
-            "bpf": 280,
-            "userfaultfd": 282,
-            "add_key": 217,
-            "request_key": 218,
-            "keyctl": 219,
-            "socket": 198,
-            "socketpair": 199,
-            "connect": 203,
-            "bind": 200,
-            "listen": 201,
-            "accept": 202,
-            "accept4": 242,
-            "fcntl": 25,
-            "ioctl": 29,
+            "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7,
+            "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
+            "unshare": 97, "setns": 268, "mount": 40, "umount2": 39,
+            "pivot_root": 41, "chroot": 51, "open_by_handle_at": 265,
+            "sched_setparam": 118, "sched_setscheduler": 119,
+            "sched_setaffinity": 122, "sched_setattr": 274,
+            "ioprio_set": 30, "migrate_pages": 238, "move_pages": 239, "kcmp": 272,
+            "perf_event_open": 241, "bpf": 280, "userfaultfd": 282,
+            "add_key": 217, "request_key": 218, "keyctl": 219,
+            "socket": 198, "socketpair": 199, "connect": 203, "bind": 200, "listen": 201,
+            "accept": 202, "accept4": 242, "fcntl": 25, "ioctl": 29,
         },
     ),
-}
+}  # fmt: skip
 _COMMON_NUMBERS = {
-    "pidfd_send_signal": 424,
-    "pidfd_open": 434,
-    "pidfd_getfd": 438,
-    "process_madvise": 440,
-    "process_mrelease": 448,
-    "fchmodat2": 452,
-    "setxattrat": 463,
-    "removexattrat": 466,
+    "pidfd_send_signal": 424, "pidfd_open": 434, "pidfd_getfd": 438,
+    "process_madvise": 440, "process_mrelease": 448,
+    "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466,
     # System calls through io_uring bypass the filter.
-    "io_uring_setup": 425,
-    "io_uring_enter": 426,
-    "io_uring_register": 427,
-    "open_tree": 428,
-    "move_mount": 429,
-    "fsopen": 430,
-    "fsmount": 432,
-    "mount_setattr": 442,
-}
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsmount": 432, "mount_setattr": 442,
+}  # fmt: skip
 _CLONE3 = 435  #: its flags are in memory, which a filter cannot read; libc falls back to clone
 _REFUSED_CALLS = (
     *("fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
@@ -228,7 +131,7 @@ _AF_INET, _AF_INET6 = 2, 10  #: no local sockets: one may lead to the database
 _SOCK_STREAM, _SOCKET_TYPE = 1, 0xF
 _PRIO_PROCESS = 0
 _PR_SET_DUMPABLE = 4
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
 
 #: Codes of BPF instructions (linux/bpf_common.h).
@@ -303,7 +206,7 @@ def _portfolio_filter(
     lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]
     lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
     lines += [(_IF_EQUAL, 0, 4, numbers["prctl"]), (_LOAD, 0, 0, _FIRST)]
-    lines += [(_IF_EQUAL, 0, 1, _PR_SET_PDEATHSIG), refuse, allow]
+    lines += [(_IF_EQUAL, 0, 1, PR_SET_PDEATHSIG), refuse, allow]
     lines.append(allow)
     return _pack(lines)
 
@@ -313,7 +216,10 @@ def _is_network_allowed() -> bool:
 
 
 def _install_syscall_filter(*, preloading: bool = False) -> bool:
-    """Install the system-call filter for this process. Return False if the kernel has none."""
+    """Install the system-call filter of portfolio processes, or of one that is `preloading`.
+
+    Return False if the kernel has none.
+    """
     known = _MACHINES.get(platform.machine())
     if _libc is None or known is None:
         return False
@@ -474,7 +380,7 @@ def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
     assert _libc is not None
     missing = drop_root(landlock=has_landlock(), reads=reads)
     if parent is not None:
-        _die_with_parent(parent)  # the change of user has cleared it
+        die_with_parent(parent)  # the change of user has cleared it
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     # Without Landlock: no process of the same user reads this one's memory or environment.
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -483,14 +389,6 @@ def _confine_to_reading(parent: int | None, reads: Sequence[str]) -> list[str]:
             "strategies can read and remove the files of their user: this kernel has no Landlock"
         )
     return missing
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent` ends, and end it if that has ended."""
-    assert _libc is not None
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def adopt_orphans() -> None:

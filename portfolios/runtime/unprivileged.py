@@ -25,7 +25,8 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def drop_root(*, landlock: bool, reads: Sequence[str] = ()) -> list[str]:
-    """If root runs this process, become the user of strategies. Return what stays unprotected.
+    """If root runs this process, become the user of strategies. Return a sentence if files stay
+    unprotected, in a list; else an empty one.
 
     If Python itself or one of `reads` is in a folder that only root can read, keep the capability
     to read all files, since otherwise nothing could be imported. Landlock then restricts reading.

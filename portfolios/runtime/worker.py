@@ -82,7 +82,7 @@ class PortfolioWorker:
 
     @property
     def event_seq(self) -> int:
-        """Return the seq of the event that is handled now; 0 while a portfolio is loaded."""
+        """Return the seq of the event that is handled now, or was last; 0 outside a batch."""
         return 0 if self._at_work is None else self._at_work.event_seq
 
     def answer(self, request: Load | Batch | Examine | Inspect) -> Reply:
@@ -104,7 +104,10 @@ class PortfolioWorker:
                 halted = self._engine.state.account.halted
                 return Loaded(self._engine.last_seq, request.trial, extra, halted=halted)
             if engine is None:
-                raise SeqMismatch(f"no portfolio is loaded at seq {request.to_seq}: a defect")
+                raise SeqMismatch(
+                    f"a batch up to seq {request.to_seq} came, and no portfolio is loaded:"
+                    " a defect to report"
+                )
             result = engine.run(
                 decode_events(request.events),
                 request.from_seq,
@@ -206,6 +209,7 @@ def _read_frame(frames: io.BufferedReader) -> bytes | None:
 
 
 def _one_line(error: BaseException) -> str:
+    """Return the error in one line of up to 500 characters, with its type if the text lacks it."""
     try:
         text = str(error)
     except BaseException:

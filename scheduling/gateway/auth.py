@@ -31,14 +31,15 @@ _unknown_tokens = RequestQueue(
 
 
 class Unauthenticated(Exception):
-    """The token cannot be used; the text says why and what helps."""
+    """The token of a daemon cannot be used; the text says why and what helps."""
 
 
 _cache: dict[str, tuple[float, NodeIdentity]] = {}
 
 
 async def authenticate_node(header: bytes | None) -> NodeIdentity:
-    """Return the sender, or raise Unauthenticated. One look-up per token every 2 s."""
+    """Return the sender; its token is looked up again after CACHE_S. Raise Unauthenticated, or
+    RequestRejected 429 if too many unknown tokens wait."""
     from scheduling.models.tokens import hash_token
 
     text = (header or b"").decode("latin-1")

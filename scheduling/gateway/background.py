@@ -20,12 +20,7 @@ from scheduling.enact.timeline import note_timeline
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
 from scheduling.gateway.commit_health import COMMIT_HEALTH
 from scheduling.gateway.feed_reads import FEED_HEADS
-from scheduling.gateway.health import (
-    HEALTH,
-    RETRY_INTERVAL_S,
-    WRITE_TEST_INTERVAL_S,
-    write_test,
-)
+from scheduling.gateway.health import HEALTH, RETRY_INTERVAL_S, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.http import primary_message
 from scheduling.gateway.identity import GATEWAY_ID, HOST, PID

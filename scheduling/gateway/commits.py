@@ -45,8 +45,7 @@ async def answer_checkpoint(sender: NodeIdentity, body: bytes) -> CheckpointAnsw
     incarnation = uuid_of(message.incarnation)
     async with work_connection(sender.node) as connection:
         row = await aexecute_autocommit(
-            connection,
-            checkpoint(sender.node, incarnation, message.portfolio, message.handoff),
+            connection, checkpoint(sender.node, incarnation, message.portfolio, message.handoff)
         )
     if row is None:
         raise RequestRejected(
@@ -129,7 +128,7 @@ async def _commit_all(
 async def _release_all(
     sender: NodeIdentity, incarnation: UUID, requested: list[Commit]
 ) -> dict[int, CommitResult]:
-    """Release one portfolio after the other, up to the first locked row. Return their results."""
+    """Release one portfolio after the other, up to a locked row. Return portfolio → result."""
     results: dict[int, CommitResult] = {}
     try:
         async with locking_connection(sender.node, RELEASE_WAIT_S) as connection:

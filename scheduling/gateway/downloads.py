@@ -54,6 +54,7 @@ async def serve_download(scope: Scope, headers: Mapping[bytes, bytes], send: Sen
 
 
 async def _send_lock(sender: NodeIdentity, sha256: str, send: Send) -> None:
+    """Send a lock. Raise RequestRejected 404 if no portfolio of the node needs it."""
     async with work_connection(sender.node) as connection:
         lock = await aexecute_autocommit(connection, environment_lock(sender.node, sha256))
     if lock is None:
@@ -64,6 +65,7 @@ async def _send_lock(sender: NodeIdentity, sha256: str, send: Send) -> None:
 
 
 async def _send_artifact(sender: NodeIdentity, sha256: str, send: Send) -> None:
+    """Send an artifact in parts. Raise RequestRejected 404, or DownloadBroken after its start."""
     async with work_connection(sender.node) as connection:
         size = await aexecute_autocommit(connection, wheel_size(sender.node, sha256))
     if size is None:
@@ -80,26 +82,20 @@ async def _send_artifact(sender: NodeIdentity, sha256: str, send: Send) -> None:
     except Exception as error:
         raise DownloadBroken(f"{type(error).__name__}: {error}") from error
     if sent < size:
-        raise DownloadBroken("it was deleted meanwhile")
+        raise DownloadBroken(f"the artifact was deleted after {sent} of {size} bytes")
     logger.info("node %s fetched artifact %s: %d bytes", sender.name, sha256[:12], size)
 
 
 async def _read_part(sender: NodeIdentity, sha256: str, start: int) -> bytes:
     # The node's share first: what waits for it must not keep other nodes from their parts.
-    async with (
-        Admission(sender.node, "work"),
-        _one_part,
-        work_pool().connection() as connection,
-    ):
+    async with Admission(sender.node, "work"), _one_part, work_pool().connection() as connection:
         return await aexecute_autocommit(connection, wheel_part(sha256, start, PART_BYTES))
 
 
 def _refusal(sender: NodeIdentity, what: str, sha256: str) -> RequestRejected:
     """Return the refusal of a file that no portfolio of the node needs."""
     return RequestRejected(
-        404,
-        "not_found",
-        f"No portfolio of node {sender.name} needs the {what} {sha256[:12]}… now.",
+        404, "not_found", f"No portfolio of node {sender.name} needs the {what} {sha256[:12]}… now."
     )
 
 

@@ -8,7 +8,7 @@ missing. While a process is overloaded, it therefore says so, and no lease is ju
 
 from __future__ import annotations
 
-#: Share of the nodes whose heartbeats arrived. In a small fleet, one node exceeds it.
+#: Share of the nodes whose heartbeats arrived. In a small fleet, the drop of one exceeds it.
 MAX_DROPPED_SHARE = 0.1
 
 

@@ -23,12 +23,7 @@ from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.gateway.stream_reads import STREAMS
 from scheduling.observe.feed_records import HeadRow, RecordRow, heads, records
 from scheduling.observe.node_files import needs_feed
-from scheduling.wire.messages import (
-    MAX_FEED_RECORDS,
-    MAX_FEED_WAIT_S,
-    FeedAnswer,
-    FeedRequest,
-)
+from scheduling.wire.messages import MAX_FEED_RECORDS, MAX_FEED_WAIT_S, FeedAnswer, FeedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +107,7 @@ class FeedHeads:
         return self._heads[feed]
 
     async def wait_beyond(self, feed: str, after: int, wait_s: float) -> HeadRow:
-        """Return the head once it is beyond `after`, or as it is after `wait_s`."""
+        """Return the head once it differs from `after`, or as it is after `wait_s`."""
         self._waiting += 1
         try:
             async with asyncio.timeout(wait_s):
@@ -239,9 +234,8 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
 
 
 async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> FeedAnswer:
-    """Return the records after `after`, read once for all nodes that ask for the same range.
-
-    The record at `after` is read too, to see that the node knows the same one.
+    """Return the records after `after`, none if they were dropped. Nodes that ask for the same
+    range share a read, which includes the record at `after`: does the node know the same one?
     """
     if request.after + 1 < head.first_seq:
         return FeedAnswer(head=head.seq, first_seq=head.first_seq)

@@ -36,7 +36,7 @@ OVERLOADED_S = MAX_WAIT_S / 3
 
 
 class Waiting(NamedTuple):
-    """A heartbeat that waits to be written. `row` becomes its row from `renew_leases`."""
+    """A heartbeat that waits to be written; `row` gets what `renew_leases` returns for it."""
 
     node: int
     heartbeat: Heartbeat
@@ -107,7 +107,7 @@ class HeartbeatBatcher:
     def _resolve(
         self, batch: list[Waiting], newest: dict[int, Heartbeat], rows: dict[int, Row]
     ) -> list[Waiting]:
-        """Give each heartbeat its row. Return those whose row was locked."""
+        """Give each heartbeat its row, or drop it. Return those whose rows were locked."""
         locked: list[Waiting] = []
         for waiting in batch:
             if waiting.row.done():

@@ -26,7 +26,7 @@ class RequestRejected(Exception):
 
 
 class ClientGone(Exception):
-    """The daemon closed the connection before its request was complete."""
+    """The daemon closed the connection before its request had arrived completely."""
 
 
 def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
@@ -56,7 +56,7 @@ LOOPBACK = ("127.0.0.1", "::1", "")  #: "": the peer of a socket file
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Return the complete body, or reject it as soon as it exceeds `limit` bytes."""
+    """Return the complete body. Raise RequestRejected 413 over `limit` bytes, or ClientGone."""
     parts: list[bytes] = []
     size = 0
     while True:

@@ -122,7 +122,7 @@ def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
 
 
 def decode_heartbeat(body: bytes) -> wire.Heartbeat:
-    """Return the Heartbeat in `body`, or reject it."""
+    """Return the Heartbeat in `body`. Raise RequestRejected."""
     message = decode(body, wire.Heartbeat)
     uuid_of(message.incarnation)
     if len(message.reports) > wire.MAX_REPORTS:
@@ -167,7 +167,8 @@ def decode_log(body: bytes) -> wire.LogRequest:
 
 
 def validate_registration(message: wire.Register) -> None:
-    """Reject a registration with texts that are too long or unprintable: the board shows them."""
+    """Raise RequestRejected if a registration has texts that the board cannot show, too many
+    entries, or no capacity."""
     if message.capacity < 1:
         raise RequestRejected(
             400, "invalid", f"capacity is {message.capacity}; it must be at least 1."
@@ -190,7 +191,8 @@ def validate_registration(message: wire.Register) -> None:
                 raise RequestRejected(
                     400,
                     "invalid",
-                    f"A text in {name} is longer than {MAX_TEXT} characters: {key[:40]!r}.",
+                    f"The key or value of an entry of {name} has over {MAX_TEXT} characters: "
+                    f"{key[:40]!r}.",
                 )
 
 

@@ -89,34 +89,22 @@ async def _check(connection: AsyncConnection) -> None:
 
 
 def work_pool() -> GatewayPool:
-    """Return the pool of connections for commits and reads.
-
-    Raise RuntimeError before `open_pools`.
-    """
+    """Return the pool for commits and reads. Raise RuntimeError before `open_pools`."""
     return _pool("work")
 
 
 def lease_pool() -> GatewayPool:
-    """Return the pool of connections for statements that keep leases.
-
-    Raise RuntimeError before `open_pools`.
-    """
+    """Return the pool for statements that keep leases. Raise RuntimeError before `open_pools`."""
     return _pool("leases")
 
 
 def locking_pool() -> GatewayPool:
-    """Return the pool of connections for transactions that may wait for row locks.
-
-    Raise RuntimeError before `open_pools`.
-    """
+    """Return the pool for waits for row locks. Raise RuntimeError before `open_pools`."""
     return _pool("steps")
 
 
 def log_pool() -> GatewayPool:
-    """Return the pool of connections for lines of logs.
-
-    Raise RuntimeError before `open_pools`.
-    """
+    """Return the pool for lines of logs. Raise RuntimeError before `open_pools`."""
     return _pool("logs")
 
 

@@ -56,6 +56,7 @@ class PushSocket(CountedSocket):
     pushed_version = -1  #: version of the newest set that was sent
 
     async def connect(self) -> None:
+        """Accept the daemon of a valid token, with up to MAX_SOCKETS sockets of one node."""
         try:
             self.sender = await self._authenticate()
         except Unauthenticated:

@@ -61,7 +61,9 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
         row = await cursor.fetchone()  # the database's time in µs, and the count of registrations
     if desired is None or row is None:
         raise RequestRejected(
-            503, "unavailable", "The lease ended while the node registered; repeat."
+            503,
+            "unavailable",
+            f"The lease of node {sender.name} ended while it registered; repeat.",
         )
     now_us, registrations = row
     logger.info("node %s registered, incarnation %s", sender.name, message.incarnation)
@@ -81,7 +83,7 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
 
 
 async def answer_goodbye(sender: NodeIdentity, body: bytes) -> wire.HeartbeatAnswer:
-    """End the lease of a daemon that released its portfolios and leaves."""
+    """End the lease of a daemon that leaves; answer `superseded` if another daemon has it."""
     message = decode(body, wire.Goodbye)
     incarnation = uuid_of(message.incarnation)
     async with locking_connection(sender.node) as connection:

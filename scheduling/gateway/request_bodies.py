@@ -37,6 +37,7 @@ class ByteBudget:
             self.free -= size
 
     async def _wait(self, size: int) -> None:
+        """Take `size` bytes in turn. Raise RequestRejected 503 after BYTES_WAIT_S."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, granted))
         try:

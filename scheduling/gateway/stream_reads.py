@@ -43,7 +43,7 @@ class StreamReads:
         self._older = asyncio.Semaphore(OLDER_READS)
 
     async def read(self, node: int, head: HeadRow, first: int, last: int) -> list[RecordRow]:
-        """Return the records of a range up to the head, within the share of the node.
+        """Return the records from `first` to `last` of the feed of `head`, in the node's share.
 
         Raise RequestRejected 429 or 503.
         """
@@ -61,6 +61,7 @@ class StreamReads:
             return await asyncio.shield(self._reading[key])  # others may wait for it too
 
     async def _read(self, head: HeadRow, first: int, last: int) -> list[RecordRow]:
+        """Read a range from its stream. Raise RequestRejected 503 if NATS does not answer."""
         try:
             async with answered_within(OPERATION_LIMIT_S):
                 stream = await self._stream(head)

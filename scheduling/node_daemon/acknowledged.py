@@ -45,7 +45,7 @@ class Acknowledgements:
         self.is_recalled = False  #: the next heartbeat carries all acknowledged commits
 
     def record(self, commit: Commit) -> None:
-        """Remember an acknowledged commit."""
+        """Remember where an acknowledged commit ended, and the orders that it placed."""
         memory = self._memory.pop(commit.portfolio, None) or _Memory(0, 0)
         memory.epoch, memory.seq = commit.epoch, commit.to_seq
         memory.orders.extend((o.seq, o.index) for o in commit.orders if o.status in PLACED)
@@ -61,10 +61,11 @@ class Acknowledgements:
     def database_lost_commits(
         self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer
     ) -> bool:
-        """Return whether the database lost commits of this portfolio; if so, keep a claim to send.
+        """Return whether the database lost commits of this portfolio. If so, keep a claim to send
+        and forget the position.
 
         In a database that keeps acknowledged commits, neither epoch nor seq of a portfolio ever
-        decreases. `position` is what the method returned before the checkpoint was requested: an
+        decreases. `position` is what `self.position` returned before `found` was requested: an
         older process of the portfolio may commit while the checkpoint is on its way.
         """
         epoch, seq = position
@@ -89,8 +90,8 @@ class Acknowledgements:
         self.is_recalled = True
 
     def next_claims(self) -> list[AcknowledgedCommits]:
-        """Return the acknowledged commits that the next heartbeat reports: those that a checkpoint
-        lacked and, after `recall`, all that are remembered."""
+        """Return the claims of the next heartbeat: about commits that a checkpoint lacked and,
+        after `recall`, one for each portfolio. Each has its newest orders, as many as fit."""
         claims = self._missing[:MAX_PORTFOLIOS]
         if self.is_recalled:
             claims += [
@@ -106,7 +107,7 @@ class Acknowledgements:
         return [msgspec.structs.replace(claim, orders=claim.orders[-share:]) for claim in claims]
 
     def mark_delivered(self, sent: Sequence[AcknowledgedCommits]) -> None:
-        """Remove the claims of an answered heartbeat; the server has checked them."""
+        """Forget claims, and orders in them, that the server has checked. End the recall."""
         # Claims about a checkpoint name the seq found there; those of a recall have -1.
         count = sum(claim.found_seq >= 0 for claim in sent)
         self._missing = self._missing[count:]

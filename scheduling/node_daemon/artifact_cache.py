@@ -103,7 +103,10 @@ class ArtifactCache:
         LOG.info("artifact %s fetched: %d bytes", short(sha256), size)
 
     async def _unpack(self, sha256: str, draft: Path) -> None:
-        """Unpack the wheel in `draft`, in a process of its own, and write the digest beside it."""
+        """Unpack the wheel in `draft`, in a process of its own, and write the digest beside it.
+
+        Raise CodeUnavailable; the output of that process completes the sentence.
+        """
         program = [sys.executable, "-I", unpack.__file__, str(draft / WHEEL), str(draft / CODE)]
         ended = await run_program(program, UNPACK_LIMIT_S)
         what = f"artifact {short(sha256)}"

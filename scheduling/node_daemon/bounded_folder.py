@@ -19,7 +19,7 @@ class BoundedFolder:
     """Entries of one node daemon: each is a folder, complete or absent."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        """Remove drafts of a daemon that was killed. The folder is created with its first entry."""
+        """Remove drafts of a killed daemon. The folder itself is created with its first draft."""
         self.path = path
         self._max_bytes = max_bytes
         self._evicting = threading.Lock()  # evicted in a thread, used on the event loop

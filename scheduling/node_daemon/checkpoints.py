@@ -5,47 +5,40 @@ from __future__ import annotations
 import asyncio
 
 from scheduling.node_daemon.context import DaemonContext
-from scheduling.node_daemon.control_plane_client import back_off
-from scheduling.node_daemon.errors import Fenced, RegistrationRefused, ServerUnavailable
+from scheduling.node_daemon.control_plane_client import patiently
+from scheduling.node_daemon.errors import Fenced
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
 
 RETRY_S = 0.5  #: while the database lacks an epoch that it granted
-FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
 
 
 async def checkpoint(
     context: DaemonContext, portfolio: int, handoff: int | None = None
 ) -> CheckpointAnswer:
-    """Return the newest checkpoint, however long the server is unavailable. Raise RequestRefused.
+    """Return the newest checkpoint, asked for until the server answers. Raise RequestRefused.
 
-    `handoff` is given where this node is its target and does not own the portfolio yet.
+    `handoff` is given where this node is its target and does not own the portfolio yet. If the
+    database lost acknowledged commits, a heartbeat reports that at once.
     """
     request = CheckpointRequest(
         incarnation=context.incarnation, portfolio=portfolio, handoff=handoff
     )
-    attempt = 0
-    while True:
+
+    async def attempt() -> CheckpointAnswer:
         position = context.acknowledged.position(portfolio)
-        try:
-            found = await context.client.checkpoint(request)
-        except (ServerUnavailable, RegistrationRefused) as error:
-            # A refused token is retried too: if it was revoked, a heartbeat ends the daemon.
-            if attempt % 10 == 0:
-                LOG.warning("portfolio %d waits for its checkpoint: %s", portfolio, error)
-            await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
-            attempt += 1
-        else:
-            if context.acknowledged.database_lost_commits(portfolio, position, found):
-                LOG.error(
-                    "portfolio %d: the database lost acknowledged commits; it is at epoch %d, "
-                    "seq %d",
-                    portfolio,
-                    found.epoch,
-                    found.last_seq,
-                )
-                context.beat_soon()
-            return found
+        found = await context.client.checkpoint(request)
+        if context.acknowledged.database_lost_commits(portfolio, position, found):
+            LOG.error(
+                "portfolio %d: the database lost acknowledged commits; it is at epoch %d, seq %d",
+                portfolio,
+                found.epoch,
+                found.last_seq,
+            )
+            context.beat_soon()
+        return found
+
+    return await patiently(f"the checkpoint of portfolio {portfolio}", attempt)
 
 
 async def granted_checkpoint(
@@ -58,7 +51,7 @@ async def granted_checkpoint(
     while True:
         found = await checkpoint(context, portfolio)
         if found.epoch > epoch:
-            raise Fenced(f"epoch {found.epoch} has been granted since")
+            raise Fenced(f"epoch {epoch} has ended, since epoch {found.epoch} was granted")
         if found.epoch == epoch:
             return found
         context.beat_soon()

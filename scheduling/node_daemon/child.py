@@ -90,7 +90,7 @@ class Child:
         try:
             return answer.result()
         except ConnectionError:
-            raise await self._failure_of_end() from None
+            raise await self.failure_of_end() from None
 
     def _kill_for(self, stage: Stage, sentence: str) -> ChildFailed:
         """Kill the process and return the failure that says why.
@@ -106,8 +106,16 @@ class Child:
         printed = self._process.last_output()
         return f"{sentence}; its last output: {printed}" if printed else sentence
 
-    async def _failure_of_end(self) -> ChildFailed:
-        """Return the failure that describes how the process ended."""
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the process has ended or closed its socket: it answers no more."""
+        return self._process.status.done() or self._protocol is None or self._protocol.is_closed
+
+    async def failure_of_end(self) -> ChildFailed:
+        """Return the failure that describes how the process ended. Call it once `has_ended`.
+
+        Waits for the exit status, up to END_REPORTED_WITHIN_S; then the process is killed.
+        """
         if self._protocol is not None and self._protocol.protocol_error is not None:
             self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
         if self._end_failure is not None:
@@ -133,7 +141,7 @@ class Child:
     async def wait_for_end(self) -> ChildFailed:
         """Wait until the process ends by itself, and return the failure that describes how."""
         await asyncio.shield(self._process.status)
-        return await self._failure_of_end()
+        return await self.failure_of_end()
 
     def kill(self) -> None:
         """Kill the process and its group at once."""
@@ -171,7 +179,7 @@ async def start_child(
 ) -> Child:
     """Start a process that waits for its load. Raise ChildFailed if it does not start.
 
-    `sink` takes what it prints.
+    `name` is shown with what it prints; `sink` takes that too.
     """
     sock, process = forkserver.spawn(SERVE, name, sink, artifact)
     try:
@@ -192,19 +200,19 @@ class _FrameProtocol(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[bytes]] = deque()
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
-        self._closed = False
+        self.is_closed = False  #: no further reply comes
         self.protocol_error: InvalidReply | None = None  #: what it sent instead of the protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def send(self, frame: bytes) -> asyncio.Future[bytes]:
-        """Send a request. Its future gets the reply.
+        """Send a request and return the future of its reply, which is not decoded.
 
-        Or a ConnectionError if the socket closes, or InvalidReply if the process sends another.
+        It fails with ConnectionError if the socket closes, InvalidReply if anything else comes.
         """
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        if self._closed or self._transport is None:
+        if self.is_closed or self._transport is None:
             answer.set_exception(ConnectionResetError())
         else:
             self._waiting.append(answer)
@@ -212,6 +220,7 @@ class _FrameProtocol(asyncio.Protocol):
         return answer
 
     def data_received(self, data: bytes) -> None:
+        """Give each complete frame to the oldest request; refuse a frame that answers none."""
         self._buffer += data
         buffer, at, size = self._buffer, 0, HEADER.size
         while len(buffer) - at >= size:
@@ -241,7 +250,8 @@ class _FrameProtocol(asyncio.Protocol):
         self._fail_waiting(ConnectionResetError())
 
     def _fail_waiting(self, error: Exception) -> None:
-        self._closed = True
+        """Fail every waiting request with `error`; no further reply is taken."""
+        self.is_closed = True
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(error)

@@ -17,32 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of a daemon."""
     parser.add_argument("--name", required=True, help="the node's name")
     parser.add_argument("--server", required=True, help="address, e.g. http://127.0.0.1:8000")
-    parser.add_argument(
-        "--token-file",
-        default="",
-        metavar="PATH",
-        help=f"file with the node's token; default: the variable {TOKEN_VARIABLE}",
-    )
+    for option, text in (
+        ("--token-file", f"file with the node's token; default: the variable {TOKEN_VARIABLE}"),
+        ("--ca", "certificates (PEM) that sign the server's; default: those of the system"),
+        ("--client-cert", "certificate (PEM) to show to a proxy that asks for one"),
+        ("--client-key", "its private key; default: in the file of --client-cert"),
+    ):
+        parser.add_argument(option, default="", metavar="PATH", help=text)
     # Hidden, since every user of the machine can read command lines.
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--ca",
-        default="",
-        metavar="PATH",
-        help="certificates (PEM) that sign the server's; default: those of the system",
-    )
-    parser.add_argument(
-        "--client-cert",
-        default="",
-        metavar="PATH",
-        help="certificate (PEM) to show to a proxy that asks for one",
-    )
-    parser.add_argument(
-        "--client-key",
-        default="",
-        metavar="PATH",
-        help="its private key; default: in the file of --client-cert",
-    )
     parser.add_argument(
         "--capacity", type=int, default=5, help="most that its portfolios may weigh together"
     )
@@ -71,11 +54,8 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
             ),
             client_key=str(given["client_key"] or given["client_cert"] or ""),
         )
-    except InvalidArguments as wrong:
+    except (InvalidArguments, TooFewFiles) as wrong:
         sys.stderr.write(f"{wrong}\n")
-        return wrong.code
-    except TooFewFiles as few:
-        sys.stderr.write(f"{few}\n")
         return InvalidArguments.code
     from scheduling.node_daemon.forkserver_client import ForkserverClient
 
@@ -94,7 +74,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse `argv` and run."""
+    """Parse `argv` (None: of this process), run a daemon, and return its exit code."""
     parser = argparse.ArgumentParser(prog="bin/node", description="Run an execution node.")
     add_arguments(parser)
     return run(parser.parse_args(argv))

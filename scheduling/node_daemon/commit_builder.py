@@ -70,7 +70,8 @@ class CommitBuilder:
     ) -> None:
         """Add the results of a batch, with the state if that changed and was asked for.
 
-        `record` is the hash of the last record of the batch; None: the batch had no events.
+        `record` is the hash of the last record of the batch; None: the batch had no events. Without
+        `asked_for_state`, the process returned no state unless a result is urgent.
         """
         self.to_seq = max(self.to_seq, result.to_seq)
         self.record = self.record if record is None else record

@@ -83,7 +83,7 @@ class Committer:
             sender.add_done_callback(self._senders.discard)
 
     async def _send_queued(self) -> None:
-        """Send queued commits until the queue is empty."""
+        """Send queued commits, one request after the other, until the queue is empty."""
         try:
             while self._queue:
                 with contextlib.suppress(TimeoutError):
@@ -156,7 +156,7 @@ class Committer:
         return batch
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
-        """Return portfolio → definite answer, without portfolios whose rows are locked."""
+        """Send until there is an answer: portfolio → result, without those with locked rows."""
         body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
         attempt = 0
         while True:
@@ -178,7 +178,7 @@ class Committer:
     async def _send_one_by_one(
         self, commits: list[Commit], error: RequestRefused
     ) -> dict[int, CommitResult]:
-        """Send the commits of a refused request one by one, to find the bad one."""
+        """Send the commits of a refused request one by one; a single one is rejected by `error`."""
         if len(commits) == 1:
             detail = f"{error.code}: {error}"
             (commit,) = commits
@@ -193,7 +193,7 @@ class Committer:
         return results
 
     async def close(self) -> None:
-        """Cancel all requests."""
+        """Cancel all requests and repeats. A `commit` that waits gets no answer any more."""
         for timer in self._retry_timers:
             timer.cancel()
         for sender in list(self._senders):

@@ -149,6 +149,7 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    """Return a variable as a number, `default` if it is empty or not set."""
     text = environment.get(name, "")
     try:
         value = float(text) if text else default

@@ -34,7 +34,7 @@ class DaemonContext:
     log: LogBuffer = field(default_factory=LogBuffer)
     feeds: dict[str, FeedReader | RecordedFeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0
-    #: called when a process changed its phase, to reconcile again
+    #: called when a process changed its phase: reconciles, and sends a heartbeat
     on_change: Callable[[], None] = lambda: None
-    #: called when a step is done, to send a heartbeat at once
+    #: sends a heartbeat at once
     beat_soon: Callable[[], None] = lambda: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import msgspec
 from portfolios.artifacts.load import short
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.errors import RegistrationRefused, RequestRefused, ServerUnavailable
+from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     CheckpointAnswer,
     CheckpointRequest,
@@ -66,20 +67,19 @@ class ControlPlaneClient:
         self._closing: asyncio.Task[bool] | None = None
 
     async def __aenter__(self) -> ControlPlaneClient:
-        headers = {"Authorization": f"Bearer {self._config.token}"}
-        tls = self._config.tls or True
-        self._session = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60, ssl=tls)
-        )
-        # Requests that wait for market data must not take connections of heartbeats and commits.
-        self._feeds = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60, ssl=tls)
-        )
-        # Slow downloads must not take them either.
-        self._downloads = aiohttp.ClientSession(
-            headers=headers, connector=aiohttp.TCPConnector(limit=PARALLEL_DOWNLOADS, ssl=tls)
-        )
+        # Neither requests that wait for market data nor slow downloads may take connections of
+        # heartbeats and commits.
+        self._session, self._feeds = self._make_session(16), self._make_session(64)
+        self._downloads = self._make_session(PARALLEL_DOWNLOADS)
         return self
+
+    def _make_session(self, connections: int) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._config.token}"},
+            connector=aiohttp.TCPConnector(
+                limit=connections, keepalive_timeout=60, ssl=self._config.tls or True
+            ),
+        )
 
     async def __aexit__(self, *_: object) -> None:
         for session in (self._session, self._feeds, self._downloads):
@@ -87,11 +87,11 @@ class ControlPlaneClient:
             await session.close()
 
     async def register(self, message: Register) -> Registered:
-        """Return the registration, with the desired set of the node."""
+        """Register this daemon. Return what the server set, with the desired set of the node."""
         return await self._post("register/", encode(message), Registered, REQUEST_TIMEOUT_S)
 
     async def heartbeat(self, message: Heartbeat) -> HeartbeatAnswer:
-        """Return the answer to a heartbeat."""
+        """Send a heartbeat and return its answer."""
         return await self._post("heartbeat/", encode(message), HeartbeatAnswer, HEARTBEAT_TIMEOUT_S)
 
     async def checkpoint(self, message: CheckpointRequest) -> CheckpointAnswer:
@@ -107,7 +107,7 @@ class ControlPlaneClient:
         return await self._post("log/", encode(message), LogAnswer, HEARTBEAT_TIMEOUT_S)
 
     async def feed(self, message: FeedRequest) -> FeedAnswer:
-        """Return records of a recorded feed, after waiting for them up to `wait_s`."""
+        """Return records of a recorded feed; the server waits `message.wait_s` for one to come."""
         return await self._post(
             "feed/",
             encode(message),
@@ -121,11 +121,11 @@ class ControlPlaneClient:
         await self._post("goodbye/", encode(message), Any, GOODBYE_TIMEOUT_S)
 
     def artifact(self, sha256: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open the bytes of an artifact, not checked yet."""
+        """Open the body of an artifact, whose hash the caller has to check."""
         return self._download(f"artifacts/{sha256}")
 
     async def environment_lock(self, sha256: str) -> bytes:
-        """Return the lock of an environment, not checked yet."""
+        """Return the lock of an environment, whose hash the caller has to check."""
         lock = b""
         async with self._download(f"environments/{sha256}") as body:
             async for chunk in body:
@@ -142,6 +142,7 @@ class ControlPlaneClient:
 
     @asynccontextmanager
     async def _download(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open GET /node/PATH and yield the chunks of its body."""
         assert self._downloads is not None
         limit = aiohttp.ClientTimeout(total=DOWNLOAD_LIMIT_S, sock_read=DOWNLOAD_STALL_S)
         try:
@@ -164,6 +165,7 @@ class ControlPlaneClient:
         limit_s: float,
         session: aiohttp.ClientSession | None = None,
     ) -> T:
+        """Send `body` and return the decoded answer; None if the answer is empty."""
         session = session or self._session
         assert session is not None
         try:
@@ -190,7 +192,7 @@ class ControlPlaneClient:
     async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
         """Yield None once connected, then every desired set pushed, until the socket closes.
 
-        Raise ServerUnavailable if it cannot be opened.
+        Raise ServerUnavailable if the socket cannot be opened, breaks, or carries no desired set.
         """
         assert self._session is not None
         try:
@@ -204,7 +206,9 @@ class ControlPlaneClient:
                     if message.type is aiohttp.WSMsgType.BINARY:
                         yield msgspec.msgpack.decode(message.data, type=DesiredSet)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
-            raise ServerUnavailable(f"the websocket to the gateway closed: {error}") from None
+            raise ServerUnavailable(
+                f"the websocket to the gateway failed: {error or type(error).__name__}"
+            ) from None
         finally:
             self._socket = None
 
@@ -235,6 +239,24 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
     return RequestRefused(status, problem.code, problem.message)
 
 
+async def patiently(
+    what: str, attempt: Callable[[], Awaitable[T]], first_s: float = 0.1, max_s: float = 1.0
+) -> T:
+    """Return the result of `attempt`, repeated while the server is away. Log that `what` waits.
+
+    A refused token is retried too: if it was revoked, a heartbeat ends the daemon.
+    """
+    attempts = 0
+    while True:
+        try:
+            return await attempt()
+        except (ServerUnavailable, RegistrationRefused) as error:
+            if attempts % 10 == 0:
+                LOG.warning("%s waits for the server: %s", what, error)
+            await back_off(attempts, first_s, max_s)
+            attempts += 1
+
+
 async def back_off(attempt: int, first_s: float, max_s: float) -> None:
-    """Sleep before the next attempt: doubled each time, up to `max_s`."""
+    """Sleep `first_s` after attempt 0, twice as long after each further one, up to `max_s`."""
     await asyncio.sleep(min(first_s * 2 ** min(attempt, 16), max_s))

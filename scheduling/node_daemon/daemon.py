@@ -163,7 +163,7 @@ class ExecutionNode:
     # --- heartbeat ---------------------------------------------------------------------------
 
     async def heartbeat_loop(self) -> None:
-        """Send heartbeats at the interval of the server, and at once when a step is done."""
+        """Send heartbeats at the server's interval, or at once when due; none once `left`."""
         failures = 0
         while not self.left:
             self._heartbeat_due.clear()
@@ -191,7 +191,8 @@ class ExecutionNode:
     async def send_heartbeat(self) -> float:
         """Send a heartbeat and apply the answer. Return the seconds until the next heartbeat.
 
-        Raise Superseded if another daemon took the name, ServerUnavailable if no answer came.
+        Raise Superseded if another daemon took the name, RegistrationRefused if the token is not
+        valid, RequestRefused, or ServerUnavailable if no answer came.
         """
         sent_us = boottime_us()
         heartbeat = self._heartbeat(sent_us)
@@ -261,7 +262,7 @@ class ExecutionNode:
     # --- websocket ---------------------------------------------------------------------------
 
     async def subscribe_schedule_updates(self) -> None:
-        """Apply desired sets as they are pushed; while the socket is closed, send heartbeats.
+        """Apply desired sets as they are pushed. Each time the socket fails, have a heartbeat sent.
 
         The next heartbeat answer carries the same set as a push, so a lost push costs time only.
         """
@@ -285,7 +286,7 @@ class ExecutionNode:
 
     @property
     def _desired_version(self) -> int:
-        """The version of the current desired set."""
+        """The version of the newest desired set; 0 before the first."""
         return self.desired.version if self.desired else 0
 
     def take_desired(self, desired: DesiredSet) -> None:
@@ -302,7 +303,7 @@ class ExecutionNode:
         self._reconcile()
 
     def _on_version(self, version: int) -> None:
-        """Expect the push of a newer set that an answer named; if it is late, send a heartbeat."""
+        """If `version` is newer than the desired set, await its push; if late, send a heartbeat."""
         if self.desired is not None and version > self.desired.version:
             loop = asyncio.get_running_loop()
             loop.call_later(PUSH_LATE_S, self._request_missed_push, version)
@@ -312,6 +313,7 @@ class ExecutionNode:
             self._heartbeat_due.set()
 
     def _apply_feeds(self, feeds: Iterable[FeedInfo], needed: set[str]) -> None:
+        """Follow exactly the recorded feeds in `needed`, and give the replays their segments."""
         self._unfollow(needed)
         for info in feeds:
             reader = self._context.feeds.get(info.name)
@@ -320,7 +322,8 @@ class ExecutionNode:
                     self._follow(info.name)
             elif not isinstance(reader, FeedReader) or reader.feed.sha256 != info.sha256:
                 LOG.error(
-                    "feed %s has other data: its portfolios cannot run here; install the server's",
+                    "feed %s is missing here or has other data than the server's: its portfolios "
+                    "cannot run on this node; install the server's",
                     info.name,
                 )
             else:
@@ -343,7 +346,7 @@ class ExecutionNode:
             reader.start()
 
     def _on_change(self) -> None:
-        """Report that a process changed its phase, and reconcile soon."""
+        """Send a heartbeat and reconcile: a process changed its phase."""
         self._heartbeat_due.set()
         if not self._reconcile_scheduled:
             self._reconcile_scheduled = True
@@ -410,7 +413,7 @@ class ExecutionNode:
 
 
 def _process_status(hosted: HostedPortfolio, metrics: Metrics) -> ProcessStatus:
-    """Return the status of one process for a heartbeat."""
+    """Return the status of one slot for a heartbeat; `pid` is None without a process."""
     pid = hosted.child.pid if hosted.child else None
     feeder = hosted.feeder
     feeding = feeder is not None and hosted.phase in ("running", "draining")

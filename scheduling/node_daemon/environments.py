@@ -122,7 +122,7 @@ class Environments:
 async def _run_within(
     draft: Path, step: list[str], environment: Mapping[str, str], sha256: str
 ) -> Ended:
-    """Run one program of a build. Raise CodeUnavailable when the folder `draft` is too large."""
+    """Run one program of a build. Raise CodeUnavailable once `draft` exceeds MAX_BUILD_BYTES."""
     program = asyncio.create_task(run_program(step, BUILD_LIMIT_S, environment))
     try:
         while True:
@@ -160,7 +160,8 @@ def check_lock(sha256: str, lock: str) -> None:
 
 
 def preloaded_modules(lock: str) -> tuple[str, ...]:
-    """Return the modules to import before processes are forked. Pure."""
+    """Return the modules to import before processes are forked: those that the lock names, or the
+    PRELOADED ones that it pins. Pure."""
     named = _PRELOAD.search(lock)
     if named is not None:
         return tuple(filter(_MODULE.fullmatch, re.split(r"[\s,]+", named[1])))

@@ -61,7 +61,7 @@ class ServerUnavailable(NodeError):
 
 
 class RequestRefused(NodeError):
-    """The server refused the request; `code` is one of its stable codes."""
+    """The server refused the request with this HTTP status and one of the API's stable codes."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -70,7 +70,10 @@ class RequestRefused(NodeError):
 
 
 class ChildFailed(NodeError):
-    """A portfolio process failed, in the strategy (`load`, `event`) or as a process."""
+    """A portfolio process failed, in the strategy (stage `load`, `event`) or as a process.
+
+    `seq` is the event at which the strategy raised; None if there is none or it is not known.
+    """
 
     def __init__(self, stage: Stage, error: str, seq: int | None = None) -> None:
         super().__init__(error)
@@ -113,7 +116,7 @@ class RecordsMissing(NodeError):
 
 
 class StaleEvent(NodeError):
-    """The portfolio stops before an event that is too old; everything before it is committed."""
+    """The portfolio stops before an event that is too old; all earlier ones are committed."""
 
     def __init__(self, age_s: float) -> None:
         super().__init__(f"the next event is {age_s:.1f} s old")
@@ -121,7 +124,7 @@ class StaleEvent(NodeError):
 
 
 class LimitReached(NodeError):
-    """A limit stops the portfolio; everything up to that event is committed."""
+    """A limit stops the portfolio; everything up to the event that reached it is committed."""
 
 
 class CommitRefused(NodeError):
@@ -141,4 +144,4 @@ class CommitRejected(CommitRefused):
 
 
 class ReleaseGranted(CommitRefused):
-    """The release was accepted and the portfolio granted to its target."""
+    """The release was accepted: this node owns the portfolio no more."""

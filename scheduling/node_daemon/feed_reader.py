@@ -16,28 +16,52 @@ from scheduling.wire.messages import SegmentInfo
 
 MIN_TICK_S = 0.004  #: events within this time cause one wake-up
 MAX_TICK_S = 1.0  #: longest wait before the head is looked at again
-MAX_SCANNED_EVENTS = 256  #: new events of a tick; if there are more, all listeners wake
+MAX_SCANNED_EVENTS = (
+    256  #: new events whose symbols are looked at; if more came, all listeners wake
+)
 
 
 class Listener:
     """A portfolio that waits for new events of its symbols (None: of all)."""
 
     def __init__(self, symbols: frozenset[str] | None, wake: Callable[[], None]) -> None:
-        """`wake` is called on the event loop, once for each tick with an event for it."""
+        """`wake` is called on the event loop, each time events of `symbols` may have come."""
         self.symbols = symbols
         self.wake = wake
 
 
-class FeedReader:
+class Listeners:
+    """The listeners of one feed."""
+
+    def __init__(self) -> None:
+        self._listeners: set[Listener] = set()
+
+    def listen(self, listener: Listener) -> None:
+        """Add a listener."""
+        self._listeners.add(listener)
+
+    def leave(self, listener: Listener) -> None:
+        """Remove a listener."""
+        self._listeners.discard(listener)
+
+    def _wake(self, symbols: set[str] | None) -> None:
+        """Wake the listeners of any of `symbols` (None: every listener)."""
+        for listener in list(self._listeners):
+            wanted = listener.symbols
+            if wanted is None or symbols is None or not wanted.isdisjoint(symbols):
+                listener.wake()
+
+
+class FeedReader(Listeners):
     """Reads a replay, whose events are released by feed time. Reading consumes nothing."""
 
     def __init__(self, feed: Feed, feed_time: FeedTime) -> None:
         """Start without segments: the head is 0 until the server sends them."""
+        super().__init__()
         self.feed = feed
         self._time = feed_time
         self._segments: tuple[Segment, ...] = ()
         self.ring = Ring(feed, ())
-        self._listeners: set[Listener] = set()
         self._changed = asyncio.Event()
 
     def set_segments(self, infos: Iterable[SegmentInfo]) -> None:
@@ -75,14 +99,9 @@ class FeedReader:
         return True
 
     def batch(
-        self,
-        cursor: int,
-        symbols: frozenset[str] | None,
-        head: int,
-        max_events: int,
-        max_span: int,
+        self, cursor: int, symbols: frozenset[str] | None, head: int, max_events: int, max_span: int
     ) -> tuple[bytes, int]:
-        """See `Ring.batch`."""
+        """Return (events, to_seq): see `Ring.batch`."""
         return self.ring.batch(cursor, symbols, head, max_events, max_span)
 
     def age_s(self, seq: int) -> float:
@@ -92,14 +111,6 @@ class FeedReader:
     async def history(self, symbols: frozenset[str] | None, to_seq: int, count: int) -> list[Event]:
         """Return the newest `count` events of `symbols` (None: all) up to `to_seq`."""
         return newest_events(self.feed, symbols, to_seq, count, self._segments)
-
-    def listen(self, listener: Listener) -> None:
-        """Add a listener."""
-        self._listeners.add(listener)
-
-    def leave(self, listener: Listener) -> None:
-        """Remove a listener."""
-        self._listeners.discard(listener)
 
     async def run(self) -> None:
         """Wake listeners as events are released, until cancelled."""
@@ -117,7 +128,7 @@ class FeedReader:
                 seen = head
 
     def _until_next_s(self, seen: int) -> float:
-        """Return the seconds until an event after `seen` is released."""
+        """Return the seconds until the event after `seen`, from MIN_TICK_S to MAX_TICK_S."""
         if not self._segments:
             return MAX_TICK_S
         try:
@@ -134,7 +145,4 @@ class FeedReader:
         new: set[str] | None = None
         if head - seen <= MAX_SCANNED_EVENTS:
             new = {event.symbol for event in self.feed.read(seen + 1, head - seen)}
-        for listener in list(self._listeners):
-            symbols = listener.symbols
-            if symbols is None or new is None or not symbols.isdisjoint(new):
-                listener.wake()
+        self._wake(new)

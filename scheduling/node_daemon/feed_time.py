@@ -24,8 +24,11 @@ class FeedTime:
         self._offset_us = 0
 
     def sample(self, server_us: int, sent_us: int, received_us: int) -> None:
-        """Add a sample. Of the newest KEPT_SAMPLES, the one with the smallest round trip counts."""
-        if server_us <= 0:  # the answer carried no time
+        """Add a sample. Of the newest KEPT_SAMPLES, the one with the smallest round trip counts.
+
+        Earlier ones are dropped once the server's clock was set. `server_us` 0: nothing is added.
+        """
+        if server_us <= 0:
             return
         round_trip = max(received_us - sent_us, 0)
         new = _Sample(round_trip, server_us + round_trip // 2 - received_us)

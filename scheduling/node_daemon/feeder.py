@@ -47,7 +47,7 @@ _NO_EVENTS = join_events([])
 
 @dataclass(frozen=True, slots=True)
 class MemoryState:
-    """The state in the memory of a process: made at `state_seq`, valid up to `last_seq`."""
+    """The state in a process: made at `state_seq` by a revision, and valid up to `last_seq`."""
 
     last_seq: int
     state_seq: int
@@ -68,7 +68,7 @@ class StartingPoint:
     """Where a feeder and its process stand when it starts."""
 
     memory: MemoryState  #: the feeder starts after `memory.last_seq`
-    engine_seq: int  #: of the process; may be lower, with no event of its symbols in between
+    engine_seq: int  #: last handled by the process; events up to `last_seq` are of other symbols
     #: Up to here, where it failed before, the process gets one event at a time, so that all work
     #: before the bad event is kept.
     single_step_to: int = 0
@@ -199,6 +199,8 @@ class Feeder:
         try:
             while True:
                 self._wake.clear()
+                if self._child.has_ended:  # while a commit was answered: no event is the cause
+                    raise await self._child.failure_of_end()
                 if self._release_for is not None:
                     await self._release(self._release_for)
                 elif self._finish:
@@ -268,15 +270,19 @@ class Feeder:
         return True
 
     async def _load(self, cursor: int) -> bool:
-        """Load the events after `cursor`. Return False if the server does not answer now."""
+        """Load the events after `cursor`. Return False if the server does not answer now.
+
+        Raise ChildFailed if the feed no longer keeps them.
+        """
         try:
             return await self._reader.load(cursor)
         except RecordsMissing as missing:
             raise ChildFailed("event", str(missing)) from None
 
     def _is_resuming(self, cursor: int) -> bool:
-        """Return whether a start has lifted `halt` here: up to the head of that moment, and until
-        nothing is stale, since events released meanwhile would halt it again."""
+        """Return whether a start has lifted `halt` at `cursor`: up to the head of that moment, and
+        on until no event is stale, since those released meanwhile would halt the portfolio again.
+        """
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming
 
@@ -307,9 +313,9 @@ class Feeder:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
     async def _skip_or_halt(self, stale_head: int) -> bool:
-        """Skip events of other symbols up to `stale_head`, whose events are too old to trade on.
+        """Skip events up to `stale_head`, which are too old to trade on, if of other symbols.
 
-        Return True. Raise StaleEvent before an event of the portfolio's own symbols.
+        Return True. Raise StaleEvent before the first event of the portfolio's own symbols.
         """
         events, to_seq = self._reader.batch(
             self._builder.to_seq, self._symbols, stale_head, 1, COMMIT_EVENTS_BEHIND
@@ -323,7 +329,7 @@ class Feeder:
         raise StaleEvent(self._reader.age_s(to_seq))
 
     async def _wait(self, limit_s: float) -> None:
-        """Wait for an event of its symbols, for a request, or for the time of the next commit."""
+        """Wait for an event of the portfolio's symbols or a request, for at most `limit_s`."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(limit_s, self._wake.set)
         try:
@@ -381,7 +387,10 @@ class Feeder:
         builder.add(result)
 
     async def _release(self, handoff: int) -> None:
-        """Commit the work so far as the last commit of this epoch, and apply the answer."""
+        """Commit the work so far as the last commit of this epoch. Return if answered `keep`.
+
+        Raise ReleaseGranted, or the refusal.
+        """
         with self._drain_span as span:
             await self._complete_state()
             commit = self._builder.build(
@@ -440,7 +449,7 @@ def _record_hash(events: bytes, seq: int) -> bytes:
 
 
 def _refusal(result: CommitResult) -> Exception:
-    """Return the error for an answer other than `ok`."""
+    """Return the error for an answer other than `ok` to a commit."""
     message = f"{result.answer}: {result.detail}" if result.detail else result.answer
     if result.answer == "fenced":
         return Fenced(message)

@@ -23,6 +23,7 @@ import struct
 import sys
 
 from portfolios.artifacts import load
+from portfolios.runtime.parent_death import die_with_parent
 from portfolios.runtime.sandbox import (
     adopt_orphans,
     apply_sandbox,
@@ -31,7 +32,6 @@ from portfolios.runtime.sandbox import (
     offer_to_oom_killer,
 )
 from scheduling.node_daemon import preload
-from scheduling.node_daemon.parent_death import die_with_parent
 
 REQUEST = struct.Struct(">cIH")  #: kind, id, length of the JSON [sha256, folder] that follows
 REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
@@ -139,7 +139,10 @@ class ForkServer:
         return sha256, folder
 
     def _reap(self, *, wait: bool = False) -> None:
-        """Report children that have ended to the daemon. `wait`: wait for one."""
+        """Report children that have ended to the daemon, and kill what they started.
+
+        With `wait`, wait for one child and return.
+        """
         ended = False
         with contextlib.suppress(ChildProcessError):
             while True:

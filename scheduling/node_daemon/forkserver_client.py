@@ -75,6 +75,11 @@ class SpawnedProcess:
         if self.output is not None:
             self.output.note(text)
 
+    def kill(self) -> None:
+        """Kill the process and its group, if it was started."""
+        if self.pid.done() and not self.pid.exception():
+            kill_group(self.pid.result())
+
     def mark_gone(self) -> None:
         """Mark the process as ended together with its forkserver."""
         self.vanished = True
@@ -180,6 +185,7 @@ class ForkserverClient:
         return not self._processes
 
     def _handle_reply(self, kind: bytes, number: int, pid: int, status: int) -> None:
+        """Note that the forkserver is ready, or that a process was started or has ended."""
         if kind == READY:
             self._starts_without_ready = 0
             return
@@ -195,15 +201,11 @@ class ForkserverClient:
                 process.status.set_result(status)
 
     def spawn(
-        self,
-        kind: bytes,
-        name: str,
-        sink: LineSink | None = None,
-        artifact: Artifact | None = None,
+        self, kind: bytes, name: str, sink: LineSink | None = None, artifact: Artifact | None = None
     ) -> tuple[socket.socket, SpawnedProcess]:
         """Request a process. Return the daemon's end of its socket, and the process.
 
-        `sink` takes what it prints.
+        `sink` takes what it prints. While the forkserver is replaced, the process is gone at once.
         """
         self.used_at_s = boottime_s()
         code = b""
@@ -238,8 +240,7 @@ class ForkserverClient:
             async with asyncio.timeout(LIST_LIMIT_S):
                 listing = json.loads(await reader.read())
         except (TimeoutError, ValueError):
-            if process.pid.done() and not process.pid.exception():
-                kill_group(process.pid.result())
+            process.kill()
             printed = process.last_output()
             raise ChildFailed(
                 "load",
@@ -255,8 +256,7 @@ class ForkserverClient:
     def close(self) -> None:
         """Kill every child and the forkserver."""
         for process in self._processes.values():
-            if process.pid.done() and not process.pid.exception():
-                kill_group(process.pid.result())
+            process.kill()
         self._end_server()
 
     def _end_server(self) -> None:

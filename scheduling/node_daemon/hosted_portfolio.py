@@ -18,6 +18,7 @@ from scheduling.decide.reconcile import Process
 from scheduling.node_daemon.checkpoints import checkpoint, granted_checkpoint
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.clock import boottime_s
+from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.errors import (
     ChildFailed,
@@ -44,7 +45,6 @@ from scheduling.node_daemon.log_sender import PrintingProcess
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     CheckpointAnswer,
-    Commit,
     DesiredEntry,
     Halted,
     Prepared,
@@ -120,7 +120,7 @@ class HostedPortfolio:
         self._context.log.add(PrintingProcess(self.portfolio, self.epoch, self.handoff), text)
 
     def count_lost(self, lines: int) -> None:
-        """Count lines that the process printed too fast."""
+        """Count lines of the process that were dropped, since it printed too fast."""
         self._context.log.lose(PrintingProcess(self.portfolio, self.epoch, self.handoff), lines)
 
     # --- actions of reconcile ----------------------------------------------------------------
@@ -141,23 +141,23 @@ class HostedPortfolio:
         self._start_task("starting", self._run_owned())
 
     def drain(self, handoff: int | None) -> None:
-        """Release at the next batch boundary."""
+        """Release for `handoff` at the next batch boundary, or once the epoch has begun."""
         self.phase, self.handoff = "draining", handoff
         if self.feeder is not None and handoff is not None:
             self.feeder.drain(handoff)
 
     def release_absent(self, entry: DesiredEntry) -> None:
-        """Release an epoch without a process."""
+        """Release the epoch of the entry, which has no process on this node."""
         self.entry, self.epoch = entry, entry.epoch
         self._start_task("draining", self._release_absent())
 
     def apply_entry(self, entry: DesiredEntry) -> None:
-        """Apply settings that may change within an epoch without a new process."""
+        """Apply `catch_up` of the entry, which may change within an epoch without a new process."""
         if self.feeder is not None and self.entry.epoch == entry.epoch:
             self.feeder.catch_up = entry.catch_up
 
     def resume(self) -> None:
-        """Continue with the same epoch."""
+        """Cancel a drain and continue; a release in progress decides by its answer."""
         self.handoff = None
         if self.feeder is not None:
             self.feeder.resume()
@@ -167,10 +167,10 @@ class HostedPortfolio:
     def freeze(self) -> None:
         """Stop feeding and keep the process."""
         self._cancel()
-        self.phase = "warm"
+        self._become_warm()
 
     async def finish(self) -> None:
-        """Stop feeding and commit the finished work. Return once the commit is answered."""
+        """Stop feeding and commit the finished work. Return once that is answered or has failed."""
         if self.feeder is not None and self._task is not None:
             self.feeder.finish()
             await asyncio.wait([self._task])
@@ -197,7 +197,7 @@ class HostedPortfolio:
             self._handle_failure(failure)
         except ReleaseGranted as release:
             LOG.info("%s: %s", self, release)
-            self.phase = "warm"
+            self._become_warm()
             self._context.on_change()
         except (Fenced, RequestRefused) as error:
             LOG.info("%s ends: %s", self, error)
@@ -286,14 +286,7 @@ class HostedPortfolio:
     async def _release_absent(self) -> None:
         """Commit the release without a process, and apply the answer."""
         found = await granted_checkpoint(self._context, self.portfolio, self.epoch)
-        commit = Commit(
-            portfolio=self.portfolio,
-            epoch=self.epoch,
-            from_seq=found.last_seq,
-            to_seq=found.last_seq,
-            batch=str(uuid.uuid4()),
-            release=self.handoff,
-        )
+        commit = CommitBuilder(found.last_seq).build(self.portfolio, self.epoch, self.handoff)
         with tracing.handoff_span(
             self.handoff, RELEASE_SPAN, portfolio=self.entry.name, epoch=self.epoch
         ) as span:
@@ -310,7 +303,7 @@ class HostedPortfolio:
     # --- pieces ------------------------------------------------------------------------------
 
     def _handoff_span(self, step: str) -> tracing.Span:
-        """Return the trace span of a step on this node, or NO_SPAN after the handoff."""
+        """Return the trace span of a step on this node, or NO_SPAN once the epoch has begun."""
         return tracing.handoff_span(
             None if self._activated else self.handoff,
             step,
@@ -320,13 +313,13 @@ class HostedPortfolio:
         )
 
     async def _ensure_child(self) -> Child:
-        """Return the process; start it if there is none. Raise ChildFailed."""
+        """Return the process; start it if there is none. Raise ChildFailed if it does not start."""
         if self.child is None:
             forkserver, artifact = await self._context.code.obtain(self._spec())
             child = await start_child(forkserver, self.entry.name, self, artifact)
             if self._ended:
                 child.kill()
-                raise ChildFailed("exit", "it was stopped while it started")
+                raise ChildFailed("exit", "the node stopped it while its process started")
             self.child, self._memory = child, None
             self._watch_task = asyncio.create_task(self._watch_child(child))
         return self.child
@@ -340,9 +333,9 @@ class HostedPortfolio:
             return
         feeder = self.feeder
         if feeder is not None and (feeder.releasing or feeder.failed_in is not None):
-            return  # the answer to the release decides; the work before the exit is committed
+            return  # what follows the answer, or the failed batch, handles the exit
         if self.phase == "warm":
-            self.child, self._memory = None, None
+            self._become_warm()
         elif self.phase in ("prepared", "running", "draining", "halted"):
             self._cancel()
             self._handle_failure(failure)
@@ -361,7 +354,7 @@ class HostedPortfolio:
         return is_same_state and self._engine_seq <= found.last_seq
 
     async def _load(self, found: CheckpointAnswer, *, trial: bool) -> None:
-        """Load a checkpoint into the process, with the history that it asks for."""
+        """Load a checkpoint, with the history that the strategy asks for. Raise ChildFailed."""
         assert self.child is not None
         self._memory = None
         spec = self._spec()
@@ -403,6 +396,12 @@ class HostedPortfolio:
         self._context.on_change()
 
     # --- ends --------------------------------------------------------------------------------
+
+    def _become_warm(self) -> None:
+        """Keep the process without feeding it. One that has ended is dropped: nothing to keep."""
+        self.phase = "warm"
+        if self.child is not None and self.child.has_ended:
+            self._kill_child()
 
     def _handle_failure(self, failure: ChildFailed) -> None:
         """Report the failure, and keep the state that reconcile needs to start it again."""
@@ -463,12 +462,9 @@ class HostedPortfolio:
         assert self.feeder is not None
         LOG.warning("%s halts: %s", self, why)
         self.phase = "halted"
+        seq = self.feeder.seq
         report = Halted(
-            portfolio=self.portfolio,
-            epoch=self.epoch,
-            seq=self.feeder.seq,
-            age_s=age_s,
-            reason=reason,
+            portfolio=self.portfolio, epoch=self.epoch, seq=seq, age_s=age_s, reason=reason
         )
         self._context.outbox.add(report)
         self._context.on_change()

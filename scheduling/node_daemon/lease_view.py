@@ -8,7 +8,7 @@ FEED_FOR = 0.8  #: share of the TTL for which a node feeds its portfolios after 
 class Lease:
     """A lease, measured on the boot-time clock from the moment the renewing heartbeat was sent.
 
-    The fence provides safety; this only keeps a disconnected node from useless work.
+    The fence provides safety; the lease only keeps a disconnected node from useless work.
     """
 
     def __init__(self) -> None:

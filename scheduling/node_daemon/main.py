@@ -7,6 +7,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from scheduling import systemd, tracing
@@ -17,7 +18,7 @@ from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.daemon import ExecutionNode
 from scheduling.node_daemon.errors import ChildFailed, FatalError, RegistrationRefused
 from scheduling.node_daemon.feed_reader import FeedReader
-from scheduling.node_daemon.forkserver_client import ForkserverClient, PackageEnvironment
+from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease_view import Lease
 from scheduling.node_daemon.log_sender import LogSender
 from scheduling.node_daemon.logs import start_logging
@@ -57,7 +58,12 @@ async def _run(config: NodeConfig, forkserver: ForkserverClient) -> int:
     async with ControlPlaneClient(config) as client:
         incarnation = str(uuid.uuid4())
         committer = Committer(client, incarnation)
-        code = _strategy_code(config, client, forkserver)
+        start = partial(
+            ForkserverClient, config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
+        )
+        code = StrategyCode(
+            config.cache, client, forkserver, lambda environment: start(environment=environment)
+        )
         context = DaemonContext(
             config,
             incarnation,
@@ -78,20 +84,6 @@ async def _run(config: NodeConfig, forkserver: ForkserverClient) -> int:
             node.end()
             code.close()
             await committer.close()
-
-
-def _strategy_code(
-    config: NodeConfig, client: ControlPlaneClient, forkserver: ForkserverClient
-) -> StrategyCode:
-    def start(environment: PackageEnvironment) -> ForkserverClient:
-        return ForkserverClient(
-            config.child_memory_mb,
-            guarded=config.guarded,
-            hidden=config.hidden,
-            environment=environment,
-        )
-
-    return StrategyCode(config.cache, client, forkserver, start)
 
 
 async def _serve_until_stopped(

@@ -77,7 +77,7 @@ class Metrics:
         psutil.cpu_percent(None)
 
     def read(self, now_s: float, children: Iterable[int]) -> dict[str, float]:
-        """Return metrics, at most two seconds old: an urgent heartbeat must not wait for /proc."""
+        """Return metrics, up to REFRESH_S old since /proc is slow to read. `children` are pids."""
         if now_s - self._read_at_s >= REFRESH_S:
             self._read_at_s = now_s
             usage_by_pid = {pid: _process_usage(pid) for pid in children}

@@ -29,7 +29,7 @@ class Outbox:
         return [report for report, _ in self._waiting[:MAX_REPORTS_PER_HEARTBEAT]]
 
     def mark_delivered(self, sent: Sequence[Report]) -> None:
-        """Remove the reports of an answered heartbeat."""
+        """Remove the reports of an answered heartbeat, and call their `on_delivered`."""
         count = len(sent)
         delivered, self._waiting = self._waiting[:count], self._waiting[count:]
         for _, on_delivered in delivered:

@@ -62,6 +62,7 @@ class ProcessOutput:
         return text if len(text) <= LAST_CHARACTERS else "…" + text[-LAST_CHARACTERS:]
 
     def _on_readable(self) -> None:
+        """Read one chunk, and pause after a full one. At the end of the pipe, close it."""
         loop = asyncio.get_running_loop()
         try:
             data = os.read(self._read_end, CHUNK_BYTES)

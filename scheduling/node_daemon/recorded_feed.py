@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import msgspec
 from portfolios.feeds.history import WARM_UP_SPAN
 from portfolios.runtime.events import Event, decode_event, join_events
 from scheduling.node_daemon.clock import boottime_us
-from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off, patiently
 from scheduling.node_daemon.errors import (
     NodeError,
     RecordsMissing,
@@ -21,7 +22,7 @@ from scheduling.node_daemon.errors import (
     RequestRefused,
     ServerUnavailable,
 )
-from scheduling.node_daemon.feed_reader import Listener
+from scheduling.node_daemon.feed_reader import Listeners
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import MAX_FEED_WAIT_S, FeedAnswer, FeedRequest
@@ -40,7 +41,7 @@ class Record(NamedTuple):
     encoded: bytes
 
 
-class RecordedFeedReader:
+class RecordedFeedReader(Listeners):
     """Reads a recorded feed through the gateway, once for all portfolios of the node.
 
     `run` follows the head and keeps the newest records; `load` fetches older ones for a portfolio
@@ -53,6 +54,7 @@ class RecordedFeedReader:
         self, name: str, client: ControlPlaneClient, feed_time: FeedTime, incarnation: str
     ) -> None:
         """Start without a known head or record."""
+        super().__init__()
         self.name = name
         self._client = client
         self._time = feed_time
@@ -61,7 +63,6 @@ class RecordedFeedReader:
         self._oldest, self._newest = 1, -1  # -1: the head is not known yet
         self._head = 0
         self._pages: OrderedDict[int, list[Record]] = OrderedDict()
-        self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
         self._version = 0  #: raised when the records that were read are forgotten
 
@@ -93,8 +94,8 @@ class RecordedFeedReader:
         return self._head
 
     def stale_head(self, cursor: int, age_us: int) -> int:
-        """Return the seq of the last loaded record released at least `age_us` ago; `cursor` if the
-        record after it is younger."""
+        """Return the seq of the last loaded record after `cursor` released at least `age_us` ago;
+        `cursor` if there is none."""
         limit = self._time.at(boottime_us()) - age_us
         low, high = cursor, self._loaded_to(cursor)
         while low < high:  # release times do not go back
@@ -118,21 +119,8 @@ class RecordedFeedReader:
         record = self._record(seq)
         return b"" if record is None else sha256(record.encoded).digest()
 
-    def listen(self, listener: Listener) -> None:
-        """Add a listener."""
-        self._listeners.add(listener)
-
-    def leave(self, listener: Listener) -> None:
-        """Remove a listener."""
-        self._listeners.discard(listener)
-
     def batch(
-        self,
-        cursor: int,
-        symbols: frozenset[str] | None,
-        head: int,
-        max_events: int,
-        max_span: int,
+        self, cursor: int, symbols: frozenset[str] | None, head: int, max_events: int, max_span: int
     ) -> tuple[bytes, int]:
         """Return (events, to_seq): see `Ring.batch`. Covers what is loaded after `cursor`."""
         last = min(head, cursor + max_span, self._loaded_to(cursor))
@@ -148,13 +136,13 @@ class RecordedFeedReader:
 
     async def load(self, cursor: int) -> bool:
         """Fetch the records after `cursor` unless they are loaded. Return False if the gateway does
-        not answer now. Raise RecordsMissing if the feed no longer keeps them."""
+        not answer now or the head is not known. Raise RecordsMissing if the feed dropped them."""
         if cursor >= self._head or self._loaded_to(cursor) > cursor:
             return self._newest >= 0
         at, version = cursor // PAGE, self._version
         try:
             answer = await self._ask(at * PAGE, limit=PAGE)
-        except (ServerUnavailable, RequestRefused) as error:
+        except (ServerUnavailable, RequestRefused, RegistrationRefused) as error:
             LOG.info("records of feed %s were not read: %s", self.name, error)
             return False
         if cursor + 1 < answer.first_seq:
@@ -179,20 +167,18 @@ class RecordedFeedReader:
         """Return the newest `count` events of `symbols` (None: all) up to `to_seq`: see
         `feeds/history.py`. Waits for a gateway that is away."""
         found: list[Event] = []
-        end, failures = to_seq, 0
-        before = max(to_seq - WARM_UP_SPAN, 0)
+        end, before = to_seq, max(to_seq - WARM_UP_SPAN, 0)
+
+        def ask(after: int) -> Awaitable[FeedAnswer]:
+            what = f"the history of feed {self.name}"
+            return patiently(what, partial(self._ask, after, limit=end - after))
+
         while len(found) < count and end > before:
             after = max(end - PAGE, before)
-            try:
-                answer = await self._ask(after, limit=end - after)
-                if after + 1 < answer.first_seq <= end:
-                    after = answer.first_seq - 1
-                    answer = await self._ask(after, limit=end - after)
-            except ServerUnavailable as error:
-                LOG.info("the history of feed %s was not read: %s", self.name, error)
-                await back_off(failures, 0.1, 1.0)
-                failures += 1
-                continue
+            answer = await ask(after)
+            if after + 1 < answer.first_seq <= end:
+                after = answer.first_seq - 1
+                answer = await ask(after)
             self._records_of(answer.events, after + 1)
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
@@ -246,8 +232,7 @@ class RecordedFeedReader:
         self._records.clear()
         self._pages.clear()
         self._oldest, self._newest, self._head = head + 1, head, head
-        for listener in list(self._listeners):
-            listener.wake()
+        self._wake(None)
 
     def _add(self, records: list[Record]) -> None:
         """Append records to the ring, and wake the listeners of their symbols."""
@@ -259,15 +244,13 @@ class RecordedFeedReader:
                 self._oldest += 1
         self._head = max(self._head, self._newest)
         new = {record.symbol for record in records}
-        for listener in list(self._listeners):
-            if new and (
-                listener.symbols is None or "" in new or not listener.symbols.isdisjoint(new)
-            ):
-                listener.wake()
+        if new:
+            self._wake(None if "" in new else new)
 
     async def _ask(
         self, after: int, released_us: int = 0, *, limit: int = 5_000, wait_s: float = 0.0
     ) -> FeedAnswer:
+        """Ask for records after `after`, or for the head alone (-1), waiting up to `wait_s`."""
         return await self._client.feed(
             FeedRequest(
                 incarnation=self._incarnation,

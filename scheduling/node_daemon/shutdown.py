@@ -16,10 +16,10 @@ POLL_S = 0.02
 
 
 async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
-    """Return once nothing runs here any more, or at the deadline.
+    """Hand portfolios over, for `leave_within_s` at most; commit the rest in place; say goodbye.
 
     Heartbeats with `leaving` ask the server to move portfolios make-before-break. Those that remain
-    after that, or while automatic moves are frozen, are committed and released in place.
+    after that, or while automatic moves are frozen, are released by the goodbye.
     """
     LOG.info("leaving: handing portfolios over")
     node.leaving = True
@@ -46,6 +46,7 @@ def _is_handed_over(node: ExecutionNode) -> bool:
 
 
 async def _release_in_place(node: ExecutionNode) -> None:
+    """Have portfolios that run commit their finished work, within FINISH_WITHIN_S."""
     running = [hosted for hosted in node.hosted.values() if hosted.feeder is not None]
     if not running:
         return

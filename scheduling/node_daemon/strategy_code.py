@@ -15,19 +15,10 @@ from portfolios.artifacts.load import short
 from portfolios.runtime.spec import Spec
 from scheduling.node_daemon.artifact_cache import ArtifactCache
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, patiently
 from scheduling.node_daemon.environments import Environments, entry_name
-from scheduling.node_daemon.errors import (
-    CodeUnavailable,
-    RegistrationRefused,
-    RequestRefused,
-    ServerUnavailable,
-)
-from scheduling.node_daemon.forkserver_client import (
-    Artifact,
-    ForkserverClient,
-    PackageEnvironment,
-)
+from scheduling.node_daemon.errors import CodeUnavailable, RequestRefused
+from scheduling.node_daemon.forkserver_client import Artifact, ForkserverClient, PackageEnvironment
 from scheduling.node_daemon.logs import LOG
 
 IDLE_FORKSERVER_S = 600.0  #: a forkserver without processes ends after this time
@@ -58,7 +49,7 @@ class StrategyCode:
         self._wanted: set[str] = set()  #: names of entries that stay
 
     def keep(self, specs: Iterable[dict[str, object]]) -> None:
-        """Evict no artifact or environment of these specs: the desired set names them."""
+        """Evict no artifact or environment of these specs; those of an earlier call may go."""
         self._wanted = set()
         for spec in specs:
             self._wanted.add(str(spec.get("artifact", "")))
@@ -72,7 +63,7 @@ class StrategyCode:
         if not spec.artifact:
             return self._own, None
         folder, environment = await asyncio.gather(
-            _patiently(
+            _obtained(
                 f"artifact {short(spec.artifact)}", lambda: self._artifacts.code_of(spec.artifact)
             ),
             self._environment(spec.environment),
@@ -83,7 +74,7 @@ class StrategyCode:
     async def _environment(self, sha256: str) -> PackageEnvironment | None:
         if not sha256:
             return None
-        return await _patiently(
+        return await _obtained(
             f"the lock of environment {short(sha256)}",
             lambda: self._environments.environment(sha256),
         )
@@ -115,7 +106,7 @@ class StrategyCode:
                     LOG.info("%s was removed from %s: unused", name, cache.path)
 
     def end_idle_forkservers(self, now_s: float) -> None:
-        """End each forkserver of an environment that has had no process for a while."""
+        """End each forkserver of an environment that had no process for IDLE_FORKSERVER_S."""
         for sha256, (client, listening) in list(self._forkservers.items()):
             if client.is_idle and now_s - client.used_at_s > IDLE_FORKSERVER_S:
                 LOG.info("%s ends: nothing uses it", client)
@@ -131,19 +122,11 @@ class StrategyCode:
         self._forkservers.clear()
 
 
-async def _patiently(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+async def _obtained(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Return the result of `attempt`, repeated while the gateway is away. Raise ChildFailed."""
-    attempts = 0
-    while True:
-        try:
-            return await attempt()
-        except RequestRefused as refused:
-            raise CodeUnavailable(
-                f"{what} is not available: the gateway answered {refused.status}: {refused}"
-            ) from None
-        except (ServerUnavailable, RegistrationRefused) as error:
-            # A refused token is retried too: if it was revoked, a heartbeat ends the daemon.
-            if attempts % 10 == 0:
-                LOG.warning("waiting for %s: %s", what, error)
-            await back_off(attempts, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
-            attempts += 1
+    try:
+        return await patiently(what, attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
+    except RequestRefused as refused:
+        raise CodeUnavailable(
+            f"{what} is not available: the gateway answered {refused.status}: {refused}"
+        ) from None

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from portfolios.retention import ArchiveDiffers
+from portfolios.runtime.parent_death import die_with_parent
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.node_daemon.parent_death import die_with_parent
 from scheduling.retention import archive_now
 
 

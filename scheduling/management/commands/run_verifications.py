@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from portfolios.runtime.parent_death import die_with_parent
 from scheduling.management.base import GinkgoCommand
-from scheduling.node_daemon.parent_death import die_with_parent
 from scheduling.verification.runner import NICE_LEVEL, run_waiting
 
 

@@ -209,24 +209,25 @@ def no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
 _away = raising(psycopg.OperationalError("the database is away"))
 
 
-def pulse_once(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Write one pulse. Return the seconds until the next."""
+def pulse(monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[float]:
+    """Write pulses. Return the seconds that passed after each until the next."""
     waits: list[float] = []
 
-    async def one_pulse() -> None:
+    async def pulses() -> None:
         pulsed = asyncio.Event()
 
         async def wait(seconds: float) -> None:
             waits.append(seconds)
-            pulsed.set()
-            await asyncio.Event().wait()
+            if len(waits) == times:
+                pulsed.set()
+                await asyncio.Event().wait()
 
         monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", wait)
         keeping = asyncio.create_task(liveness_loop())
         await pulsed.wait()
         keeping.cancel()
 
-    serve(one_pulse)
+    serve(pulses)
     return waits
 
 
@@ -235,10 +236,10 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
-    assert pulse_once(monkeypatch) == [1.0]
+    assert pulse(monkeypatch) == [1.0]
     assert Gateway.objects.get().serving_since < ago(3000)
     BATCHER.drops.dropped.add(node.row.pk)
-    assert pulse_once(monkeypatch) == [1.0]
+    assert pulse(monkeypatch) == [1.0]
     assert Gateway.objects.get().serving_since > ago(600)
 
 
@@ -249,10 +250,10 @@ def test_gateway_that_pulsed_while_it_was_not_ready_serves_from_when_it_is_ready
     serving_since(3600)
     monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 6)
     monkeypatch.setattr(health, "MAX_AGE_S", 600.0)
-    pulse_once(monkeypatch)
+    pulse(monkeypatch)
     assert Gateway.objects.get().serving_since < ago(3000)
     monkeypatch.setattr(health, "MAX_AGE_S", 5.0)
-    pulse_once(monkeypatch)
+    pulse(monkeypatch)
     assert Gateway.objects.get().serving_since > ago(600)
 
 
@@ -262,10 +263,10 @@ def test_no_silence_counts_while_a_full_disk_takes_every_gateway_out_of_a_proxy(
 ) -> None:
     serving_since(3600)
     monkeypatch.setattr(background, "DISK_SPACE", DiskSpace())
-    pulse_once(monkeypatch)
+    pulse(monkeypatch)
     assert Gateway.objects.get().serving_since < ago(3000)
     background.DISK_SPACE.note_refused(DiskFull())
-    pulse_once(monkeypatch)
+    pulse(monkeypatch)
     assert Gateway.objects.get().serving_since > ago(600)
 
 
@@ -299,25 +300,13 @@ def test_overload_report_is_retried_with_the_next_liveness_write(
     serving_since(3600)
     BATCHER.drops.dropped.add(node.row.pk)
 
-    async def two_pulses() -> None:
-        told = asyncio.Event()
-        again: list[Callable[..., Any]] = [_away, aexecute_autocommit]
+    again: list[Callable[..., Any]] = [_away, aexecute_autocommit]
 
-        async def wait(_: float) -> None:
-            if not again:
-                told.set()
-                await asyncio.Event().wait()
+    async def write(*words: Any) -> Any:
+        return await again.pop(0)(*words)
 
-        async def pulsed(*words: Any) -> Any:
-            return await again.pop(0)(*words)
-
-        monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", wait)
-        monkeypatch.setattr("scheduling.gateway.background.aexecute_autocommit", pulsed)
-        keeping = asyncio.create_task(liveness_loop())
-        await told.wait()
-        keeping.cancel()
-
-    serve(two_pulses)
+    monkeypatch.setattr("scheduling.gateway.background.aexecute_autocommit", write)
+    assert pulse(monkeypatch, times=2) == [1.0, 1.0]
     assert Gateway.objects.get().serving_since > ago(600)
 
 
@@ -404,9 +393,7 @@ def test_release_with_a_locked_target_is_left_out_and_others_answered(node: Fake
     serve(beside)
 
 
-def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(
-    node: FakeNode,
-) -> None:
+def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(node: FakeNode) -> None:
     body = encode(commit_request(node, make_trader("p", node).next_commit(1)))
 
     async def beside() -> None:

@@ -119,8 +119,7 @@ def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
     wanted = store_artifact("2.0", code="two")
     operations.revise_portfolio("p", {"artifact": wanted.sha256}, actor="olive")
     for sha256 in (artifact.sha256, wanted.sha256):
-        path = f"/node/artifacts/{sha256}"
-        assert serve(partial(get, path, node)).status == 200
+        assert serve(partial(get, f"/node/artifacts/{sha256}", node)).status == 200
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,9 @@ def test_log_lines_of_a_loading_process_are_accepted_by_its_handoff(node: FakeNo
 # --- bounds --------------------------------------------------------------------------------------
 
 
-def test_a_repeated_batch_is_written_once(node: FakeNode, portfolio: Portfolio) -> None:
+def test_a_repeated_batch_of_log_lines_is_written_once(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     batch = str(uuid4())
     assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 2
     assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 0
@@ -136,7 +138,7 @@ def test_a_repeated_batch_is_written_once(node: FakeNode, portfolio: Portfolio) 
     assert PortfolioLog.objects.get().lost == 7
 
 
-def test_the_newest_lines_are_kept(node: FakeNode, portfolio: Portfolio) -> None:
+def test_the_newest_log_lines_of_a_portfolio_are_kept(node: FakeNode, portfolio: Portfolio) -> None:
     other = make_trader("q", node).portfolio
     assert send(node, lines_of(other.pk, "of another")) == 1
     for start in range(0, 2_400, 400):
@@ -210,14 +212,14 @@ def test_control_and_bidirectional_characters_are_escaped_everywhere(
     assert said("portfolio_log", "p").endswith(f"Z node-1 r1 {SHOWN}\n")
 
 
-def test_escaping_does_not_lengthen_a_line_beyond_its_bound(
+def test_escaping_does_not_lengthen_a_log_line_beyond_its_bound(
     node: FakeNode, portfolio: Portfolio
 ) -> None:
     send(node, lines_of(portfolio.pk, "\x1b" * 1_000))
     assert len(texts()[0]) == wire.MAX_LOG_LINE
 
 
-def test_viewers_read_the_newest_lines_or_those_after_a_number(
+def test_viewers_read_the_newest_log_lines_or_those_after_a_number(
     node: FakeNode, portfolio: Portfolio, viewer: ApiClient, stranger: ApiClient, nobody: ApiClient
 ) -> None:
     assert viewer.get("portfolios/p/log/").json() == {"last": 0, "lost": 0, "results": []}
@@ -235,7 +237,9 @@ def test_viewers_read_the_newest_lines_or_those_after_a_number(
     assert nobody.get("portfolios/p/log/").status_code == 401
 
 
-def test_the_command_says_how_many_lines_were_lost(node: FakeNode, portfolio: Portfolio) -> None:
+def test_portfolio_log_command_says_how_many_lines_were_lost(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     assert said("portfolio_log", "p") == "p printed nothing.\n"
     send(node, lines_of(portfolio.pk, "a", lost=1_234))
     assert "(1,234 lines were lost here)" in said("portfolio_log", "p")
@@ -244,7 +248,7 @@ def test_the_command_says_how_many_lines_were_lost(node: FakeNode, portfolio: Po
 # --- retention -----------------------------------------------------------------------------------
 
 
-def test_old_lines_and_those_of_deleted_portfolios_are_pruned(node: FakeNode) -> None:
+def test_old_log_lines_and_those_of_deleted_portfolios_are_pruned(node: FakeNode) -> None:
     kept, gone = make_trader("p", node).portfolio, make_trader("q", node).portfolio
     send(node, lines_of(kept.pk, "old"))
     LogLine.objects.update(at=ago(15 * 86_400))

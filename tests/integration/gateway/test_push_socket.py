@@ -93,7 +93,7 @@ async def send_wake(daemon: FakeNode) -> None:
     await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})
 
 
-async def test_second_message_closes_the_socket() -> None:
+async def test_second_message_of_a_daemon_closes_its_socket() -> None:
     daemon = await make_admitted_node("node-1")
     socket = Socket()
     await socket.open(daemon)

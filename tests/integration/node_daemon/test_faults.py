@@ -17,6 +17,7 @@ from tests.support.daemons import (
     ROOT,
     Daemons,
     assert_canary_is_exact,
+    awaited_reports,
     continue_for,
     count_processes,
     reports,
@@ -39,8 +40,7 @@ async def test_failed_portfolios_are_reported_and_others_continue(
     await daemons.start(GINKGO_STRATEGIES=FAULTY)
 
     def first_deaths() -> dict[int, wire.ProcessExited]:
-        died = reversed(reports(gateway, wire.ProcessExited))
-        return {r.portfolio: r for r in died if isinstance(r, wire.ProcessExited)}
+        return {died.portfolio: died for died in reversed(reports(gateway, wire.ProcessExited))}
 
     await gateway.until(lambda: first_deaths().keys() == {2, 3})
     await continue_for(gateway)
@@ -62,10 +62,8 @@ async def test_killed_process_restarts_from_the_checkpoint_after_a_second(
     await run_canary(gateway, daemons)
     await gateway.until(lambda: pids_of(gateway))
     psutil.Process(pids_of(gateway)[0]).kill()
-    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
+    died, *_ = await awaited_reports(gateway, wire.ProcessExited)
     await continue_for(gateway, 200)
-    died = reports(gateway, wire.ProcessExited)[0]
-    assert isinstance(died, wire.ProcessExited)
     assert (died.stage, died.before_first_event) == ("exit", False)
     assert "SIGKILL" in died.error
     assert_canary_is_exact(gateway, 1)
@@ -216,9 +214,7 @@ async def test_a_rejected_commit_is_a_failed_attempt(
 ) -> None:
     await run_canary(gateway, daemons)
     gateway.reject_next = True
-    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
-    died = reports(gateway, wire.ProcessExited)[0]
-    assert isinstance(died, wire.ProcessExited)
+    died, *_ = await awaited_reports(gateway, wire.ProcessExited)
     assert "rejected" in died.error
     await continue_for(gateway, 200)
     assert_canary_is_exact(gateway, 1)

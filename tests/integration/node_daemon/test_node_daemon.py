@@ -200,8 +200,7 @@ async def test_refused_registration_exits_with_4_and_a_reason(
     gateway: FakeGateway, daemons: Daemons, status: int, code: str
 ) -> None:
     gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
-    daemon = await daemons.start()
-    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 4
+    assert await asyncio.wait_for((await daemons.start()).wait(), SLOW_MACHINE_S) == 4
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
 
 

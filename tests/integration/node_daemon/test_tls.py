@@ -84,8 +84,7 @@ async def proxy(files: Files, *, asks: bool = False, status: int = 204) -> Async
     app.router.add_post("/api/agent/goodbye/", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     try:
         yield f"https://localhost:{runner.addresses[0][1]}"
     finally:

@@ -24,7 +24,9 @@ def drops(heard: int, dropped: int) -> DropMonitor:
         (0, 1, "the heartbeats of 1 of 1 nodes were dropped"),
     ],
 )
-def test_dropping_more_than_a_tenth_is_overload(heard: int, dropped: int, why: str) -> None:
+def test_drop_of_heartbeats_of_over_a_tenth_of_the_nodes_is_overload(
+    heard: int, dropped: int, why: str
+) -> None:
     assert drops(heard, dropped).overload_reason() == why
 
 
@@ -34,7 +36,7 @@ def test_node_with_a_stored_heartbeat_is_not_counted_as_dropped() -> None:
     assert found.overload_reason() == ""
 
 
-def test_counts_start_anew_with_each_liveness_write() -> None:
+def test_counts_of_dropped_heartbeats_start_anew_with_each_liveness_write() -> None:
     found = drops(0, 5)
     assert found.overload_reason()
     assert found.overload_reason() == ""

@@ -55,7 +55,7 @@ def test_checkpoint_before_the_acknowledged_position_is_reported_with_missing_or
     assert known.next_claims() == []
 
 
-def test_lower_epoch_is_reported_whatever_the_seq(known: Acknowledgements) -> None:
+def test_checkpoint_of_a_lower_epoch_is_reported_whatever_its_seq(known: Acknowledgements) -> None:
     assert known.database_lost_commits(1, known.position(1), checkpoint(100, epoch=2))
 
 
@@ -90,7 +90,7 @@ def test_all_claims_are_sent_on_request_and_checked_orders_are_removed(
     assert known.next_claims()[1].orders == [(110, 0)]
 
 
-def test_memory_and_claims_per_heartbeat_are_bounded() -> None:
+def test_remembered_commits_and_claims_per_heartbeat_are_bounded() -> None:
     known = Acknowledgements()
     for seq in range(MAX_ORDERS_PER_PORTFOLIO + 5):
         known.record(commit(7, seq, (seq, "open")))

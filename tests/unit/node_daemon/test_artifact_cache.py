@@ -117,7 +117,9 @@ async def test_damaged_wheel_is_fetched_again(
     assert f"artifact {SHA256[:12]} is damaged on disk (its wheel has other bytes)" in caplog.text
 
 
-async def test_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_full_disk_is_named_when_an_artifact_cannot_be_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

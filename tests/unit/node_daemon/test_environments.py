@@ -208,7 +208,7 @@ def test_lock_may_only_pin_packages(line: str) -> None:
     assert refused.value.strategy_failed
 
 
-def test_lock_of_uv_is_accepted() -> None:
+def test_lock_as_uv_writes_it_is_accepted() -> None:
     check_lock(
         "f" * 64,
         'pandas[performance]==3.1.1 ; python_full_version < "3.13" \\\n'
@@ -248,7 +248,7 @@ async def test_run_of_a_program_keeps_the_end_of_its_output() -> None:
     assert silent.summary() == "it ended with status 7 and printed nothing"
 
 
-def test_full_disk_of_a_build_is_named(tmp_path: Path) -> None:
+def test_full_disk_is_named_when_an_environment_cannot_be_built(tmp_path: Path) -> None:
     ended = Ended(2, "error: Failed to install: No space left on device (os error 28)")
     failure = _build_failure("f" * 64, ended, tmp_path / "draft", {})
     assert isinstance(failure, DiskFull)

@@ -12,7 +12,7 @@ from portfolios.runtime.events import encode_event
 from portfolios.runtime.messages import Batch
 from portfolios.runtime.results import BatchResult
 from scheduling import tracing
-from scheduling.node_daemon.errors import ReleaseGranted
+from scheduling.node_daemon.errors import ChildFailed, ReleaseGranted
 from scheduling.node_daemon.feeder import CatchUp, Feeder, MemoryState, StartingPoint, Tenure
 from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import Commit, CommitResult
@@ -23,12 +23,18 @@ __all__ = ["gateway"]
 
 
 class Child:
-    """A process that handles every event, up to `halts_at`."""
+    """A process that handles every event, up to `halts_at`, until it `has_ended`."""
 
     def __init__(self) -> None:
         self.halts_at = 10**9
+        self.has_ended = False
+
+    async def failure_of_end(self) -> ChildFailed:
+        return ChildFailed("exit", "its process was ended by SIGKILL")
 
     async def run(self, batch: Batch, limit_s: float) -> BatchResult:
+        if self.has_ended:
+            raise await self.failure_of_end()
         to_seq = min(batch.to_seq, self.halts_at)
         return BatchResult(batch.from_seq, to_seq, b"state", [], [], [], batch.suppress)
 
@@ -46,7 +52,7 @@ def make_feeder(reader: RecordedFeedReader, child: Child) -> tuple[Feeder, list[
     committer = Committer()
     context = SimpleNamespace(
         committer=committer, stale_order_age_s=1e9, config=SimpleNamespace(batch_limit_s=1.0),
-        beat_soon=lambda: None,
+        beat_soon=lambda: None, lease=SimpleNamespace(may_feed=lambda _: True),
     )  # fmt: skip
     feeder = Feeder(
         cast("Any", context), reader, cast("Any", child), Tenure(1, 1, 1),

@@ -40,7 +40,7 @@ def test_an_empty_buffer_has_no_batch() -> None:
     assert LogBuffer().take("i") is None
 
 
-def test_the_oldest_lines_are_lost_and_counted() -> None:
+def test_the_oldest_waiting_log_lines_are_lost_and_counted() -> None:
     buffer = LogBuffer()
     for n in range(WAITING_LINES + 30):
         buffer.add(of(1), f"line {n}")
@@ -72,7 +72,7 @@ def test_lines_of_a_quiet_portfolio_are_sent_before_the_rest_of_loud_ones() -> N
     assert second[99] == [("quiet", 0)]
 
 
-def test_a_batch_has_a_bound_in_bytes() -> None:
+def test_a_batch_of_log_lines_has_a_bound_in_bytes() -> None:
     buffer = LogBuffer()
     for portfolio in range(1, 10):
         for _ in range(LINES_PER_BATCH):
@@ -82,7 +82,7 @@ def test_a_batch_has_a_bound_in_bytes() -> None:
     assert sum(len(text.encode()) for lines in taken.values() for text, _ in lines) <= MAX_LOG_BYTES
 
 
-def test_lines_keep_the_stream_that_printed_them() -> None:
+def test_log_lines_keep_the_process_that_printed_them() -> None:
     buffer = LogBuffer()
     buffer.add(of(1, epoch=1), "before")
     buffer.add(of(1, epoch=2), "after")
@@ -119,7 +119,7 @@ async def sent_by(client: Any, buffer: LogBuffer, requests: int) -> list[LogRequ
 
 
 @pytest.mark.usefixtures("quick")
-async def test_an_unanswered_batch_is_sent_again_under_the_same_id() -> None:
+async def test_an_unanswered_batch_of_log_lines_is_sent_again_under_the_same_id() -> None:
     client, buffer = FakeClient(ServerUnavailable("away")), LogBuffer()
     buffer.add(of(1), "kept")
     first, second = await sent_by(client, buffer, 2)
@@ -129,7 +129,7 @@ async def test_an_unanswered_batch_is_sent_again_under_the_same_id() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_refused_batch_is_lost_and_counted() -> None:
+async def test_a_refused_batch_of_log_lines_is_lost_and_counted() -> None:
     client, buffer = FakeClient(RequestRefused(413, "payload_too_large", "no")), LogBuffer()
     buffer.add(of(1), "refused")
     first, second = await sent_by(client, buffer, 2)

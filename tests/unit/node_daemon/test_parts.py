@@ -73,18 +73,6 @@ def test_both_entry_points_take_the_same_arguments() -> None:
     assert cli.TOKEN_VARIABLE == "GINKGO_NODE_TOKEN"
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.InvalidArguments(""), 2),
-        (errors.RegistrationRefused(""), 4),
-        (errors.Superseded(""), 3),
-    ],
-)
-def test_each_fatal_error_has_its_exit_code(error: errors.FatalError, code: int) -> None:
-    assert error.code == code
-
-
 def test_cache_folder_is_below_the_home_or_the_configured_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

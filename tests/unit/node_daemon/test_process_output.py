@@ -86,7 +86,7 @@ async def test_full_pipe_is_read_one_chunk_at_a_time(monkeypatch: pytest.MonkeyP
     await process.end()
 
 
-async def test_reading_resumes_after_the_pause() -> None:
+async def test_reading_of_a_full_pipe_resumes_after_the_pause() -> None:
     process = Printing("loud")
     process.print_as_much_as_fits()
     async with asyncio.timeout(30):
@@ -153,7 +153,7 @@ async def printed(data: bytes) -> tuple[Sink, ProcessOutput]:
     return sink, process.heard
 
 
-async def test_lines_are_passed_on_with_their_indentation() -> None:
+async def test_printed_lines_are_passed_on_with_their_indentation() -> None:
     sink, heard = await printed(b"Traceback:\n  File x\n\n\tdeep \xff\nunfinished")
     assert sink.lines == ["Traceback:", "  File x", "        deep \ufffd", "unfinished"]
     heard.note("one\n  two")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from portfolios.runtime.events import Event, Tick, decode_events, encode_event, 
 from scheduling.node_daemon import recorded_feed
 from scheduling.node_daemon.clock import boottime_us
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
-from scheduling.node_daemon.errors import RecordsMissing, ServerUnavailable
+from scheduling.node_daemon.errors import RecordsMissing, RegistrationRefused, ServerUnavailable
 from scheduling.node_daemon.feed_reader import Listener
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.node_daemon.recorded_feed import RecordedFeedReader
@@ -32,15 +33,16 @@ class Gateway:
     """Answers as the real one; `head` is set by the test."""
 
     def __init__(self, head: int = 0) -> None:
-        self.head, self.first_seq, self.away = head, 1, False
+        self.head, self.first_seq = head, 1
+        self.error: Exception | None = None
         self.released_at = 0  #: of every record; 0: its seq
         self.asked: list[FeedRequest] = []
         self.lacks: set[int] = set()
 
     async def feed(self, request: FeedRequest) -> FeedAnswer:
         self.asked.append(request)
-        if self.away:
-            raise ServerUnavailable("away")
+        if self.error is not None:
+            raise self.error
         if request.after > self.head:
             return FeedAnswer(head=self.head, first_seq=self.first_seq, changed=True)
         if request.after < 0 or request.after + 1 < self.first_seq:
@@ -171,12 +173,20 @@ async def test_stale_head_is_the_last_record_older_than_the_given_age(gateway: G
     assert 2.9 < reader.age_s(101) < 60
 
 
-async def test_a_gateway_that_is_away_loses_nothing(gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    "error", [ServerUnavailable("away"), RegistrationRefused("unknown")], ids=["away", "token"]
+)
+async def test_records_are_read_once_the_gateway_answers_again(
+    gateway: Gateway, error: Exception
+) -> None:
     reader = await following(gateway, 101)
-    gateway.away = True
+    gateway.error = error
     assert not await reader.load(10)
-    gateway.away = False
+    history = asyncio.create_task(reader.history(None, 50, 2))
+    await asyncio.sleep(0)
+    gateway.error = None
     assert await reader.load(10)
+    assert [event.seq for event in await history] == [48, 50]
 
 
 async def test_reading_a_dropped_record_raises_an_error_that_names_the_first_kept(

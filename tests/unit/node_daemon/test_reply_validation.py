@@ -104,24 +104,22 @@ def test_open_order_in_a_suppressed_batch_is_invalid() -> None:
         validate_reply(suppressed, body(result(suppress=True)))
 
 
-def test_load_reply_to_a_batch_and_malformed_bytes_are_invalid() -> None:
-    with pytest.raises(InvalidReply, match="with the reply to a load, not to a batch"):
-        validate_reply(ASKED, body(Loaded(20, False)))
-    with pytest.raises(InvalidReply, match="with 5 malformed bytes"):
-        validate_reply(ASKED, b"hello")
+LOAD = Load(spec("canary"), None, 0)
 
 
-def test_result_as_reply_to_a_load_is_invalid() -> None:
-    load = Load(spec("canary"), None, 0)
-    assert validate_reply(load, body(Loaded(0, False))) == Loaded(0, False)
-    with pytest.raises(
-        InvalidReply, match="with the result of a batch, not with the reply to a load"
-    ):
-        validate_reply(load, body(result()))
-
-
-def test_too_many_symbols_are_invalid() -> None:
-    load = Load(spec("canary"), None, 0)
-    many = [str(number) for number in range(10_001)]
-    with pytest.raises(InvalidReply, match="10001 symbols, limit 10000"):
-        validate_reply(load, body(Loaded(0, False, many)))
+@pytest.mark.parametrize(
+    ("request_", "reply", "why"),
+    [
+        (ASKED, body(Loaded(20, False)), "with the reply to a load, not to a batch"),
+        (ASKED, b"hello", "with 5 malformed bytes"),
+        (LOAD, body(result()), "with the result of a batch, not with the reply to a load"),
+        (LOAD, body(Loaded(0, False, ["KO"] * 10_001)), "with 10001 symbols, limit 10000"),
+    ],
+    ids=["load reply to a batch", "malformed", "result to a load", "too many symbols"],
+)
+def test_reply_that_does_not_answer_its_request_is_invalid(
+    request_: Load | Batch, reply: bytes, why: str
+) -> None:
+    assert validate_reply(LOAD, body(Loaded(0, False))) == Loaded(0, False)
+    with pytest.raises(InvalidReply, match=why):
+        validate_reply(request_, reply)

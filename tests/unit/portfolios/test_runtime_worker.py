@@ -148,7 +148,9 @@ def test_a_failure_at_an_event_discards_the_portfolio_until_it_is_loaded_again(
     assert isinstance(peer.ask(batch(5, 9)), Failed)
     again = peer.ask(batch(1, 9))
     assert isinstance(again, Failed)
-    assert again.error == "SeqMismatch: no portfolio is loaded at seq 9: a defect"
+    assert again.error == (
+        "SeqMismatch: a batch up to seq 9 came, and no portfolio is loaded: a defect to report"
+    )
     peer.ask(Load(spec("canary"), None, 0))
     assert isinstance(peer.ask(batch(1, 9)), Result)
 

@@ -1,0 +1,69 @@
+"""A portfolio process that ends by itself while a commit or a release is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from scheduling.node_daemon import child
+from scheduling.node_daemon.errors import ChildFailed, ReleaseGranted
+from scheduling.node_daemon.forkserver_client import SpawnedProcess
+from scheduling.node_daemon.hosted_portfolio import HostedPortfolio
+from scheduling.wire.messages import Commit, CommitResult
+from tests.unit.node_daemon.test_feeder_of_records import Child, make_feeder
+from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gateway
+
+__all__ = ["gateway"]
+
+
+@pytest.mark.parametrize("released", [False, True], ids=["first commit", "release that is kept"])
+async def test_process_that_ends_while_a_commit_is_answered_fails_at_no_event(
+    gateway: Gateway, released: bool
+) -> None:
+    process = Child()
+    feeder, commits = make_feeder(await following(gateway, 110), process)
+
+    async def answer_once_it_ended(commit: Commit, **_: Any) -> CommitResult:
+        process.has_ended = True
+        commits.append(commit)
+        return CommitResult(portfolio=1, answer="ok" if commit.release is None else "keep")
+
+    feeder._context.committer.commit = answer_once_it_ended  # type: ignore[method-assign]
+    if released:
+        feeder.drain(7)
+    else:
+        await feeder.first_commit()
+    with pytest.raises(ChildFailed, match="ended by SIGKILL"):
+        await feeder.run()
+    assert (feeder.failed_in, [commit.to_seq for commit in commits]) == (None, [100])
+
+
+@pytest.mark.parametrize("granted", [True, False], ids=["release granted", "lost to a new owner"])
+async def test_process_that_ends_while_its_release_is_answered_does_not_stay_warm(
+    granted: bool,
+) -> None:
+    context = SimpleNamespace(on_change=lambda: None)
+    entry = SimpleNamespace(name="p", portfolio=1, revision=1, handoff=7)
+    hosted = HostedPortfolio(cast("Any", context), 1, cast("Any", entry))
+    spawned = SpawnedProcess()
+    hosted.child = process = child.Child(spawned, 4100)
+    hosted.feeder = cast("Any", SimpleNamespace(releasing=True, failed_in=None))
+    watched = asyncio.Event()
+
+    async def release() -> None:
+        spawned.status.set_result(signal.SIGKILL)
+        await hosted._watch_child(process)
+        watched.set()
+        if not granted:
+            await asyncio.Event().wait()
+        raise ReleaseGranted("released at seq 100 for handoff 7")
+
+    hosted._start_task("draining", release())
+    await watched.wait()
+    if not granted:
+        hosted.freeze()
+    assert (hosted.phase, hosted.child) == ("warm", None)
