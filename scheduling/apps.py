@@ -87,21 +87,17 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
     from django.contrib.auth.models import Group, Permission
     from django.db import connections
 
-    from scheduling.permissions import (
-        ADMINISTRATOR_GROUP,
-        ADMINISTRATOR_RIGHTS,
-        OPERATOR_GROUP,
-        VIEWER_GROUP,
-    )
+    from scheduling import permissions
 
     if Group._meta.db_table not in connections[using].introspection.table_names():
         return  # only some apps were migrated
-    for name in (OPERATOR_GROUP, VIEWER_GROUP, ADMINISTRATOR_GROUP):
+    administrators = permissions.ADMINISTRATOR_GROUP
+    for name in (permissions.OPERATOR_GROUP, permissions.VIEWER_GROUP, administrators):
         Group.objects.using(using).get_or_create(name=name)
     # The receiver that creates permissions may run after this one.
     create_permissions(apps.get_app_config("auth"), verbosity=0, using=using)
-    group = Group.objects.using(using).get(name=ADMINISTRATOR_GROUP)
-    for app, codename in ADMINISTRATOR_RIGHTS:
+    group = Group.objects.using(using).get(name=administrators)
+    for app, codename in permissions.ADMINISTRATOR_RIGHTS:
         right = Permission.objects.using(using).get(content_type__app_label=app, codename=codename)
         group.permissions.add(right)
 

@@ -253,9 +253,7 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
 def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item) -> Steps:
     """Return the steps that stop the roll-out at an item: the others that wait are skipped."""
     why = changes[at.id].reason if at.id in changes else None
-    yet_waiting = [i for i in roll_out.items if i.state == "waiting" and i.id not in changes]
-    for item in yet_waiting:
-        changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+    _skip_waiting(roll_out, changes)
     params = {"portfolio": at.name, "code": "", "params": {}}
     if why is not None:
         params |= {"code": why.code, "params": dict(why.params)}
@@ -263,15 +261,20 @@ def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item) -> Steps:
     return Steps(tuple(changes.values()), state="stopping", reason=reason)
 
 
+def _skip_waiting(roll_out: RollOut, changes: dict[int, Change]) -> None:
+    """Add the change that skips each item that waits and has no change yet."""
+    for item in roll_out.items:
+        if item.state == "waiting" and item.id not in changes:
+            changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+
+
 def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
     """Return the changes of items, and `state` for the roll-out if no item is open after them.
 
     If an operator stopped it, the items that wait are skipped.
     """
-    for item in roll_out.items:
-        # A start that was under way is settled above.
-        if roll_out.state == "stopping" and item.state == "waiting":
-            changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+    if roll_out.state == "stopping":
+        _skip_waiting(roll_out, changes)
     is_open = any(_state_after(item, changes) in OPEN_ITEMS for item in roll_out.items)
     return Steps(tuple(changes.values()), state=None if is_open else state)
 
@@ -287,9 +290,7 @@ def _go_back(roll_out: RollOut, limits: Limits) -> Steps:
     returning = [item for item in roll_out.items if item.state == "returning"]
     free = max(roll_out.at_a_time, RETURN_AT_A_TIME)
     free -= sum(item.wanted == item.from_revision for item in returning)
-    for item in roll_out.items:
-        if item.state == "waiting":
-            changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
+    _skip_waiting(roll_out, changes)
     for item in returning:
         change = _settle_return(item, roll_out, limits)
         if change is not None:

@@ -27,27 +27,16 @@ def test_targets_are_sorted_by_name_with_codes() -> None:
     ]
     running = [asked, *on(2, "a"), *on(8, "m", **group), *on(9, "b", "c")]
     answers = targets(world(nodes, running), "p")
-    assert [(a.node, a.code) for a in answers] == [
-        ("node-1", "same_node"),
-        ("node-2", "node_full"),
-        ("node-3", "node_lost"),
-        ("node-4", "node_lost"),
-        ("node-5", "node_lacks"),
-        ("node-6", "node_cordoned"),
-        ("node-7", "node_cordoned"),
-        ("node-8", "no_room"),
-        ("node-9", None),
-    ]
-    assert [a.sentence for a in answers] == [
-        "it already runs on node-1",
-        "node-2 is full: load 1 of 1, the portfolio needs 1",
-        "node-3 is lost",
-        "node-4 has left",
-        "node-5 lacks zone=hk",
-        "node-6 is cordoned: it takes no new portfolios",
-        "node-7 is draining: it takes no new portfolios",
-        "node-8 runs another member of spread group alpha",
-        "node-9 can take it: load 2 → 3 of 5",
+    assert [(a.node, a.code, a.sentence) for a in answers] == [
+        ("node-1", "same_node", "it already runs on node-1"),
+        ("node-2", "node_full", "node-2 is full: load 1 of 1, the portfolio needs 1"),
+        ("node-3", "node_lost", "node-3 is lost"),
+        ("node-4", "node_lost", "node-4 has left"),
+        ("node-5", "node_lacks", "node-5 lacks zone=hk"),
+        ("node-6", "node_cordoned", "node-6 is cordoned: it takes no new portfolios"),
+        ("node-7", "node_cordoned", "node-7 is draining: it takes no new portfolios"),
+        ("node-8", "no_room", "node-8 runs another member of spread group alpha"),
+        ("node-9", None, "node-9 can take it: load 2 → 3 of 5"),
     ]
     assert answers[-1] == TargetAnswer(
         "node-9", True, None, "node-9 can take it: load 2 → 3 of 5", None, 2, 3, 5

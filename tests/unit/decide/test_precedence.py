@@ -8,13 +8,8 @@ from scheduling.decide.precedence import outranks
 from scheduling.models import HandoffKind
 
 HIGHER = {
-    ("stop", "failover"),
-    ("stop", "place"),
-    ("stop", "migrate"),
-    ("stop", "reload"),
-    ("failover", "place"),
-    ("failover", "migrate"),
-    ("failover", "reload"),
+    *(("stop", lower) for lower in ("failover", "place", "migrate", "reload")),
+    *(("failover", lower) for lower in ("place", "migrate", "reload")),
 }
 
 
