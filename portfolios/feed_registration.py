@@ -71,7 +71,7 @@ def rate_change_time(segments: list[Segment], now: datetime) -> datetime:
 
 
 def current_head(name: str) -> int:
-    """Return the newest released seq; 0 if the feed has not begun."""
+    """Return the newest released seq of a feed; 0 if there is no such feed or it has not begun."""
     row = FeedRow.objects.filter(name=name).select_related("writer").first()
     if row is not None and row.kind == FeedKind.RECORDED:
         return row.writer.head

@@ -42,5 +42,5 @@ class JsonLines(JsonFormatter):
         super().add_fields(log_data, record, message_dict)
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
-        """Return the line."""
+        """Return the record as a line of JSON, its unprintable characters escaped."""
         return escape_json(super().serialize_log_record(log_data))

@@ -36,14 +36,20 @@ WHERE feed_id = %(feed)s AND seq >= %(seq)s ORDER BY seq LIMIT 1
 
 
 def released_to(feed: int, at_us: int) -> int:
-    """Return the newest seq released by `at_us`; before the oldest record, the seq before it."""
+    """Return the newest seq released by `at_us`; before the oldest record, the seq before that.
+
+    0 if the feed is not recorded.
+    """
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_TO, {"feed": feed, "at_us": at_us})
         return int(cursor.fetchone()[0])
 
 
 def released_at(feed: int, seq: int) -> datetime | None:
-    """Return when record `seq` was released, or the oldest one after it if it was dropped."""
+    """Return when record `seq` or, without a row of it, the next one with a row was released.
+
+    None after the last row.
+    """
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_AT, {"feed": feed, "seq": seq})
         row = cursor.fetchone()

@@ -26,20 +26,16 @@ def escape(text: str) -> str:
 
 def escape_lines(text: str) -> str:
     """Return `text` escaped except for line breaks and tabs, for a terminal."""
-    return UNPRINTABLE.sub(_escape_but_breaks, text)
+    return UNPRINTABLE.sub(
+        lambda found: found[0] if found[0] in "\n\t" else ascii(found[0])[1:-1], text
+    )
 
 
 def escape_json(text: str) -> str:
     """Return a JSON document with all unprintable characters escaped, except for line breaks."""
-    return UNPRINTABLE.sub(_json_escape, text)
-
-
-def _escape_but_breaks(found: re.Match[str]) -> str:
-    return found[0] if found[0] in "\n\t" else ascii(found[0])[1:-1]
-
-
-def _json_escape(found: re.Match[str]) -> str:
-    return found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
+    return UNPRINTABLE.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 def quoted(value: Any, longest: int = 80) -> str:

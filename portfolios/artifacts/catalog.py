@@ -81,14 +81,9 @@ def find_strategy(artifact: str, name: str) -> StrategyFacts:
         if len(_known) >= MAX_KNOWN:
             _known.clear()
         found = _known[key] = StrategyFacts(
-            artifact=artifact,
-            name=row.name,
-            class_path=row.class_path,
-            version=row.version,
-            sees_every_symbol=row.sees_every_symbol,
-            checks=row.checks,
-            schema=row.schema,
-        )
+            artifact=artifact, name=row.name, class_path=row.class_path, version=row.version,
+            sees_every_symbol=row.sees_every_symbol, checks=row.checks, schema=row.schema,
+        )  # fmt: skip
     return found
 
 

@@ -56,17 +56,14 @@ def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
     if len(schema) > MAX_SCHEMA_BYTES:
         raise ArtifactUnusable(f"the schema of {name} has {len(schema):,} B, limit 64 KiB")
     return FoundStrategy(
-        name=name,
-        class_path=f"{found.__module__}:{found.__qualname__}"[:MAX_CLASS_PATH],
-        version=found.version,
-        state_version=found.state_version,
-        schema=schema.decode(),
+        name=name, class_path=f"{found.__module__}:{found.__qualname__}"[:MAX_CLASS_PATH],
+        version=found.version, state_version=found.state_version, schema=schema.decode(),
         sees_every_symbol=bool(found.sees_every_symbol),
         # `validate` asks for a list of symbols if there is `on_bars`.
         checks=_overrides(found, "check") or _overrides(found, "validate") or acts_on_bars(found),
         warm_up=_warm_up(found),
         summary=" ".join((found.__doc__ or "").split())[:MAX_SUMMARY],
-    )
+    )  # fmt: skip
 
 
 def _overrides(found: type[Strategy], method: str) -> bool:

@@ -106,6 +106,7 @@ def short(sha256: str) -> str:
 
 
 def _folder_of(sha256: str) -> str:
+    """Return the folder of the installed artifact. Raise ArtifactUnusable if it is another."""
     folder = _installed.get(sha256)
     if folder is None:
         running = ", ".join(map(short, _installed)) or "none"
@@ -133,7 +134,7 @@ def _entry_points(sha256: str) -> list[EntryPoint]:
 
 
 def _load(sha256: str, point: EntryPoint) -> type[Strategy]:
-    """Import what an entry point names, and check that it is a strategy of this artifact."""
+    """Return the strategy of this artifact that an entry point names. Raise ArtifactUnusable."""
     where = f"artifact {short(sha256)}: {point.value}"
     try:
         found = point.load()

@@ -111,6 +111,7 @@ def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> No
 
 
 def _pinned_versions(lock: str) -> dict[str, Version]:
+    """Return package → version, of a normalised lock."""
     found: dict[str, Version] = {}
     for line in lock.splitlines():
         if not line.startswith("#"):

@@ -88,7 +88,10 @@ def digest(folder: Path) -> str:
 
 
 def _check_python(archive: zipfile.ZipFile) -> None:
-    """Raise NeedsOtherPython unless the tags of the wheel and its Requires-Python fit."""
+    """Raise NeedsOtherPython unless the tags of the wheel and its Requires-Python fit.
+
+    Raise WheelUnusable if they cannot be read.
+    """
     wheel = email.message_from_string(_metadata_file(archive, "WHEEL"))
     tags = [tag for text in wheel.get_all("Tag", []) for tag in parse_tag(text.strip())]
     if not tags:
@@ -107,7 +110,10 @@ def _check_python(archive: zipfile.ZipFile) -> None:
 
 
 def _metadata_file(archive: zipfile.ZipFile, name: str) -> str:
-    """Return a file of the wheel's one .dist-info folder as text."""
+    """Return the file `name` of the wheel's .dist-info folder as text.
+
+    Raise WheelUnusable unless there is exactly one, of MAX_METADATA_BYTES at most.
+    """
     found = [
         member
         for member in archive.infolist()

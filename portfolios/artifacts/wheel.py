@@ -147,7 +147,7 @@ def _check_file_count(label: str, files: int) -> None:
 
 
 def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
-    """Refuse an archive that would not stay in its folder, or would fill the disk."""
+    """Raise WheelRefused if files would leave their folder, fill the disk or replace each other."""
     _check_file_count(label, len(members))
     size = sum(member.file_size for member in members)
     if size > MAX_UNPACKED_BYTES:
@@ -222,7 +222,7 @@ def _metadata(label: str, archive: zipfile.ZipFile) -> email.message.Message:
 
 
 def _check_name(label: str, name: str, version: str, metadata: email.message.Message) -> None:
-    """Refuse a wheel whose file was renamed."""
+    """Raise WheelRefused if the file was renamed, or its name or version is too long."""
     stated = str(metadata.get("Name") or ""), str(metadata.get("Version") or "")
     same_name = canonicalize_name(stated[0]) == name
     if not same_name or canonicalize_version(stated[1]) != canonicalize_version(version):
@@ -246,7 +246,7 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
 def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple[str, ...]]:
     """Return the allowed Python versions as text and one by one, such as (">=3.12", ("3.12", …)).
 
-    Tags and Requires-Python decide. ("", ()) means every version.
+    Tags and Requires-Python decide. ("", ()) means every version. Raise WheelRefused for none.
     """
     tags = list(tags)
     try:
@@ -305,7 +305,10 @@ def _fits(tag: Tag, minor: int) -> bool:
 
 
 def _requires(label: str, metadata: email.message.Message) -> Iterable[Requirement]:
-    """Yield the requirements that apply on this platform, except for packages of every node."""
+    """Yield the requirements that apply on this platform, except for packages of every node.
+
+    Raise WheelRefused for too many, and for one that is invalid or names an address.
+    """
     texts = [str(text) for text in metadata.get_all("Requires-Dist", [])]
     if len(texts) > MAX_REQUIREMENTS:
         raise WheelRefused(
@@ -362,7 +365,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def _check_provided(label: str, requirement: Requirement) -> None:
-    """Refuse a requirement that the version of a PROVIDED package does not meet."""
+    """Raise WheelRefused if the version of a PROVIDED package does not meet the requirement."""
     try:
         here = installed_version(requirement.name)
     except PackageNotFoundError:

@@ -15,7 +15,7 @@ class CurvePoint(msgspec.Struct):
     seq: int  #: of the last recorded point
     at_us: int  #: of the last recorded point
     equity: float  #: of the last recorded point
-    low: float
+    low: float  #: lowest and highest equity of all joined points
     high: float
     drawdown: float  #: the deepest fall below the highest equity so far, as a fraction of that
     exposure: float  #: gross value of the positions at the last point, as a fraction of the equity
@@ -36,7 +36,7 @@ class Curve:
         return self._points
 
     def add(self, point: CurvePoint) -> None:
-        """Append the next recorded point."""
+        """Append the next recorded point, or join it to the newest one."""
         if self._points and self._in_last < self._step:
             self._points[-1] = _merge(self._points[-1], point)
             self._in_last += 1
@@ -53,11 +53,6 @@ class Curve:
 def _merge(first: CurvePoint, second: CurvePoint) -> CurvePoint:
     """Return the point of two neighbours: values of the second, extremes of both."""
     return CurvePoint(
-        second.seq,
-        second.at_us,
-        second.equity,
-        min(first.low, second.low),
-        max(first.high, second.high),
-        max(first.drawdown, second.drawdown),
-        second.exposure,
-    )
+        second.seq, second.at_us, second.equity, min(first.low, second.low),
+        max(first.high, second.high), max(first.drawdown, second.drawdown), second.exposure,
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from portfolios.backtest.curve import CurvePoint
-from portfolios.backtest.figures import OrderLine
+from portfolios.backtest.figures import MetricValues, OrderLine
 from portfolios.backtest.run import BacktestResult
 from portfolios.feeds.rows import EPOCH
 from portfolios.runtime.money import as_text
@@ -106,14 +106,6 @@ class Order(msgspec.Struct):
     fee: str
 
 
-class MetricValues(msgspec.Struct):
-    """The values of one metric, which a strategy sets with `ctx.metric`."""
-
-    last: float
-    low: float
-    high: float
-
-
 class BacktestDocument(msgspec.Struct):
     """The result of a backtest."""
 
@@ -135,10 +127,7 @@ def document_of(result: BacktestResult) -> BacktestDocument:
         format=FORMAT,
         input=_input(result),
         figures=_figures(result),
-        metrics={
-            name: MetricValues(metric.last, metric.low, metric.high)
-            for name, metric in sorted(tally.metrics.items())
-        },
+        metrics=dict(sorted(tally.metrics.items())),
         positions=account_view(result.state)["positions"],
         equity=[_point(point) for point in tally.curve.points],
         orders=[_order(line) for line in tally.orders],
@@ -151,20 +140,12 @@ def _input(result: BacktestResult) -> Input:
     backtest = result.backtest
     spec = backtest.spec
     return Input(
-        strategy=spec.strategy,
-        strategy_version=spec.strategy_version,
-        parameters=spec.parameters,
-        symbols=spec.symbols,
-        limits=msgspec.to_builtins(spec.limits),
-        broker=msgspec.to_builtins(spec.broker),
-        starting_cash=as_text(spec.starting_cash),
-        feed=backtest.feed.name,
-        feed_sha256=backtest.feed.sha256,
-        from_seq=backtest.range.first,
-        to_seq=backtest.range.last,
-        artifact=spec.artifact,
-        python=PYTHON_VERSION,
-    )
+        strategy=spec.strategy, strategy_version=spec.strategy_version, parameters=spec.parameters,
+        symbols=spec.symbols, limits=msgspec.to_builtins(spec.limits),
+        broker=msgspec.to_builtins(spec.broker), starting_cash=as_text(spec.starting_cash),
+        feed=backtest.feed.name, feed_sha256=backtest.feed.sha256, from_seq=backtest.range.first,
+        to_seq=backtest.range.last, artifact=spec.artifact, python=PYTHON_VERSION,
+    )  # fmt: skip
 
 
 def _figures(result: BacktestResult) -> Figures:
@@ -204,44 +185,26 @@ def _figures(result: BacktestResult) -> Figures:
 
 def _point(point: CurvePoint) -> Point:
     return Point(
-        point.seq,
-        iso(point.at_us) or "",
-        round(point.equity, 4),
-        round(point.low, 4),
-        round(point.high, 4),
-        round(point.drawdown, 6),
-        round(point.exposure, 6),
-    )
+        point.seq, iso(point.at_us) or "", round(point.equity, 4), round(point.low, 4),
+        round(point.high, 4), round(point.drawdown, 6), round(point.exposure, 6),
+    )  # fmt: skip
 
 
 def _order(line: OrderLine) -> Order:
     row = line.row
     return Order(
-        row.seq,
-        row.index,
-        iso(row.decided_us) or "",
-        row.symbol,
-        row.side,
-        as_text(row.quantity),
-        f"{row.price:f}",
-        row.kind,
-        _price(row.limit_price),
-        _price(row.stop_price),
-        row.time_in_force,
-        row.tag,
-        line.status,
-        line.reason,
-        iso(line.filled_us),
-        _price(line.fill_price),
-        as_text(line.fee),
-    )
+        row.seq, row.index, iso(row.decided_us) or "", row.symbol, row.side, as_text(row.quantity),
+        f"{row.price:f}", row.kind, _price(row.limit_price), _price(row.stop_price),
+        row.time_in_force, row.tag, line.status, line.reason, iso(line.filled_us),
+        _price(line.fill_price), as_text(line.fee),
+    )  # fmt: skip
 
 
 def _price(price: Decimal | None) -> str | None:
-    """Return a price as text with all its places, such as `10.50`."""
+    """Return a price as text with all its places, such as `10.50`; None for None."""
     return None if price is None else f"{price:f}"
 
 
 def iso(at_us: int | None) -> str | None:
-    """Return µs since the epoch as ISO 8601 in UTC."""
+    """Return a time in µs since the epoch as ISO 8601 in UTC; None for None."""
     return None if at_us is None else (EPOCH + timedelta(microseconds=at_us)).isoformat()

@@ -12,12 +12,12 @@ from portfolios.text import quoted
 
 
 class WrongRange(ValueError):
-    """The range cannot be run. The text is a sentence."""
+    """`--from` or `--to` means no event, or the range is empty. The text is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedRange:
-    """The events from `first` to `last`, both included."""
+    """The seqs from `first` to `last`, both included."""
 
     first: int
     last: int
@@ -27,7 +27,7 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
     """Return the range that two texts mean; without them the whole log, or one lap of a replay.
 
     A text is a seq, or a time in ISO 8601: UTC unless it has an offset, and a date alone means the
-    whole day. Raise WrongRange.
+    whole day. Raise WrongRange for any other text, and if the feed has no event of the range.
     """
     found = FeedRange(
         _first_seq(feed) if first is None else _seq_of(feed, "--from", first, is_end=False),
@@ -47,7 +47,11 @@ def _first_seq(feed: Feed) -> int:
 
 
 def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
-    """Return the seq that the text of an option means. Raise WrongRange."""
+    """Return the seq that the text of an option states.
+
+    A time means the first event at or after it, with `is_end` the last one at or before it. Raise
+    WrongRange if the text is neither, or the feed has no such event.
+    """
     if text.isascii() and text.isdigit():
         seq = int(text)
         if seq < 1:
@@ -72,7 +76,10 @@ def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
 
 
 def _microseconds(option: str, text: str, *, is_end: bool) -> int:
-    """Return µs since the epoch. A date is its first microsecond, or as an end its last."""
+    """Return a time in µs since the epoch: of a date the first, with `is_end` the last.
+
+    Raise WrongRange if the text is neither a date nor a time.
+    """
     try:
         if len(text) <= len("2010-01-31"):
             day = datetime.combine(date.fromisoformat(text), time(), UTC)
@@ -100,7 +107,7 @@ def _extent(feed: Feed) -> str:
 
 
 def moment(at_us: int) -> str:
-    """Return µs since the epoch as text, in UTC: a date alone at midnight."""
+    """Return a time in µs since the epoch as text in UTC: at midnight the date alone."""
     at = EPOCH + timedelta(microseconds=at_us)
     if at.time() == time():
         return at.date().isoformat()

@@ -46,13 +46,12 @@ class Drawdown:
 
     amount: Decimal = ZERO
     fraction: float = 0.0  #: of that highest equity
-    peak_us: int | None = None
-    trough_us: int | None = None
+    peak_us: int | None = None  #: when the equity was highest; None: it never fell
+    trough_us: int | None = None  #: when it was lowest after that
 
 
-@dataclass(slots=True)
-class Metric:
-    """The sampled values of one metric."""
+class MetricValues(msgspec.Struct):
+    """The sampled values of one metric, which a strategy sets with `ctx.metric`."""
 
     last: float
     low: float
@@ -78,7 +77,7 @@ class Tally:
     halt: tuple[int, str] | None = None  #: seq of the event after which a limit halted it, and why
     drawdown: Drawdown = field(default_factory=Drawdown)
     max_exposure: float = 0.0
-    metrics: dict[str, Metric] = field(default_factory=dict)  #: at most 32, by name
+    metrics: dict[str, MetricValues] = field(default_factory=dict)  #: at most 32, by name
     orders: deque[OrderLine] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
     curve: Curve = field(default_factory=Curve)
     _points: int = 0
@@ -86,9 +85,10 @@ class Tally:
     _exposure_sum: float = 0.0
     _peak: Decimal = ZERO
     _peak_us: int | None = None
+    #: (seq, index) → order that was neither filled nor ended
     _open: dict[tuple[int, int], OrderLine] = field(default_factory=dict)
-    _held: dict[str, float] = field(default_factory=dict)
-    _marks: dict[str, float] = field(default_factory=dict)
+    _held: dict[str, float] = field(default_factory=dict)  #: symbol → quantity, below 0 if short
+    _marks: dict[str, float] = field(default_factory=dict)  #: symbol → last price
 
     @property
     def orders_total(self) -> int:
@@ -97,16 +97,16 @@ class Tally:
 
     @property
     def average_equity(self) -> float:
-        """Return the mean of the recorded points, or the starting cash without any."""
+        """Return the mean equity of the recorded points; without points, the starting cash."""
         return self._equity_sum / self._points if self._points else float(self.starting_cash)
 
     @property
     def average_exposure(self) -> float:
-        """Return the mean gross exposure of the recorded points, as a fraction of the equity."""
+        """Return the mean gross exposure of the points, a fraction of the equity; 0 without any."""
         return self._exposure_sum / self._points if self._points else 0.0
 
     def add(self, events: Sequence[Event], result: BatchResult) -> None:
-        """Add one batch: its events and what they produced."""
+        """Add one batch: its events, up to that at which a limit halted it, and their results."""
         if result.halt:
             self.halt = (result.to_seq, result.halt)
             events = [event for event in events if event.seq <= result.to_seq]
@@ -142,10 +142,11 @@ class Tally:
                 ended.end = end
 
     def _add_metrics(self, result: BatchResult) -> None:
+        """Keep the last, the lowest and the highest value of each metric."""
         for row in result.metrics:
             known = self.metrics.get(row.name)
             if known is None:
-                self.metrics[row.name] = Metric(row.value, row.value, row.value)
+                self.metrics[row.name] = MetricValues(row.value, row.value, row.value)
             else:
                 known.last = row.value
                 known.low, known.high = min(known.low, row.value), max(known.high, row.value)
@@ -195,7 +196,7 @@ class Tally:
         self.curve.add(CurvePoint(row.seq, row.at_us, equity, equity, equity, fall, exposure))
 
     def close(self, equity: Decimal, seq: int) -> None:
-        """Add the equity after the last event, which has no recorded point of its own."""
+        """Add a point for the equity after the last event; do nothing if there was no event."""
         if self.last_us is not None:
             self._add_point(EquityRow(seq, self.last_us, equity))
 

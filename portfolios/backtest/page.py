@@ -19,7 +19,7 @@ from portfolios.backtest.summary import (
     short_time,
 )
 
-#: Rows of the table; the JSON document has all orders.
+#: Orders in the table, the newest ones; the JSON document has more.
 MAX_ROWS = 500
 
 

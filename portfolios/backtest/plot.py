@@ -33,7 +33,7 @@ class _Scale:
 
 
 def draw(points: Sequence[CurvePoint], orders: Iterable[OrderLine]) -> str:
-    """Return the SVG; the page's style sheet colours its classes. "" without points."""
+    """Return an SVG, whose classes the page's style sheet colours; "" without points."""
     if not points:
         return ""
     at = _Scale(points[0].at_us, points[-1].at_us, LEFT, WIDTH - RIGHT)
@@ -71,6 +71,7 @@ def _equity_grid(equity: _Scale) -> Iterable[str]:
 
 
 def _time_labels(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
+    """Yield labels at the beginning, the middle and the end; one if all points are of one time."""
     first, last = points[0].at_us, points[-1].at_us
     anchors = {0: "start", 2: "middle", 4: "end"}  # by quarter of the width
     for quarter, anchor in anchors.items():

@@ -33,7 +33,11 @@ MAX_BATCH_SEQS = 100_000
 
 
 class StrategyStopped(Exception):
-    """The strategy failed, or its process ended. The text is a sentence."""
+    """The strategy failed, or its process ended. The text is a sentence.
+
+    `seq` is the event at which it failed, None if at none; of a process that ended, the first event
+    of its request. `trace` is a traceback, "" without one.
+    """
 
     def __init__(self, message: str, seq: int | None, trace: str) -> None:
         super().__init__(message)
@@ -81,6 +85,7 @@ class _Run:
         self._now_us = 0  # the newest release time: it never goes back
 
     def run_to_end(self, on_progress: Callable[[int], None]) -> BacktestResult:
+        """See `run_backtest`."""
         begun = time.monotonic()
         first, last = self._backtest.range.first, self._backtest.range.last
         self._load(first)
@@ -144,7 +149,7 @@ class _Run:
         return reply
 
     def _reply(self, request: Load | Batch, at_seq: int) -> Reply:
-        """Return the reply of the strategy's process. Raise StrategyStopped."""
+        """Return the reply of the strategy's process. Raise StrategyStopped if there is none."""
         spec = self._backtest.spec
         try:
             reply = self._ask(request)

@@ -23,11 +23,7 @@ def heading(document: BacktestDocument) -> str:
 def facts(document: BacktestDocument) -> list[tuple[str, str, str]]:
     """Return (name, value, remark) of each figure, in the order to show them."""
     f, given = document.figures, document.input
-    fell = (
-        ""
-        if f.drawdown_from is None
-        else f"from {short_time(f.drawdown_from)} to {short_time(f.drawdown_to)}"
-    )
+    fell = _span(f.drawdown_from, f.drawdown_to)
     again = f"and {f.refused_again:,} times again" if f.refused_again else ""
     others = [(f.cancelled, "cancelled"), (f.expired, "expired"), (f.open_orders, "still open")]
     ended = ", ".join(f"{number:,} {what}" for number, what in others if number)
@@ -66,7 +62,7 @@ def _span(first: str | None, last: str | None) -> str:
 
 
 def short_time(at: str | None) -> str:
-    """Return a time without its offset, and a midnight as its date."""
+    """Return a time to the second, without its offset; a midnight as its date, None as ""."""
     text = (at or "")[:19].replace("T", " ")
     return text.removesuffix(" 00:00:00")
 
@@ -76,7 +72,7 @@ def _money(text: str) -> str:
 
 
 def plain_quantity(quantity: str) -> str:
-    """Return a quantity without needless zeros: 10, 0.5."""
+    """Return a quantity, which has decimal places, without needless zeros: 10, 0.5."""
     return quantity.rstrip("0").rstrip(".")
 
 

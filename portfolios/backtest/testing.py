@@ -98,18 +98,11 @@ def run_bars(
     if errors:
         raise ValueError("; ".join(error.message for error in errors))
     spec = Spec(
-        portfolio="test",
-        uid="00000000-0000-0000-0000-000000000000",
-        revision=1,
-        strategy=strategy.name,
-        strategy_version=strategy.version,
-        parameters=parameters,
-        symbols=list(symbols),
-        starting_cash=Decimal(cash),
-        first_seq=1,
-        limits=limits,
+        portfolio="test", uid="00000000-0000-0000-0000-000000000000", revision=1,
+        strategy=strategy.name, strategy_version=strategy.version, parameters=parameters,
+        symbols=list(symbols), starting_cash=Decimal(cash), first_seq=1, limits=limits,
         broker=broker,
-    )
+    )  # fmt: skip
     ordered = sorted(events, key=lambda event: event.time)
     numbered = [msgspec.structs.replace(event, seq=n) for n, event in enumerate(ordered, start=1)]
     with registry.under_test(strategy):
@@ -118,15 +111,10 @@ def run_bars(
         _compare_with_restarts(spec, numbered, whole, engine, history)
     account = engine.state.account
     return StrategyRun(
-        orders=_orders(whole),
-        fills=whole.fills,
-        positions=account.positions,
-        cash=account.cash,
-        equity=account.equity,
-        state=engine.state.strategy.data,
-        metrics=dict(engine.state.metrics),
+        orders=_orders(whole), fills=whole.fills, positions=account.positions, cash=account.cash,
+        equity=account.equity, state=engine.state.strategy.data, metrics=dict(engine.state.metrics),
         halted=whole.halt,
-    )
+    )  # fmt: skip
 
 
 def _compare_with_restarts(
@@ -136,7 +124,8 @@ def _compare_with_restarts(
     ended: PortfolioEngine,
     history: Sequence[Event],
 ) -> None:
-    """Raise NotRepeatable unless restarts after each bar give the orders and state of `ended`."""
+    """Raise NotRepeatable unless a run with a restart after each bar has the orders of `whole` and
+    the state of `ended`."""
     engine = PortfolioEngine.fresh(spec, history)
     orders = []
     for event in events:
@@ -178,15 +167,8 @@ def _orders(result: BatchResult) -> list[StrategyOrder]:
         status, reason = became.get((row.seq, row.index), (row.status, row.reason))
         orders.append(
             StrategyOrder(
-                row.seq,
-                row.symbol,
-                row.side,
-                row.quantity,
-                row.price,
-                status,
-                reason,
-                row.kind,
+                row.seq, row.symbol, row.side, row.quantity, row.price, status, reason, row.kind,
                 row.tag,
             )
-        )
+        )  # fmt: skip
     return orders

@@ -56,6 +56,7 @@ def release_clock(segments: Sequence[Segment]) -> Callable[[int], int]:
     ratios = [segment.rate.as_integer_ratio() for segment in segments]  # (p, q): the rate is p / q
 
     def release(seq: int) -> int:
+        """See `release_us`."""
         number = max(bisect_left(begins, seq) - 1, 0)
         segment, (p, q) = segments[number], ratios[number]
         ahead = seq - segment.from_seq

@@ -29,7 +29,7 @@ class TimeForm(NamedTuple):
     unit: str = ""  #: of times that are numbers since 1970: s, ms, us or ns
 
     def read(self, text: str) -> str | WrongTime:
-        """Return the time in ISO 8601 with its zone, or why it cannot be read."""
+        """Return the time in ISO 8601 with its zone, or why it cannot be read; "" for ""."""
         if not text:
             return text
         if self.unit:

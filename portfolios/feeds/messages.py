@@ -58,7 +58,10 @@ def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> l
 
 
 def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
-    """Return the row; {} if it has no price and no kind, like the answer to a subscription."""
+    """Return the row; {} if it is not market data, like the answer to a subscription.
+
+    Market data has a field beside `NAMES`; if `layout` names no fields, a price or a kind.
+    """
     if layout.fields:
         values = ((name, _at(given, path)) for name, path in layout.fields.items())
         row = {name: value for name, value in values if value is not None}
@@ -80,7 +83,10 @@ def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
 
 
 def _number(layout: MessageLayout, given: Any) -> int | None:
-    """Return the number that the source gave a row; None if the layout has no path of it."""
+    """Return the number that the source gave a row; None if the layout has no path of it.
+
+    Raise NotUnderstood if the row has no such number.
+    """
     if not layout.number:
         return None
     value = _at(given, layout.number)

@@ -73,6 +73,7 @@ class RepeatedBars(ABC):
             lap, at = lap + 1, 0
 
     def _event(self, seq: int, release: Callable[[int], int] | None) -> Event:
+        """Return the event of a seq. Without `release` its release time is 0."""
         lap, row = divmod(seq - 1, self.length)
         symbol, time, *values = self._values(row)
         return Bar(seq, symbol, time + lap * self.lap_us, release(seq) if release else 0, *values)

@@ -87,14 +87,9 @@ class DailyBars(RepeatedBars):
             bars = self._bars[number] = self._columns(number, bars)
         opened, high, low, close, volume = bars
         return (
-            self.symbols[number],
-            self._times[day],
-            opened[day],
-            high[day],
-            low[day],
-            close[day],
-            volume[day],
-        )
+            self.symbols[number], self._times[day],
+            opened[day], high[day], low[day], close[day], volume[day],
+        )  # fmt: skip
 
     def _columns(self, number: int, rows: bytes) -> Columns:
         """Return the columns of a symbol, with open and close clamped into low to high.
@@ -131,6 +126,7 @@ def _rows_of_complete_symbols(table: bytes) -> dict[str, bytes]:
 
 
 def _rows_of_day(table: bytes, day: int) -> Sequence[re.Match[bytes]]:
+    """Return the matches of the rows of a day; group 1 is the symbol."""
     # A pattern that begins with literal text is found ten times as fast as one that does not.
     return list(re.finditer(rb"\n%d,([^,]+),.*" % day, table))
 

@@ -144,7 +144,10 @@ def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
 
 
 def _kind(row: Mapping[str, Any]) -> str:
-    """Return the kind that a row states, or that follows from its prices."""
+    """Return the kind that a row states, else that which follows from its prices.
+
+    Raise _WrongRow if it is not one of KINDS.
+    """
     kind = row.get("kind")
     if kind is None:
         kind = "trade" if "price" in row else "quote" if "bid" in row or "ask" in row else "bar"
@@ -169,7 +172,7 @@ def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> 
 
 
 def _priced_event(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at: int) -> Event:
-    """Return a trade, quote or bar."""
+    """Return a trade, quote or bar. Raise _WrongRow."""
     symbol, scale = facts.symbol, facts.scale
     if kind == "trade":
         price = _price("price", row, facts)
@@ -214,7 +217,7 @@ def _number(name: str, row: Mapping[str, Any]) -> Decimal | None:
 
 
 def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
-    """Return a price as an integer of the instrument's scale."""
+    """Return a price as an integer of the instrument's scale. Raise _WrongRow."""
     number = _number(name, row)
     assert number is not None
     if not 0 < number < Decimal(10) ** 18:
@@ -235,7 +238,7 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
 
 
 def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
-    """Return a quantity in lots of the instrument; 0 if the row has none."""
+    """Return a quantity in lots of the instrument; 0 if the row has none. Raise _WrongRow."""
     number = _number(name, row)
     if number is None:
         return 0
@@ -254,7 +257,7 @@ def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
 
 
 def read_time(name: str, value: Any) -> int:
-    """Return a time as µs since the epoch. It is text in ISO 8601 with its time zone."""
+    """Return a text in ISO 8601 with its time zone as µs since the epoch. Raise _WrongRow."""
     if value is None or value == "":
         raise _WrongRow("required", f"{name} is missing.")
     if isinstance(value, WrongTime):
@@ -288,7 +291,10 @@ def time_text(time_us: int) -> str:
 
 
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
-    """Return the time `value` * `unit_us` µs after 1970 as ISO 8601; without a number, `value`."""
+    """Return the time `value` * `unit_us` µs after 1970 as ISO 8601.
+
+    `value` itself if it is not a number, its text if the time is not of 1900 to 2199.
+    """
     try:
         at_us = Decimal(str(value)) * unit_us
         is_possible = MIN_TIME_US <= at_us <= MAX_TIME_US  # else int() may make a million digits

@@ -11,6 +11,8 @@ from django.db.models import Q
 
 
 class DesiredState(models.TextChoices):
+    """What operators want of a portfolio."""
+
     RUNNING = "running"
     STOPPED = "stopped"
 
@@ -24,6 +26,8 @@ class CatchUp(models.TextChoices):
 
 
 class RevisionStatus(models.TextChoices):
+    """How far a revision is proven: see `Revision`."""
+
     UNPROVEN = "unproven"
     GOOD = "good"
     REJECTED = "rejected"

@@ -142,7 +142,10 @@ def detached_tables(kind: RecordKind) -> list[str]:
 
 
 def rows_by_portfolio(kind: RecordKind, table: str, where: str = "true") -> list[PortfolioRows]:
-    """Return the number and the range of each portfolio's rows in a table. Reads all of it."""
+    """Return for each portfolio which of its rows in a table match the SQL condition `where`.
+
+    Reads the whole table; a portfolio without such rows is absent.
+    """
     statement = HOLDINGS.format(
         table=table, seq=kind.seq, at=kind.at, where=where,
         is_open="t.status = 'open'" if kind.table == ORDERS else "false",
@@ -153,7 +156,7 @@ def rows_by_portfolio(kind: RecordKind, table: str, where: str = "true") -> list
 
 
 def partition_width(kind: RecordKind, at: FeedHead) -> int:
-    """Return the number of seqs per partition at the current rate of the feed."""
+    """Return how many seqs a partition for `kind.period_s` takes at the feed's current rate."""
     return max(round(at.rate * kind.period_s), MIN_WIDTH)
 
 
@@ -203,7 +206,7 @@ def _partition_name(kind: RecordKind, low: int) -> str:
 
 
 def _attach(kind: RecordKind, low: int, high: int) -> str:
-    """Attach a partition, and move its rows from the default partition into it."""
+    """Attach a partition with its rows of the default partition, and return its name."""
     name, table, seq = _partition_name(kind, low), kind.table, kind.seq
     with connection.cursor() as cursor:
         # LIKE and ATTACH, since PARTITION OF would lock the table itself.
@@ -230,22 +233,21 @@ def detach(
 ) -> None:
     """Detach a partition, record whose rows it had, and leave its open orders in the table.
 
-    CONCURRENTLY is not possible with a default partition.
+    Raise OperationalError if the lock is not available.
     """
-    _with_lock_timeout(partial(_detach, kind, partition, held, open_ids))
 
+    def detach_and_record() -> None:
+        with connection.cursor() as cursor:
+            # CONCURRENTLY is not possible with a default partition.
+            cursor.execute(f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}")
+            if open_ids:  # the table now puts them into its default partition
+                cursor.execute(
+                    f"INSERT INTO {kind.table} SELECT * FROM {partition.name} WHERE id = ANY(%s)",
+                    [list(open_ids)],
+                )
+            record_archived(kind, held)
 
-def _detach(
-    kind: RecordKind, partition: Partition, held: Sequence[PortfolioRows], open_ids: Sequence[str]
-) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}")
-        if open_ids:  # the table now puts them into its default partition
-            cursor.execute(
-                f"INSERT INTO {kind.table} SELECT * FROM {partition.name} WHERE id = ANY(%s)",
-                [list(open_ids)],
-            )
-        record_archived(kind, held)
+    _with_lock_timeout(detach_and_record)
 
 
 #: Ranges that follow each other become one, unless rows between them are kept. No concurrent
@@ -324,7 +326,7 @@ def move_rest(kind: RecordKind) -> list[PortfolioRows]:
 
 
 def drop(table: str) -> None:
-    """Drop a detached table."""
+    """Drop a detached table. Raise OperationalError if the lock is not available."""
     with connection.cursor() as cursor:
         _with_lock_timeout(lambda: cursor.execute(f"DROP TABLE {table}"))
 

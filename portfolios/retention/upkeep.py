@@ -84,7 +84,7 @@ JOIN portfolios_order_default d USING (portfolio_id, seq, index)
 
 
 def attach_partitions() -> list[str]:
-    """Attach missing partitions of every kind; return their names. Takes milliseconds."""
+    """Attach missing partitions of every kind whose lock is available; return their names."""
     done, heads = MaintenanceOutcome(), feed_heads()
     for kind in record_kinds():
         _attach_ahead(kind, heads, done)
@@ -154,7 +154,8 @@ def _is_expired(
 ) -> bool:
     """Return whether a feed passed the partition longer ago than `times` its retention time.
 
-    Asks the clocks of the feeds alone, so that rows are read only if it may have expired.
+    Asks the clocks of the feeds alone, so that rows are read only if it may have expired. A seq
+    whose release time is not known counts as passed long ago.
     """
     limit = datetime.now(UTC).timestamp() - times * kind.keep_s
     for head in heads:
@@ -166,6 +167,7 @@ def _is_expired(
 
 
 def _release_time(head: FeedHead, seq: int) -> datetime | None:
+    """Return when the feed released a seq; None if that is not known."""
     if head.recorded:
         return released_at(head.feed, seq)
     with connection.cursor() as cursor:
@@ -221,7 +223,7 @@ def _retire(
 
 
 def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
-    """Archive and drop a detached table, which has no writers."""
+    """Archive a detached table, which has no writers, and drop it if the lock is available."""
     held = rows_by_portfolio(kind, table)
     left = _order_ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
     if sum(one.rows for one in held) > len(left):
@@ -236,6 +238,8 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
     These are orders that outlived their partition and have ended, and rows of portfolios that were
     far behind their feed. They are few.
     """
+    if rest_table(kind) in detached_tables(kind):
+        return  # a dump that reads it kept this pass from dropping it
     held = move_rest(kind)
     if held:
         _archive_and_drop(kind, rest_table(kind), folder, done)
@@ -253,8 +257,13 @@ def _excluding(ids: Sequence[str]) -> sql.Composable:
 
 
 def _drop(table: str, done: MaintenanceOutcome) -> None:
-    drop(table)
-    done.dropped.append(table)
+    """Drop a detached table; if the lock is not available, it stays until the next pass."""
+    try:
+        drop(table)
+    except OperationalError as error:
+        _record_lock_conflict(error, done, table)
+    else:
+        done.dropped.append(table)
 
 
 def _count_rows(table: str) -> int:
@@ -265,7 +274,7 @@ def _count_rows(table: str) -> int:
 
 
 def _record_lock_conflict(error: OperationalError, done: MaintenanceOutcome, what: str) -> None:
-    """Record that `what` stays until the next pass. Raise any error but a taken lock."""
+    """Record that `what` stays until the next pass. Raise `error` if it is not a refused lock."""
     if not lock_was_refused(error):
         raise error
     done.kept.append(

@@ -31,7 +31,7 @@ FILES = {
 
 
 class CannotScaffold(Exception):
-    """The package cannot be written, and nothing was. The text is a sentence."""
+    """The package cannot be written. The text is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_name(name: str) -> Names:
 def write_package(names: Names, folder: Path) -> list[Path]:
     """Write the package into `folder`, which must be missing or empty, and return its files.
 
-    Raise CannotScaffold; nothing is overwritten.
+    Raise CannotScaffold if it is not, or the disk fails. Nothing is overwritten.
     """
     values = _template_values(names)
     texts = {
@@ -83,7 +83,8 @@ def write_package(names: Names, folder: Path) -> list[Path]:
             with path.open("x", encoding="utf-8") as file:  # never overwrites, even in a race
                 file.write(text)
     except OSError as error:
-        raise CannotScaffold(f"{error.filename} cannot be written: {error.strerror}.") from None
+        path = error.filename or folder  # a full disk names no file
+        raise CannotScaffold(f"{path} cannot be written: {error.strerror}.") from None
     return list(texts)
 
 

@@ -326,6 +326,7 @@ def is_secret(kind: Any) -> bool:
 
 
 def _has_secret(schema: Any) -> bool:
+    """Return whether a JSON schema, or any part of it, is that of a `Secret`."""
     if isinstance(schema, dict):
         return schema.get("format") == "secret" or any(map(_has_secret, schema.values()))
     return isinstance(schema, list) and any(map(_has_secret, schema))

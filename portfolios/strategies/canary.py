@@ -23,13 +23,9 @@ class Canary(Strategy):
 
     def initial(self) -> dict[str, Any]:
         return {
-            "events": 0,
-            "first_seq": None,
-            "last_seq": None,
-            "gaps": 0,
-            "duplicates": 0,
+            "events": 0, "first_seq": None, "last_seq": None, "gaps": 0, "duplicates": 0,
             "digest": bytes(32),
-        }
+        }  # fmt: skip
 
     def on_event(self, ctx: Context, state: dict[str, Any], event: Event) -> None:
         seq, last = event.seq, state["last_seq"]

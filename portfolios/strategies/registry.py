@@ -61,16 +61,8 @@ def under_test(strategy: type[Strategy]) -> Iterator[None]:
         del _under_test[strategy.name]
 
 
-def names() -> list[str]:
-    """Return the names of all loadable strategies, sorted.
-
-    Imports the modules of entry points and of GINKGO_STRATEGIES.
-    """
-    return sorted(_load_all()[0])
-
-
 def versions() -> dict[str, int]:
-    """Return name → version of all loadable strategies.
+    """Return name → version of all loadable strategies, sorted by name.
 
     Imports the modules of entry points and of GINKGO_STRATEGIES.
     """

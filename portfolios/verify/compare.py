@@ -241,7 +241,10 @@ def pair_by_key(
     found: Sequence[F],
     key_of_found: Callable[[F], Key],
 ) -> Iterator[tuple[Key, W | None, F | None]]:
-    """Yield (key, wanted row, found row) in the order of the keys; None where a side has no row."""
+    """Yield (key, wanted row, found row) in the order of the keys; None where a side has no row.
+
+    Both sides come in that order.
+    """
     wanted_rows, found_rows = iter(wanted), iter(found)
     want, have = next(wanted_rows, None), next(found_rows, None)
     while want is not None or have is not None:
@@ -267,6 +270,7 @@ def _field_pairs(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, An
 def _field_differences(
     kind: Kind, seq: int, what: str, fields: Sequence[tuple[str, Any, Any]]
 ) -> Iterator[FieldDifference]:
+    """Yield a difference for each (name, found, wanted) of `fields` whose values differ."""
     for name, found, wanted in fields:
         if found != wanted:
             yield FieldDifference(seq, kind, what, name, _as_text(found), _as_text(wanted))

@@ -9,7 +9,13 @@ import msgspec
 import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.state import MAX_STATE_BYTES, Processed, decode_state, encode_state
+from portfolios.runtime.state import (
+    MAX_STATE_BYTES,
+    Account,
+    Processed,
+    decode_state,
+    encode_state,
+)
 from portfolios.verify.types import Difference, RecordedRun
 
 
@@ -36,12 +42,18 @@ def state_digest(state: bytes) -> str:
     return hashlib.sha256(canonical_bytes(state)).hexdigest()
 
 
-def processed_events(state: bytes | None) -> Processed | None:
-    """Return the event count of a stored state; None if it has none or is unreadable."""
+def _account_of(state: bytes | None) -> Account | None:
+    """Return the account of a stored state; None if there is no state or it is unreadable."""
     try:
-        return None if state is None else decode_state(state).account.processed
+        return None if state is None else decode_state(state).account
     except StateUnreadable:
         return None
+
+
+def processed_events(state: bytes | None) -> Processed | None:
+    """Return the event count of a stored state; None if it has none or is unreadable."""
+    account = _account_of(state)
+    return None if account is None else account.processed
 
 
 def without_event_count(state: bytes) -> bytes:
@@ -53,11 +65,8 @@ def without_event_count(state: bytes) -> bytes:
 
 def figures_since(state: bytes | None) -> int | None:
     """Return the first event of the figures of a stored state; None if there are none."""
-    try:
-        figures = None if state is None else decode_state(state).account.figures
-    except StateUnreadable:
-        return None
-    return None if figures is None else figures.since
+    account = _account_of(state)
+    return None if account is None or account.figures is None else account.figures.since
 
 
 def without_figures(state: bytes) -> bytes:

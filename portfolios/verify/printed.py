@@ -39,7 +39,7 @@ class PrintStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write the lines that are complete, and keep the rest."""
+        """Write the complete lines, each with the seq of the event, and keep the rest."""
         seq = self._at_seq()
         if seq != self._seq:
             self.flush()
@@ -59,6 +59,7 @@ class PrintStream(io.TextIOBase):
             self._begun = ""
 
     def _write_line(self, line: str) -> None:
+        """Write one line, divided if it is over MAX_LINE, and wait until it is taken."""
         for at in range(0, max(len(line), 1), MAX_LINE):
             part = line[at : at + MAX_LINE]
             data = f"{self._seq}\t{part}\n".encode(errors="backslashreplace")

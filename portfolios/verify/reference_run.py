@@ -151,6 +151,7 @@ class ReferenceRun:
         return reply.result
 
     def _request(self, request: Load | Batch) -> object:
+        """Return the reply to a request. Raise ReplayDiverged if it fails or the process ends."""
         try:
             reply = self._ask(request)
         except ReplayProcessEnded as ended:
@@ -177,7 +178,10 @@ class ReferenceRun:
 
 
 def merge_ranges(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield sorted ranges, adjacent ones joined: each commit of a catch-up stores one range."""
+    """Yield the ranges, which come sorted, with adjacent ones joined.
+
+    Each commit of a catch-up stores one range.
+    """
     joined: tuple[int, int] | None = None
     for first, last in ranges:
         if joined is not None and first <= joined[1] + 1:

@@ -109,6 +109,7 @@ def replay_process(
         printed.begin_reading()
 
     def ask(request: Load | Batch | Examine | Inspect) -> Reply:
+        """Return the process's reply. Raise ReplayProcessEnded."""
         until = time.monotonic() + limit_s
         try:
             ours.settimeout(limit_s)
@@ -180,7 +181,8 @@ def _max_reply_bytes(request: Load | Batch | Examine | Inspect) -> int:
 
 
 def _receive_exactly(sock: socket.socket, size: int, until: float) -> bytes:
-    """Return `size` bytes. Raise TimeoutError at the time `until`, even if bytes keep coming."""
+    """Return `size` bytes. Raise TimeoutError at the monotonic time `until`, even if bytes keep
+    coming, ConnectionError if the other end is closed."""
     data = bytearray()
     while len(data) < size:
         left_s = until - time.monotonic()
@@ -195,6 +197,7 @@ def _receive_exactly(sock: socket.socket, size: int, until: float) -> bytes:
 
 
 def _exit_description(status: int | None) -> str:
+    """Return how the process ended, by the status of its `Popen`, for ReplayProcessEnded."""
     if status is None:
         return "its process closed its socket without exiting"
     if status < 0:

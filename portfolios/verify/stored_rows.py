@@ -108,45 +108,23 @@ def _order(row: Any) -> StoredOrder:
     return StoredOrder(
         id=row.id,
         row=OrderRow(
-            row.seq,
-            row.index,
-            row.symbol,
-            row.side,
-            row.quantity,
-            row.price,
-            row.status,
+            row.seq, row.index, row.symbol, row.side, row.quantity, row.price, row.status,
             None if row.has_end else row.reason or None,  # the reason of the end replaced it
-            row.decided_us,
-            row.kind,
-            row.limit_price,
-            row.stop_price,
-            row.time_in_force,
-            row.tag,
+            row.decided_us, row.kind, row.limit_price, row.stop_price, row.time_in_force, row.tag,
         ),
-        outcome=_outcome(row),
-        epoch=row.epoch,
-        node=row.node,
-        revision=row.revision,
-    )
+        outcome=_outcome(row), epoch=row.epoch, node=row.node, revision=row.revision,
+    )  # fmt: skip
 
 
 def _fill(row: Any) -> StoredFill:
     return StoredFill(
         order_id=row.order_id,
         row=FillRow(
-            row.order_seq,
-            row.order_index,
-            row.fill_seq,
-            row.index,
-            row.symbol,
-            row.side,
-            row.quantity,
-            row.price,
-            row.at_us,
-            row.fee,
+            row.order_seq, row.order_index, row.fill_seq, row.index, row.symbol, row.side,
+            row.quantity, row.price, row.at_us, row.fee,
         ),
         epoch=row.epoch,
-    )
+    )  # fmt: skip
 
 
 def _outcome(row: Any) -> OrderOutcome:

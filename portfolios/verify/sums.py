@@ -91,12 +91,9 @@ class RangeSums:
 
     def __add__(self, other: RangeSums) -> RangeSums:
         return RangeSums(
-            self.orders + other.orders,
-            self.fills + other.fills,
-            self.equity + other.equity,
-            self.ends + other.ends,
-            self.open_orders | other.open_orders,
-        )
+            self.orders + other.orders, self.fills + other.fills, self.equity + other.equity,
+            self.ends + other.ends, self.open_orders | other.open_orders,
+        )  # fmt: skip
 
 
 def sum_rows(
@@ -113,6 +110,7 @@ def sum_rows(
 
 
 def _sum_batch(where: dict[str, int]) -> RangeSums:
+    """Return the sums of one range, which `where` states as the parameters of STATEMENTS."""
     with named_cursor() as cursor:
         rows: dict[str, Any] = {
             kind: cursor.execute(statement.encode(), where).fetchone()

@@ -119,18 +119,13 @@ class _Verification:
             _refuse_another_python(self._recorded, self._start, difference)
         self._counts.events += self._run.events
         return VerificationResult(
-            difference,
-            self._counts,
-            self._recorded.first_seq,
-            self._run.seq,
-            state_digest,
-            self._processed if complete else None,
-            self._first,
-            self._run.events,
+            difference, self._counts, self._recorded.first_seq, self._run.seq, state_digest,
+            self._processed if complete else None, self._first, self._run.events,
             None if difference is not None else self._anchor(),
-        )
+        )  # fmt: skip
 
     def _run_to_the_end(self) -> None:
+        """Continue the reference run up to its last event, or until it fails."""
         try:
             while self._run.seq < self._recorded.to_seq:
                 self._run.advance(min(self._run.seq + WINDOW, self._recorded.to_seq))
@@ -189,15 +184,13 @@ class _Verification:
         if self._run.state is None:
             return None
         return Anchor(
-            self._run.seq,
-            self._run.epoch,
-            self._run.state,
-            replace(self._counts),
+            self._run.seq, self._run.epoch, self._run.state, replace(self._counts),
             self._comparison.open_orders,
-        )
+        )  # fmt: skip
 
 
 def _replayed_tenures(recorded: RecordedRun, start: Anchor | None) -> list[TenureSegment]:
+    """Return the tenures that a run from `start` replays, that of the anchor included."""
     return [s for s in recorded.tenure_segments if start is None or s.epoch >= start.epoch]
 
 

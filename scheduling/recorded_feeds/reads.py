@@ -75,7 +75,7 @@ async def _stream_rows(stream: Stream, from_seq: int, to_seq: int, limit: int) -
 
 
 def stored_events(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[Event]:
-    """Return the first `limit` events of a range. Raise Refused 503 as `stored_records` does."""
+    """Return the first `limit` events of a range up to the head. Raise Refused 503."""
     rows = stored_records(feed, from_seq, to_seq, limit)
     return [decode_event(bytes(row.event)) for row in rows]
 
@@ -95,14 +95,14 @@ def newest_events(name: str, limit: int) -> list[Event]:
 
 
 def create_stream(feed: str) -> None:
-    """Create the stream of a new feed. Raise Refused."""
+    """Create the stream of a new feed. Raise Refused 503, also if its name is taken."""
     from scheduling.recorded_feeds.jetstream.stream import Stream
 
     _on_stream(feed, Stream.create)
 
 
 def delete_stream(feed: str) -> None:
-    """Delete the stream of a feed, if there is one. Raise Refused."""
+    """Delete the stream of a feed, if there is one. Raise Refused 503."""
     from scheduling.recorded_feeds.jetstream.stream import Stream
 
     _on_stream(feed, Stream.delete)

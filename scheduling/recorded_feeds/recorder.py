@@ -146,7 +146,10 @@ class Recorder:
     # --- storing -----------------------------------------------------------------------------
 
     async def _store(self) -> None:
-        """Append the rows that wait, as many as one append takes."""
+        """Append the rows that wait, as many as one append takes.
+
+        Raise RowRefused at a wrong row that is not to be left out, after the rows before it.
+        """
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
         items = [item for item in taken if item is not None]
         rows: list[Any] = [_tick_row() if item is None else item.row for item in taken]
@@ -228,9 +231,4 @@ class Recorder:
 
 def _tick_row() -> dict[str, Any]:
     """Return a row that tells the time alone, so that timers of strategies fire on a quiet feed."""
-    return {"kind": "tick", "time": now_text()}
-
-
-def now_text() -> str:
-    """Return the recorder's time as a row states it."""
-    return datetime.now(UTC).isoformat()
+    return {"kind": "tick", "time": datetime.now(UTC).isoformat()}

@@ -35,7 +35,7 @@ class RecorderSession:
     """
 
     def __init__(self, feed: str, key: int, *, take_over: bool = False) -> None:
-        """Open nothing yet."""
+        """Open nothing yet. `key` is the primary key of the feed."""
         self._feed, self._key, self._take_over = feed, key, take_over
         self._lent = asyncio.Lock()
         self._connection: psycopg.AsyncConnection[Any] | None = None
@@ -73,7 +73,10 @@ class RecorderSession:
                 logger.info("feed %s: no database session now: %s", self._feed, str(error).strip())
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
-        """Return a new connection that holds the lock. Raise WriterReplaced if another has it."""
+        """Return a new connection that holds the lock.
+
+        If another session holds it, raise WriterReplaced; with `take_over`, do without it.
+        """
         connection = await AsyncConnection.connect(conninfo(), autocommit=True)
         try:
             await connection.execute(LIMIT, (f"{IDLE_S:g}s",))

@@ -126,7 +126,7 @@ def _undo_first_steps() -> None:
 
 
 def release_in_stream(feed: str) -> bool:
-    """Let any source append to a feed again. Return False if it had none. Raise Refused."""
+    """Let any source append to a feed again. Return False if it had no writer. Raise Refused."""
 
     async def release(log: MirroredLog) -> bool:
         held = await log.state(None)
@@ -146,7 +146,8 @@ def release_in_stream(feed: str) -> bool:
 def follow_streams() -> dict[str, str]:
     """Let the row of each feed in a stream follow, and drop messages that are kept no longer.
 
-    Return feed → why its row does not follow, of the feeds that failed.
+    Return feed → why its row does not follow, of the feeds that failed. After one for which a
+    server does not answer, the others wait for the next pass.
     """
     failed = {}
     rows = FeedWriter.objects.filter(in_stream=True).values_list("feed__name", "first_seq")
@@ -171,7 +172,7 @@ def follow_streams() -> dict[str, str]:
 def _with_log(
     feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]], within_s: float
 ) -> T:
-    """Return what `act` does with the log, over a new connection. Raise LogError."""
+    """Return what `act` returns for the log of a feed, over a new connection. Raise LogError."""
     # Imported here: the NATS client takes 0.2 s to import, for nothing if no feed is in a stream.
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected

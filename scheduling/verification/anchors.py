@@ -50,7 +50,7 @@ class StartPoint:
 
 @dataclass(slots=True)
 class _Chain:
-    """The valid anchors, oldest first, and the invalid ones."""
+    """Rows of ANCHORS, oldest first: those of valid anchors, and the others."""
 
     valid: list[Any]
     invalid: list[Any]
@@ -152,28 +152,27 @@ class SummedRows:
         return self._stored.rows(from_seq, to_seq)
 
     def outcomes(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], OrderOutcome]:
-        """Return the outcomes of these orders, as far as they are stored."""
+        """See `StoredRowsReader.outcomes`."""
         return self._stored.outcomes(orders)
 
 
 def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: SummedRows) -> None:
-    """Store the end of a verification as an anchor for the next one. Four statements."""
+    """Store the end of a verification as an anchor for the next one. Four statements.
+
+    Nothing is stored if a later epoch began before that end, or if `read` is at another seq.
+    """
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
     if inputs is None or anchor.seq != read.seq:
         return
     execute(
         keep_anchor(
             evidence.portfolio,
-            start.invalid,
-            seq=anchor.seq,
-            epoch=anchor.epoch,
-            state=anchor.state,
-            counts=asdict(anchor.counts),
-            open_orders=[list(key) for key in anchor.open_orders],
+            start.invalid, seq=anchor.seq, epoch=anchor.epoch, state=anchor.state,
+            counts=asdict(anchor.counts), open_orders=[list(key) for key in anchor.open_orders],
             inputs=inputs,
             sums={kind: list(_as_json(getattr(read.reached, kind))) for kind in KINDS},
         )
-    )
+    )  # fmt: skip
 
 
 def _as_json(row_sum: RowSum) -> tuple[int, str]:
@@ -189,6 +188,7 @@ def _sums(document: dict[str, Any]) -> RangeSums:
 
 
 def _read_anchor(row: Any) -> Anchor:
+    """Return the anchor of a row of ANCHORS, with its state. One statement."""
     with django_cursor() as cursor:
         found: Any = cursor.execute(STATE, {"id": row.id}).fetchone()
     return Anchor(

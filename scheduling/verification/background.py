@@ -15,7 +15,10 @@ MAX_PER_PASS = 20
 
 
 def request_due_verifications() -> int:
-    """Request the due verifications, start a runner for them, and return their number."""
+    """Request the due verifications, start a runner for them, and return their number.
+
+    0 if GINKGO_VERIFY_INTERVAL_S is 0.
+    """
     every_s = settings.GINKGO.verify_interval_s
     if every_s == 0:
         return 0

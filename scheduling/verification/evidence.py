@@ -234,10 +234,7 @@ def _inputs(rows: EvidenceRows) -> Inputs:
     portfolio = rows.portfolio
     return Inputs(
         fixed=(
-            str(portfolio.uid),
-            str(portfolio.starting_cash),
-            portfolio.first_seq,
-            portfolio.feed,
+            str(portfolio.uid), str(portfolio.starting_cash), portfolio.first_seq, portfolio.feed,
             portfolio.feed_sha,
         ),
         tenures=tuple(
@@ -258,11 +255,14 @@ def _inputs(rows: EvidenceRows) -> Inputs:
         ),
         suppressed=tuple(merge_ranges((row.from_seq, row.to_seq) for row in rows.suppressed)),
         segments=tuple(_feed_segments(rows)),
-    )
+    )  # fmt: skip
 
 
 def _open_feed(portfolio: Any) -> Feed:
-    """Return the feed that the portfolio traded on. Raise CannotVerify if it is not installed."""
+    """Return the feed that the portfolio traded on.
+
+    Raise CannotVerify if it is not installed, or is installed with other data.
+    """
     if portfolio.feed_kind == FeedKind.RECORDED:
         return RecordedFeed(FeedRow.objects.select_related("writer").get(name=portfolio.feed))
     try:
@@ -280,6 +280,7 @@ def _open_feed(portfolio: Any) -> Feed:
 
 
 def _tenure_segment(portfolio: Any, tenure: Any) -> TenureSegment:
+    """Return a tenure with its spec. Raise CannotVerify if its revision no longer exists."""
     if tenure.strategy is None:
         raise CannotVerify(
             f"{portfolio.name} cannot be verified: epoch {tenure.epoch} ran r{tenure.revision},"
@@ -303,15 +304,10 @@ def _tenure_segment(portfolio: Any, tenure: Any) -> TenureSegment:
 
 def _ownership_period(row: Any) -> OwnershipPeriod:
     return OwnershipPeriod(
-        epoch=row.epoch,
-        node=row.node,
-        incarnation=_text_or_none(row.incarnation),
-        revision=row.revision,
-        from_seq=row.from_seq,
-        to_seq=row.to_seq,
-        cause=row.cause,
+        epoch=row.epoch, node=row.node, incarnation=_text_or_none(row.incarnation),
+        revision=row.revision, from_seq=row.from_seq, to_seq=row.to_seq, cause=row.cause,
         handoff=row.handoff_id,
-    )
+    )  # fmt: skip
 
 
 def _owner_changes(rows: EvidenceRows, last: int) -> set[int]:

@@ -48,7 +48,7 @@ class VerificationView:
 
     @property
     def under_way(self) -> bool:
-        """Return whether the verification is not finished."""
+        """Return whether the verification is waiting or running."""
         return self.state in OPEN_STATES
 
     @property
@@ -63,12 +63,12 @@ class VerificationView:
 
     @property
     def difference(self) -> Any:
-        """Return the first difference from the reference run, or None."""
+        """Return the first difference from the reference run; None: none was found."""
         return (self.verdict or {}).get("difference")
 
     @property
     def history(self) -> str | None:
-        """Return the disagreement between audit log and tenures, or None."""
+        """Return the disagreement between audit log and tenures; None: none was found."""
         return (self.verdict or {}).get("history")
 
     @property
@@ -78,19 +78,16 @@ class VerificationView:
 
     @property
     def state_digest(self) -> str | None:
-        """Return the digest of the state, which the reference run reached too."""
+        """Return the digest of the state at the end; None if the state was not compared."""
         return (self.verdict or {}).get("state_digest")
 
     @property
     def replayed(self) -> dict[str, Any]:
-        """Return the figures of the verdict on which events were replayed and counted."""
+        """Return figures of the verdict on replayed and counted events; None without a verdict."""
         names = (
-            "events_replayed",
-            "replayed_from_seq",
-            "verified_before_at",
-            "events_counted_from",
+            "events_replayed", "replayed_from_seq", "verified_before_at", "events_counted_from",
             "events_digest",
-        )
+        )  # fmt: skip
         return {name: (self.verdict or {}).get(name) for name in names}
 
     @property
@@ -100,7 +97,7 @@ class VerificationView:
 
     @property
     def counts(self) -> dict[str, int | None]:
-        """Return kind → how many events, rows or handoffs were compared."""
+        """Return kind → how many events, rows or handoffs were compared; None without a verdict."""
         names = ("events", "orders", "fills", "equity", "handoffs")
         return {name: (self.verdict or {}).get(name) for name in names}
 
@@ -118,22 +115,15 @@ def newest_verification(portfolio: int, name: str) -> VerificationView:
     elif state == "waiting" and row.unclaimed:
         state, sentence = "failed", UNCLAIMED_MESSAGE
     return VerificationView(
-        portfolio=name,
-        state=state,
-        sentence=sentence or _progress_sentence(row),
-        id=row.id,
-        requested_by=row.requested_by,
-        requested_at=row.requested_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        from_seq=row.from_seq,
-        at_seq=row.at_seq,
-        to_seq=row.to_seq,
+        portfolio=name, state=state, sentence=sentence or _progress_sentence(row), id=row.id,
+        requested_by=row.requested_by, requested_at=row.requested_at, started_at=row.started_at,
+        finished_at=row.finished_at, from_seq=row.from_seq, at_seq=row.at_seq, to_seq=row.to_seq,
         verdict=row.verdict or None,
-    )
+    )  # fmt: skip
 
 
 def _progress_sentence(row: Any) -> str:
+    """Return how far a verification without an outcome is."""
     if row.state == "waiting":
         return "Waits for its turn."
     if row.at_seq is None:

@@ -132,7 +132,10 @@ RETURNING portfolio_id, limit_s IS NOT NULL AS background
 def request_verification(
     portfolio: int, actor: str, *, full: bool = False
 ) -> Transaction[int | None]:
-    """Request a verification and return its id, or None if one is under way."""
+    """Request a verification and return its id, or None if one is under way.
+
+    A scheduled one that no runner has claimed becomes the one requested here.
+    """
     yield from end_abandoned()
     row = yield from query_one(REQUEST, portfolio=portfolio, actor=actor[:150], full=full)
     if row is None:
@@ -156,16 +159,15 @@ def end_abandoned() -> Transaction[None]:
     """Fail verifications whose runner fell silent, and waiting ones that no runner takes."""
     yield from query(
         END_ABANDONED,
-        silent=SILENT_MESSAGE,
-        silent_s=SILENT_S,
-        unclaimed=UNCLAIMED_MESSAGE,
+        silent=SILENT_MESSAGE, silent_s=SILENT_S, unclaimed=UNCLAIMED_MESSAGE,
         unclaimed_s=UNCLAIMED_S,
-    )
+    )  # fmt: skip
 
 
 def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
-    """Claim the oldest waiting verification: (id, portfolio, name, full, limit_s).
+    """Claim a waiting verification: (id, portfolio, name, full, limit_s).
 
+    The one requested first, requests of persons before scheduled ones.
     Return None if no verification waits, or `most` are running.
     """
     yield from query(LOCK_QUEUE)
@@ -179,12 +181,8 @@ def record_progress(
     """Record how far the verification is. Return False if it was ended and its runner must stop."""
     row = yield from query_one(
         RECORD_PROGRESS,
-        verification=verification,
-        runner=runner,
-        from_seq=from_seq,
-        at_seq=at_seq,
-        to_seq=to_seq,
-    )
+        verification=verification, runner=runner, from_seq=from_seq, at_seq=at_seq, to_seq=to_seq,
+    )  # fmt: skip
     return row is not None
 
 
@@ -194,24 +192,16 @@ def finish(
     """Store the outcome and an audit line. Return False if the verification was ended before."""
     row = yield from query_one(
         FINISH,
-        verification=verification,
-        runner=runner,
-        state=state,
-        sentence=sentence,
-        verdict=Jsonb(verdict),
-        from_seq=verdict.get("from_seq"),
-        at_seq=verdict.get("to_seq"),
+        verification=verification, runner=runner, state=state, sentence=sentence,
+        verdict=Jsonb(verdict), from_seq=verdict.get("from_seq"), at_seq=verdict.get("to_seq"),
         to_seq=verdict.get("to_seq"),
-    )
+    )  # fmt: skip
     if row is None:
         return False
     if row.background and state == "identical":
         return True  # one line an hour per portfolio would bury the other lines
     yield from audit(
         "verified",
-        portfolio=row.portfolio_id,
-        reason=sentence,
-        verification=verification,
-        state=state,
-    )
+        portfolio=row.portfolio_id, reason=sentence, verification=verification, state=state,
+    )  # fmt: skip
     return True

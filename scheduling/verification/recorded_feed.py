@@ -88,7 +88,7 @@ class RecordedFeed:
         return found
 
     def released_to(self, at_us: int) -> int:
-        """Return the newest seq released at that time."""
+        """Return the newest seq released by `at_us`, in µs since the epoch."""
         return released_to(self._feed, at_us)
 
     def _chain_start(self, from_seq: int) -> int:

@@ -60,7 +60,10 @@ def run_one(
     full: bool = False,
     limit_s: float | None = None,
 ) -> None:
-    """Run a claimed verification, and store its outcome, even a failure."""
+    """Run a claimed verification, and store its outcome, even a failure.
+
+    Any error but Refused is raised after that. Nothing is stored if it was ended as abandoned.
+    """
     reported_at = 0.0
 
     def report_progress(first: int, at: int, last: int) -> None:

@@ -74,16 +74,11 @@ def verify_portfolio(
     if compared.anchor is not None and evidence.history is None:
         store_anchor(evidence, start, compared.anchor, read)
     return Verdict(
-        portfolio=evidence.name,
-        compared=compared,
-        history=evidence.history,
-        handoffs=evidence.handoffs,
-        epochs=evidence.epochs,
-        taken_at=evidence.taken_at,
-        took_s=time.monotonic() - began,
-        notes=tuple(_notes(evidence, start, compared, limit_s)),
+        portfolio=evidence.name, compared=compared, history=evidence.history,
+        handoffs=evidence.handoffs, epochs=evidence.epochs, taken_at=evidence.taken_at,
+        took_s=time.monotonic() - began, notes=tuple(_notes(evidence, start, compared, limit_s)),
         verified_at=start.verified_at,
-    )
+    )  # fmt: skip
 
 
 def _notes(

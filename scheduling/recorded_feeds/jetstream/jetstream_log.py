@@ -182,21 +182,14 @@ class JetStreamLog:
         self.check_clock()
         columns = append_columns(held, expected, events)
         block = Block(
-            epoch=epoch,
-            writer=last.writer,
-            from_seq=expected + 1,
-            to_seq=expected + len(events),
-            released_us=held.now_us,
-            chain=columns["chain"],
-            cursor=cursor or last.cursor,
-            source=source.source if source else "",
-            number=source.number if source else 0,
+            epoch=epoch, writer=last.writer, from_seq=expected + 1, to_seq=expected + len(events),
+            released_us=held.now_us, chain=columns["chain"], cursor=cursor or last.cursor,
+            source=source.source if source else "", number=source.number if source else 0,
             sha256=source.sha256 if source else "",
             segments=list(zip(columns["segments"], columns["digests"], strict=True)),
             times=dict(zip(columns["timed"], columns["last"], strict=True)),
-            events=join_events(columns["events"]),
-            piece=last.piece,
-        )
+            events=join_events(columns["events"]), piece=last.piece,
+        )  # fmt: skip
         stored, block = await self.stream.publish(block, number)
         if stored > self._number:
             self._number, self._last = stored, block

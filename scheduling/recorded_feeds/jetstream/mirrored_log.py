@@ -52,7 +52,7 @@ class Database(Protocol):
 
 
 def database_over(name: str, connect: Connect) -> Database:
-    """Return the database over the connections that `connect` lends."""
+    """Return the database over the connections that `connect` lends; `name` is of the feed."""
 
     async def run(steps: Transaction[T]) -> T:
         try:
@@ -253,7 +253,7 @@ class MirroredLog(JetStreamLog):
         )
 
     async def _note_new(self) -> None:
-        """Note what the messages up to the newest known one say."""
+        """Note what the messages up to the newest known one say, once `begin` was called."""
         number, _ = self.newest
         if self._has_begun and number > self._noted_to:
             await self._note(number)
@@ -282,14 +282,10 @@ class MirroredLog(JetStreamLog):
         try:
             row = await self._database(
                 feed_records.mirror(
-                    self.name,
-                    writer_row(newest, self._now_us()),
-                    newest.released_us,
-                    noted.segments,
-                    noted.times,
-                    noted.sent,
+                    self.name, writer_row(newest, self._now_us()), newest.released_us,
+                    noted.segments, noted.times, noted.sent,
                 )
-            )
+            )  # fmt: skip
         except BaseException:
             self._noted = noted.followed_by(self._noted)
             raise

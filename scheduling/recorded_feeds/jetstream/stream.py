@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class StreamMissing(LogError):
-    """The server has no stream of that name, or one with less than was recorded."""
+    """The stream is missing, lacks records or messages, or is not that of the feed."""
 
 
 class WrongLast(HeadMoved):

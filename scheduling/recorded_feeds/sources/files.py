@@ -85,10 +85,7 @@ class _TextFile:
         return sha256(os.pread(self._fd, at - first, first)).hexdigest()[:32]
 
     def read(self, *, is_complete: bool = False) -> list[Item]:
-        """Return the rows of the next lines that have ended; none if there are none yet.
-
-        `is_complete`: nothing follows, so that the last line needs no end.
-        """
+        """Return the rows of the next lines that have ended; if `is_complete`, of the last too."""
         data = os.pread(self._fd, READ_BYTES, self.at)
         *lines, rest = data.split(b"\n")
         if len(rest) > MAX_LINE_BYTES and not lines:
@@ -110,7 +107,8 @@ class _TextFile:
     def _row(self, line: bytes) -> Any:
         """Return the row of a line; None for the header and empty lines.
 
-        A line that is not a row is returned as it is, for `read_rows` to refuse.
+        A line that is not a row is returned as it is, for `read_rows` to refuse. Raise SourceLost
+        if the header lacks a column.
         """
         try:
             text = line.decode("utf-8-sig" if self.line == 1 else "utf-8").rstrip("\r")
@@ -188,7 +186,7 @@ class FileSource:
         )
 
     async def _first(self, cursor: str) -> OpenedFile:
-        """Return the file to begin with, once there is one."""
+        """Return the first file to read, opened behind the cursor, once there is one."""
         recorded = {} if self._from_start else _read_cursor(cursor)
         name = recorded.get("file")
         while (path := self._first_path(name)) is None:
@@ -202,7 +200,10 @@ class FileSource:
         return opened
 
     def _first_path(self, recorded: str | None) -> Path | None:
-        """Return the file in which recording ended, else the first; None if there is none yet."""
+        """Return the file in which recording ended, else the first; None if there is none yet.
+
+        Raise SourceLost if the folder no longer has the file in which recording ended.
+        """
         if not self._path.is_dir():
             return self._path if self._path.exists() else None
         names = self._names()
@@ -217,7 +218,7 @@ class FileSource:
         return self._path / recorded
 
     def _following(self, opened: OpenedFile) -> Path | None:
-        """Return the file that follows, once something is in it."""
+        """Return the file that follows; None before there is one with content."""
         if not self._path.is_dir():
             try:
                 found = os.stat(self._path)
@@ -245,7 +246,7 @@ class FileSource:
             return None  # removed since it was listed
 
     def _names(self) -> list[str]:
-        """Return the names of the folder's files that match the pattern, sorted."""
+        """Return the names of the files of the folder that match the pattern, in order."""
         names = sorted(
             entry.name
             for entry in os.scandir(self._path)

@@ -176,8 +176,8 @@ class WebsocketSource:
         self._read[key] = number
         if len(self._read) > MAX_NUMBERED:
             raise SourceLost(
-                f"{self._shown} numbers the rows of each symbol, of over {MAX_NUMBERED:,}, the most"
-                " that a cursor keeps: subscribe to fewer symbols in one recorder."
+                f"{self._shown} numbers the rows of over {MAX_NUMBERED:,} symbols separately, and a"
+                " cursor keeps no more numbers: subscribe to fewer symbols in one recorder."
             )
         return True
 

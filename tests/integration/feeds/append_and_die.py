@@ -14,7 +14,6 @@ import psycopg
 
 @asynccontextmanager
 async def connect() -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """Yield a new connection to the configured database."""
     from ginkgo_site.database import conninfo
 
     async with await psycopg.AsyncConnection.connect(conninfo(), autocommit=True) as session:
@@ -22,7 +21,6 @@ async def connect() -> AsyncIterator[psycopg.AsyncConnection[Any]]:
 
 
 async def append(name: str, epoch: int, expected: int, source: str, number: int, sha: str) -> None:
-    """Append once."""
     from portfolios.feeds.log import SourceId
     from scheduling.recorded_feeds.postgres_log import PostgresLog
     from tests.integration.feeds.log_conformance import euros

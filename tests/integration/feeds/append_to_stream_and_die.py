@@ -23,7 +23,6 @@ def die() -> None:
 
 
 async def append(url: str, point: str, feed: str, epoch: int, expected: int, *given: str) -> None:
-    """Append once."""
     from portfolios.feeds.log import SourceId
     from scheduling.recorded_feeds.jetstream.block import encode_block
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, database_over
@@ -39,9 +38,8 @@ async def append(url: str, point: str, feed: str, epoch: int, expected: int, *gi
                     die()
                 if point == "before it is answered":
                     headers = {"Nats-Expected-Last-Sequence": str(last)}
-                    await client.publish(
-                        subject(feed), encode_block(block), client.new_inbox(), headers
-                    )
+                    body = encode_block(block)
+                    await client.publish(subject(feed), body, client.new_inbox(), headers)
                     await client.flush()
                     die()
                 return await super().publish(block, last)

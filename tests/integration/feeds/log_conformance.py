@@ -36,9 +36,7 @@ class Substrate(Protocol):
     #: Where a writer is killed with -9 during an append, in order.
     kill_points: Sequence[str]
 
-    async def make(self, name: str, symbols: Sequence[str]) -> RecordedLog:
-        """Return a new, empty log."""
-        ...
+    async def make(self, name: str, symbols: Sequence[str]) -> RecordedLog: ...
 
     async def append_and_die(
         self, log: RecordedLog, point: str, epoch: int, expected: int, source: SourceId
@@ -56,7 +54,6 @@ def euro(number: int) -> Event:
 
 
 def euros(after: int, count: int) -> list[Event]:
-    """Return the bars of the minutes after `after`."""
     return [euro(number) for number in range(after + 1, after + count + 1)]
 
 

@@ -85,10 +85,8 @@ def append(client: ApiClient, *rows: Any, **source: Any) -> Any:
 
 
 def need_feed() -> None:
-    """Make a portfolio that trades on the feed."""
-    create_portfolio(
-        NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx"), actor="test"
-    )
+    given = NewPortfolio("euro", "buy_and_hold", symbols=["EURUSD"], feed="fx")
+    create_portfolio(given, actor="test")
 
 
 #: Row → the code of its error and part of the message.
@@ -148,8 +146,7 @@ def test_a_repeated_append_answers_as_before_and_missing_numbers_are_named(
     assert again.json() == {**first.json(), "repeated": True}
     other = append(either, bar(2), source="ib", number=1)
     assert "give each a name of its own" in problem(other, 409, "source_conflict")["detail"]
-    late = append(either, bar(3), source="ib", number=4)
-    assert late.json()["missing"] == [2, 3]
+    assert append(either, bar(3), source="ib", number=4).json()["missing"] == [2, 3]
     assert check_feed("fx").records == 2
 
 
@@ -417,10 +414,9 @@ def test_a_wrong_file_is_named_by_line_and_nothing_is_imported(
 ) -> None:
     path = tmp_path / "eur.csv"
     path.write_text(text)
+    given = ("--symbol", "E", "--time-zone", "UTC", *arguments)
     with pytest.raises(CommandError) as refused:
-        call_command(
-            "feed", "import", "eur", str(path), "--symbol", "E", "--time-zone", "UTC", *arguments
-        )
+        call_command("feed", "import", "eur", str(path), *given)
     assert where in str(refused.value)
     assert words in str(refused.value)
     assert not FeedRow.objects.filter(name="eur").exists()
@@ -439,8 +435,7 @@ def test_a_time_that_daylight_saving_skips_is_refused(tmp_path: Path) -> None:
     assert not FeedRecord.objects.exists()
     run(*given, "--skip-bad")
     times = FeedRecord.objects.order_by("seq").values_list("time_us", flat=True)
-    minutes = [(us - times[0]) // 60_000_000 for us in times]
-    assert minutes == [0, 32, 60]
+    assert [(us - times[0]) // 60_000_000 for us in times] == [0, 32, 60]
 
 
 def test_a_source_number_too_far_ahead_is_refused(either: ApiClient) -> None:

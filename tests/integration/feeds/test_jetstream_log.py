@@ -179,9 +179,8 @@ async def test_records_are_released_by_the_clock_of_the_database(
         assert abs((await log.head()).released_us - host_ns() // 1_000) < 600_000_000
     monkeypatch.setattr(time, "time_ns", lambda: host_ns() + 3_600_000_000_000)
     await JetStreamLog(Stream(client, "clocks")).append(epoch, 2, euros(2, 1))
-    with pytest.raises(
-        ReleasedAhead, match=r"clocks, seq 3, .* at most 60 s are allowed\. Correct"
-    ):
+    ahead = r"clocks, seq 3, .* at most 60 s are allowed\. Correct"
+    with pytest.raises(ReleasedAhead, match=ahead):
         await log.append(epoch, 3, euros(3, 1))
     assert (await log.head()).seq == 3
     await log.release(epoch)  # also then
@@ -300,8 +299,7 @@ async def test_message_parts_of_an_accepted_append_survive_a_rejected_late_appen
     late = await substrate.make("pieces", ["EURUSD"])
     epoch = await late.claim("writer")
     number, known = late.newest
-    other = JetStreamLog(Stream(client, "pieces"))
-    await other.append(epoch, 0, euros(0, 1_000))
+    await JetStreamLog(Stream(client, "pieces")).append(epoch, 0, euros(0, 1_000))
     events = join_events([encode_event(one) for one in euros(0, 1_000)])
     block = replace_block(known, from_seq=1, to_seq=1_000, events=events)
     with pytest.raises(WrongLast):

@@ -83,8 +83,6 @@ def test_an_import_is_checked_outside_of_a_transaction_and_again_after_another_a
 
 
 class Running:
-    """A recorder in this process."""
-
     def __init__(self, path: Path, **options: Any) -> None:
         self.session = RecorderSession("fx", FeedRow.objects.get(name="fx").pk)
         self.log = PostgresLog("fx", self.session.connect)
@@ -144,8 +142,7 @@ async def test_rows_are_recorded_as_they_come_and_the_feed_is_released_at_the_en
         assert prices(await one.has(3)) == [1, 2, 3]
         done = await one.end()
     assert (done.rows, done.left_out, done.head) == (3, 0, 3)
-    writer = await FeedWriter.objects.aget()
-    assert writer.writer == ""
+    assert (await FeedWriter.objects.aget()).writer == ""
     assert (await sync_to_async(append_rows)("fx", [row])).to_seq == 4
 
 
@@ -156,9 +153,8 @@ async def test_a_wrong_row_ends_the_recorder_after_earlier_rows_are_stored_until
     add(fx, lines(1, 2) + wrong + lines(4))
     async with running(fx) as one:
         assert one.task is not None
-        with pytest.raises(
-            RowRefused, match=r"fx.csv, line 4: EURUSD: price 1.000031 is not a multi"
-        ):
+        off_tick = r"fx.csv, line 4: EURUSD: price 1.000031 is not a multi"
+        with pytest.raises(RowRefused, match=off_tick):
             await one.task
     fx.write_text(HEADER + lines(1, 2, 3, 4))
     async with running(fx) as two:
@@ -313,8 +309,7 @@ def refused(call: Callable[[], Any]) -> str:
 
 def test_rows_that_cannot_be_recorded_are_reported_in_a_sentence(fx: Path) -> None:
     def command(*arguments: str) -> str:
-        given = ("feed", "record", *arguments)
-        return refused(lambda: said(*given))
+        return refused(lambda: said("feed", "record", *arguments))
 
     assert "give either --file or --websocket" in command("fx")
     assert "There is no feed named none" in command("none", "--file", str(fx))

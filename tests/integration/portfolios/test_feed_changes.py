@@ -21,8 +21,7 @@ def hand() -> OwnerSession:
     """Return the session of node-1 as owner of a portfolio at seq 20 of a running feed."""
     hand = make_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.update(from_time=ago(60), rate=100.0)
-    at = hand.run().last_seq
-    assert hand.commit(20 - at) == "ok"
+    assert hand.commit(20 - hand.run().last_seq) == "ok"
     return hand
 
 

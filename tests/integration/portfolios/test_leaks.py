@@ -77,6 +77,14 @@ async def after_reloads(gateway: FakeGateway, daemon: Daemon, *counts: int) -> l
     return found
 
 
+def assert_no_more(early: list[Holds], late: list[Holds]) -> None:
+    """Assert that each process holds what it held, but for memory."""
+    for before, after in zip(early, late, strict=True):
+        held = (before.fds, before.threads, before.children)
+        assert (after.fds, after.threads, after.children) == held
+        assert after.connections <= CONNECTIONS
+
+
 async def test_reloads_leak_no_memory_files_or_threads_in_daemon_and_forkserver(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
@@ -85,11 +93,8 @@ async def test_reloads_leak_no_memory_files_or_threads_in_daemon_and_forkserver(
     daemon = await daemons.start()
     await gateway.until(lambda: gateway.runs[1].commits, 60)
     early, late = await after_reloads(gateway, daemon, FIRST, LAST)
+    assert_no_more(early, late)
     for before, after in zip(early, late, strict=True):
-        assert (after.fds, after.threads, after.children) == (
-            (before.fds, before.threads, before.children)
-        )
-        assert after.connections <= CONNECTIONS
         assert after.rss - before.rss < 2 * MB
     assert_canary_is_exact(gateway, 1)
 
@@ -108,11 +113,7 @@ async def test_events_leak_no_memory_or_files_in_a_portfolio_process(
         (child,) = psutil.Process(daemon.pid).children()[0].children()
         found.append(await holds(child.pid, daemon.pid))
     early, late = found
-    for before, after in zip(early, late, strict=True):
-        assert (after.fds, after.threads, after.children) == (
-            (before.fds, before.threads, before.children)
-        )
-        assert after.connections <= CONNECTIONS
+    assert_no_more(early, late)
     assert late[0].rss - early[0].rss < 2 * MB
     assert late[1].rss - early[1].rss < 20 * MB  # the ring of the feed has its size by then
     assert_canary_is_exact(gateway, 1)

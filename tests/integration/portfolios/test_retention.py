@@ -30,6 +30,7 @@ from portfolios.models import (
 )
 from portfolios.retention import ArchiveDiffers, attach_partitions, maintain, upkeep
 from portfolios.retention import archive as archiving
+from portfolios.retention import partitions as partitioning
 from portfolios.retention.archive import digest_of
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import feed_heads, partitions
@@ -68,8 +69,7 @@ def head() -> int:
 
 
 def kind(table: str) -> RecordKind:
-    (found,) = [kind for kind in record_kinds() if kind.table.endswith(table)]
-    return found
+    return next(kind for kind in record_kinds() if kind.table.endswith(table))
 
 
 def make_order(portfolio: Portfolio, seq: int, status: str = "filled", **given: Any) -> Order:
@@ -106,8 +106,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
 def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_made(
     portfolio: Portfolio,
 ) -> None:
-    seq = head()
-    order = make_order(portfolio, seq)
+    order = make_order(portfolio, head())
     assert place(order) == "portfolios_order_default"
     attach_partitions()
     assert place(order).startswith("portfolios_order_from_")
@@ -119,8 +118,7 @@ def place(order: Order) -> str:
         cursor.execute(
             "SELECT tableoid::regclass::text FROM portfolios_order WHERE id = %s", [order.pk]
         )
-        (name,) = cursor.fetchone()
-    return str(name)
+        return str(cursor.fetchone()[0])
 
 
 # --- archive and drop ---------------------------------------------------------------------------
@@ -138,8 +136,7 @@ def test_old_rows_are_archived_proven_and_dropped(
         *done.dropped
     }
     assert list(Order.objects.all()) == [young]
-    assert not Fill.objects.exists()
-    assert not EquityPoint.objects.exists()
+    assert not (Fill.objects.exists() or EquityPoint.objects.exists())
     assert [one.rows for one in done.archived] == [20, 20, 20]
     path = tmp_path / "portfolios_order" / "portfolios_order_first.parquet"
     kept = pq.read_table(path).to_pylist()
@@ -181,8 +178,7 @@ def test_an_archive_of_before_a_restore_is_not_overwritten(
     assert again.path.name == "portfolios_order_first-2.parquet"
     assert (folder / "portfolios_order_first.parquet").read_bytes() == before
     # The same rows once more are the same file.
-    same = archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
-    assert same.path == again.path
+    assert archiving.archive(kind("order"), "portfolios_order_first", tmp_path).path == again.path
 
 
 def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
@@ -200,17 +196,6 @@ def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
     done = maintain(tmp_path, {})
     orders = [one for one in done.archived if one.path.parent.name == "portfolios_order"]
     assert [one.rows for one in orders] == [4]
-
-
-def test_a_pass_that_was_interrupted_after_detaching_is_finished(
-    portfolio: Portfolio, tmp_path: Path
-) -> None:
-    make_records(portfolio, 3)
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE portfolios_fill DETACH PARTITION portfolios_fill_first")
-    done = maintain(tmp_path, {})
-    assert "portfolios_fill_first" in done.dropped
-    assert (tmp_path / "portfolios_fill" / "portfolios_fill_first.parquet").exists()
 
 
 # --- what stays ---------------------------------------------------------------------------------
@@ -457,6 +442,28 @@ def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
         began = time.monotonic()
         web.execute("UPDATE portfolios_order SET status = 'filled'")
         assert time.monotonic() - began < budget_s(2)  # behind a lock that waits, five seconds
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
+def test_partitions_left_detached_are_archived_and_dropped_once_no_dump_reads_them(
+    portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitioning, "MAX_ATTEMPTS", 1)
+    make_records(portfolio, 3)
+    make_order(portfolio, head() * 9)  # old, and in the default partition
+    left = ["portfolios_fill_first", "portfolios_order_rest"]
+    with psycopg.connect(conninfo()) as dump, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE portfolios_fill DETACH PARTITION portfolios_fill_first")
+        cursor.execute("CREATE TABLE portfolios_order_rest (LIKE portfolios_order)")
+        dump.execute("SET idle_in_transaction_session_timeout = 0")
+        dump.execute(f"LOCK TABLE {', '.join(left)} IN ACCESS SHARE MODE".encode())
+        done = maintain(tmp_path, {})
+        assert "portfolios_order_first" in done.dropped
+        for table in left:
+            assert f"{table} stays: another session holds its table" in done.sentence()
+    assert maintain(tmp_path, {}).dropped == left
+    assert (tmp_path / "portfolios_fill" / "portfolios_fill_first.parquet").exists()
 
 
 # --- rows of other tables -----------------------------------------------------------------------

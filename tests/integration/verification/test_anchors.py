@@ -26,12 +26,7 @@ from scheduling.retention import verified_to
 from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    make_node,
-    make_running_portfolio,
-)
+from tests.support.factories import FakeNode, ago, make_node, make_running_portfolio
 from tests.support.verified_trader import (
     NAME,
     Replays,
@@ -125,8 +120,7 @@ def test_an_order_that_waits_at_the_anchor_is_compared_when_it_is_filled(
 ) -> None:
     order = open_order(anchored, node)
     assert verify_portfolio(NAME).identical
-    anchor = VerificationAnchor.objects.latest("seq")
-    assert [order.seq, order.index] in anchor.open_orders
+    assert [order.seq, order.index] in VerificationAnchor.objects.latest("seq").open_orders
     assert node.commit(NAME, 2_000) == "ok"
     assert order.fills.exists()
     Order.objects.filter(pk=order.pk).update(status="open")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -35,27 +36,27 @@ def test_a_changed_state_is_a_difference_named_by_its_field(trader: Portfolio) -
     assert "epoch 4 on node-2, r2 by register" in found.where
 
 
+def assert_fields_are_compared(row: Order | Fill, seq: int, kind: str, **others: Any) -> None:
+    """Assert that each other value of a field of a row of epoch 2 is a difference at `seq`."""
+    others |= {
+        "symbol": "MMM", "side": {"buy": "sell", "sell": "buy"}[row.side],
+        "quantity": row.quantity + 1, "price": row.price + 1, "epoch": row.epoch + 1,
+    }  # fmt: skip
+    stored = type(row)._default_manager.filter(pk=row.pk)
+    for field, value in others.items():
+        stored.update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (seq, kind, field)
+        assert "epoch 2 on node-2, r1 by migrate (handoff" in found.where
+        stored.update(**{field: getattr(row, field)})
+    assert verify_portfolio(NAME).identical
+
+
 def test_every_field_of_an_order_is_compared(trader: Portfolio) -> None:
     order = the_order(trader, epoch=2, status="filled")
-    touched = {
-        "status": "refused",
-        "symbol": "MMM",
-        "side": {"buy": "sell", "sell": "buy"}[order.side],
-        "quantity": order.quantity + 1,
-        "price": order.price + 1,
-        "reason": "because",
-        "decided_at": order.decided_at + timedelta(microseconds=1),
-        "epoch": order.epoch + 1,
-        "node": "node-1",
-        "revision": order.revision + 1,
-    }
-    for field, value in touched.items():
-        Order.objects.filter(pk=order.pk).update(**{field: value})
-        found = difference(verify_portfolio(NAME))
-        assert (found.seq, found.kind, found.field) == (order.seq, "order", field)
-        assert "epoch 2 on node-2, r1 by migrate (handoff" in found.where
-        Order.objects.filter(pk=order.pk).update(**{field: getattr(order, field)})
-    assert verify_portfolio(NAME).identical
+    late = order.decided_at + timedelta(microseconds=1)
+    others = {"status": "refused", "reason": "because", "node": "node-1", "decided_at": late}
+    assert_fields_are_compared(order, order.seq, "order", revision=order.revision + 1, **others)
 
 
 def test_order_placed_twice_is_a_difference(trader: Portfolio) -> None:
@@ -85,20 +86,8 @@ def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
 
 def test_every_field_of_a_fill_is_compared(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
-    touched = {
-        "symbol": "MMM",
-        "side": {"buy": "sell", "sell": "buy"}[fill.side],
-        "quantity": fill.quantity + 1,
-        "price": fill.price + 1,
-        "at": fill.at + timedelta(microseconds=1),
-        "epoch": fill.epoch + 1,
-    }
-    for field, value in touched.items():
-        Fill.objects.filter(pk=fill.pk).update(**{field: value})
-        found = difference(verify_portfolio(NAME))
-        assert (found.seq, found.kind, found.field) == (fill.fill_seq, "fill", field)
-        Fill.objects.filter(pk=fill.pk).update(**{field: getattr(fill, field)})
-    assert verify_portfolio(NAME).identical
+    late = fill.at + timedelta(microseconds=1)
+    assert_fields_are_compared(fill, fill.fill_seq, "fill", at=late)
 
 
 def test_fill_of_another_order_is_a_difference(trader: Portfolio) -> None:

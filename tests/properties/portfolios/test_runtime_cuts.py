@@ -52,14 +52,9 @@ def specs(name: str) -> st.SearchStrategy[Spec]:
     """This strategy, with limits that bind now and then."""
     some = st.none() | st.integers(1, 20).map(Decimal)
     limits = st.builds(
-        Limits,
-        some,
-        some,
-        st.booleans(),
-        st.booleans(),
-        st.none() | st.integers(1, 400).map(Decimal),
-        st.none() | st.integers(1, 9),
-    )
+        Limits, some, some, st.booleans(), st.booleans(),
+        st.none() | st.integers(1, 400).map(Decimal), st.none() | st.integers(1, 9),
+    )  # fmt: skip
     costs = st.builds(BrokerSettings, some_costs(), some_costs(), some_costs(), some_costs())
     return st.builds(
         lambda chosen, broker: spec(
@@ -103,7 +98,7 @@ def batches(made: list[Step], ends: set[int]) -> list[tuple[list[Event], bool]]:
     return out
 
 
-@pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
+@pytest.mark.parametrize("name", [*registry.versions(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(60))
 @given(data=st.data(), made=steps())
 def test_an_engine_restored_at_drawn_events_gives_the_results_of_an_uninterrupted_one(
@@ -123,7 +118,7 @@ def test_an_engine_restored_at_drawn_events_gives_the_results_of_an_uninterrupte
     assert encode_state(cut.state) == encode_state(whole.state)
 
 
-@pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
+@pytest.mark.parametrize("name", [*registry.versions(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(40))
 @given(data=st.data(), made=steps(), ends=st.sets(st.integers(1, 40)))
 def test_batches_of_any_size_give_the_same_rows_and_the_last_state(
@@ -140,7 +135,7 @@ def test_batches_of_any_size_give_the_same_rows_and_the_last_state(
         assert [result.from_seq for result in results[1:]] == [r.to_seq for r in results[:-1]]
 
 
-@pytest.mark.parametrize("name", [*registry.names(), EveryOrder.name])
+@pytest.mark.parametrize("name", [*registry.versions(), EveryOrder.name])
 @settings(deadline=None, max_examples=examples(30))
 @given(data=st.data(), made=steps())
 def test_cash_and_costs_of_positions_equal_starting_cash_plus_profit_less_fees(
@@ -164,7 +159,7 @@ from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
 from tests.properties.portfolios.test_runtime_cuts import QUICK
 from tests.support.market_factories import spec
-for name in registry.names():
+for name in registry.versions():
     version = registry.get(name).version
     chosen = spec(name, parameters=QUICK.get(name, {}), strategy_version=version)
     seen = replay([(1, chosen)], open_feed(), [Segment(1, 0, 100.0)], 4000, [(900, 1500)])
@@ -176,7 +171,7 @@ for name in registry.names():
 def test_results_of_strategies_do_not_depend_on_the_hash_seed() -> None:
     said = [run_python("-c", HASH_SEED_RUN, PYTHONHASHSEED=seed).stdout for seed in ("0", "1")]
     assert said[0] == said[1]
-    assert len(said[0].splitlines()) == len(set(registry.names()) - {EveryOrder.name})
+    assert len(said[0].splitlines()) == len(set(registry.versions()) - {EveryOrder.name})
 
 
 @st.composite

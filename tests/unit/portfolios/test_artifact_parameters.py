@@ -46,24 +46,15 @@ def errors(**parameters: Any) -> list[tuple[str, str]]:
         {"count": 1},
         {"count": 1, "quantity": "2.5", "ratio": 1, "limit": None, "mode": "slow"},
         {"count": 1, "quantity": 3, "parts": [{"share": 1}]},
-        {"count": 1, "quantity": 0.5},
         {},
-        {"count": "1"},
-        {"count": True},
-        {"count": 1.5},
-        {"count": 1, "quantity": "much"},
-        {"count": 1, "quantity": "NaN"},
-        {"count": 1, "quantity": True},
-        {"count": 1, "ratio": 0},
-        {"count": 1, "ratio": 1.5},
-        {"count": 1, "limit": "none"},
-        {"count": 1, "exact": 1},
-        {"count": 1, "mode": "medium"},
-        {"count": 1, "parts": [{"share": "x"}]},
-        {"count": 1, "other": 2},
+        *({"count": count} for count in ("1", True, 1.5)),
+        *({"count": 1, "quantity": quantity} for quantity in (0.5, "much", "NaN", True)),
+        *({"count": 1, "ratio": ratio} for ratio in (0, 1.5)),
+        {"count": 1, "limit": "none"}, {"count": 1, "exact": 1}, {"count": 1, "mode": "medium"},
+        {"count": 1, "parts": [{"share": "x"}]}, {"count": 1, "other": 2},
         {"count": "x", "label": 3, "nothing": 1},
     ],
-)
+)  # fmt: skip
 def test_schema_finds_the_fields_that_the_strategy_itself_finds(parameters: dict[str, Any]) -> None:
     own = {error.field for error in Probe.validate(parameters)}
     assert {field for field, _ in errors(**parameters)} == own

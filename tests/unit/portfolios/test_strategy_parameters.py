@@ -102,10 +102,7 @@ class _Nested(msgspec.Struct):
 @pytest.mark.parametrize(
     ("kind", "secret"),
     [
-        (Secret, True),
-        (Secret | None, True),
-        (list[Secret], True),
-        (_Nested, True),
+        *((kind, True) for kind in (Secret, Secret | None, list[Secret], _Nested)),
         (dict[str, _Nested], True),
         (str, False),
         (Literal["secret"], False),

@@ -15,18 +15,11 @@ from scheduling.observe.localized_reason import localized_text
 @pytest.mark.parametrize(
     "path",
     [
-        "largest_order",
-        "largest_position",
-        "largest_notional",
-        "largest_drawdown_pct",
-        "orders_per_minute",
-        "allow_short",
-        "allow_negative_cash",
-        "broker.fee_bps",
-        "broker.tick_size",
-        "broker.slippage_ticks",
+        "largest_order", "largest_position", "largest_notional", "largest_drawdown_pct",
+        "orders_per_minute", "allow_short", "allow_negative_cash", "broker.fee_bps",
+        "broker.tick_size", "broker.slippage_ticks",
     ],
-)
+)  # fmt: skip
 def test_a_limit_that_is_a_list_or_an_object_is_shown_as_given(path: str, value: Any) -> None:
     group, _, setting = path.partition(".")
     (wrong,) = limits_errors({group: {setting: value} if setting else value})

@@ -136,13 +136,9 @@ def test_stored_and_reference_rows_are_paired_by_key_even_if_some_are_missing() 
 
     pairs = pair_by_key(rows(1, 2, 4, 7), key, rows(2, 3, 4, 9), key)
     assert [(seq, w is not None, f is not None) for (seq, _), w, f in pairs] == [
-        (1, True, False),
-        (2, True, True),
-        (3, False, True),
-        (4, True, True),
-        (7, True, False),
+        (1, True, False), (2, True, True), (3, False, True), (4, True, True), (7, True, False),
         (9, False, True),
-    ]
+    ]  # fmt: skip
 
 
 def test_a_state_is_compared_without_its_compression() -> None:

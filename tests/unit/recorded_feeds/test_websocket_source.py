@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from portfolios.feeds.messages import MessageLayout
 from portfolios.feeds.rows import WrongMessage, read_rows
 from scheduling.recorded_feeds.sources import websocket
-from scheduling.recorded_feeds.sources.base import Item
+from scheduling.recorded_feeds.sources.base import Item, SourceLost
 from scheduling.recorded_feeds.sources.websocket import Subscription, WebsocketSource
 
 
@@ -165,6 +165,15 @@ async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
         await connection.close()
         await send_all(await market.joined(), trade(1))
         assert await coming == [1, ("gap", ""), 1]
+
+
+async def test_source_that_numbers_more_symbols_than_a_cursor_keeps_is_refused(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "MAX_NUMBERED", 2)
+    async with reading(market.url, per_symbol=True) as one:
+        with pytest.raises(SourceLost, match="rows of over 2 symbols separately, and a cursor"):
+            await rows_of(market, one, 3, *(trade(1, symbol) for symbol in ("KO", "PEP", "IBM")))
 
 
 async def test_cursor_keeps_only_the_numbers_of_the_newest_connection_if_they_begin_anew(
