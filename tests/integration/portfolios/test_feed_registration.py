@@ -51,7 +51,7 @@ def test_other_data_under_the_name_of_a_registered_feed_is_refused() -> None:
         ensure_feed(100)
 
 
-def test_another_rate_is_announced_before_it_begins() -> None:
+def test_change_of_a_feed_rate_is_announced_before_it_begins() -> None:
     # What a node stamps by the old rate, before it heard, must not become wrong afterwards.
     row = ensure_feed(100)
     FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))

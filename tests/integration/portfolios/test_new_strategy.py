@@ -41,7 +41,7 @@ def test_commands_in_the_readme_of_a_new_strategy_lead_to_a_backtest(tmp_path: P
     assert len(list((folder / "dist").glob("mean_gap-0.1.0-py3-none-any.whl"))) == 1
 
 
-def test_command_refuses_to_overwrite(tmp_path: Path) -> None:
+def test_new_strategy_command_overwrites_no_file(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(CommandError, match="exists and is not an empty folder: nothing was"):
         call_command("new_strategy", "mean-gap", directory=str(tmp_path))

@@ -92,6 +92,6 @@ def test_built_in_strategies_are_checked_in_this_process(monkeypatch: pytest.Mon
     assert time.process_time() - began < 1
 
 
-def test_unknown_name_is_reported_with_known_names() -> None:
+def test_unknown_strategy_is_reported_with_the_known_names() -> None:
     with pytest.raises(registry.UnknownStrategy, match="looper"):
         strategy_inspection.parameter_errors("nonesuch", {}, [])

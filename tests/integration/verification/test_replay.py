@@ -89,7 +89,7 @@ def test_replay_goes_on_after_a_difference_and_names_it(talker: Portfolio) -> No
     assert "quantity is 7.0000, the reference run has 1.0000" in list(sentences(done))[1]
 
 
-def test_command_shows_lines_and_outcome(talker: Portfolio) -> None:
+def test_replay_command_shows_printed_lines_and_outcome(talker: Portfolio) -> None:
     out = io.StringIO()
     call_command("replay_portfolio", NAME, "--print", stdout=out)
     assert "  IBM is number 1\n" in out.getvalue()

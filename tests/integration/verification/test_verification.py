@@ -202,7 +202,7 @@ def forget_count(portfolio: Portfolio) -> None:
     )
 
 
-def test_the_reported_count_is_the_recorded_one(moved: Portfolio) -> None:
+def test_verdict_reports_the_recorded_event_count(moved: Portfolio) -> None:
     recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=moved).state))
     assert recorded.account.processed is not None
     events = recorded.account.processed.events

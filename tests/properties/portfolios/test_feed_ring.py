@@ -78,7 +78,7 @@ def test_feed_ring_gives_the_events_after_any_cursor_in_any_order_of_requests(
         assert cursor <= to_seq
 
 
-def test_at_the_head_there_is_an_empty_batch() -> None:
+def test_batch_of_the_ring_is_empty_at_the_head() -> None:
     ring = Ring(FEED, SEGMENTS, 8)
     assert ring.batch(30, None, 30) == (b"\x90", 30)
     assert ring.batch(31, None, 30) == (b"\x90", 31)

@@ -60,7 +60,7 @@ def test_schema_finds_the_fields_that_the_strategy_itself_finds(parameters: dict
     assert {field for field, _ in errors(**parameters)} == own
 
 
-def test_error_names_value_and_what_is_wanted() -> None:
+def test_schema_error_names_the_value_and_what_is_wanted() -> None:
     messages = {
         error.field: error.message
         for error in schema_errors("probe", SCHEMA, {"quantity": "much", "ratio": 3, "no": 1})

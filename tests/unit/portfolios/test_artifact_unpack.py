@@ -17,7 +17,7 @@ def unpack_wheel(tmp_path: Path, data: bytes) -> str:
     return unpack.unpack(wheels.write(tmp_path, data), tmp_path / "code")
 
 
-def test_files_are_compiled_and_read_only(tmp_path: Path) -> None:
+def test_unpacked_files_are_compiled_and_read_only(tmp_path: Path) -> None:
     unpack_wheel(tmp_path, wheels.counter("x").data())
     package = tmp_path / "code" / "counting"
     assert [path.suffix for path in (package / "__pycache__").iterdir()] == [".pyc"]

@@ -142,7 +142,7 @@ def test_control_characters_in_a_summary_are_escaped() -> None:
     assert read(metadata="Summary: a\x1b[31m\x00\u202e\n").summary == "a\\x1b[31m\\x00\\u202e"
 
 
-def test_too_many_bytes_and_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheel_of_too_many_bytes_or_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wheels, "MAX_FILES", 2)
     assert refusal(*make_wheel()).code == "payload_too_large"
     monkeypatch.setattr(wheels, "MAX_WHEEL_BYTES", 10)

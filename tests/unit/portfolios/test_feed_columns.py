@@ -61,7 +61,9 @@ def test_a_column_that_the_file_lacks_is_named_once() -> None:
         (UTC, "", ""),
     ],
 )
-def test_times_are_read_in_the_form_that_is_stated(times: TimeForm, text: str, read: str) -> None:
+def test_times_of_a_file_are_read_in_the_form_that_is_stated(
+    times: TimeForm, text: str, read: str
+) -> None:
     assert times.read(text) == read
 
 

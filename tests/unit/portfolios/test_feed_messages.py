@@ -23,7 +23,7 @@ def read(layout: MessageLayout, message: Any) -> list[Any]:
     return read_message(layout, json.dumps(message), 1_793_613_600_000_001)
 
 
-def test_fields_are_found_by_their_paths() -> None:
+def test_fields_of_a_message_are_found_by_their_paths() -> None:
     [(row, number)] = read(LAYOUT, TRADE)
     assert number == 17
     assert row == {

@@ -165,7 +165,7 @@ def test_the_number_of_timers_and_metrics_is_limited(act: Any, sentence: str) ->
         run(hooked_engine({1: lambda ctx: [act(ctx, n) for n in range(33)]}), bars(1))
 
 
-def test_a_log_line_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_context_log_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     run(hooked_engine({1: lambda ctx: ctx.log("spread 0.02")}), bars(1))
     assert capsys.readouterr().out == "spread 0.02\n"
 
@@ -350,7 +350,7 @@ def test_ticks_do_not_count_among_the_events_of_a_warm_up() -> None:
     assert [event.seq for event in found] == list(range(3_240, 5_000, 60))
 
 
-def test_the_default_hooks_do_nothing() -> None:
+def test_default_hooks_of_a_strategy_do_nothing() -> None:
     strategy = Strategy(None)
     assert strategy.warm_up() == WarmUp(0)
     assert strategy.on_timer(None, {}, 1) is None  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ def test_entry_point_of_the_new_package_names_its_strategy_class(tmp_path: Path)
     assert "$" not in (folder / "tests/test_strategy.py").read_text()
 
 
-def test_existing_files_are_never_overwritten(tmp_path: Path) -> None:
+def test_scaffold_never_overwrites_an_existing_file(tmp_path: Path) -> None:
     names = read_name("mean-gap")
     write_package(names, tmp_path)  # an empty folder is as good as none
     (tmp_path / "README.md").write_text("mine")
