@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
 from rest_framework import serializers
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
+from scheduling.api.base import ApiView, ForOperators, TableView, TrueOrFalse, actor_of
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import AlertChannelBody, NoBody, ReasonBody, read_body
 from scheduling.models import Alert, AlertChannel
 from scheduling.operations.registry import alert_actions
-from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
 
 
@@ -90,17 +87,11 @@ class AlertChannelDocument(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
-class AlertChannelFilters(django_filters.FilterSet):
-    """No filters."""
-
-
 @described_table("Channels of alerts by name, without their addresses; for operators")
-class AlertChannelList(TableView):
+class AlertChannelList(ForOperators, TableView):
     """Channels of alerts."""
 
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = AlertChannelDocument
-    filters = AlertChannelFilters
     order = ("name",)
 
     def rows(self) -> QuerySet[AlertChannel]:
@@ -121,10 +112,8 @@ class AlertChannelList(TableView):
         return Response(AlertChannelDocument(row).data)
 
 
-class AlertChannelDetail(ApiView):
+class AlertChannelDetail(ForOperators, ApiView):
     """One channel of alerts."""
-
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
 
     @described(
         None,

@@ -102,7 +102,7 @@ class ArtifactList(TableView):
 
 
 def _read_upload(request: Request) -> tuple[str, bytes, str]:
-    """Return (file name, wheel, lock). Raise Invalid."""
+    """Return (file name, wheel, lock or ""). Raise Invalid for what is missing or is no text."""
     data: Any = request.data
     if isinstance(data, bytes):
         filename = request.query_params.get("filename", "")
@@ -128,7 +128,7 @@ class ArtifactDetail(ApiView):
 
     @described(ArtifactDetailDocument, summary="An artifact, its lock, and who uses it")
     def get(self, request: Request, sha256: str) -> Response:
-        """Return the artifact with this hash or beginning of a hash."""
+        """Return the artifact with this hash or beginning of a hash, and who uses it."""
         artifact: Any = present_artifact(sha256)
         artifact.used_by = artifact_users(artifact.sha256)
         return Response(ArtifactDetailDocument(artifact).data)

@@ -79,7 +79,7 @@ def _record_use(row: ApiToken) -> None:
 
 
 def _record_refusal(row: ApiToken | None, why: str) -> None:
-    """Record in the audit log that a token of a user was refused; an unknown token has no `row`."""
+    """Record in the audit log that a user's token was refused, and why; not an unknown one."""
     if row is not None:
         record_limited(
             "token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk

@@ -26,7 +26,7 @@ from scheduling.api.pagination import TablePages
 from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid
-from scheduling.permissions import ViewersReadOperatorsAct, may_act
+from scheduling.permissions import OperatorsOnly, ViewersReadOperatorsAct, may_act
 
 
 class ApiView(ActsOncePerKey):
@@ -55,6 +55,12 @@ class ApiView(ActsOncePerKey):
         return exception_handler
 
 
+class ForOperators:
+    """A view, or a list, that viewers may not even read."""
+
+    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+
+
 class _TrueOrFalseWidget(BooleanWidget):
     """Pass on a value that is neither true nor false, so that the field can refuse it."""
 
@@ -68,7 +74,7 @@ class _TrueOrFalseField(forms.NullBooleanField):
     widget = _TrueOrFalseWidget
 
     def clean(self, value: Any) -> bool | None:
-        """Return the value or None. Raise ValidationError for a text."""
+        """Return True, False, or None if nothing was given. Raise ValidationError for a text."""
         if isinstance(value, str):
             message = f"must be true or false, not {value!r}"
             raise forms.ValidationError(message, code="invalid_choice")
@@ -85,7 +91,7 @@ class TableView(ApiView):
     """A list of rows: a query set with its filters, its order and its document."""
 
     document: type[BaseSerializer[Any]]
-    filters: type[django_filters.FilterSet]
+    filters: type[django_filters.FilterSet] = django_filters.FilterSet  #: by default none
     order: tuple[str, ...] = ("-id",)  #: the fields to sort by; `?order=` reverses them
 
     #: Return the rows for the path's arguments, with everything that the document reads.
@@ -134,10 +140,10 @@ def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None
 
 
 def serializer_context(request: Request) -> dict[str, Any]:
-    """Return the context of serializers, which show operators more than viewers."""
+    """Return the context of serializers: whether the user is an operator, who is shown more."""
     return {"operator": may_act(request.user)}
 
 
 def actor_of(request: Request | HttpRequest) -> str:
-    """Return the name that the audit log keeps."""
+    """Return the name of the request's user, as the audit log keeps it."""
     return str(request.user.get_username())

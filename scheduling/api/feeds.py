@@ -40,7 +40,11 @@ class InstrumentsBody(StrictSerializer):
 
 
 class FeedBody(InstrumentsBody):
-    """A new recorded feed. `silent_after_s`: an alert opens after so long without a record."""
+    """A new recorded feed. `silent_after_s`: an alert opens after so long without a record.
+
+    `keep_days`: older records are dropped once nothing needs them. `in_stream`: the records are
+    kept in JetStream.
+    """
 
     name = TextField(max_length=60, form=feeds.NAME)
     silent_after_s = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
@@ -58,7 +62,7 @@ class RowsField(serializers.Field[list[Any], Any, Any, Any]):
     }
 
     def to_internal_value(self, data: Any) -> list[Any]:
-        """Return the rows. Errors number them from 1."""
+        """Return the rows, each an object. Raise ValidationError, which numbers them from 1."""
         if not isinstance(data, list):
             self.fail("not_a_list")
         if len(data) > feeds.MAX_ROWS:
@@ -164,7 +168,7 @@ class FeedAppend(ApiView):
 
 
 def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
-    """Return the instruments of a body. Raise Invalid if one is no object, or wrong."""
+    """Return the instruments of a body. Raise Invalid for the first that is no object or wrong."""
     made = []
     for symbol, facts in given.items():
         if not isinstance(facts, dict):

@@ -18,7 +18,7 @@ from scheduling.presentation.serializers.fleet import HaltedDocument
 
 
 class HaltBody(ReasonBody):
-    """`expect_running`: the number of running portfolios that the operator saw."""
+    """`expect_running`: the number of running portfolios that the operator saw; null: any."""
 
     expect_running = WholeNumberField(min_value=0, required=False, allow_null=True, default=None)
 
@@ -89,7 +89,7 @@ class UndoHalt(ApiView):
 
     @described(UndoneDocument, status=202, body=UndoHaltBody, performs=fleet_actions.UNDO_HALT)
     def post(self, request: Request) -> Response:
-        """Start the portfolios, and return their names."""
+        """Start the portfolios that the halt stopped, and return the halt and their names."""
         body = read_body(request, UndoHaltBody)
         halt, started = operations.undo_halt(
             body["halt"], actor=actor_of(request), reason=body["reason"]

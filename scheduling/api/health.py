@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
 from ginkgo_site.deadline import statement_limit
+from scheduling.decide.reasons import count
 from scheduling.gateway.health import HEALTH
 from scheduling.presentation.problems import DATABASE_AWAY, as_response, problem
 
@@ -49,4 +50,4 @@ def _missing_migrations() -> str:
     except (DatabaseError, *DATABASE_AWAY):
         return "The database does not answer."
     _is_migrated = missing == 0
-    return f"{missing} migrations are missing: run manage.py migrate." if missing else ""
+    return f"{count(missing, 'migration')} missing: run manage.py migrate." if missing else ""

@@ -55,7 +55,7 @@ class ActsOncePerKey(APIView):
     _claim: Claim | None = None
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Answer the request, and keep the answer under its key."""
+        """Answer the request, and keep the answer under the request's key, if it has one."""
         with ExitStack() as self._until_answered:
             response = super().dispatch(request, *args, **kwargs)
         if self._claim is not None:
@@ -64,7 +64,10 @@ class ActsOncePerKey(APIView):
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate the user, check the permission, then claim the key."""
+        """Authenticate the user, check the permission, then claim the request's key, if it has one.
+
+        Raise _Repeated for a request that has been answered, Refused for one under way.
+        """
         super().initial(request, *args, **kwargs)
         if not request.user.is_authenticated:
             return

@@ -13,7 +13,7 @@ from scheduling.api.openapi import described, query
 from scheduling.observe.incidents import read_incident, read_incidents
 from scheduling.presentation.incidents import incident_details, incident_document
 
-MOST = 100
+MAX_INCIDENTS = 100
 
 
 class IncidentDocument(serializers.Serializer[Any]):
@@ -85,7 +85,7 @@ class IncidentList(ApiView):
     def get(self, request: Request) -> Response:
         """Return at most 100 incidents, newest first."""
         node = request.query_params.get("node", "").replace("\0", "\N{REPLACEMENT CHARACTER}")
-        found = read_incidents(node, most=MOST)
+        found = read_incidents(node, most=MAX_INCIDENTS)
         documents = [incident_document(each) for each in found]
         return Response({"results": IncidentDocument(documents, many=True).data})
 

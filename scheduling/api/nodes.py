@@ -8,12 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling import operations
-from scheduling.api.base import (
-    ApiView,
-    actor_of,
-    read_choice,
-    serializer_context,
-)
+from scheduling.api.base import ApiView, actor_of, read_choice, serializer_context
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import DrainBody, LabelsBody, NoBody, ReasonBody, read_body
@@ -37,7 +32,7 @@ class NodeList(ApiView):
         "Nodes, by name",
     )
     def get(self, request: Request) -> Response:
-        """Return one page of the consistent read that the dashboard shows too."""
+        """Return one page of the nodes that fit the filters, from one consistent read."""
         lines = read_fleet_view().nodes
         status = read_choice(request, "status", get_args(types.NodeStatus))
         if status is not None:

@@ -22,9 +22,7 @@ HIGHEST_INT = 2**63 - 1
 POSITIVE = {"type": "integer", "minimum": 1, "maximum": HIGHEST_READ}
 
 _LIMIT = OpenApiParameter(
-    "limit",
-    POSITIVE | {"default": 100},
-    description="Values above 1000 count as 1000.",
+    "limit", POSITIVE | {"default": 100}, description="Values above 1000 count as 1000."
 )
 _CURSOR = OpenApiParameter("cursor", str, description="From a `next` or `previous` link.")
 
@@ -37,7 +35,7 @@ def query(
 
 
 def _order(ordering: str | Sequence[str]) -> OpenApiParameter:
-    """Return the description of `?order=`."""
+    """Return the description of `?order=` for a list that is sorted by `ordering`."""
     default, reverse = order_values(ordering)
     text = "The field that the list is sorted by; `-`: from the highest value down."
     return query("order", str, text, enum=[default, reverse], default=default)

@@ -28,12 +28,15 @@ Line = TypeVar("Line")
 
 
 def read_limit(request: Request, default: int = DEFAULT_LIMIT, highest: int = HIGHEST_LIMIT) -> int:
-    """Return `?limit=`, at most `highest`. Raise Invalid unless it is a positive number."""
+    """Return `?limit=`, or `highest` for a higher one. Raise Invalid unless it is positive."""
     return min(read_int(request, "limit", default, lowest=1), highest)
 
 
 def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
-    """Return the query parameter `name`. Raise Invalid if it is below `lowest` or not a number."""
+    """Return the query parameter `name`, or `default` if it is absent.
+
+    Raise Invalid unless it is a whole number from `lowest` to HIGHEST_READ.
+    """
     text = request.query_params.get(name)
     if text is None:
         return default

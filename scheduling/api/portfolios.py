@@ -14,11 +14,7 @@ from portfolios.models import Checkpoint, DesiredState
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.text import escape
 from scheduling import operations
-from scheduling.api.base import (
-    ApiView,
-    actor_of,
-    read_choice,
-)
+from scheduling.api.base import ApiView, actor_of, read_choice
 from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import (
@@ -38,11 +34,7 @@ from scheduling.observe.stored_state import readable_account, readable_strategy
 from scheduling.operations.lookup import existing_portfolio
 from scheduling.operations.registry import portfolio_actions
 from scheduling.operations.registry.operation import Operation
-from scheduling.presentation.documents import (
-    handoff_document,
-    portfolio_document,
-    portfolio_view,
-)
+from scheduling.presentation.documents import handoff_document, portfolio_document, portfolio_view
 from scheduling.presentation.fields import StrictSerializer
 from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
 from scheduling.presentation.serializers.history import HandoffDocument
@@ -74,7 +66,7 @@ class PortfolioList(ApiView):
         "Portfolios, by name",
     )
     def get(self, request: Request) -> Response:
-        """Return one page of the consistent read that the dashboard shows too."""
+        """Return one page of the portfolios that fit the filters, from one consistent read."""
         lines = read_fleet_view().portfolios
         for name, (attribute, choices) in _FILTERS.items():
             if choices is None:
@@ -135,6 +127,7 @@ _IF_MATCH = OpenApiParameter(
 
 
 def _etag(view: PortfolioView) -> dict[str, str]:
+    """Return the header ETag, which stands for what PATCH can change of the portfolio."""
     return {"ETag": f'"{operations.EditBase.of(view).token}"'}
 
 
@@ -287,7 +280,10 @@ class PortfolioCheckpoint(ApiView):
 
     @described(CheckpointDocument, summary="The newest state of a portfolio")
     def get(self, request: Request, name: str) -> Response:
-        """Return run and state from one statement, so that seq and state belong together."""
+        """Return run and state from one statement, so that seq and state belong together.
+
+        404 `not_found` before the first commit; 409 `unreadable` if the state cannot be decoded.
+        """
         row = (
             Checkpoint.objects.select_related("portfolio__run")
             .filter(portfolio__name=name, portfolio__archived_at__isnull=True)
@@ -302,8 +298,12 @@ class PortfolioCheckpoint(ApiView):
             account, _ = readable_account(bytes(row.state))
             state = readable_strategy(bytes(row.state))
         except StateUnreadable as unreadable:
-            message = f"The state of {name} cannot be read: {escape(str(unreadable))[:300]}."
-            raise Refused("not_found", message, status=404) from None
+            why = escape(str(unreadable))[:300]
+            message = (
+                f"The state of {name} at seq {run.state_seq:,} cannot be read: {why}. The next "
+                "commit of the portfolio replaces it."
+            )
+            raise Refused("unreadable", message) from None
         document = {
             "portfolio": name,
             "epoch": run.epoch,
@@ -333,7 +333,7 @@ class PortfolioVerification(ApiView):
         of="a portfolio",
     )
     def post(self, request: Request, name: str) -> Response:
-        """Request a verification; GET shows its progress."""
+        """Request a verification and return it; GET shows its progress."""
         body = read_body(request, VerificationBody)
         requested = operations.verify(name, actor=actor_of(request), full=body["full"])
         view = newest_verification(requested.portfolio_id, name)

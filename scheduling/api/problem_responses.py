@@ -42,6 +42,8 @@ _SENTENCES = {
 }
 #: Status → codes that some operations answer with it, although CODES has another status for them.
 _CODES_BESIDE = {412: ("changed_meanwhile",)}
+#: Reads that the state of an object may not allow: 409 `unreadable`, or `feed_is_replay`.
+_CONFLICTING_READS = {"portfolios_checkpoint_retrieve", "feed_retrieve"}
 PROBLEM = {
     "type": "object",
     "description": "A problem as of RFC 9457. Some codes have further members.",
@@ -80,7 +82,8 @@ IDEMPOTENCY_KEY = {
 
 
 def describe_problems(result: dict[str, Any]) -> None:
-    """Add to each operation its problems, and to each that acts the header Idempotency-Key."""
+    """Add to each operation of the description `result` its problems, and to each that acts the
+    header Idempotency-Key."""
     result["components"]["schemas"]["ProblemDocument"] = PROBLEM
     responses = result["components"].setdefault("responses", {})
     responses.update({_component_name(status): _component(status) for status in _SENTENCES})
@@ -100,6 +103,8 @@ def _statuses(method: str, operation: dict[str, Any]) -> Iterator[int]:
     yield from (400, 401, 403, 404, 406, 429, 500, 503)
     if method in ACTING:
         yield from (409, 413, 415, 422)
+    elif operation["operationId"] in _CONFLICTING_READS:
+        yield 409
     if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
         yield 412
 

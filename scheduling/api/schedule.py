@@ -68,7 +68,10 @@ class ScheduleTargets(ApiView):
 
 
 def expected_pause() -> dict[str, float | None]:
-    """Return p50 and p99 of the pauses of the newest successful moves. One statement."""
+    """Return p50 and p99, in ms, of the pauses of the newest PAUSES successful moves.
+
+    They are None if there was no move yet. One statement.
+    """
     moves = Handoff.objects.filter(
         state=HandoffState.DONE,
         kind__in=(HandoffKind.MIGRATE, HandoffKind.RELOAD),
@@ -127,10 +130,7 @@ class ScheduleMigrateSeveral(ApiView):
         """Begin the moves, and return for each portfolio its handoff, or why it was not moved."""
         body = read_body(request, MigrateSeveralBody)
         outcomes = operations.migrate_several(
-            body["portfolios"],
-            body["target"],
-            actor=actor_of(request),
-            reason=body["reason"],
+            body["portfolios"], body["target"], actor=actor_of(request), reason=body["reason"]
         )
         return Response(moved_document(outcomes), status=202)
 

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import django_filters
 from django.db.models import QuerySet
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.models import Secret
-from scheduling.api.base import ApiView, TableView, actor_of
+from scheduling.api.base import ApiView, ForOperators, TableView, actor_of
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import SecretBody, read_body
 from scheduling.operations.registry import access_actions
-from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.serializers.access import SecretDocument
 
 
-class SecretFilters(django_filters.FilterSet):
-    """No filters."""
-
-
 @described_table("Secrets by name, without their values; for operators")
-class SecretList(TableView):
+class SecretList(ForOperators, TableView):
     """Secrets by name, without their values."""
 
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = SecretDocument
-    filters = SecretFilters
     order = ("name",)
 
     def rows(self) -> QuerySet[Secret]:
@@ -45,13 +34,11 @@ class SecretList(TableView):
         return Response(SecretDocument(row).data)
 
 
-class SecretDetail(ApiView):
+class SecretDetail(ForOperators, ApiView):
     """One secret, which can only be deleted: its value is never shown."""
-
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
 
     @described(status=204, performs=access_actions.DELETE_SECRET, summary="Delete a secret")
     def delete(self, request: Request, name: str) -> Response:
-        """Delete a secret."""
+        """Delete the secret of the path."""
         access_actions.DELETE_SECRET.call(name, actor=actor_of(request))
         return Response(status=204)

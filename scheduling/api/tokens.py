@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import django_filters
 from django.db.models import QuerySet
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling.api.base import ApiView, TableView, actor_of
+from scheduling.api.base import ApiView, ForOperators, TableView, actor_of
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import NodeTokenBody, ReasonBody, read_body
 from scheduling.errors import NotFound
 from scheduling.models import ApiToken, NodeToken, Scope
 from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken, issue_node_token, revoke_token
-from scheduling.permissions import OperatorsOnly
 from scheduling.presentation.serializers.access import (
     ApiTokenDocument,
     IssuedTokenDocument,
@@ -35,10 +31,9 @@ class NodeTokenFilters(django_filters.FilterSet):
 
 
 @described_table("Tokens of users, newest first; for operators")
-class ApiTokenList(TableView):
+class ApiTokenList(ForOperators, TableView):
     """Tokens of users, newest first."""
 
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = ApiTokenDocument
     filters = ApiTokenFilters
 
@@ -47,10 +42,9 @@ class ApiTokenList(TableView):
 
 
 @described_table("Tokens of nodes, newest first; for operators")
-class NodeTokenList(TableView):
+class NodeTokenList(ForOperators, TableView):
     """Tokens of nodes, newest first."""
 
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = NodeTokenDocument
     filters = NodeTokenFilters
     keeps_answer = False
@@ -69,17 +63,13 @@ class NodeTokenList(TableView):
         """Create a token, and the node if needed. This response alone has the token."""
         given = read_body(request, NodeTokenBody)
         token = issue_node_token(
-            given["node"],
-            actor=actor_of(request),
-            wanted=NewToken(given["name"], given["days"]),
+            given["node"], actor=actor_of(request), wanted=NewToken(given["name"], given["days"])
         )
         return Response({"node": given["node"], "token": token}, status=201)
 
 
-class NodeTokenDetail(ApiView):
+class NodeTokenDetail(ForOperators, ApiView):
     """One token of a node."""
-
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
 
     @described(
         None,

@@ -47,14 +47,14 @@ def add_token_options(parser: CommandParser) -> None:
     )
 
 
-def new_token(options: dict[str, Any]) -> NewToken:
-    """Return the token that the options ask for."""
+def read_token_options(options: dict[str, Any]) -> NewToken:
+    """Return the name, lifetime and scope of a new token that the command's options ask for."""
     scope = Scope(options.get("scope") or Scope.OPERATE)
     return NewToken(options.get("token_name") or "", options.get("days"), scope)
 
 
 def seconds(text: str) -> float:
-    """Parse a time of more than 0 and at most 86400 s."""
+    """Parse a number of seconds, more than 0 and at most 86400."""
     value = float(text)  # argparse names the argument for a ValueError
     if not 0 < value <= 86_400:
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most 86400, not {text}")
@@ -81,12 +81,12 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def comma_list(text: str) -> list[str]:
-    """Parse texts separated by commas."""
+    """Return the texts between commas, without spaces around them and without empty ones."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def label(text: str) -> tuple[str, str]:
-    """Parse KEY=VALUE."""
+    """Return (KEY, VALUE) of KEY=VALUE; VALUE may be empty."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text}")
@@ -94,7 +94,7 @@ def label(text: str) -> tuple[str, str]:
 
 
 def parameter(text: str) -> tuple[str, Any]:
-    """Parse NAME=VALUE, whose value is JSON, such as 5 or true, or otherwise a text."""
+    """Return (NAME, value) of NAME=VALUE, whose VALUE is JSON, such as 5 or true, or a text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, such as fast=5, not {text}")

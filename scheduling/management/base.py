@@ -30,7 +30,7 @@ class Failed(Refused):
 
 
 def unreadable(path: str, error: OSError | UnicodeDecodeError) -> Failed:
-    """Return the failure of a command whose file cannot be read, or is no text."""
+    """Return the failure of a command whose file `path` cannot be read, or is not UTF-8 text."""
     why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
     return Failed("unreadable", f"{path} cannot be read: {why}.")
 
@@ -60,7 +60,7 @@ class GinkgoCommand(BaseCommand):
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Act, and turn every expected failure into a sentence."""
+        """Act, and turn expected failures, and from the shell all of them, into a sentence."""
         self.as_json: bool = options["json"]
         try:
             refuse_unprintable_options(options)
@@ -92,7 +92,10 @@ class GinkgoCommand(BaseCommand):
             )
 
     def _fail(self, code: str, message: str, **extra: Any) -> None:
-        """Exit with code 1, or raise CommandError if another program called the command."""
+        """Print the failure and exit with 1, or raise CommandError if a program called the command.
+
+        With --json, `extra` becomes part of the document on stdout.
+        """
         if self.as_json:
             self.stdout.write(_dumps({"code": code, "message": message, **extra}))
         if not self._from_shell:
@@ -118,7 +121,7 @@ class GinkgoCommand(BaseCommand):
 
     @property
     def actor(self) -> str:
-        """Return the name that the audit log keeps for this command."""
+        """Return the name of the operating system's user, as the audit log keeps it."""
         return command_line_actor()
 
 

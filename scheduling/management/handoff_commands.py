@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -11,26 +10,31 @@ from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.handoff_wait import wait_for, wait_for_running
 from scheduling.models import Handoff
+from scheduling.operations.registry.operation import Operation
 from scheduling.presentation.sentences import handoff_sentence, pending_sentence
 from scheduling.presentation.serializers.history import HandoffDocument
 
 
 class HandoffCommand(GinkgoCommand):
-    """Request a handoff, wait for its end with --wait, and show it."""
+    """Perform `operation` on a portfolio, wait for its handoff with --wait, and show that."""
+
+    operation: Operation
 
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         add_reason(parser)
         add_wait(parser)
 
-    @abstractmethod
-    def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff | None:
-        """Begin the handoff. Return None if the portfolio is pending instead."""
+    def extra(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return further arguments of the operation."""
+        return {}
 
     def act(self, options: dict[str, Any]) -> None:
-        """Request the handoff, wait where asked, and show the newest state."""
-        name, wait_s = options["name"], options["wait"]
-        handoff = self.request(options, actor=self.actor, reason=options["reason"])
+        """Begin the handoff, wait where asked, and show the handoff, or that there is none yet."""
+        name, wait_s, given = options["name"], options["wait"], self.extra(options)
+        handoff: Handoff | None = self.operation.call(
+            name, actor=self.actor, reason=options["reason"], **given
+        )
         if wait_s:
             handoff = wait_for(handoff, wait_s) if handoff else wait_for_running(name, wait_s)
         if handoff is None:

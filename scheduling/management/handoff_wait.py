@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.status import Status
 
 from scheduling.decide.reasons import count
+from scheduling.errors import NotFound
 from scheduling.management.base import Failed
 from scheduling.models import ACTIVE_STATES, Handoff, Phase, Run
 from scheduling.operations.moves import MoveOutcome
@@ -23,7 +24,7 @@ def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Han
     """Return the handoff once it is done. Raise Failed if it ends otherwise or after `wait_s`.
 
     One statement every 50 ms. After a timeout the handoff continues. `until`: a deadline by
-    `time.monotonic` that several waits share; by default `wait_s` from now.
+    `time.monotonic` that several waits share, instead of `wait_s` from now.
     """
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
     until = time.monotonic() + wait_s if until is None else until
@@ -46,7 +47,7 @@ def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Han
 
 
 def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOutcome]:
-    """Return the outcomes with their newest handoffs, in at most `wait_s` for all.
+    """Wait until all handoffs have ended, `wait_s` at most; return the outcomes with them as then.
 
     An outcome whose handoff failed or has not ended by then has `refused`.
     """
@@ -90,7 +91,7 @@ def _require_done(handoff: Handoff) -> Handoff:
 
 @contextmanager
 def _status(text: str) -> Iterator[Status | None]:
-    """Show a status line while the block runs, on a terminal only."""
+    """Yield a status line that is shown while the block runs, None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -119,13 +120,16 @@ def wait_until_empty(node: str, wait_s: float) -> None:
 
 
 def wait_for_running(name: str, wait_s: float) -> Handoff | None:
-    """Return the newest handoff of the portfolio once it runs. Raise Failed after `wait_s`."""
+    """Return the newest handoff of the portfolio once it runs. Raise Failed after `wait_s`.
+
+    Raise NotFound if the portfolio is deleted meanwhile.
+    """
     until = time.monotonic() + wait_s
     with _status(f"start of {name}") as status:
         while True:
-            run = Run.objects.select_related("portfolio").get(
-                portfolio__name=name, portfolio__archived_at__isnull=True
-            )
+            run = Run.objects.filter(portfolio__name=name, portfolio__archived_at=None).first()
+            if run is None:
+                raise NotFound("portfolio", name)
             if status:
                 status.update(f"start of {name}: {run.phase} {run.reason}")
             if run.phase == Phase.RUNNING:
@@ -133,7 +137,6 @@ def wait_for_running(name: str, wait_s: float) -> Handoff | None:
                 return rows.filter(portfolio=run.portfolio_id).order_by("-id").first()
             if time.monotonic() >= until:
                 why = run.reason or "it continues; see its page."
-                raise Failed(
-                    "wait_timeout", f"{name} is still {run.phase} after {wait_s:g} s: {why}"
-                )
+                message = f"{name} is still {run.phase} after {wait_s:g} s: {why}"
+                raise Failed("wait_timeout", message)
             time.sleep(POLL_S)

@@ -1,7 +1,8 @@
 """Operator actions. Each interface (API, admin, command, dashboard) parses input and calls one.
 
-Each function raises `scheduling.errors.Refused` if its action cannot be carried out.
-`actor` is the name that the audit log keeps. `registry` describes each action to operators.
+Each function raises `scheduling.errors.Refused` (or its subclasses NotFound and Invalid) if its
+action cannot be carried out. `actor` is the name that the audit log keeps. `registry` describes
+each action to operators.
 """
 
 from scheduling.operations.artifacts import add_artifact, delete_artifact
@@ -19,14 +20,7 @@ from scheduling.operations.fleet import (
     undo_halt,
     unfreeze,
 )
-from scheduling.operations.moves import (
-    migrate,
-    migrate_several,
-    reload,
-    start,
-    stop,
-    unpin,
-)
+from scheduling.operations.moves import migrate, migrate_several, reload, start, stop, unpin
 from scheduling.operations.nodes import cordon, drain, forget_node, label, uncordon, undrain
 from scheduling.operations.portfolios import (
     MAX_AT_ONCE,

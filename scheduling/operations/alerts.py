@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from portfolios.sentences import sentence as _
-from portfolios.text import text_errors
+from portfolios.text import quoted, text_errors
 from portfolios.validation import NAME
 from scheduling.alert_addresses import address_error
 from scheduling.alert_queue import wake_delivery
@@ -21,9 +21,9 @@ MAX_CHANNELS = 20
 
 
 def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
-    """Record that the operator has seen the alert; `reason` is the note.
+    """Record that `actor` has seen the alert, with `reason` as the note. Return the alert.
 
-    Raise Refused if the alert is closed, or if someone acknowledged it before.
+    Raise NotFound, or Refused if the alert is closed or someone acknowledged it before.
     """
     acknowledged = execute(alerts.acknowledge(alert, actor=actor, note=reason))
     row = Alert.objects.filter(pk=alert).first()
@@ -31,35 +31,39 @@ def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
         raise NotFound("alert", str(alert))
     if not acknowledged:
         if row.closed_at is not None:
-            raise Refused(
-                "not_open",
-                _(
-                    "Alert {alert} was closed at {closed_at:%H:%M:%S} UTC.",
-                    alert=alert,
-                    closed_at=row.closed_at,
-                ),
-            )
-        raise Refused(
-            "already_acknowledged",
-            _(
-                "Alert {alert} was acknowledged by {acknowledged_by} at "
-                "{acknowledged_at:%H:%M:%S} UTC.",
+            message = _(
+                "Alert {alert} was closed at {closed_at:%H:%M:%S} UTC.",
                 alert=alert,
-                acknowledged_by=row.acknowledged_by,
-                acknowledged_at=row.acknowledged_at,
-            ),
+                closed_at=row.closed_at,
+            )
+            raise Refused("not_open", message)
+        message = _(
+            "Alert {alert} was acknowledged by {acknowledged_by} at "
+            "{acknowledged_at:%H:%M:%S} UTC.",
+            alert=alert,
+            acknowledged_by=row.acknowledged_by,
+            acknowledged_at=row.acknowledged_at,
         )
+        raise Refused("already_acknowledged", message)
     return row
 
 
 def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
-    """Send alerts to an apprise address from now on. The address is stored as a secret.
+    """Send alerts to an apprise address from now on. It replaces that of an existing channel.
 
-    Raise Invalid for a malformed name or address, Refused if there are too many.
+    The address is stored as a secret. Raise Invalid for a malformed name or address, or for the
+    name `environment`, Refused if there are MAX_CHANNELS channels already.
     """
     errors = text_errors("name", name, longest=60)
-    if not NAME.fullmatch(name) or name == "environment":
-        message = _("use small letters, digits and inner hyphens, such as on-call.")
+    if name == "environment":
+        message = _("GINKGO_ALERT_URL defines the channel `environment`; choose another name.")
+        errors.append({"field": "name", "code": "invalid", "message": message})
+    elif not NAME.fullmatch(name):
+        message = _(
+            "{name} is not a valid name: use small letters, digits and inner hyphens, such as "
+            "on-call.",
+            name=quoted(name),
+        )
         errors.append({"field": "name", "code": "invalid", "message": message})
     wrong = address_error(address)
     if wrong:
@@ -74,13 +78,11 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
             name=name, defaults={"created_by": actor[:150]}
         )
         if created and AlertChannel.objects.count() > MAX_CHANNELS:
-            raise Refused(
-                "too_many",
-                _(
-                    "There are {max_channels} channels, which is the limit: remove one.",
-                    max_channels=MAX_CHANNELS,
-                ),
+            message = _(
+                "There are {max_channels} channels, which is the limit: remove one.",
+                max_channels=MAX_CHANNELS,
             )
+            raise Refused("too_many", message)
         set_secret(row.secret, address.strip(), actor=actor)
         AlertChannel.objects.filter(pk=row.pk).update(enabled=True)
         execute(audit("alert_channel_set", actor=actor, channel=name, replaced=not created))
@@ -89,7 +91,7 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
 
 
 def test_channel(name: str, *, actor: str) -> None:
-    """Send a test message to the channel, as alerts are sent."""
+    """Queue a test message to the channel, which is sent as alerts are. Raise NotFound."""
     row = _channel(name)
     now = timezone.now()
     with transaction.atomic():
@@ -106,16 +108,17 @@ def test_channel(name: str, *, actor: str) -> None:
 
 
 def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
-    """Remove the channel with its address: no alert is sent there any more."""
+    """Remove the channel with its address: no alert is sent there any more.
+
+    Raise NotFound, or Refused for the channel that GINKGO_ALERT_URL defines.
+    """
     row = _channel(name)
     if row.from_environment:
-        raise Refused(
-            "invalid",
-            _(
-                "The channel `environment` cannot be removed here: GINKGO_ALERT_URL defines it. "
-                "Unset it and restart the queue worker."
-            ),
+        message = _(
+            "The channel `environment` cannot be removed here: GINKGO_ALERT_URL defines it. "
+            "Unset it and restart the queue worker."
         )
+        raise Refused("invalid", message)
     with transaction.atomic():
         try:
             delete_secret(row.secret, actor=actor, reason=reason)
@@ -126,6 +129,7 @@ def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
 
 
 def _channel(name: str) -> AlertChannel:
+    """Return the channel, or raise NotFound."""
     row = AlertChannel.objects.filter(name=name).first()
     if row is None:
         raise NotFound("channel", name)

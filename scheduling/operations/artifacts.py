@@ -58,8 +58,8 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
     """Check a wheel and its lock, run its strategies once in a sandbox, and store it.
 
     Bytes that are stored already with the same lock change nothing. Raise Refused with status 400
-    or 413 (too large) for a file that cannot be used, 409 for a version that exists with other
-    bytes, 503 while another upload is inspected.
+    or 413 (too large) for a file that cannot be used, 409 for a version that is stored with other
+    bytes or another lock and if there is no room, 503 while another upload is inspected.
     """
     try:
         facts = read_wheel(filename, wheel)
@@ -75,17 +75,14 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
     if known is not None:
         return Added(known, False)
     if facts.pythons and PYTHON_VERSION not in facts.pythons:
-        raise Refused(
-            "other_python",
-            _(
-                "{label} needs Python {python_requirement}, and this installation inspects "
-                "strategies under Python {python_here}: build it for that version too.",
-                label=label,
-                python_requirement=facts.python_requirement,
-                python_here=PYTHON_VERSION,
-            ),
-            status=400,
+        message = _(
+            "{label} needs Python {python_requirement}, and this installation inspects "
+            "strategies under Python {python_here}: build it for that version too.",
+            label=label,
+            python_requirement=facts.python_requirement,
+            python_here=PYTHON_VERSION,
         )
+        raise Refused("other_python", message, status=400)
     _refuse_full(label, len(wheel))
     strategies = _inspect(label, sha256, wheel, environment, locked)
     row = {
@@ -115,62 +112,58 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
 
 
 def _known(sha256: str, name: str, version: str, environment: str) -> Artifact | None:
-    """Return the artifact, or None if it is not stored.
+    """Return the artifact with this sha256, or None if it is not stored.
 
-    Raise Refused if its version is stored with other bytes or with another lock.
+    Raise Refused if it is stored with another lock, or `name` and `version` with other bytes.
     """
     same = Artifact.objects.filter(sha256=sha256).first()
     if same is not None:
         if same.env_sha256 != environment:
-            raise Refused(
-                "artifact_exists",
-                _(
-                    "{same} is stored with another lock. A lock belongs to the bytes that it was "
-                    "tested with: raise the version in pyproject.toml and build it again.",
-                    same=same,
-                ),
+            message = _(
+                "{same} is stored with another lock. A lock belongs to the bytes that it was "
+                "tested with: raise the version in pyproject.toml and build it again.",
+                same=same,
             )
+            raise Refused("artifact_exists", message)
         return same
     other = Artifact.objects.filter(name=name, version=version).first()
     if other is not None:
-        raise Refused(
-            "artifact_exists",
-            _(
-                "{other} is stored with other bytes ({sha256}…, uploaded by {uploaded_by} at "
-                "{at:%Y-%m-%d %H:%M:%S}Z). A version never changes: raise it in "
-                "pyproject.toml and build the wheel again.",
-                other=other,
-                sha256=other.sha256[:12],
-                uploaded_by=other.uploaded_by or _("an unknown person"),
-                at=other.at,
-            ),
-            artifact=other.sha256,
+        message = _(
+            "{other} is stored with other bytes ({sha256}…, uploaded by {uploaded_by} at "
+            "{at:%Y-%m-%d %H:%M:%S}Z). A version never changes: raise it in "
+            "pyproject.toml and build the wheel again.",
+            other=other,
+            sha256=other.sha256[:12],
+            uploaded_by=other.uploaded_by or _("an unknown person"),
+            at=other.at,
         )
+        raise Refused("artifact_exists", message, artifact=other.sha256)
     return None
 
 
 def _refuse_full(label: str, size: int) -> None:
-    """Raise Refused if the artifacts would take more than MAX_TOTAL_BYTES with this one."""
+    """Raise Refused if all artifacts with `size` bytes more would exceed MAX_TOTAL_BYTES."""
     used = Artifact.objects.aggregate(total=Sum("size"))["total"] or 0
     if used + size > MAX_TOTAL_BYTES:
-        raise Refused(
-            "artifacts_full",
-            _(
-                "{label} with {size:,} bytes does not fit: artifacts take {used:,} bytes of "
-                "{max_total_bytes:,}. Delete some that no portfolio uses.",
-                label=label,
-                size=size,
-                used=used,
-                max_total_bytes=MAX_TOTAL_BYTES,
-            ),
+        message = _(
+            "{label} with {size:,} bytes does not fit: artifacts take {used:,} bytes of "
+            "{max_total_bytes:,}. Delete some that no portfolio uses.",
+            label=label,
+            size=size,
+            used=used,
+            max_total_bytes=MAX_TOTAL_BYTES,
         )
+        raise Refused("artifacts_full", message)
 
 
 def _inspect(
     label: str, sha256: str, wheel: bytes, environment: str, lock: str
 ) -> list[FoundStrategy]:
-    """Return the strategies of the wheel. Each inspection may build an environment, so one at a
-    time."""
+    """Return the strategies of the wheel, of which there are some.
+
+    Each inspection may build an environment, so one runs at a time. Raise Refused if another takes
+    over BUSY_WAIT_S (503), or if the wheel cannot be inspected or has no strategy (400).
+    """
     if not _inspecting.acquire(timeout=BUSY_WAIT_S):
         raise Refused("busy", _("Another artifact is being inspected; repeat."), status=503)
     try:
@@ -211,33 +204,28 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
         if not isinstance(schema, dict):
             raise ValueError("it is not the schema of an object")
     except (ValueError, SchemaError, RecursionError) as error:
-        raise Refused(
-            "inspection_failed",
-            _(
-                "{label}: the parameters of {name} have no valid schema: {error}.",
-                label=label,
-                name=found.name,
-                error=getattr(error, "message", str(error))[:200],
-            ),
-            status=400,
-        ) from None
-    if unprintable_in([found.name, found.class_path, found.summary, schema]):
-        raise Refused(
-            "inspection_failed",
-            _(
-                "{label}: name, summary or schema of {name} contain control characters.",
-                label=label,
-                name=found.name,
-            ),
-            status=400,
+        message = _(
+            "{label}: the parameters of {name} have no valid schema: {error}.",
+            label=label,
+            name=found.name,
+            error=getattr(error, "message", str(error))[:200],
         )
+        raise Refused("inspection_failed", message, status=400) from None
+    if unprintable_in([found.name, found.class_path, found.summary, schema]):
+        message = _(
+            "{label}: name, summary or schema of {name} contain control characters.",
+            label=label,
+            name=found.name,
+        )
+        raise Refused("inspection_failed", message, status=400)
     return structs.replace(found, checks=found.checks or has_pattern(schema))
 
 
 def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
-    """Delete the artifact with the hash `given`, or the beginning of a hash.
+    """Delete the artifact with the hash `given`, or the beginning of a hash, and return it.
 
-    Raise Refused, with the portfolios that use it, if a revision or a roll-out names it.
+    Raise Refused (404) if there is no such artifact, and with the portfolios that use it if a
+    revision or a roll-out names it.
     """
     artifact = present_artifact(given)
     try:
@@ -247,15 +235,12 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
         pass  # concurrent writer: a revision or a roll-out that was written meanwhile
     named = RollOut.objects.filter(artifact=artifact).order_by("-pk").first()
     if named is not None and not artifact.revisions.exists():
-        raise Refused(
-            "artifact_in_use",
-            _(
-                "{artifact} cannot be deleted: roll-out {pk} names it, which is kept as a record.",
-                artifact=artifact,
-                pk=named.pk,
-            ),
-            portfolios=[],
+        message = _(
+            "{artifact} cannot be deleted: roll-out {pk} names it, which is kept as a record.",
+            artifact=artifact,
+            pk=named.pk,
         )
+        raise Refused("artifact_in_use", message, portfolios=[])
     users = artifact_users(artifact.sha256)
     if not users:
         raise Refused(
@@ -264,20 +249,22 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
             status=404,
         )
     named_users = [f"{user.portfolio} ({user.revisions})" for user in users]
+    message = _(
+        "{artifact} cannot be deleted: revisions of {users} name it, and "
+        "their records can be verified only with its bytes.",
+        artifact=artifact,
+        users=abbreviate(named_users, MAX_USERS_NAMED),
+    )
     raise Refused(
-        "artifact_in_use",
-        _(
-            "{artifact} cannot be deleted: revisions of {users} name it, and "
-            "their records can be verified only with its bytes.",
-            artifact=artifact,
-            users=abbreviate(named_users, MAX_USERS_NAMED),
-        ),
-        portfolios=[user.portfolio for user in users[:MAX_USERS_NAMED]],
+        "artifact_in_use", message, portfolios=[user.portfolio for user in users[:MAX_USERS_NAMED]]
     )
 
 
 def artifact_users(sha256: str) -> list[ArtifactUser]:
-    """Return the portfolios whose revisions name an artifact, present ones first."""
+    """Return the portfolios whose revisions name an artifact, deleted ones last.
+
+    Of either kind, first those whose wanted revision names it, then by name.
+    """
     found: dict[int, list[Revision]] = {}
     revisions = Revision.objects.filter(artifact_id=sha256).select_related("portfolio")
     for revision in revisions.order_by("portfolio__archived_at", "portfolio__name", "number"):
@@ -297,7 +284,8 @@ def artifact_users(sha256: str) -> list[ArtifactUser]:
 
 
 def present_artifact(given: str) -> Artifact:
-    """Return the artifact with this hash or beginning of a hash. Raise Refused (404)."""
+    """Return the artifact with this hash or beginning of a hash. Raise Refused (404) unless one
+    artifact fits."""
     try:
         return find_artifact(given)
     except UnknownArtifact as unknown:
@@ -305,7 +293,10 @@ def present_artifact(given: str) -> Artifact:
 
 
 def resolve_artifact(given: Any) -> tuple[str | None, list[dict[str, str]]]:
-    """Return the complete hash for a hash or its beginning, and the errors of the field."""
+    """Return (the complete hash for a hash or its beginning, []); for None (None, []).
+
+    For anything else, return (None, the errors of the field `artifact`).
+    """
     if given is None:
         return None, []
     if not isinstance(given, str):
@@ -318,12 +309,10 @@ def resolve_artifact(given: Any) -> tuple[str | None, list[dict[str, str]]]:
 
 
 def hold_artifact(artifact: str) -> None:
-    """Keep the artifact from deletion until the transaction ends. Raise Refused if it is gone."""
+    """Keep an artifact, by its sha256, until the transaction ends. Raise Refused if it is gone."""
     if not execute(enact.hold(artifact)):
-        raise Refused(
-            "artifact_gone",
-            _(
-                "The artifact {artifact}… has just been deleted; upload it again.",
-                artifact=artifact[:12],
-            ),
+        message = _(
+            "The artifact {artifact}… has just been deleted; upload it again.",
+            artifact=artifact[:12],
         )
+        raise Refused("artifact_gone", message)

@@ -70,10 +70,10 @@ def run_new_backtest(
     on_progress: Callable[[int, int, int], None] = lambda first, at, last: None,
     answer_limit_s: float = LIMIT_S,
 ) -> BacktestResult:
-    """Return the result. Call `on_progress` with (first seq, seq reached, last seq).
+    """Return the result. Call `on_progress` with (first seq, seq reached, last seq) after a batch.
 
-    The process is killed if one answer takes longer than `answer_limit_s`. Raise Invalid for wrong
-    input, Refused if the strategy fails or records of the feed cannot be read.
+    The process is killed if one answer takes longer than `answer_limit_s`. Raise Invalid for a
+    wrong configuration, Refused for an unknown feed or range, or if code, strategy or feed fail.
     """
     feed = open_backtest_feed(new.feed)
     runnable = _checked_strategy(new, feed)
@@ -137,7 +137,7 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
 
     Raise Invalid for a configuration that the strategy refuses, Refused if its code cannot be run.
     """
-    errors = validation.cash_errors(new.starting_cash)
+    errors = validation.cash_errors(new.starting_cash)  # each of the three adds what it finds
     try:
         if new.artifact is None:
             return _installed_strategy(new, feed, errors)
@@ -145,24 +145,20 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
             return _wheel_strategy(new, feed, errors)
         return _stored_strategy(new, feed, errors)
     except CodeUnavailable as error:
-        raise Refused(
-            "code_unavailable",
-            _("{artifact} cannot be run: {error}.", artifact=new.artifact, error=error),
-        ) from None
+        message = _("{artifact} cannot be run: {error}.", artifact=new.artifact, error=error)
+        raise Refused("code_unavailable", message) from None
     except UnknownStrategy as unknown:
-        raise Invalid(
-            [
-                validation.error(
-                    "strategy", "unknown_strategy", _("{unknown}.", unknown=str(unknown))
-                )
-            ]
-        ) from None
+        message = _("{unknown}.", unknown=str(unknown))
+        raise Invalid([validation.error("strategy", "unknown_strategy", message)]) from None
     except strategy_inspection.CheckFailed as failed:
         raise Refused("check_failed", str(failed), status=400) from None
 
 
 def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return the strategy of the release. Raise Invalid with `errors` and those found."""
+    """Return the strategy of the release.
+
+    Raise Invalid if there are `errors` or others are found.
+    """
     errors += _configuration_errors(new, feed, None)
     errors += validation.missing_symbols_errors(new.strategy, new.symbols)
     _raise_if(errors)
@@ -170,7 +166,10 @@ def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str
 
 
 def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
-    """Return the strategy of a stored artifact. Raise Invalid with `errors` and those found."""
+    """Return the strategy of a stored artifact.
+
+    Raise Invalid if there are `errors` or others are found.
+    """
     sha256, unknown = resolve_artifact(new.artifact)
     _raise_if(unknown)
     assert sha256 is not None
@@ -194,10 +193,8 @@ def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) 
         lock = normalise_lock(new.lock)
         check_complete(f"{facts.name} {facts.version}", facts.requires, lock)
     except OSError as error:
-        raise Refused(
-            "unreadable",
-            _("{path} cannot be read: {strerror}.", path=path, strerror=error.strerror),
-        ) from None
+        message = _("{path} cannot be read: {strerror}.", path=path, strerror=error.strerror)
+        raise Refused("unreadable", message) from None
     except WheelRefused as refused:
         raise Refused(refused.code, str(refused), status=400) from None
     sha256, environment = hashlib.sha256(wheel).hexdigest(), env_sha256(lock)
@@ -206,14 +203,13 @@ def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) 
     strategy = found.get(new.strategy)
     if strategy is None:
         names = ", ".join(found) or "none"
-        raise UnknownStrategy(
-            _(
-                "{path} has no strategy {strategy!r}; it has: {names}",
-                path=path,
-                strategy=new.strategy,
-                names=names,
-            )
+        message = _(
+            "{path} has no strategy {strategy!r}; it has: {names}",
+            path=path,
+            strategy=new.strategy,
+            names=names,
         )
+        raise UnknownStrategy(message)
     errors += _configuration_errors(new, feed, sha256, _parameter_check_in(code, strategy))
     if not new.symbols and not strategy.sees_every_symbol:
         errors.append(validation.no_symbols_error(new.strategy))

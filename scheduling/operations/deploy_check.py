@@ -22,13 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 from ginkgo_site.sessions import NEWEST_VERSION, OLDEST_VERSION, find_unusable
 from portfolios import validation
 from scheduling.db.transaction import execute
-from scheduling.decide.deploy_check import (
-    DiskFact,
-    Finding,
-    Installation,
-    UrlFact,
-    find_faults,
-)
+from scheduling.decide.deploy_check import DiskFact, Finding, Installation, UrlFact, find_faults
 from scheduling.decide.reasons import count
 from scheduling.errors import Invalid
 from scheduling.observe.installation import read_installation
@@ -139,7 +133,7 @@ def _migrations() -> tuple[int, tuple[str, ...]]:
 
 
 def _django_checks() -> list[Finding]:
-    """Return the findings of Django's system checks, with those for deployments and databases."""
+    """Return Django's warnings and errors, with those for deployments and of the database."""
     messages = checks.run_checks(include_deployment_checks=True, databases=["default"])
     ids = {message.id for message in messages}
     return [
@@ -167,7 +161,7 @@ def _keys_problem() -> str:
 
 
 def _disks() -> tuple[DiskFact, ...]:
-    """Return the disks under the home and the archive of the installation."""
+    """Return the disks under the home and the archive of the installation, where these exist."""
     env = settings.GINKGO
     folders = {folder for folder in (env.home, env.archive) if folder.exists()}
     found = []
@@ -208,7 +202,7 @@ def _tls_context(ca: Path | None) -> ssl.SSLContext:
 
 
 def _ask_url(url: str, context: ssl.SSLContext) -> UrlFact:
-    """Ask the web process behind an address whether it is ready, as a proxy does."""
+    """Return whether the web process behind an address is ready, asked as a proxy asks it."""
     wanted = "an address such as https://ginkgo.example.org"
     try:
         parts = urlsplit(url)
@@ -220,6 +214,7 @@ def _ask_url(url: str, context: ssl.SSLContext) -> UrlFact:
 
 
 def _ask_host(url: str, host: str, port: int | None, context: ssl.SSLContext) -> UrlFact:
+    """Return the answer to GET /api/readyz/ at `host`, or why there is none."""
     http_connection: http.client.HTTPConnection
     if url.lower().startswith("https:"):
         http_connection = http.client.HTTPSConnection(
@@ -241,7 +236,7 @@ def _ask_host(url: str, host: str, port: int | None, context: ssl.SSLContext) ->
 
 
 def _certificate_expires_s(sock: socket.socket | Any) -> float | None:
-    """Return the seconds until the server's certificate expires, None without TLS."""
+    """Return the seconds until the server's certificate expires, None without TLS or if unknown."""
     if not isinstance(sock, ssl.SSLSocket):
         return None
     ends = (sock.getpeercert() or {}).get("notAfter")

@@ -41,19 +41,19 @@ class DryRun:
 
 
 def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
-    """Run both configurations over the newest events of their symbols.
+    """Run `wanted`, and `present` if given, over the newest EVENTS events of their symbols.
 
-    Raise Invalid for a wrong configuration; Refused if the strategy fails, if there are no events,
-    after LIMIT_S, or if another dry run is under way.
+    A failure of `present` is part of the result. For `wanted` raise Invalid for a wrong
+    configuration, Refused if the strategy fails; Refused also if there are no events, after
+    LIMIT_S, or if another dry run is under way.
     """
     begun = time.monotonic()
     with _one_at_a_time():
         feed = open_backtest_feed(wanted.feed)
         events, is_newest = _events(feed, _symbols(wanted, present))
         if not events:
-            raise Refused(
-                "wrong_range", _("{name} has no event of these symbols yet.", name=feed.name)
-            )
+            message = _("{name} has no event of these symbols yet.", name=feed.name)
+            raise Refused("wrong_range", message)
         until = begun + LIMIT_S
         first, last = str(events[0].seq), str(events[-1].seq)
         after = _figures(replace(wanted, first=first, last=last), until)
@@ -68,7 +68,7 @@ def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Run the block alone in this process. Raise Refused if another dry run takes too long."""
+    """Run the block alone in this process. Raise Refused if another runs on for SLOT_WAIT_S."""
     if not _slot.acquire(timeout=SLOT_WAIT_S):
         raise Refused(
             "busy", _("Another dry run is under way; repeat this one in a few seconds."), status=503
@@ -87,9 +87,9 @@ def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str]
 
 
 def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bool]:
-    """Return (the newest released events, True).
+    """Return (the newest released events, EVENTS at most, True).
 
-    If fewer than EVENTS of a packaged log are released, return (its first events, False).
+    If fewer than EVENTS of a packaged log are released, return (its first EVENTS events, False).
     """
     head = current_head(feed.name)
     found = newest_events(feed, symbols, head, EVENTS) if head else []
@@ -100,7 +100,8 @@ def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bo
 
 
 def _figures(backtest: NewBacktest, until: float) -> Figures:
-    """Run a backtest and return its figures. Raise Refused, also after the monotonic `until`."""
+    """Run a backtest and return its figures. Raise Invalid or Refused as `run_new_backtest` does,
+    and Refused `too_slow` after `until`, a `time.monotonic`."""
     left_s = max(until - time.monotonic(), 1.0)
     try:
         return document_of(run_new_backtest(backtest, _stop_after(until), left_s)).figures
@@ -129,12 +130,10 @@ def _stop_after(until: float) -> Callable[[int, int, int], None]:
 def _too_slow(percent: int | None = None) -> Refused:
     """Return the refusal of a run that was stopped when `percent` of its events were done."""
     reached = "" if percent is None else _(", {share} of the way", share=f"{percent} %")
-    return Refused(
-        "too_slow",
-        _(
-            "The dry run was stopped after {limit_s:g} s{reached}: the strategy is slow. "
-            "`manage.py backtest` has no such limit.",
-            limit_s=LIMIT_S,
-            reached=reached,
-        ),
+    message = _(
+        "The dry run was stopped after {limit_s:g} s{reached}: the strategy is slow. "
+        "`manage.py backtest` has no such limit.",
+        limit_s=LIMIT_S,
+        reached=reached,
     )
+    return Refused("too_slow", message)

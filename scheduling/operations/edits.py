@@ -83,9 +83,7 @@ class EditBase:
         except (ValueError, TypeError):
             base = None
         if base is None or not base._is_sound():
-            message = _(
-                "was not made by this installation; read the portfolio again and use its ETag"
-            )
+            message = _("is no ETag of this version; read the portfolio again and use its new ETag")
             raise Invalid([validation.error(field, "malformed", message)])
         return base
 
@@ -117,13 +115,13 @@ class FieldChange:
 
 
 def configuration_of(revision: Revision) -> dict[str, Any]:
-    """Return the fields whose change makes a new revision."""
+    """Return the values of CONFIGURATION, the fields whose change makes a new revision."""
     found = {key: getattr(revision, key) for key in CONFIGURATION if key != "artifact"}
     return {**found, "artifact": revision.artifact_id}
 
 
 def values_at(base: EditBase) -> dict[str, Any] | None:
-    """Return all editable values at `base`, or None if that revision does not exist."""
+    """Return all editable values at `base`, None if it names no portfolio or no revision of it."""
     if base.portfolio is None:
         return None
     row = Revision.objects.filter(portfolio_id=base.portfolio, number=base.revision).first()
@@ -151,7 +149,10 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fie
 def rebase(
     base: Mapping[str, Any], now: Mapping[str, Any], yours: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return `now` with the changes that lead from `base` to `yours`; objects by their entries."""
+    """Return the fields of `yours` with the values of `now`, where `yours` did not change `base`.
+
+    Objects are merged entry by entry. A field that `base` or `now` lacks is that of `yours`.
+    """
     result = dict(yours)
     for field in yours:
         if field not in base or field not in now:
@@ -174,28 +175,20 @@ def changed_meanwhile(portfolio: Portfolio, current: Revision, base: EditBase) -
     """Return the refusal of an edit that started from `base`: who changed what since, and when."""
     name = portfolio.name
     if base.portfolio not in (None, portfolio.pk):
-        return Refused(
-            "changed_meanwhile",
-            _(
-                "{name} was deleted and created again since. Nothing was saved; read it again.",
-                name=name,
-            ),
-            changes=[],
-            revision=portfolio.revision,
+        message = _(
+            "{name} was deleted and created again since. Nothing was saved; read it again.",
+            name=name,
         )
+        return Refused("changed_meanwhile", message, changes=[], revision=portfolio.revision)
     earlier = values_at(EditBase(base.revision, portfolio.pk, base.placement))
     if earlier is None:
-        return Refused(
-            "changed_meanwhile",
-            _(
-                "{name} is at r{revision} and has no r{base}. Nothing was saved; read it again.",
-                name=name,
-                revision=portfolio.revision,
-                base=base.revision,
-            ),
-            changes=[],
+        message = _(
+            "{name} is at r{revision} and has no r{base}. Nothing was saved; read it again.",
+            name=name,
             revision=portfolio.revision,
+            base=base.revision,
         )
+        return Refused("changed_meanwhile", message, changes=[], revision=portfolio.revision)
     now = {**configuration_of(current), **{key: getattr(portfolio, key) for key in PLACEMENT}}
     changes = differences(earlier, now)
     why = Reason("changed_meanwhile", {"edits": _group_by_edit(portfolio, current, changes)})
@@ -248,7 +241,7 @@ def _group_by_edit(
 
 
 def _short(value: Any) -> str | None:
-    """Return the value as a sentence shows it, or None if it is not set."""
+    """Return the value as a sentence shows it, 60 characters at most, or None if it is not set."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -16,10 +16,10 @@ PAGE = 5_000  #: records read at once
 
 @dataclass(slots=True)
 class Checked:
-    """How much was read and compared, and the first problem."""
+    """How many records and segments of a feed were read and compared, and the first problem."""
 
-    records: int = 0  #: read
-    segments: int = 0  #: whose records were compared with the hash chain
+    records: int = 0  #: that were read
+    segments: int = 0  #: whose records have the hash of the chain
     problem: str = ""  #: a sentence; "": none
 
 

@@ -63,7 +63,7 @@ class ImportPlan:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was imported. `skipped` has the lines that were not."""
+    """How many rows were imported, their seqs, and in `skipped` the lines that were not."""
 
     rows: int
     from_seq: int
@@ -112,7 +112,9 @@ def _import_in_database(
     *,
     actor: str,
 ) -> Imported:
-    """Append all lines in one transaction; check them anew if other rows were appended meanwhile.
+    """Append all lines in one transaction, and return what was imported.
+
+    They are checked anew if other rows were appended meanwhile. Raise Refused after TRIES tries.
 
     They are checked before the transaction, against the writer row and symbols that
     `_prepare_and_undo` returned: checking millions of lines in it would leave its session idle for
@@ -200,7 +202,10 @@ def _accepted(
 
 
 def _import_in_stream(plan: ImportPlan, lines: Sequence[_Line]) -> Imported:
-    """Append all lines at once. They are checked against the newest state, in each try."""
+    """Append all lines at once to the feed's stream, and return what was imported.
+
+    They are checked against the newest state, in each try.
+    """
     events: list[Event] = []
     wrong: list[RowError] = []
 
@@ -217,9 +222,9 @@ def _import_in_stream(plan: ImportPlan, lines: Sequence[_Line]) -> Imported:
 
 
 def _append_all(feed: str, events: Sequence[Event], after: int) -> Transaction[tuple[int, int]]:
-    """Append all events, in pieces, if the head is `after`. Return the first and the last seq.
+    """Append all events, in pieces, if the head is `after`. Return their first and their last seq.
 
-    Raise HeadMoved if it is not. Other appends wait until the transaction ends.
+    Raise HeadMoved if the head is another one. Other appends wait until the transaction ends.
     """
     held = yield from feed_records.writer(feed)
     refuse_recorded(feed, held)
@@ -240,7 +245,8 @@ def _checked(
 ) -> tuple[list[Event], list[RowError]]:
     """Return the events, and the wrong lines in their order, numbered as in the file.
 
-    Behind a hole that is too long, all lines of the symbol are wrong.
+    A line more than `hole_s` after the one before it of its symbol is wrong, and so is each later
+    line of that symbol.
     """
     events, wrong = read_rows((line.row for line in lines), known, most_errors=len(lines))
     wrong = [RowError(lines[one.row - 1].number, one.code, one.message) for one in wrong]
@@ -282,7 +288,10 @@ def _new_instruments(
 
 
 def _tick(plan: ImportPlan, places: int) -> Decimal:
-    """Return the tick that the plan states, else one unit of the last place. Raise Invalid."""
+    """Return the tick that the plan states, else one unit of the last of `places` decimals.
+
+    Raise Invalid if the stated tick is not a number.
+    """
     if not plan.tick:
         return Decimal(1).scaleb(-places)
     try:
@@ -294,7 +303,10 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
 
 
 def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
-    """Return how the times of a file are written; an argument "" is not stated. Raise Invalid."""
+    """Return how the times of a file are written; "" where the user stated nothing.
+
+    Raise Invalid with each option that is wrong.
+    """
     errors = []
     if unit and unit not in UNITS_US:
         message = f"--time-unit is {unit!r}; give one of {', '.join(UNITS_US)}."
@@ -351,7 +363,7 @@ def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
 
 
 def read_columns(given: Sequence[str]) -> dict[str, str]:
-    """Return field → header from texts like `time=Date`. Raise Invalid."""
+    """Return field → header from texts like `time=Date`. Raise Invalid for another text."""
     columns = {}
     for text in given:
         name, equals, header = text.partition("=")

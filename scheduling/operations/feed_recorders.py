@@ -75,7 +75,11 @@ class RecordingPlan:
 
 
 def record(plan: RecordingPlan, *, actor: str) -> Recorded:
-    """Record until SIGTERM or SIGINT. Raise Invalid or Refused; what was read before is stored."""
+    """Record until SIGTERM or SIGINT, and return what was recorded.
+
+    Raise Invalid for a wrong plan, NotFound or Refused for the feed, and Refused if the source or
+    the feed's log fails; what was read before stays stored.
+    """
     errors = _plan_errors(plan)
     if errors:
         raise Invalid(errors)
@@ -95,7 +99,10 @@ def record(plan: RecordingPlan, *, actor: str) -> Recorded:
 
 
 def release_feed(name: str, *, actor: str) -> None:
-    """Let any source append to a feed whose recorder ended without releasing the feed."""
+    """Let any source append to a feed whose recorder ended without releasing the feed.
+
+    Raise NotFound, or Refused for a packaged feed and for one without a recorder.
+    """
     if find_feed(name).writer.in_stream:
         released = release_in_stream(name)
     else:
@@ -106,7 +113,10 @@ def release_feed(name: str, *, actor: str) -> None:
 
 
 async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: str) -> Recorded:
-    """Record until a signal. Meanwhile keep the session and systemd's watchdog from timing out."""
+    """Record until SIGTERM or SIGINT, and return what was recorded.
+
+    Meanwhile keep the database session and systemd's watchdog from timing out.
+    """
     session = RecorderSession(plan.feed, feed.pk, take_over=plan.take_over)
     loop = asyncio.get_running_loop()
     background = [
@@ -129,7 +139,7 @@ async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: st
 async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[InstrumentedLog]:
     """Open the log of a feed for the block, in the database or in a stream.
 
-    Raise LogUnavailable.
+    Raise LogUnavailable if the feed is in a stream whose server does not answer.
     """
     if not feed.writer.in_stream:
         yield PostgresLog(feed.name, session.connect)
@@ -165,7 +175,10 @@ def _websocket_source(plan: RecordingPlan) -> WebsocketSource:
 
 
 def _with_secrets(text: str, plan: RecordingPlan) -> str:
-    """Return the text with `{secret:NAME}` replaced by the value of each secret."""
+    """Return the text with `{secret:NAME}` replaced by the value of each secret.
+
+    Raise Invalid if it would be sent unencrypted to another host, NotFound or SecretUnreadable.
+    """
     parts = urlsplit(plan.websocket)
     if SECRET.search(text) and parts.scheme != "wss" and parts.hostname not in LOOPBACK:
         message = "A secret is only sent over wss://; ws:// would show it to the network."

@@ -74,7 +74,10 @@ def create_feed(
     in_stream: bool = False,
     actor: str,
 ) -> FeedRow:
-    """Create an empty recorded feed; `in_stream`: kept in JetStream. Raise Invalid or Refused."""
+    """Create an empty recorded feed, and return it; `in_stream`: its records are kept in JetStream.
+
+    Raise Invalid for wrong fields, Refused if the name is taken or JetStream does not answer.
+    """
     errors = _name_errors(name) + _instrument_errors(instruments)
     for field, value in (("silent_after_s", silent_after_s), ("keep_days", keep_days)):
         if value is not None and not 1 <= value <= 2_000_000_000:
@@ -106,9 +109,10 @@ def create_feed(
 
 
 def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: str) -> None:
-    """Add symbols to a recorded feed. Raise Refused if one exists with another tick, scale or lot.
+    """Add symbols to a recorded feed; one that it has already stays as it is.
 
-    Prices that are recorded depend on them.
+    Raise Invalid for a wrong or too many instruments, NotFound, Refused if the feed has a symbol
+    with another tick, scale or lot, on which its recorded prices depend.
     """
     feed = find_feed(name)
     errors = _instrument_errors(instruments)
@@ -116,8 +120,11 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
         raise Invalid(errors)
     with transaction.atomic():
         known = {row.symbol: row for row in Instrument.objects.filter(feed=feed)}
-        if len(known) + len(instruments) > MAX_INSTRUMENTS:
-            message = f"Feed {name} would have over {MAX_INSTRUMENTS:,} instruments."
+        wanted = len(known.keys() | {one.symbol for one in instruments})
+        if wanted > MAX_INSTRUMENTS:
+            message = (
+                f"Feed {name} would have {wanted:,} instruments; {MAX_INSTRUMENTS:,} are allowed."
+            )
             raise Invalid([error("instruments", "too_many", message)])
         for one in instruments:
             row = known.get(one.symbol)
@@ -138,9 +145,10 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
 
 
 def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) -> Appended:
-    """Append all rows or none. Raise Invalid with the number of each wrong row, Refused, NotFound.
+    """Append all rows or none; with a `source`, a repeat is answered as before and stores nothing.
 
-    Three statements, which are repeated if another append comes between them.
+    Raise Invalid with the number of each wrong row, NotFound, or Refused if a recorder writes the
+    feed or other appends come first TRIES times. Three statements in each try.
     """
     if len(rows) > MAX_ROWS:
         message = f"The append has {len(rows):,} rows; {MAX_ROWS:,} are allowed at a time."
@@ -173,14 +181,14 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
 
 
 class _KeptInStream(Exception):
-    """The feed is kept in a stream.
+    """The feed is kept in a stream, not in the database.
 
-    It rolls back the transaction, which has already recorded that the request acted.
+    Raised to roll back the transaction, which has already recorded that the request acted.
     """
 
 
 def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transaction[Appended]:
-    """Append to a feed in the database. Raise _KeptInStream."""
+    """Append to a feed in the database. Raise _KeptInStream for one that is kept in a stream."""
     held = yield from feed_records.writer(name, source)
     if held.in_stream:
         raise _KeptInStream
@@ -198,9 +206,10 @@ def _decide(
     rows: Sequence[Any],
     source: SourceId | None,
 ) -> Sequence[Event] | Appended:
-    """Return the events to append after the state `held`, or the answer that a repeat gets.
+    """Return the events to append to a feed whose writer row is `held`, or a repeat's answer.
 
-    Raise Refused or Invalid. Pure.
+    Raise Invalid for wrong rows, Refused if a recorder writes the feed or the source sent other
+    rows under this number. Pure.
     """
     try:
         before = feed_records.stored_answer(name, held, source)
@@ -224,7 +233,7 @@ def _decide(
 
 
 def refuse_recorded(name: str, held: feed_records.WriterRow) -> None:
-    """Raise Refused for a feed with a recorder."""
+    """Raise Refused if the writer row `held` of the feed names a recorder."""
     if held.writer:
         raise Refused(
             "recorded_elsewhere",
@@ -238,7 +247,7 @@ def _row_error(wrong: RowError) -> dict[str, str]:
 
 
 def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
-    """Return the source with the hash of the rows. Raise Invalid."""
+    """Return the source with the hash of the rows. Raise Invalid for a wrong name or number."""
     errors = []
     if not SOURCE.fullmatch(source.source):
         message = f"source is {source.source[:90]!r}; use 1 to 80 ASCII characters, no spaces."
@@ -253,7 +262,10 @@ def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
 
 
 def remove_feed(name: str, *, actor: str) -> None:
-    """Remove a recorded feed with its records. Raise Refused while a portfolio needs it.
+    """Remove a recorded feed with its records.
+
+    Raise NotFound, or Refused for a packaged feed and while a portfolio, also a deleted one, needs
+    the feed.
 
     The feed is removed first, so that nobody can ask for its records; these are then dropped in
     pieces. If the process ends meanwhile, the hourly pass drops the rest.
@@ -291,7 +303,7 @@ def remove_feed(name: str, *, actor: str) -> None:
 
 
 def find_feed(name: str) -> FeedRow:
-    """Return a recorded feed. Raise NotFound, or Refused for a packaged one."""
+    """Return the recorded feed of this name. Raise NotFound, or Refused for a packaged feed."""
     feed = FeedRow.objects.filter(name=name).select_related("writer").first()
     if feed is None and name not in feed_names():
         raise NotFound("feed", name)
@@ -343,13 +355,14 @@ def _instrument_errors(instruments: Sequence[NewInstrument]) -> list[dict[str, s
 
 
 def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
-    """Return what is wrong with an instrument, or ""."""
+    """Return what is wrong with an instrument, or ""; `seen`: the symbols before it in its list."""
     if not SYMBOL.fullmatch(one.symbol) or one.symbol == "*":
         return f"{one.symbol[:30]!r} is not a symbol: use 1 to 24 ASCII characters, no spaces."
     if one.symbol in seen:
         return f"{one.symbol} is listed twice."
     if unprintable_in(one.currency) or len(one.currency) > 12:
-        return f"The currency of {one.symbol} has over 12 characters, or a control character."
+        shown = repr(one.currency[:20])
+        return f"The currency of {one.symbol} is {shown}; give 12 printable characters at most."
     for what, value in (("tick", one.tick_size), ("lot", one.lot)):
         if not value.is_finite() or not SMALLEST <= value < 10**12:
             shown = str(value)[:40]
@@ -366,7 +379,10 @@ def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
 
 
 def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
-    """Return the instrument with the given tick, lot, scale and currency. Raise Invalid."""
+    """Return the instrument with the given tick, lot, scale and currency, each optional.
+
+    Raise Invalid for any other name and for a value of a wrong type.
+    """
     values: dict[str, Any] = {}
     unknown = sorted(set(given) - {"tick", "lot", "scale", "currency"})
     try:

@@ -13,10 +13,10 @@ PLACEMENT_FIELDS = frozenset({"weight", "selector"})
 
 
 def warnings_after_change(name: str, changed: Collection[str]) -> list[str]:
-    """Return a sentence for each requirement that the node of `name` no longer meets.
+    """Return a sentence for each requirement of the portfolio `name` that its node no longer meets.
 
-    Reads the fleet only if one of the `changed` fields matters for placement. The change is already
-    stored, so a fleet that cannot be read results in a warning, not in an error.
+    Reads the fleet only if one of the `changed` fields is in PLACEMENT_FIELDS. The change is
+    already stored, so a fleet that cannot be read results in a warning, not in an error.
     """
     if PLACEMENT_FIELDS.isdisjoint(changed):
         return []

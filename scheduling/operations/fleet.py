@@ -23,7 +23,7 @@ from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
     """Invalidate every epoch, incarnation and desired set handed out before a restore or promotion.
 
-    Return the epochs of each portfolio before and after: each was raised by `by`.
+    Raise each portfolio's epoch by `by`. Return the epochs before and after.
     """
     return execute(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 
@@ -49,7 +49,10 @@ def even_by(measure: str, *, actor: str, reason: str = "") -> None:
 
 
 def rebalance(*, actor: str) -> BalanceOutcome:
-    """Run a pass as soon as no other pass is under way. Return what it began."""
+    """Run a pass as soon as no other pass is under way. Return what it began.
+
+    Raise Refused (503) if another one is still under way after LOCK_WAIT_S.
+    """
     outcome = Scheduler("by hand").tick(actor=actor, lock_wait_s=LOCK_WAIT_S).balance
     if outcome is None:
         message = _(
@@ -62,7 +65,7 @@ def rebalance(*, actor: str) -> BalanceOutcome:
 
 
 def run_feed(rate: float, *, actor: str) -> None:
-    """Release `rate` events a second from now on; 0 pauses the feed. Idempotent.
+    """Release `rate` events a second of the packaged bars from now on; 0 pauses them. Idempotent.
 
     Raise `FeedDiffers` if the installed data is not the log that was traded on.
     """
@@ -78,9 +81,9 @@ def run_feed(rate: float, *, actor: str) -> None:
 
 
 def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None) -> halt.Halted:
-    """Stop every portfolio now, without waiting for any node.
+    """Stop every portfolio now, without waiting for any node. Return what was stopped.
 
-    Refused if the number of running portfolios is not `expect_running`.
+    Raise Refused if the number of running portfolios is not `expect_running`; None: any.
     """
     with statement_limit(PATIENT_LIMIT_S):
         return execute(
@@ -89,10 +92,11 @@ def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None)
 
 
 def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tuple[int, list[str]]:
-    """Start all portfolios that a halt still keeps stopped; by default the newest halt.
+    """Start all portfolios that the halt `number` still keeps stopped; None: the newest such halt.
 
     Return the halt's number and the names of the portfolios. They are pending until the next pass,
-    which is requested at once.
+    which is requested at once. Raise NotFound for an unknown halt, Refused (404) for None if no
+    portfolio is stopped by a halt.
     """
     with statement_limit(PATIENT_LIMIT_S):
         return execute(halt.undo_halt(number, actor=actor, reason=reason[:200]))
@@ -107,7 +111,7 @@ def hold_storm(*, actor: str, reason: str = "") -> None:
 
 
 def release_storm(*, actor: str, reason: str = "") -> bool:
-    """Let failover continue now. Return False if it was not held. Idempotent.
+    """Let failover continue now. Return whether it was held. Idempotent.
 
     If it was held because acknowledged commits vanished, those commits count as settled.
     """

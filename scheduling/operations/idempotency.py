@@ -64,7 +64,7 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
 
 
 def _in_progress(age_s: float) -> Refused:
-    """Return the refusal of a repeat whose first request has no answer yet."""
+    """Return the refusal of a repeat whose first request has run for `age_s`, without an answer."""
     # A request that has run for long will take long. After CLAIM_S its process counts as ended,
     # and a repeat acts.
     wait_s = max(1, min(math.ceil(age_s), math.ceil(enact.CLAIM_S - age_s)))
@@ -78,21 +78,24 @@ def _in_progress(age_s: float) -> Refused:
 
 @contextmanager
 def acting_under(claim: Claim) -> Iterator[None]:
-    """Record in every transaction of the block that the request has acted.
+    """Record in every transaction of the block that the request with this claim has acted.
 
-    A transaction fails if a repeat has taken over the key.
+    Each raises Refused `request_in_progress` if a repeat has taken over the key.
     """
     with beginning_with(lambda: enact.mark(claim), lambda: enact.unmark(claim)):
         yield
 
 
 def keep_answer(claim: Claim, answer: Answer, *, repeatable: bool) -> None:
-    """Keep the answer for repeats; of one that is not `repeatable`, or too large, no body."""
+    """Keep the answer for repeats, without its body if that is not `repeatable` or too large.
+
+    A repeat is then refused.
+    """
     is_kept = repeatable and len(answer.body) <= MAX_BODY
     body = answer.body if is_kept else None
     execute(enact.answer(claim, answer.status, answer.headers, body))
 
 
 def release(claim: Claim) -> None:
-    """Forget the key of a request that failed, unless it acted before it failed."""
+    """Forget the key of a request that failed, unless it acted before: then repeats are refused."""
     execute(enact.release(claim))

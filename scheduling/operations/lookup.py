@@ -12,7 +12,7 @@ from scheduling.errors import NotFound
 
 
 def existing_portfolio(name: str) -> Portfolio:
-    """Return the portfolio that is not deleted, or raise NotFound."""
+    """Return the portfolio of this name that is not deleted, or raise NotFound."""
     found = Portfolio.objects.present().filter(name=name).first()
     if found is None:
         raise NotFound("portfolio", name)
@@ -20,7 +20,10 @@ def existing_portfolio(name: str) -> Portfolio:
 
 
 def locked_portfolio(name: str) -> Portfolio:
-    """Return the portfolio, its row locked against concurrent changes but not against commits."""
+    """Return the portfolio, its row locked against concurrent changes but not against commits.
+
+    Raise NotFound if there is none of this name that is not deleted.
+    """
     found = Portfolio.objects.present().select_for_update(no_key=True).filter(name=name).first()
     if found is None:
         raise NotFound("portfolio", name)

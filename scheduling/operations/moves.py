@@ -50,10 +50,11 @@ class MoveOutcome:
 
 
 def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
-    """Move the portfolio to the node `target` and pin it there.
+    """Begin to move the portfolio to the node `target`, and pin it there. Return the handoff.
 
     Without a target the balancer chooses the node, and an existing pin ends: the balancer would
-    move the portfolio back to the pinned node at once.
+    move the portfolio back to the pinned node at once. Raise NotFound, or Refused if the portfolio
+    is in a handoff or stopped, or the node cannot take it.
     """
     portfolio = existing_portfolio(name)
     if target is not None and not Node.objects.filter(name=target).exists():
@@ -165,7 +166,7 @@ def _begin_moves(
 ) -> Transaction[list[Row | Refused | None]]:
     """Begin the handoffs. Pin the portfolios that move `to_target`, end the pins of others.
 
-    Return for each request its handoff or refusal. A portfolio that is refused keeps its pin.
+    Return for each request its handoff's row or its refusal. A refused portfolio keeps its pin.
     """
     rows = yield from request_all(requests, actor=actor, timing=timing())
     begun = [each for each, row in zip(requests, rows, strict=True) if not isinstance(row, Refused)]
@@ -179,7 +180,7 @@ def _begin_moves(
 
 
 def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
-    """Yield the portfolios that cannot move to any node now, each with its refusal."""
+    """Yield (name, refusal) of each of the runs' portfolios that cannot move to any node now."""
     active = Handoff.objects.filter(
         portfolio__in=[run.portfolio_id for run in current.values()], state__in=ACTIVE_STATES
     )
@@ -200,32 +201,33 @@ def _refusal_of(found: NoMove, target: str | None) -> Refused:
         return Refused(
             found.code, _("{name} {why}.", name=found.portfolio, why=reason_sentence(found.reason))
         )
-    return Refused(
-        found.code,
-        _(
-            "{name} cannot move to {target}: {sentence}.",
-            name=found.portfolio,
-            target=target,
-            sentence=reason_sentence(found.reason),
-        ),
+    message = _(
+        "{name} cannot move to {target}: {sentence}.",
+        name=found.portfolio,
+        target=target,
+        sentence=reason_sentence(found.reason),
     )
+    return Refused(found.code, message)
 
 
 def _kind_and_revision(snapshot: Snapshot, name: str, current: Run) -> tuple[str, int | None]:
-    """Return the kind of the handoff that moves the portfolio, and the revision that it brings."""
+    """Return the kind of the handoff that moves the portfolio, and the revision that it brings.
+
+    None: the revision that runs once the run is locked.
+    """
     statuses = {view.id: view.status for view in snapshot.nodes}
     if current.node_id is None:
         return "place", granted_revision(snapshot, name)
     if statuses.get(current.node_id) in ("lost", "left"):
         return "failover", granted_revision(snapshot, name)
-    return "migrate", None  # the revision that runs once the run is locked
+    return "migrate", None
 
 
 def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:
-    """Restart the portfolio, make before break, with the wanted revision or with `revision`.
+    """Begin to restart the portfolio, make before break, and return the handoff.
 
-    `revision` becomes the wanted one. A rejected revision is tried again, since the operator asks
-    for it.
+    It restarts with the wanted revision, or with `revision`, which becomes the wanted one. A
+    rejected revision is tried again, since the operator asks for it. Raise NotFound or Refused.
     """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
@@ -234,14 +236,12 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         current = Run.objects.select_related("node").get(pk=portfolio.pk)
         _refuse_in_handoff(portfolio)
         if current.node_id is None:
-            raise Refused(
-                "already_stopped",
-                _(
-                    "{name} cannot be reloaded: no node runs it ({phase}). Start it instead.",
-                    name=name,
-                    phase=_(current.phase),
-                ),
+            message = _(
+                "{name} cannot be reloaded: no node runs it ({phase}). Start it instead.",
+                name=name,
+                phase=_(current.phase),
             )
+            raise Refused("already_stopped", message)
         number = portfolio.revision if revision is None else revision
         found = portfolio.revisions.filter(number=number).first()
         if found is None:
@@ -278,9 +278,10 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
 
 
 def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
-    """Start the portfolio, also if it is halted or quarantined, and begin its placement.
+    """Want the portfolio to run, also if it is halted or quarantined, and begin its placement.
 
-    Return the handoff, or None if no node has room or a pass has to place it.
+    Return the handoff, or None if no node has room or a pass has to place it. Raise NotFound, or
+    Refused if it is wanted already and neither halted nor quarantined.
     """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
@@ -324,7 +325,10 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
 
 
 def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
-    """Stop the portfolio: it makes its last commit and is then owned by no node."""
+    """Begin to stop the portfolio: it makes its last commit and is then owned by no node.
+
+    Return the handoff. Raise NotFound, or Refused if the portfolio is stopped or stopping already.
+    """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
         current = Run.objects.get(pk=portfolio.pk)
@@ -342,7 +346,7 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
 
 
 def unpin(name: str, *, actor: str) -> Portfolio:
-    """End the pin: the balancer may move the portfolio again."""
+    """End the pin, if any: the balancer may move the portfolio again. Return the portfolio."""
     portfolio = existing_portfolio(name)
     execute(_unpin(portfolio.pk, actor))
     return portfolio
@@ -354,9 +358,10 @@ def _unpin(portfolio: int, actor: str) -> Transaction[None]:
 
 
 def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
-    """Begin a stop and return its handoff, or that of a stop under way.
+    """Begin a stop and return its handoff's row, or that of a stop under way.
 
-    It is completed at once if there is no owner or the owner is unreachable: nobody would release.
+    A begun stop ends at once if no node owns the portfolio or the owner is unreachable: nobody
+    would release it.
     """
     yield from lock_run(portfolio)
     active = yield from active_handoff(portfolio)
@@ -375,7 +380,10 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
 
 
 def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
-    """Return the id of the node to move to. Raise Refused with the reason if there is none."""
+    """Return the id of the node `target`, or with None of the node that the balancer chooses.
+
+    Raise Refused with the reason if that node, or with None every node, cannot take the portfolio.
+    """
     ids = {view.name: view.id for view in snapshot.nodes}
     if target is None:
         chosen = choose_target(snapshot, name)
@@ -385,24 +393,20 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     for answer in targets(snapshot, name):
         if answer.node == target:
             if not answer.feasible:
-                raise Refused(
-                    answer.code or "no_room",
-                    _(
-                        "{name} cannot move to {target}: {sentence}.",
-                        name=name,
-                        target=target,
-                        sentence=reason_sentence(target_reason(snapshot, name, target)),
-                    ),
+                message = _(
+                    "{name} cannot move to {target}: {sentence}.",
+                    name=name,
+                    target=target,
+                    sentence=reason_sentence(target_reason(snapshot, name, target)),
                 )
+                raise Refused(answer.code or "no_room", message)
             return ids[target]
-    raise Refused(
-        "node_lost",
-        _(
-            "{name} cannot move to {target}, whose daemon never registered; start it.",
-            name=name,
-            target=target,
-        ),
+    message = _(
+        "{name} cannot move to {target}, whose daemon never registered; start it.",
+        name=name,
+        target=target,
     )
+    raise Refused("node_lost", message)
 
 
 def _never_registered(target: str | None) -> Refused:
@@ -422,34 +426,30 @@ def refuse_if_node_lacks(current: Run, revision: Revision) -> None:
     artifact = revision.artifact
     if artifact is not None:
         if artifact.pythons and node.python and node.python not in artifact.pythons:
-            raise Refused(
-                "node_lacks",
-                _(
-                    "{node}, which runs {name}, has Python {python}, and {artifact}, which "
-                    "r{number} runs, needs Python {python_requirement}; migrate {name} to a node "
-                    "with that version first.",
-                    node=node.name,
-                    name=revision.portfolio.name,
-                    python=node.python,
-                    artifact=artifact,
-                    number=revision.number,
-                    python_requirement=artifact.python_requirement,
-                ),
-            )
-        return
-    if node.strategies.get(revision.strategy) != revision.strategy_version:
-        raise Refused(
-            "node_lacks",
-            _(
-                "{node}, which runs {name}, lacks strategy {strategy} {strategy_version}, "
-                "which r{number} needs; install it there first.",
+            message = _(
+                "{node}, which runs {name}, has Python {python}, and {artifact}, which "
+                "r{number} runs, needs Python {python_requirement}; migrate {name} to a node "
+                "with that version first.",
                 node=node.name,
                 name=revision.portfolio.name,
-                strategy=revision.strategy,
-                strategy_version=revision.strategy_version,
+                python=node.python,
+                artifact=artifact,
                 number=revision.number,
-            ),
+                python_requirement=artifact.python_requirement,
+            )
+            raise Refused("node_lacks", message)
+        return
+    if node.strategies.get(revision.strategy) != revision.strategy_version:
+        message = _(
+            "{node}, which runs {name}, lacks strategy {strategy} {strategy_version}, "
+            "which r{number} needs; install it there first.",
+            node=node.name,
+            name=revision.portfolio.name,
+            strategy=revision.strategy,
+            strategy_version=revision.strategy_version,
+            number=revision.number,
         )
+        raise Refused("node_lacks", message)
 
 
 def _refuse_inactive(portfolio: Portfolio, current: Run) -> None:
@@ -458,17 +458,16 @@ def _refuse_inactive(portfolio: Portfolio, current: Run) -> None:
         Phase.HALTED,
         Phase.QUARANTINED,
     ):
-        raise Refused(
-            "already_stopped",
-            _(
-                "{name} cannot be moved: it is {phase}. Start it first.",
-                name=portfolio.name,
-                phase=_(current.phase),
-            ),
+        message = _(
+            "{name} cannot be moved: it is {phase}. Start it first.",
+            name=portfolio.name,
+            phase=_(current.phase),
         )
+        raise Refused("already_stopped", message)
 
 
 def _refuse_in_handoff(portfolio: Portfolio) -> None:
+    """Raise Refused for a portfolio with a handoff under way."""
     active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     if active is not None:
         raise handoff_refusal(portfolio.name, active)

@@ -25,12 +25,7 @@ MAX_LABEL = 80  #: characters of a label's name, and of its value
 
 
 def drain(
-    node: str,
-    *,
-    actor: str,
-    reason: str = "",
-    make_room: bool = False,
-    until_return: bool = False,
+    node: str, *, actor: str, reason: str = "", make_room: bool = False, until_return: bool = False
 ) -> Node:
     """Place nothing new on the node and hand off its portfolios. Idempotent.
 
@@ -46,7 +41,7 @@ def drain(
 
 
 def _make_room(node: str, actor: str) -> None:
-    """Request the moves on other nodes that let more portfolios leave the node."""
+    """Begin the moves between other nodes that let more portfolios leave the node."""
     times = timing()
     observed = observe(times)
     moves = room_for_drain(observed.snapshot, node)
@@ -86,7 +81,8 @@ def uncordon(node: str, *, actor: str) -> Node:
 def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "") -> Node:
     """Give the node these labels and no others, whatever its daemon starts with. Idempotent.
 
-    Portfolios that need a label which is gone move away. Raise Invalid for a malformed label.
+    Portfolios that need a label which is gone move away. Raise NotFound, or Invalid for too many
+    labels and for a malformed one that the node does not have yet.
     """
     with transaction.atomic():
         # Concurrent writers, which wait: another operator, and the daemon that registers.
@@ -134,7 +130,7 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
 
 
 def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
-    """Carry out `marks`, and return the node as it is then. Raise NotFound."""
+    """Carry out `marks`, and return the node as it is then. Raise NotFound without such a node."""
     execute(marks)
     node = Node.objects.filter(name=name).first()
     if node is None:
@@ -145,6 +141,7 @@ def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
 def forget_node(node: str, *, actor: str, reason: str = "") -> None:
     """Remove a node that is gone for good from every list. Its history keeps the name.
 
-    Raise Refused while its lease is valid or it owns a portfolio. A new token brings it back.
+    A new token brings it back. Raise NotFound, or Refused while its lease is valid, it owns a
+    portfolio or is in a handoff.
     """
     execute(forget(node, actor=actor, reason=reason))

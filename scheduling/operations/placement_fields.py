@@ -13,35 +13,23 @@ from portfolios.text import unprintable_errors
 
 
 def placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the errors of weight, priority, selector, spread group and catch_up."""
+    """Return the errors of the fields of `edits.PLACEMENT`; one that is left out has none."""
     errors: list[dict[str, str]] = []
     for name, lowest in (("weight", 1), ("priority", -1_000_000)):
         value = placement.get(name, lowest)
         if not isinstance(value, int) or isinstance(value, bool):
-            errors.append(
-                validation.error(
-                    name,
-                    "wrong_type",
-                    _(
-                        "{name} is {value}; it must be a whole number.",
-                        name=name,
-                        value=short_repr(value),
-                    ),
-                )
+            message = _(
+                "{name} is {value}; it must be a whole number.", name=name, value=short_repr(value)
             )
+            errors.append(validation.error(name, "wrong_type", message))
         elif not lowest <= value <= 1_000_000:
-            errors.append(
-                validation.error(
-                    name,
-                    "out_of_range",
-                    _(
-                        "{name} is {value}; it must be {lowest:,} to 1,000,000.",
-                        name=name,
-                        value=value,
-                        lowest=lowest,
-                    ),
-                )
+            message = _(
+                "{name} is {value}; it must be {lowest:,} to 1,000,000.",
+                name=name,
+                value=value,
+                lowest=lowest,
             )
+            errors.append(validation.error(name, "out_of_range", message))
     for name in ("selector", "spread_group"):
         errors += unprintable_errors(name, placement.get(name, ""))
     selector = placement.get("selector", {})
@@ -74,13 +62,10 @@ def placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def unknown_choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
     """Return the error for a value that is none of the choices."""
-    return validation.error(
-        field_name,
-        "unknown_choice",
-        _(
-            "{field_name} is {value}; it must be one of {choices}.",
-            field_name=field_name,
-            value=short_repr(value),
-            choices=choices,
-        ),
+    message = _(
+        "{field_name} is {value}; it must be one of {choices}.",
+        field_name=field_name,
+        value=short_repr(value),
+        choices=choices,
     )
+    return validation.error(field_name, "unknown_choice", message)

@@ -67,7 +67,10 @@ class NewPortfolio:
 
 
 def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
-    """Create a portfolio with revision 1. It is pending until the next pass, which is woken."""
+    """Create a portfolio with revision 1. It is pending until the next pass, which is woken.
+
+    Raise Invalid, or Refused if the name is taken.
+    """
     checked, errors = _checked(new)
     if errors:
         raise Invalid(errors)
@@ -83,7 +86,8 @@ def create_portfolios(
 ) -> list[Portfolio]:
     """Create all of these portfolios, at most MAX_AT_ONCE, in one transaction, or none.
 
-    Errors name a field with its place, by default the position: `3.name`. Seven statements in all.
+    Errors name a field behind the portfolio's entry in `places`, by default its position from 0:
+    `3.name`. Seven statements in all. Raise Invalid, or Refused if names are taken.
     """
     check_length(new)
     checked, errors = [], []
@@ -118,7 +122,8 @@ MAX_ERRORS = 100
 
 
 def check_new(new: NewPortfolio) -> NewPortfolio:
-    """Return the portfolio as it would be created. Raise Invalid, as its creation would."""
+    """Return the portfolio as it would be created. Raise Invalid as its creation would, or if its
+    name is taken."""
     checked, errors = _checked(new)
     if Portfolio.objects.present().filter(name=new.name).exists():
         errors.append(validation.error("name", "name_taken", _name_taken([new]).message))
@@ -156,7 +161,10 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
 
 
 def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
-    """Store checked portfolios with their first revisions and their runs."""
+    """Store checked portfolios with their first revisions and their runs, and return them.
+
+    Raise Refused if a name is taken or an artifact is gone, NotFound for a feed that is gone.
+    """
     # The feed exists unless this is the first portfolio. A paused feed stays paused.
     packaged = FeedRow.objects.filter(kind=FeedKind.REPLAY).first() or ensure_feed(
         settings.GINKGO.feed_rate
@@ -193,9 +201,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
                     for portfolio, one in pairs
                 ]
             )  # fmt: skip
-            Run.objects.bulk_create(
-                [_new_run(portfolio, portfolio.first_seq) for portfolio in created]
-            )
+            Run.objects.bulk_create(map(_new_run, created))
             lines = [Line(made.pk, None, one.note, {"revision": 1}) for made, one in pairs]
             execute(_record_created(lines, actor))
             _pin(pairs, actor)
@@ -221,6 +227,8 @@ def _pin(pairs: Sequence[tuple[Portfolio, NewPortfolio]], actor: str) -> None:
 def _lock_feeds(names: set[str]) -> dict[str, FeedRow]:
     """Return the feeds by name, locked until the transaction ends. Raise NotFound.
 
+    A packaged feed that has no row yet gets one.
+
     Concurrent writer: the removal of a feed. It waits for this lock, and is then refused because
     of the new portfolio.
     """
@@ -235,12 +243,13 @@ def _lock_feeds(names: set[str]) -> dict[str, FeedRow]:
     return found
 
 
-def _new_run(portfolio: Portfolio, first_seq: int) -> Run:
+def _new_run(portfolio: Portfolio) -> Run:
+    """Return the first run of a portfolio, not stored yet: pending, or stopped if so wanted."""
     is_wanted = portfolio.desired_state == DesiredState.RUNNING
     return Run(
         portfolio=portfolio,
-        last_seq=first_seq - 1,
-        state_seq=first_seq - 1,
+        last_seq=portfolio.first_seq - 1,
+        state_seq=portfolio.first_seq - 1,
         phase=Phase.PENDING if is_wanted else Phase.STOPPED,
         reason="waits for the next pass" if is_wanted else "",
     )
@@ -252,7 +261,7 @@ def _record_created(lines: list[Line], actor: str) -> Transaction[None]:
 
 
 def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
-    """Return the refusal of names that other portfolios have."""
+    """Return the refusal of new portfolios of which some have names that are taken."""
     names = [one.name for one in new]
     taken = sorted(
         Portfolio.objects.present().filter(name__in=names).values_list("name", flat=True)
@@ -308,7 +317,7 @@ def revise_portfolio(
         wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
         placement = {key: changes[key] for key in PLACEMENT if key in changes}
         revised = wanted != before
-        number = _next_number(portfolio) if revised else portfolio.revision
+        number = _next_revision_number(portfolio) if revised else portfolio.revision
         errors = placement_errors(placement)
         # Before the configuration is checked, which another operator's change may have made wrong.
         if not errors and not execute(_edit(portfolio, number, placement, base)):
@@ -352,14 +361,17 @@ def revise_portfolio(
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
 
 
-def _next_number(portfolio: Portfolio) -> int:
+def _next_revision_number(portfolio: Portfolio) -> int:
     return portfolio.revisions.order_by("-number").values_list("number", flat=True)[0] + 1
 
 
 def _edit(
     portfolio: Portfolio, number: int, placement: Mapping[str, Any], base: EditBase | None
 ) -> Transaction[bool]:
-    """Store revision number and placement. Return False if the portfolio is not as at `base`."""
+    """Store revision number and placement. Return False if the portfolio is not as at `base`.
+
+    Without a `base`, it must be as `portfolio` was read.
+    """
     seen = base or EditBase.of(portfolio)
     return edit_portfolio(
         portfolio.pk,
@@ -372,7 +384,10 @@ def _edit(
 
 
 def check_change(name: str, wanted: Mapping[str, Any]) -> None:
-    """Raise Invalid if `wanted`, all editable values of the portfolio, could not be stored."""
+    """Raise Invalid if `wanted`, all editable values of the portfolio, could not be stored.
+
+    Raise NotFound for an unknown portfolio. Nothing is changed.
+    """
     portfolio = Portfolio.objects.present().select_related("feed").filter(name=name).first()
     if portfolio is None:
         raise NotFound("portfolio", name)
@@ -386,8 +401,9 @@ def check_change(name: str, wanted: Mapping[str, Any]) -> None:
 def _check_before_locks(name: str, changes: Mapping[str, Any]) -> None:
     """Let the strategy check the changes before any row is locked, since that may take seconds.
 
-    Its answer is cached and used again under the lock. If a concurrent writer changed the
-    configuration in between, the strategy is asked again.
+    The answer is cached and used again under the lock. If a concurrent writer changed the
+    configuration in between, the strategy is asked again. Raise Invalid only if the check itself
+    failed; other errors are raised under the lock.
     """
     current = Revision.objects.filter(
         portfolio__name=name, portfolio__archived_at=None, number=F("portfolio__revision")
@@ -401,14 +417,17 @@ def _check_before_locks(name: str, changes: Mapping[str, Any]) -> None:
         raise Invalid(errors)
 
 
-def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | None:
-    """Archive the portfolio: release it, keep its orders and audit log, free its name."""
+def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff:
+    """Archive the portfolio: release it, keep its orders and audit log, free its name.
+
+    Return the handoff that releases it. Raise NotFound.
+    """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
         execute(archive(portfolio.pk))
         row = execute(stop_run(portfolio.pk, actor, reason or "deleted"))
         execute(record_request("portfolio_deleted", portfolio.pk, actor, reason))
-    return None if row is None else Handoff.objects.get(pk=row.id)
+    return Handoff.objects.get(pk=row.id)
 
 
 def _new_revision(
@@ -438,7 +457,11 @@ def _new_revision(
 
 
 def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff | None:
-    """Begin the reload of a new revision. If it is refused now, the sweep begins it later."""
+    """Begin the reload of the wanted revision and return its handoff.
+
+    Return None if the portfolio does not run, or if the reload is refused now: then the sweep
+    begins it later.
+    """
     current = Run.objects.select_related("node").get(pk=portfolio.pk)
     if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
         return None

@@ -17,10 +17,10 @@ MINOR_VERSION = re.compile(r"3\.[0-9]{1,2}")
 def accept_python(
     version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
 ) -> list[str]:
-    """Let the named portfolios, or with None all of them, also run under `version`.
+    """Let the named portfolios, or with None all portfolios, also run under the Python `version`.
 
-    An empty version withdraws the consent. Return the names of the changed portfolios. NotFound and
-    Invalid are raised before anything is changed.
+    An empty version withdraws the consent. Return the names of the changed portfolios. Raise
+    Invalid for another text than 3.N, NotFound for an unknown name: nothing has changed then.
     """
     if version and not MINOR_VERSION.fullmatch(version):
         message = f"{version[:40]!r} is not a minor version of Python; give a version such as 3.13."

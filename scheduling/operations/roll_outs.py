@@ -41,7 +41,7 @@ class NewRollOut:
 
 
 def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
-    """Create a roll-out and wake the watcher, whose next pass starts the canary.
+    """Create a roll-out, wake the watcher, whose next pass starts the canary, and return it.
 
     Raise Invalid for a wrong field, or if the configuration of a portfolio does not fit the
     artifact; NotFound for an unknown portfolio; Refused if no portfolio would change, another
@@ -69,7 +69,10 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
 
 
 def stop_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
-    """Start no further portfolio; changes that have begun go on."""
+    """Let the roll-out start no further portfolio; changes that have begun go on. Return it.
+
+    Raise NotFound, or Refused if it is over.
+    """
     execute(enact.stop(number, actor=actor, reason=reason))
     return read_roll_out(number)
 
@@ -77,7 +80,8 @@ def stop_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
 def return_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
     """Begin the way back: portfolios that the roll-out changed want their earlier revision again.
 
-    One that an operator has changed since is left as it is.
+    One that an operator has changed since is left as it is. Return the roll-out. Raise NotFound, or
+    Refused if it has changed none, is going back already, or another roll-out has one of them.
     """
     try:
         execute(enact.begin_way_back(number, actor=actor, reason=reason))
@@ -111,7 +115,11 @@ def _errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
 
 
 def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
-    """Return the wanted revisions of the chosen portfolios that do not name the artifact yet."""
+    """Return the wanted revisions, by portfolio name, that the roll-out would replace.
+
+    These are the ones of the chosen portfolios that name another artifact or none, or that were
+    rejected. Raise NotFound, Invalid for too many, Refused for none.
+    """
     found = Revision.objects.filter(
         portfolio__archived_at=None, number=F("portfolio__revision")
     ).select_related("portfolio__run", "portfolio__feed")
@@ -137,7 +145,8 @@ def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
     if len(chosen) > MAX_PORTFOLIOS:
         raise Invalid([_too_many(len(chosen))])
     if not chosen:
-        raise Refused("nothing_to_roll_out", _why_nothing_changes(new, artifact, len(found)))
+        names = [revision.portfolio.name for revision in found]
+        raise Refused("nothing_to_roll_out", _why_nothing_changes(new, artifact, names))
     return chosen
 
 
@@ -152,13 +161,13 @@ def _too_many(count: int) -> dict[str, str]:
     return validation.error("portfolios", "wrong_length", message)
 
 
-def _why_nothing_changes(new: NewRollOut, artifact: Artifact, matching: int) -> str:
-    """Return why a roll-out would change no portfolio, as a sentence."""
-    if matching == 1:
-        return _("The portfolio wants {artifact} already.", artifact=artifact)
-    if matching:
+def _why_nothing_changes(new: NewRollOut, artifact: Artifact, names: list[str]) -> str:
+    """Return why a roll-out over the portfolios of these names would change none, as a sentence."""
+    if len(names) == 1:
+        return _("{name} wants {artifact} already.", name=names[0], artifact=artifact)
+    if names:
         return _(
-            "All {number} portfolios want {artifact} already.", number=matching, artifact=artifact
+            "All {number} portfolios want {artifact} already.", number=len(names), artifact=artifact
         )
     strategy = _("strategy {name}", name=new.strategy) if new.strategy else _("a strategy")
     return _(
@@ -180,25 +189,23 @@ def _refuse_unfit(wanted: Sequence[Revision], artifact: Artifact) -> None:
         if found:
             name = revision.portfolio.name
             field, code, message = (found[0][key] for key in ("field", "code", "message"))
-            errors.append(
-                validation.error(
-                    "portfolios",
-                    code,
-                    _(
-                        "{name} does not fit {artifact}: {field}: {message}",
-                        name=name,
-                        artifact=artifact,
-                        field=field,
-                        message=message,
-                    ),
-                )
+            message = _(
+                "{name} does not fit {artifact}: {field}: {message}",
+                name=name,
+                artifact=artifact,
+                field=field,
+                message=message,
             )
+            errors.append(validation.error("portfolios", code, message))
     if errors:
         raise Invalid(errors[:MAX_ERRORS])
 
 
 def _order(wanted: list[Revision], canary: str) -> list[Revision]:
-    """Return the revisions in the order in which their portfolios change, the canary's first."""
+    """Return the revisions in the order in which their portfolios change: first that of `canary`.
+
+    Without a `canary`, the most suitable portfolio is first. Raise Refused if it is not among them.
+    """
 
     def rank(revision: Revision) -> tuple[bool, Any, str]:
         name, run = revision.portfolio.name, revision.portfolio.run
@@ -209,16 +216,14 @@ def _order(wanted: list[Revision], canary: str) -> list[Revision]:
 
     names = {revision.portfolio.name for revision in wanted}
     if canary and canary not in names:
-        raise Refused(
-            "unknown_canary",
-            _(
-                "The canary {canary} is not among the {number} portfolios of the roll-out: "
-                "{names}; choose one of them.",
-                canary=canary,
-                number=len(names),
-                names=abbreviate(sorted(names)),
-            ),
+        message = _(
+            "The canary {canary} is not among the {number} portfolios of the roll-out: "
+            "{names}; choose one of them.",
+            canary=canary,
+            number=len(names),
+            names=abbreviate(sorted(names)),
         )
+        raise Refused("unknown_canary", message)
     first = min(wanted, key=rank) if not canary else next(
         revision for revision in wanted if revision.portfolio.name == canary
     )  # fmt: skip

@@ -87,7 +87,7 @@ def is_daemon_of(node: str, command_line: list[str]) -> bool:
 
 
 def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:
-    """Return whether the command line has all these words, paths counted by their last part."""
+    """Return whether the command line has all these words; of its paths the last part counts."""
     words = [word.rpartition("/")[2] for word in command_line]
     return all(word in words for word in needed)
 
@@ -116,7 +116,7 @@ def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:
 
 
 def _find() -> Found:
-    """Return the processes of control planes on this host, without those that they forked."""
+    """Return the main processes of control planes on this host, without those that they forked."""
     ours: dict[int, Process] = {}
     unreadable: dict[int, Process] = {}
     parents: dict[int, int] = {}
@@ -143,7 +143,10 @@ def _find() -> Found:
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    """Return whether the process uses this installation's database. Raise psutil.Error."""
+    """Return whether the process uses this installation's database, by its environment.
+
+    Raise psutil.Error if that cannot be read.
+    """
     try:
         return read_environment(process.environ()).database_url == settings.GINKGO.database_url
     except InvalidSetting:
@@ -151,7 +154,10 @@ def _is_ours(process: psutil.Process) -> bool:
 
 
 def _restart(process: Process) -> Iterator[str]:
-    """End a process of the control plane, wait until another works, and yield a sentence."""
+    """End a process of the control plane, wait until another works, and yield a sentence.
+
+    Raise Refused if none works within LIMIT_S.
+    """
     began_s = time.monotonic()
     siblings = {found.pid for found in _find().ours if found.kind == process.kind}
     _end(process.pid, lambda words: kind_of(words) == process.kind)
@@ -176,7 +182,7 @@ def _works(new: list[Process]) -> bool:
 
 
 def _one_serves(gateways: list[GatewayRow], pids: set[int]) -> bool:
-    """Return whether the gateway in one of these web processes of this host gets requests."""
+    """Return whether one of the web processes `pids` of this host gets requests from its proxy."""
     host = socket.gethostname()
     new = [row for row in gateways if row.host == host and row.pid in pids]
     serving = [row for row in new if row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S]
@@ -221,7 +227,10 @@ def _runs_here(node: Node) -> bool:
 
 
 def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
-    """Restart a node's daemon and yield a sentence. If there is another node, drain it first."""
+    """Restart a node's daemon and yield a sentence. If there is another node, drain it first.
+
+    Raise Refused if it is not empty after `drain_s`, or its daemon does not come back.
+    """
     began_s = time.monotonic()
     if not _runs_here(node):
         yield f"{node.name} was not touched: its daemon has ended meanwhile."
@@ -253,7 +262,10 @@ def _draining(node: Node, actor: str) -> Iterator[None]:
 
 
 def _end_drain(node: Node, actor: str) -> None:
-    """End this restart's drain, trying for TAKE_BACK_S if the database does not answer."""
+    """End the drain that this restart began, for TAKE_BACK_S again if the database does not answer.
+
+    Raise Refused if it answers not even then.
+    """
     until = time.monotonic() + TAKE_BACK_S
     while True:
         try:
@@ -272,6 +284,7 @@ def _end_drain(node: Node, actor: str) -> None:
 
 
 def _wait_until_empty(node: Node, drain_s: float) -> None:
+    """Return once the node owns no portfolio. Raise Refused after `drain_s`."""
     owned = Run.objects.filter(node=node)
     try:
         _wait_for(lambda: not owned.exists(), f"{node.name} drains", limit_s=drain_s)
@@ -285,9 +298,9 @@ def _wait_until_empty(node: Node, drain_s: float) -> None:
 
 
 def _restart_daemon(node: Node) -> None:
-    """End the node's daemon, and wait until a new one has registered. Raise Refused if none does.
+    """End the node's daemon, and return once another, started by its supervisor, has registered.
 
-    Its supervisor starts the new one.
+    Raise Refused if none does within LIMIT_S.
     """
     node.refresh_from_db()  # its supervisor may have restarted it while it was emptied
     registrations = node.registrations
@@ -302,7 +315,10 @@ def _restart_daemon(node: Node) -> None:
 
 
 def _end(pid: int, is_meant: Callable[[list[str]], bool]) -> None:
-    """Ask the process `pid` to end, unless the pid now belongs to another command line."""
+    """Ask the process `pid` to end if its command line `is_meant`: a pid may be reused.
+
+    Raise Refused if it belongs to another user.
+    """
     try:
         process = psutil.Process(pid)
         if is_meant(process.cmdline()):
@@ -314,6 +330,7 @@ def _end(pid: int, is_meant: Callable[[list[str]], bool]) -> None:
 
 
 def _of_another_user(process: str) -> Refused:
+    """Return the refusal of a restart for which this user may not signal `process`."""
     return Refused("forbidden", f"{process} belongs to another user: run this as root.")
 
 

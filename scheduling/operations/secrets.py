@@ -38,34 +38,31 @@ class SecretUnreadable(Refused):
 
 
 def set_secret(name: str, value: str, *, actor: str) -> Secret:
-    """Store the value of a secret, new or replaced. Raise Invalid or SecretUnreadable."""
+    """Store the value of a secret, new or replaced, and return its row.
+
+    Raise Invalid, SecretUnreadable without a key, or Refused if there are MAX_SECRETS already.
+    """
     _check_secret(name, value)
     ciphertext = _encrypt(name, value)
     with transaction.atomic():
         # Concurrent writer: a request that sets a secret of the same name. It waits for this row.
         found, created = Secret.objects.update_or_create(
             name=name,
-            defaults={
-                "ciphertext": ciphertext,
-                "set_at": timezone.now(),
-                "set_by": actor[:150],
-            },
+            defaults={"ciphertext": ciphertext, "set_at": timezone.now(), "set_by": actor[:150]},
         )
         if created and Secret.objects.count() > MAX_SECRETS:
-            raise Refused(
-                "too_many",
-                _(
-                    "There are {max_secrets:,} secrets, which is the limit: delete one.",
-                    max_secrets=MAX_SECRETS,
-                ),
+            message = _(
+                "There are {max_secrets:,} secrets, which is the limit: delete one.",
+                max_secrets=MAX_SECRETS,
             )
+            raise Refused("too_many", message)
         execute(audit("secret_set", actor=actor, name=name, replaced=not created))
     return found
 
 
 @transaction.atomic
 def delete_secret(name: str, *, actor: str, reason: str = "") -> None:
-    """Delete a secret. Raise NotFound."""
+    """Delete the secret of this name. Raise NotFound."""
     gone, _ = Secret.objects.filter(name=name).delete()
     if not gone:
         raise NotFound("secret", name)
@@ -130,7 +127,7 @@ def _check_secret(name: str, value: str) -> None:
 
 
 def read_keys() -> MultiFernet:
-    """Return the keys, the newest first. Raise SecretUnreadable if there are none."""
+    """Return the keys, the newest first. Raise SecretUnreadable without one or for a wrong one."""
     env = settings.GINKGO
     try:
         keys: list[Fernet] = encryption_keys.parse(env.encryption_keys)
@@ -140,18 +137,20 @@ def read_keys() -> MultiFernet:
 
 
 def _add_key() -> None:
-    """Put a new key before those of the file. Raise Refused or SecretUnreadable."""
+    """Put a new key before those of the file.
+
+    Raise Refused if the keys are in the environment, SecretUnreadable if the file has no usable
+    key or cannot be written.
+    """
     env = settings.GINKGO
     if env.encryption_keys:
-        raise Refused(
-            "invalid",
-            _(
-                "The keys are in {keys_variable}, which this command cannot change: put the "
-                "output of `manage.py secret key` before them, restart every process, and "
-                "rotate without --new-key.",
-                keys_variable=KEYS_VARIABLE,
-            ),
+        message = _(
+            "The keys are in {keys_variable}, which this command cannot change: put the "
+            "output of `manage.py secret key` before them, restart every process, and "
+            "rotate without --new-key.",
+            keys_variable=KEYS_VARIABLE,
         )
+        raise Refused("invalid", message)
     read_keys()
     try:
         encryption_keys.prepend(env.encryption_keys_file, encryption_keys.new_key())
@@ -162,11 +161,13 @@ def _add_key() -> None:
 
 
 def _encrypt(name: str, value: str, keys: MultiFernet | None = None) -> str:
+    """Return the ciphertext under the newest of `keys`, by default of those of the installation."""
     # The name is encrypted too, so that a ciphertext copied into another row is noticed.
     return (keys or read_keys()).encrypt(json.dumps([name, value]).encode()).decode()
 
 
 def _decrypt(row: Secret, keys: MultiFernet) -> str:
+    """Return the value. Raise SecretUnreadable if no key fits, or it is that of another secret."""
     try:
         name, value = json.loads(keys.decrypt(row.ciphertext))
     except InvalidToken:

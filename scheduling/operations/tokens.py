@@ -31,7 +31,7 @@ class NewToken:
 
     @property
     def expires_at(self) -> datetime | None:
-        """The time at which the token expires, or None."""
+        """Return the time `days` from now, at which the token expires, or None."""
         return None if self.days is None else timezone.now() + timedelta(days=self.days)
 
     def check(self) -> None:
@@ -54,7 +54,10 @@ MAX_DAYS = 3650
 
 @transaction.atomic
 def issue_node_token(name: str, *, actor: str, wanted: NewToken | None = None) -> str:
-    """Return a new token of the node `name`, which is created if needed. Older tokens stay."""
+    """Return a new token of the node `name`, which is created if needed. Older tokens stay valid.
+
+    Raise Invalid for a malformed node name or a wrong option.
+    """
     wanted = wanted or NewToken()
     _check_node_name(name)
     wanted.check()
@@ -105,7 +108,7 @@ def _check_node_name(name: str) -> None:
 
 @transaction.atomic
 def issue_api_token(user: User, *, actor: str, wanted: NewToken | None = None) -> str:
-    """Return a new token of `user`. Older tokens stay valid."""
+    """Return a new token of `user`. Older tokens stay valid. Raise Invalid for a wrong option."""
     wanted = wanted or NewToken()
     wanted.check()
     token = new_token()
@@ -132,7 +135,7 @@ def issue_api_token(user: User, *, actor: str, wanted: NewToken | None = None) -
 
 
 def revoke_node_tokens(name: str, *, actor: str, reason: str = "") -> int:
-    """Revoke every token of the node. Return how many were still valid.
+    """Revoke every token of the node `name`. Return how many were still valid. Raise NotFound.
 
     The daemon exits at its next request, and its portfolios fail over when its lease expires.
     """
@@ -143,7 +146,10 @@ def revoke_node_tokens(name: str, *, actor: str, reason: str = "") -> int:
 
 
 def revoke_api_tokens(username: str, *, actor: str, reason: str = "") -> int:
-    """Revoke every token of the user. Return how many were still valid."""
+    """Revoke every token of the user. Return how many were still valid.
+
+    Raise NotFound for a user who never had one.
+    """
     if not ApiToken.objects.filter(user__username=username).exists():
         raise NotFound("token of a user", username)
     return execute(tokens.revoke_api_tokens(username=username, actor=actor, reason=reason))

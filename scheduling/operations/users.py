@@ -26,7 +26,10 @@ def find_user(name: str) -> Any:
 
 
 def find_or_create_user(name: str) -> Any:
-    """Return the user, creating it if needed without a password: it can use tokens, not sign in."""
+    """Return the user, creating it if needed without a password: it can use tokens, not sign in.
+
+    Raise Invalid for a name that no user can have.
+    """
     users = get_user_model()
     user = users.objects.filter(username=name).first()
     if user is not None:
@@ -106,7 +109,10 @@ def _set_active(name: str, active: bool, actor: str, reason: str) -> Any:
 
 
 def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
-    """Make the user's password unusable; a link that the desk shows once sets another one."""
+    """Make the user's password unusable, and return the user.
+
+    A link that the desk shows once sets another password.
+    """
     user = _changeable(name, actor)
     user.set_unusable_password()
     with transaction.atomic():
@@ -116,7 +122,7 @@ def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
 
 
 def _changeable(name: str, actor: str) -> Any:
-    """Return the user. Raise Refused if it is a superuser, an administrator or the actor."""
+    """Return the user. Raise NotFound, or Refused for a superuser, administrator or the actor."""
     user = find_user(name)
     if name == actor:
         raise Refused("not_allowed", _("Nobody changes their own role or access: ask a colleague."))

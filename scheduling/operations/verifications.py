@@ -13,9 +13,10 @@ from scheduling.verification.queue import request_verification
 
 
 def verify(name: str, *, actor: str, full: bool = False) -> Verification:
-    """Request a verification of the portfolio up to its newest commit, while it runs on.
+    """Request a verification of the portfolio up to its newest commit, and return its row.
 
-    The replay begins at the newest valid anchor, or with `full` at the first event.
+    The portfolio runs on. The replay begins at the newest valid anchor, or with `full` at the first
+    event. Raise NotFound, or Refused if a verification of it waits or runs.
     """
     from django_q.tasks import async_task  # it loads models, so the apps must be ready
 

@@ -94,7 +94,7 @@ CODES: dict[str, tuple[int, str]] = {
     "too_many": (409, "There are too many"),
     "too_slow": (409, "The dry run takes too long"),
     "unknown_canary": (409, "The canary is not among the portfolios"),
-    "unreadable": (409, "The file cannot be read"),
+    "unreadable": (409, "A file or a state cannot be read"),
     "verification_in_progress": (409, "A verification is under way"),
     "wait_timeout": (409, "Not done in the given time"),
     "wrong_range": (409, "There is no such range of events"),

@@ -162,16 +162,8 @@ def _draw_orders(console: Console, document: BacktestDocument) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"\n{text}")
     table.title_justify = "left"
     for name in (
-        "seq",
-        "decided at",
-        "symbol",
-        "side",
-        "kind",
-        "quantity",
-        "price",
-        "filled",
-        "status",
-    ):
+        "seq", "decided at", "symbol", "side", "kind", "quantity", "price", "filled", "status",
+    ):  # fmt: skip
         right = name in ("seq", "quantity", "price", "filled")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for order in shown:
@@ -195,6 +187,7 @@ def _cells(order: Order) -> tuple[str, ...]:
 
 
 def _read_parameters(path: str | None) -> dict[str, Any]:
+    """Return the JSON object in a file, or {} for None. Raise Failed for another content."""
     if path is None:
         return {}
     try:
@@ -215,12 +208,14 @@ def _read_text(path: str) -> str:
 
 
 def _refuse_unwritable(file: Path | None) -> None:
+    """Raise CommandError if `file` is a folder or in none; None: no file is asked for."""
     if file is None:
         return
     if file.is_dir():
         raise CommandError(f"{file} is a folder: give the name of a file.", returncode=2)
     if not file.absolute().parent.is_dir():
-        raise CommandError(f"There is no folder {file.absolute().parent}.", returncode=2)
+        folder = file.absolute().parent
+        raise CommandError(f"There is no folder {folder} for {file.name}: make it.", returncode=2)
 
 
 def _write(file: Path, text: str) -> None:

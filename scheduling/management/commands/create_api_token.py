@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.management.arguments import add_token_options, new_token
+from scheduling.management.arguments import add_token_options, read_token_options
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import Scope
 from scheduling.operations.tokens import issue_api_token
@@ -39,5 +39,5 @@ class Command(GinkgoCommand):
         user = find_or_create_user(name) if options["create"] else find_user(name)
         if options["role"]:
             give_role(user, Role(options["role"]))
-        token = issue_api_token(user, actor=self.actor, wanted=new_token(options))
+        token = issue_api_token(user, actor=self.actor, wanted=read_token_options(options))
         self.show({"user": name, "token": token}, token)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.management.arguments import add_token_options, new_token
+from scheduling.management.arguments import add_token_options, read_token_options
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations.tokens import issue_node_token
 
@@ -24,5 +24,5 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         name = options["name"]
-        token = issue_node_token(name, actor=self.actor, wanted=new_token(options))
+        token = issue_node_token(name, actor=self.actor, wanted=read_token_options(options))
         self.show({"name": name, "token": token}, token)

@@ -32,21 +32,16 @@ class Command(GinkgoCommand):
         if sys.stdin.isatty() and not options["yes"]:
             self._confirm(name)
         handoff = operations.delete_portfolio(name, actor=self.actor, reason=options["reason"])
-        if handoff is not None and options["wait"]:
+        if options["wait"]:
             handoff = wait_for(handoff, options["wait"])
         still_releasing = ""
-        if handoff is not None and handoff.state != HandoffState.DONE:
+        if handoff.state != HandoffState.DONE:
             still_releasing = f" Its node is still releasing it: {handoff_sentence(handoff)}"
-        self.show(
-            {
-                "portfolio": name,
-                "deleted": True,
-                "handoff": None if handoff is None else HandoffDocument(handoff).data,
-            },
-            f"{name} is deleted.{still_releasing}",
-        )
+        document = {"portfolio": name, "deleted": True, "handoff": HandoffDocument(handoff).data}
+        self.show(document, f"{name} is deleted.{still_releasing}")
 
     def _confirm(self, name: str) -> None:
+        """Return once the operator has typed the name. Raise Failed for anything else."""
         self.stderr.write(
             f"{portfolio_actions.DELETE.consequence} Type {name} to confirm: ", ending=""
         )

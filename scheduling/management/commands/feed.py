@@ -295,7 +295,7 @@ def _pairs(option: str, given: list[str]) -> dict[str, str]:
 
 
 def _instrument(text: str) -> feeds.NewInstrument:
-    """Return the instrument of a text like SYMBOL:tick=0.01,lot=1. Raise Invalid."""
+    """Return the instrument of a text like SYMBOL:tick=0.01,lot=1. Raise Invalid for others."""
     symbol, _, facts = text.partition(":")
     given: dict[str, str] = {}
     for piece in filter(None, facts.split(",")):
@@ -377,8 +377,7 @@ def _numbered_batches(path: str) -> Iterator[tuple[int, list[Any]]]:
                     batch.append(json.loads(line))
                 except ValueError as error:
                     raise Failed(
-                        "invalid",
-                        f"{path}, line {number}: this is not JSON ({error}).",
+                        "invalid", f"{path}, line {number}: this is not JSON ({error})."
                     ) from None
                 if len(batch) == feeds.MAX_ROWS:
                     yield number, batch

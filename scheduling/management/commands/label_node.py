@@ -34,7 +34,10 @@ class Command(GinkgoCommand):
 
 
 def changed_labels(labels: dict[str, str], changes: list[str]) -> dict[str, str]:
-    """Return the labels with `KEY=VALUE` set and `KEY-` removed. Raise Invalid for another text."""
+    """Change `labels` and return them: KEY=VALUE sets one, KEY- removes one.
+
+    Raise Invalid for another text.
+    """
     for change in changes:
         key, equals, value = change.partition("=")
         if equals:

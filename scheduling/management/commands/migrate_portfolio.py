@@ -10,7 +10,6 @@ from scheduling import operations
 from scheduling.management.base import Failed
 from scheduling.management.handoff_commands import HandoffCommand
 from scheduling.management.handoff_wait import wait_for_all
-from scheduling.models import Handoff
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import moved_document
 from scheduling.presentation.sentences import handoff_sentence
@@ -18,6 +17,7 @@ from scheduling.presentation.sentences import handoff_sentence
 
 class Command(HandoffCommand):
     help = portfolio_actions.MIGRATE.help("a portfolio")
+    operation = portfolio_actions.MIGRATE
 
     def arguments(self, parser: CommandParser) -> None:
         super().arguments(parser)
@@ -64,5 +64,5 @@ class Command(HandoffCommand):
         code = "not_moved" if stayed else "wait_timeout"
         raise Failed(code, " ".join(sentences), **moved_document(outcomes))
 
-    def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
-        return operations.migrate(options["name"], options["to"], actor=actor, reason=reason)
+    def extra(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"target": options["to"]}

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduling import operations
+from scheduling.decide.reasons import count
 from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations.registry import fleet_actions
@@ -45,7 +46,7 @@ class Command(GinkgoCommand):
             return
         document = balance_document(operations.rebalance(actor=self.actor))
         begun, rejected = len(document["requested"]), document["rejected"]
-        lines = [f"Began {begun} handoffs." if begun else "Nothing to move."]
+        lines = [f"Began {count(begun, 'handoff')}." if begun else "Nothing to move."]
         lines += [f"{one['portfolio']}: {one['reason']}" for one in rejected]
         lines += [f"{one['portfolio']}: {one['reason']}" for one in document["pending"]]
         self.show(document, "\n".join(lines))

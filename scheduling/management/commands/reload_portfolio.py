@@ -6,15 +6,14 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import operations
 from scheduling.management.arguments import positive_int
 from scheduling.management.handoff_commands import HandoffCommand
-from scheduling.models import Handoff
 from scheduling.operations.registry import portfolio_actions
 
 
 class Command(HandoffCommand):
     help = portfolio_actions.RELOAD.help("a portfolio")
+    operation = portfolio_actions.RELOAD
 
     def arguments(self, parser: CommandParser) -> None:
         super().arguments(parser)
@@ -22,7 +21,5 @@ class Command(HandoffCommand):
             "--revision", metavar="N", type=positive_int, help="want this revision from now on"
         )
 
-    def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
-        return operations.reload(
-            options["name"], actor=actor, reason=reason, revision=options["revision"]
-        )
+    def extra(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"revision": options["revision"]}

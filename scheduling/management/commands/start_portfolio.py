@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from scheduling import operations
 from scheduling.management.handoff_commands import HandoffCommand
-from scheduling.models import Handoff
 from scheduling.operations.registry import portfolio_actions
 
 
 class Command(HandoffCommand):
     help = portfolio_actions.START.help("a portfolio")
-
-    def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff | None:
-        return operations.start(options["name"], actor=actor, reason=reason)
+    operation = portfolio_actions.START

@@ -31,9 +31,7 @@ class Command(GinkgoCommand):
             "--to", metavar="SEQ", type=positive_int, help="stop after this event of the log"
         )
         parser.add_argument(
-            "--full",
-            action="store_true",
-            help=f"verify {portfolio_actions.VERIFY.options[0][1]}",
+            "--full", action="store_true", help=f"verify {portfolio_actions.VERIFY.options[0][1]}"
         )
 
     def act(self, options: dict[str, Any]) -> None:
@@ -48,7 +46,8 @@ class Command(GinkgoCommand):
                 raise Failed(code, text, **document)
             return self.show(document, _lines(document))
         documents = []
-        for name in _present_names():
+        present = Portfolio.objects.present().order_by("name").values_list("name", flat=True)
+        for name in list(present):
             documents.append(_verify(name, options["to"], options["full"]))
             if not self.as_json:
                 self.stdout.write(_lines(documents[-1], named=True))
@@ -59,11 +58,6 @@ class Command(GinkgoCommand):
             text = f"Not identical: {len(not_identical)} of {total}: {names}."
             raise Failed("different", text, results=documents)
         self.show({"results": documents}, f"All {len(documents)} portfolios are identical.")
-
-
-def _present_names() -> list[str]:
-    names = Portfolio.objects.present().order_by("name").values_list("name", flat=True)
-    return list(names)
 
 
 def _verify(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:

@@ -268,7 +268,7 @@ def test_channel_address_is_a_secret_that_no_page_shows(desk: Client, webhook: W
         ("on-call", "file:///etc/passwd", "address", "is not one of"),
         ("on-call", "tgram://t/1/?a=b&%54emplate=/etc/x", "address", "parameter template would"),
         ("On Call", "json://localhost", "name", "use small letters"),
-        ("environment", "json://localhost", "name", "use small letters"),
+        ("environment", "json://localhost", "name", "GINKGO_ALERT_URL defines the channel"),
     ],
 )
 def test_refused_channel_names_the_wrong_field(

@@ -32,7 +32,11 @@ def test_states_that_a_node_made_up_break_no_page(desk: Client) -> None:
     pages += [f"/portfolios/{name}/" for name in names]
     assert [page for page in pages if desk.get(page).status_code != 200] == []
     states = [f"/api/portfolios/{name}/checkpoint/" for name in names]
-    assert [state for state in states if desk.get(state).status_code != 404] == []
+    told = [desk.get(state).json() for state in states]
+    assert {(problem["status"], problem["code"]) for problem in told} == {(409, "unreadable")}
+    assert all(
+        f"The state of {name} at" in p["detail"] for name, p in zip(names, told, strict=True)
+    )
 
 
 def status_of(portfolio: int, epoch: int, **given: Any) -> ProcessStatus:

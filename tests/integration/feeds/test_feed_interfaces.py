@@ -470,6 +470,16 @@ def test_the_page_of_a_feed_shows_head_silence_gaps_and_prices(
     assert client.get("/feeds/none/").status_code == 404
 
 
+def test_instruments_that_a_full_feed_has_already_may_be_given_again(
+    fx: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "MAX_INSTRUMENTS", 2)
+    assert fx.post("feeds/fx/instruments/", {"instruments": {"KO": {}}}).status_code == 200
+    answer = fx.post("feeds/fx/instruments/", {"instruments": {"KO": {}, "GE": {}}})
+    said = problem(answer, 400, "invalid")["detail"]
+    assert "Feed fx would have 3 instruments; 2 are allowed." in said
+
+
 @pytest.mark.parametrize(
     "given", [{"scale": [1]}, {"scale": {}}, {"lot": "1e-400000000"}, {"tick": "1e999999999"}]
 )

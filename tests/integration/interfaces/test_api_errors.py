@@ -24,6 +24,7 @@ from scheduling.operations.tokens import issue_api_token
 from scheduling.presentation.problems import CODES
 from tests.support.api_client import ApiClient, make_user, problem
 from tests.support.pages import signed_in
+from tests.support.patches import raising
 
 READS = (
     "nodes/", "portfolios/", "handoffs/", "events/", "feed/", "schedule/plan/", "metrics",
@@ -96,8 +97,7 @@ def test_only_the_hash_of_a_token_is_stored(db: Any) -> None:
 def test_a_superuser_may_act_with_a_session(db: Any) -> None:
     client = signed_in(superuser=True)
     assert client.get("/api/nodes/").status_code == 200
-    answer = client.post("/api/schedule/freeze/", content_type="application/json")
-    assert answer.status_code == 200
+    assert client.post("/api/schedule/freeze/", content_type="application/json").status_code == 200
 
 
 def test_a_session_without_the_csrf_token_is_refused(db: Any) -> None:
@@ -179,8 +179,7 @@ def test_a_malformed_body_is_refused_with_a_sentence(
 
 def test_a_body_of_more_than_a_megabyte_is_too_large(operator: ApiClient) -> None:
     body = b'{"note": "' + b"x" * 1_048_576 + b'"}'
-    answer = operator.raw("POST", "portfolios/", body, "application/json")
-    problem(answer, 413, "payload_too_large")
+    problem(operator.raw("POST", "portfolios/", body, "application/json"), 413, "payload_too_large")
 
 
 def test_an_unsupported_media_type_is_refused(operator: ApiClient) -> None:
@@ -301,9 +300,8 @@ def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_o
     gateway_works.liveness.succeeded_at = None
     gateway_works.liveness.fail(PoolTimeout("couldn't get a connection after 5.00 sec"))
     said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
-    assert (
-        said
-        == "The gateway's liveness write has not succeeded yet: no connection became available."
+    assert said == (
+        "The gateway's liveness write has not succeeded yet: no connection became available."
     )
 
 
@@ -311,8 +309,7 @@ def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_o
 def test_a_missing_migration_is_not_ready(nobody: ApiClient, db: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduling'")
-    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
-    assert "migrate" in said
+    assert "migrate" in problem(nobody.get("readyz"), 503, "unavailable")["detail"]
 
 
 @pytest.mark.parametrize(
@@ -322,19 +319,14 @@ def test_a_driver_error_is_unavailable(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     # The statements of the fleet run beside Django, so their errors are not Django's.
-    def away(*args: Any, **options: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("scheduling.operations.rebalance", away)
+    monkeypatch.setattr("scheduling.operations.rebalance", raising(error))
     problem(operator.post("schedule/rebalance/"), 503, "unavailable")
 
 
 def test_an_unexpected_error_is_a_problem_and_is_logged(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bug(*args: Any, **options: Any) -> None:
-        raise ZeroDivisionError("a secret of the firm")
-
+    bug = raising(ZeroDivisionError("a secret of the firm"))
     monkeypatch.setattr("scheduling.operations.rebalance", bug)
     with caplog.at_level(logging.ERROR):
         document = problem(operator.post("schedule/rebalance/"), 500, "internal_error")

@@ -11,7 +11,13 @@ from portfolios.models import Portfolio, Revision
 from scheduling.models import Event
 from scheduling.observe.fleet_view import read as fleet_read
 from tests.support.api_client import ApiClient, fields_of, problem
-from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import (
+    lose,
+    make_buyer,
+    make_node,
+    make_portfolio,
+    make_running_portfolio,
+)
 
 SMA = {
     "name": "ibm-sma",
@@ -39,27 +45,19 @@ def test_a_created_portfolio_is_returned_and_found_at_its_location(operator: Api
     answer = operator.post("portfolios/", {**SMA, "starting_cash": "50000.00", "priority": 2})
     assert answer.status_code == 201
     document = answer.json()
-    assert document["name"] == "ibm-sma"
-    assert document["config"] == SMA["config"]
-    assert document["symbols"] == ["IBM"]
-    assert document["priority"] == 2
-    assert document["starting_cash"] == "50000.0000"
-    assert document["desired_state"] == "running"
-    assert document["revision"] == 1
-    assert document["good_revision"] is None
-    assert document["run"]["node"] is None
-    assert document["run"]["phase"] == "pending"
+    assert document == document | SMA | {
+        "priority": 2, "starting_cash": "50000.0000", "desired_state": "running", "revision": 1,
+        "good_revision": None,
+        "account": {"cash": None, "equity": None, "pnl": None, "positions": []},
+    }  # fmt: skip
+    assert (document["run"]["node"], document["run"]["phase"]) == (None, "pending")
     assert document["run"]["reason"]
-    assert document["account"] == {"cash": None, "equity": None, "pnl": None, "positions": []}
     where = answer.headers["Location"].partition("/api/")[2]
     assert operator.get(where).json()["name"] == "ibm-sma"
 
 
 def test_the_portfolio_document_has_every_documented_field(operator: ApiClient) -> None:
-    daemon = make_node("node-1")
-    make_running_portfolio(
-        "tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM"], events=400
-    )
+    make_buyer("tech-hold", make_node("node-1"), 400, "IBM")
     document = operator.get("portfolios/tech-hold/").json()
     assert set(document) >= {
         "name", "strategy", "config", "symbols", "weight", "priority", "selector", "spread_group",
@@ -71,10 +69,8 @@ def test_the_portfolio_document_has_every_documented_field(operator: ApiClient) 
         "attempts", "reason", "since",
     }  # fmt: skip
     assert set(document["account"]) == {"cash", "equity", "pnl", "positions"}
-    assert document["run"]["node"] == "node-1"
-    assert document["run"]["phase"] == "running"
-    assert document["run"]["epoch"] == 1
-    assert document["run"]["last_seq"] == document["first_seq"] - 1 + 400
+    run, last_seq = document["run"], document["first_seq"] - 1 + 400
+    assert run == run | {"node": "node-1", "phase": "running", "epoch": 1, "last_seq": last_seq}
     assert document["run"]["since"].endswith("Z")
     # Decimals are strings of four places: what was typed or traded is what is read.
     assert document["account"]["cash"] == f"{float(document['account']['cash']):.4f}"
@@ -171,12 +167,11 @@ def test_a_patch_makes_a_revision_and_returns_the_reload(operator: ApiClient) ->
     document = answer.json()
     assert set(document) == {"portfolio", "handoff", "warnings"}
     assert document["warnings"] == []
-    assert document["portfolio"]["revision"] == 2
-    assert document["portfolio"]["revision_status"] == "unproven"  # its own, not that of r1
-    assert document["portfolio"]["config"] == {"fast": 4, "slow": 9}
-    assert document["handoff"]["kind"] == "reload"
-    assert document["handoff"]["to_revision"] == 2
-    assert document["handoff"]["target_node"] == "node-1"
+    portfolio, handoff = document["portfolio"], document["handoff"]
+    assert portfolio["revision_status"] == "unproven"  # its own, not that of r1
+    assert (portfolio["revision"], portfolio["config"]) == (2, {"fast": 4, "slow": 9})
+    assert (handoff["kind"], handoff["to_revision"]) == ("reload", 2)
+    assert handoff["target_node"] == "node-1"
 
 
 def test_migrate_returns_the_handoff_and_pins(operator: ApiClient) -> None:
@@ -192,11 +187,10 @@ def test_migrate_returns_the_handoff_and_pins(operator: ApiClient) -> None:
         "pause_ms", "catchup_ms", "requested_at", "prepared_at", "released_at", "activated_at",
         "finished_at",
     }  # fmt: skip
-    assert handoff["portfolio"] == "canary-1"
-    assert handoff["kind"] == "migrate"
-    assert (handoff["source_node"], handoff["target_node"]) == ("node-1", "node-2")
-    assert handoff["reason"] == "rack maintenance"
-    assert handoff["requested_by"] == "olive"
+    assert handoff == handoff | {
+        "portfolio": "canary-1", "kind": "migrate", "source_node": "node-1",
+        "target_node": "node-2", "reason": "rack maintenance", "requested_by": "olive",
+    }  # fmt: skip
     assert operator.get(f"handoffs/{handoff['id']}/").json() == handoff
     assert operator.get("portfolios/canary-1/").json()["pinned_node"] == "node-2"
     assert operator.get("portfolios/canary-1/").json()["handoff"]["id"] == handoff["id"]
@@ -277,15 +271,12 @@ def test_read_of_a_missing_object_is_not_found(viewer: ApiClient, path: str) -> 
 
 
 def test_the_checkpoint_is_decoded_and_belongs_to_its_seq(viewer: ApiClient) -> None:
-    daemon = make_node("node-1")
-    portfolio = make_running_portfolio("canary-1", daemon, events=3)
+    portfolio = make_running_portfolio("canary-1", make_node("node-1"), events=3)
     document = viewer.get("portfolios/canary-1/checkpoint/").json()
     assert set(document) >= {"portfolio", "epoch", "revision", "seq", "account", "state"}
-    assert document["seq"] == portfolio.first_seq - 1 + 3
-    assert document["epoch"] == 1
-    assert document["state"]["events"] == 3
-    assert document["state"]["first_seq"] == portfolio.first_seq
-    assert document["state"]["gaps"] == document["state"]["duplicates"] == 0
+    assert (document["seq"], document["epoch"]) == (portfolio.first_seq - 1 + 3, 1)
+    counts = {"events": 3, "first_seq": portfolio.first_seq, "gaps": 0, "duplicates": 0}
+    assert document["state"] == document["state"] | counts
     assert document["account"]["cash"] == "100000.0000"
 
 
@@ -298,8 +289,7 @@ def test_there_is_no_checkpoint_before_the_first_commit(viewer: ApiClient) -> No
 
 def test_digest_of_a_canary_can_be_computed_from_the_feed_of_the_api(viewer: ApiClient) -> None:
     # A head that is past the canary's events: it started when the feed did, some events ago.
-    daemon = make_node("node-1")
-    make_running_portfolio("canary-1", daemon, events=1)
+    make_running_portfolio("canary-1", make_node("node-1"), events=1)
     state = viewer.get("portfolios/canary-1/checkpoint/").json()["state"]
     (event,) = viewer.get("feed/", **{"from": state["first_seq"], "limit": 1}).json()["results"]
     line = f"{event['seq']} {event['symbol']} {event['close']}"

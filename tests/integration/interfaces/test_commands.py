@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,14 +92,11 @@ def test_create_portfolio_prints_what_was_made() -> None:
         "--selector", "zone=a", "--spread-group", "sma", "--spread-hard", "--catch-up", "full",
         "--cash", "5000.50", "--note", "first try",
     )  # fmt: skip
-    assert document["name"] == "ibm-sma"
-    assert document["symbols"] == ["IBM", "HPQ"]
-    assert document["config"] == {"fast": 3, "slow": 8}
-    assert (document["weight"], document["priority"]) == (2, 4)
-    assert document["selector"] == {"zone": "a"}
-    assert (document["spread_group"], document["spread_hard"]) == ("sma", True)
-    assert document["catch_up"] == "full"
-    assert document["starting_cash"] == "5000.5000"
+    assert document == document | {
+        "name": "ibm-sma", "symbols": ["IBM", "HPQ"], "config": {"fast": 3, "slow": 8},
+        "weight": 2, "priority": 4, "selector": {"zone": "a"}, "spread_group": "sma",
+        "spread_hard": True, "catch_up": "full", "starting_cash": "5000.5000",
+    }  # fmt: skip
     assert Event.objects.get(kind="portfolio_created").actor.startswith("cli:")
 
 
@@ -122,19 +120,18 @@ def test_unpin_portfolio_ends_the_pin() -> None:
     portfolio = make_running_portfolio("canary-1", first)
     Run.objects.filter(pk=portfolio.pk).update(pinned_node=first.row)
     assert told("unpin_portfolio", "canary-1")["pinned_node"] is None
-    newest = Event.objects.filter(kind="unpinned").latest("id")
-    assert newest.actor.startswith("cli:")
+    assert Event.objects.filter(kind="unpinned").latest("id").actor.startswith("cli:")
 
 
 def test_migrate_portfolio_prints_the_handoff() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
     make_running_portfolio("canary-1", first)
     handoff = told("migrate_portfolio", "canary-1", "--to", "node-2", "--reason", "why not")
-    assert handoff["kind"] == "migrate"
-    assert handoff["target_node"] == "node-2"
-    assert handoff["reason"] == "why not"
+    assert handoff == handoff | {
+        "id": Handoff.objects.latest("id").pk, "kind": "migrate", "target_node": "node-2",
+        "reason": "why not",
+    }  # fmt: skip
     assert handoff["requested_by"].startswith("cli:")
-    assert handoff["id"] == Handoff.objects.latest("id").pk
 
 
 def test_migrate_portfolio_describes_the_handoff() -> None:
@@ -201,8 +198,7 @@ def test_a_wait_timeout_fails_while_the_handoff_continues() -> None:
     make_running_portfolio("canary-1", first)
     sentence, document = refused("migrate_portfolio", "canary-1", "--to", "node-2", "--wait", "0.2")
     handoff = Handoff.objects.latest("id")
-    assert document["code"] == "wait_timeout"
-    assert document["handoff"] == handoff.pk
+    assert (document["code"], document["handoff"]) == ("wait_timeout", handoff.pk)
     assert "continues" in sentence
     assert handoff.state == "preparing"
 
@@ -240,8 +236,7 @@ def test_an_invalid_wait_is_a_usage_error(wait: str) -> None:
 
 
 def test_commands_reload_stop_and_start_portfolios() -> None:
-    daemon = make_node("node-1")
-    make_running_portfolio("canary-1", daemon)
+    make_running_portfolio("canary-1", make_node("node-1"))
     make_portfolio("idle", desired_state="stopped")
     assert told("reload_portfolio", "canary-1", "--reason", "leak")["kind"] == "reload"
     assert told("start_portfolio", "idle")["kind"] == "place"
@@ -250,8 +245,7 @@ def test_commands_reload_stop_and_start_portfolios() -> None:
 
 
 def test_delete_releases_the_portfolio_and_frees_its_name() -> None:
-    daemon = make_node("node-1")
-    make_running_portfolio("canary-1", daemon)
+    make_running_portfolio("canary-1", make_node("node-1"))
     make_portfolio("idle", desired_state="stopped")
     deleted = told("delete_portfolio", "canary-1", "--reason", "closed")
     assert (deleted["handoff"]["kind"], deleted["handoff"]["state"]) == ("stop", "draining")
@@ -284,6 +278,16 @@ def test_start_without_room_says_that_the_portfolio_is_pending_with_and_without_
     sentence, document = refused("start_portfolio", "other", "--wait", "0.2")
     assert document["code"] == "wait_timeout"
     assert "pending" in sentence
+
+
+def test_wait_for_the_start_of_a_portfolio_that_is_deleted_meanwhile_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_portfolio("idle", desired_state="stopped")
+    delete = partial(operations.delete_portfolio, "idle", actor="ann")
+    fake = SimpleNamespace(monotonic=lambda: 100.0, sleep=lambda _: delete())
+    monkeypatch.setattr("scheduling.management.handoff_wait.time", fake)
+    assert refused("start_portfolio", "idle", "--wait", "5")[1]["code"] == "not_found"
 
 
 # --- nodes and the fleet --------------------------------------------------------------------------
@@ -331,8 +335,7 @@ def test_freeze_command_freezes_the_fleet_and_takes_it_back() -> None:
 
 
 def test_cluster_status_shows_the_whole_fleet() -> None:
-    daemon = make_node("node-1")
-    make_running_portfolio("canary-1", daemon, events=2)
+    make_running_portfolio("canary-1", make_node("node-1"), events=2)
     make_portfolio("idle", desired_state="stopped")
     board = told("cluster_status")
     assert [node["name"] for node in board["nodes"]] == ["node-1"]
@@ -359,8 +362,7 @@ def test_a_node_token_is_shown_once_and_kept_as_a_hash() -> None:
     assert set(document) == {"name", "token"}
     assert NodeToken.objects.get().sha256 == hash_token(document["token"])
     assert Node.objects.get().name == "node-7"
-    another = said("create_node_token", "node-7").strip()
-    assert another != document["token"]
+    assert said("create_node_token", "node-7").strip() != document["token"]
     assert Node.objects.count() == 1
     assert NodeToken.objects.count() == 2
     assert Event.objects.filter(kind="node_token_created").count() == 2

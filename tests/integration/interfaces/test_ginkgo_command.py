@@ -254,10 +254,8 @@ def test_a_redirect_is_not_followed(act: Callable[[Client], Any]) -> None:
     moved = b"HTTP/1.1 301 Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n"
     with socket.create_server(("127.0.0.1", 0)) as other:
         to = f"http://127.0.0.1:{other.getsockname()[1]}/api/halt/"
-        with (
-            answering(moved % to.encode()) as server,
-            pytest.raises(Failed, match=f"redirects to {to}"),
-        ):
+        refused = pytest.raises(Failed, match=f"redirects to {to}")
+        with answering(moved % to.encode()) as server, refused:
             act(Client(Access(server, "token")))
         other.settimeout(0)
         with pytest.raises(BlockingIOError):
@@ -322,9 +320,8 @@ def test_drain_command_plans_and_drains(server: str, capsys: pytest.CaptureFixtu
     assert "canary-1 → node-2" in said(capsys, "drain", "node-1", "--plan")
     assert not Node.objects.filter(draining=True).exists()
     assert said(capsys, "drain", "node-1") == "node-1 is draining: 1 to hand off."
-    with pytest.raises(
-        Failed, match=r"^node-1 still runs canary-1 after 0\.1 s; it is still draining"
-    ):
+    late = r"^node-1 still runs canary-1 after 0\.1 s; it is still draining"
+    with pytest.raises(Failed, match=late):
         main(["drain", "node-1", "--wait", "0.1"])
     assert "no longer draining" in said(capsys, "undrain", "node-1")
 

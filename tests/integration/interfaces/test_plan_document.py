@@ -10,14 +10,7 @@ import pytest
 from ginkgo_site.env import read_environment
 from scheduling import operations
 from tests.support.api_client import ApiClient
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    expire_lease,
-    lose,
-    make_node,
-    make_portfolio,
-)
+from tests.support.factories import FakeNode, ago, expire_lease, lose, make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
 

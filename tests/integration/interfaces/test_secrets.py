@@ -104,9 +104,8 @@ def test_a_ciphertext_copied_to_another_name_is_refused(key_file: Path) -> None:
     for name in ("one", "two"):
         set_secret(name, name, actor="ann")
     Secret.objects.filter(name="two").update(ciphertext=Secret.objects.get(name="one").ciphertext)
-    with pytest.raises(
-        SecretUnreadable, match="The row of the secret two holds the value of 'one'"
-    ):
+    wrong = "The row of the secret two holds the value of 'one'"
+    with pytest.raises(SecretUnreadable, match=wrong):
         read_secret("two", used_by="x")
 
 

@@ -80,6 +80,19 @@ def test_invalid_addition_names_the_expected_format(text: str, wrong: str) -> No
     assert wrong in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("labels", "end"),
+    [("L=yes,L=no", ": label L is given twice"), ("L", ": 'L' is not label=value")],
+)
+def test_refusal_of_an_addition_quotes_sixty_characters_of_it_and_of_its_label(
+    labels: str, end: str
+) -> None:
+    text = f"8:{labels.replace('L', 'x' * 1000)}"
+    with pytest.raises(InvalidScenario) as caught:
+        Scenario.of([], [], [text])
+    assert caught.value.message.endswith(f"not '8:{'x' * 58}…'{end.replace('L', 'x' * 60)}")
+
+
 def test_a_node_cannot_be_lost_and_drained() -> None:
     with pytest.raises(InvalidScenario, match="node-2 cannot be both lost and drained"):
         Scenario.of(["node-1", "node-2"], ["node-2"], [])
