@@ -112,7 +112,7 @@ class AlertChannelList(ForOperators, TableView):
         return Response(AlertChannelDocument(row).data)
 
 
-class AlertChannelDetail(ForOperators, ApiView):
+class AlertChannelDetail(ForOperators):
     """One channel of alerts."""
 
     @described(

@@ -55,10 +55,10 @@ class ApiView(ActsOncePerKey):
         return exception_handler
 
 
-class ForOperators:
-    """A view, or a list, that viewers may not even read."""
+class ForOperators(ApiView):
+    """A view that viewers may not even read."""
 
-    permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
+    permission_classes = (OperatorsOnly,)
 
 
 class _TrueOrFalseWidget(BooleanWidget):
@@ -117,10 +117,13 @@ def form_errors(form: Any) -> list[dict[str, str]]:
     ]
 
 
-def read_choice(request: Request, name: str, choices: Collection[str]) -> str | None:
-    """Return the query parameter `name`, or None if absent. Raise Invalid unless it is a choice."""
+def read_choice(request: Request, name: str, choices: Collection[str] | None) -> str | None:
+    """Return the query parameter `name`, or None if it is absent.
+
+    Raise Invalid unless it is one of `choices`; None: any text.
+    """
     value = request.query_params.get(name)
-    if value is not None and value not in choices:
+    if value is not None and choices is not None and value not in choices:
         message = f"must be one of {', '.join(choices)}, not {quoted(value, longest=40)}"
         raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
     return value

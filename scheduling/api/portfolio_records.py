@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
 from scheduling.api.base import ApiView, TableView
@@ -70,23 +71,25 @@ class RevisionFilters(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=RevisionStatus.choices)
 
 
-class OfOnePortfolio(TableView):
-    """A list of rows of one portfolio."""
+def records_of_a_portfolio(
+    summary: str,
+    records: QuerySet[Any],
+    serializer: type[BaseSerializer[Any]],
+    filter_set: type[django_filters.FilterSet],
+    *sorted_by: str,
+) -> type[TableView]:
+    """Return the view that lists those of the records that are of the portfolio of the path."""
 
-    model: type[Model]
+    @described_table(summary)
+    class PortfolioRecords(TableView):
+        document = serializer
+        filters = filter_set
+        order = sorted_by
 
-    def rows(self, name: str) -> QuerySet[Any]:
-        return self.model._default_manager.filter(portfolio=existing_portfolio(name))
+        def rows(self, name: str) -> QuerySet[Any]:
+            return records.filter(portfolio=existing_portfolio(name))
 
-
-@described_table("Orders, newest first")
-class PortfolioOrders(OfOnePortfolio):
-    """Orders, newest first."""
-
-    model = Order
-    document = OrderDocument
-    filters = OrderFilters
-    order = ("-seq", "-index")
+    return PortfolioRecords
 
 
 class FleetOrderFilters(OfPortfolio):
@@ -124,57 +127,27 @@ class OrderList(TableView):
         return Order.objects.select_related("portfolio")
 
 
-@described_table("Fills, newest first")
-class PortfolioFills(OfOnePortfolio):
-    """Fills, newest first."""
+_TENURES = Tenure.objects.select_related("node", "handoff")
 
-    model = Fill
-    document = FillDocument
-    filters = FillFilters
-    order = ("-fill_seq", "-index")
-
-
-@described_table("Equity, oldest first")
-class PortfolioEquity(OfOnePortfolio):
-    """The equity curve, oldest first."""
-
-    model = EquityPoint
-    document = EquityDocument
-    filters = EquityFilters
-    order = ("seq",)
-
-
-@described_table("Metrics of the strategy, newest first")
-class PortfolioMetrics(OfOnePortfolio):
-    """What the strategy measured (`ctx.metric`), newest first."""
-
-    model = MetricPoint
-    document = MetricDocument
-    filters = MetricFilters
-    order = ("-seq", "name")
-
-
-@described_table("Tenures, newest first")
-class PortfolioTenures(OfOnePortfolio):
-    """Owners of the portfolio, newest first."""
-
-    model = Tenure
-    document = TenureDocument
-    filters = TenureFilters
-    order = ("-epoch",)
-
-    def rows(self, name: str) -> QuerySet[Any]:
-        return super().rows(name).select_related("node", "handoff")
-
-
-@described_table("Revisions, newest first")
-class PortfolioRevisions(OfOnePortfolio):
-    """Configurations of the portfolio, newest first."""
-
-    model = Revision
-    document = RevisionDocument
-    filters = RevisionFilters
-    order = ("-number",)
+PortfolioOrders = records_of_a_portfolio(
+    "Orders, newest first", Order.objects.all(), OrderDocument, OrderFilters, "-seq", "-index"
+)
+PortfolioFills = records_of_a_portfolio(
+    "Fills, newest first", Fill.objects.all(), FillDocument, FillFilters, "-fill_seq", "-index"
+)
+PortfolioEquity = records_of_a_portfolio(
+    "Equity, oldest first", EquityPoint.objects.all(), EquityDocument, EquityFilters, "seq"
+)
+PortfolioMetrics = records_of_a_portfolio(
+    "Metrics of the strategy, newest first",
+    MetricPoint.objects.all(), MetricDocument, MetricFilters, "-seq", "name",
+)  # fmt: skip
+PortfolioTenures = records_of_a_portfolio(
+    "Tenures, newest first", _TENURES, TenureDocument, TenureFilters, "-epoch"
+)
+PortfolioRevisions = records_of_a_portfolio(
+    "Revisions, newest first", Revision.objects.all(), RevisionDocument, RevisionFilters, "-number"
+)
 
 
 class PortfolioLogLines(ApiView):

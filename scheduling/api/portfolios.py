@@ -48,13 +48,10 @@ from scheduling.presentation.serializers.portfolios import (
 from scheduling.presentation.serializers.verifications import VerificationDocument
 from scheduling.verification.latest import newest_verification
 
-#: Parameter → (attribute that it is compared with, allowed values or None).
-_FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
-    "node": ("node", None),
-    "phase": ("phase", Phase.values),
-    "strategy": ("strategy", None),
-    "desired_state": ("desired_state", DesiredState.values),
-}
+#: Parameter, and attribute that it is compared with → allowed values; None: any.
+_FILTERS: dict[str, Sequence[str] | None] = {
+    "node": None, "phase": Phase.values, "strategy": None, "desired_state": DesiredState.values,
+}  # fmt: skip
 
 
 class PortfolioList(ApiView):
@@ -62,19 +59,16 @@ class PortfolioList(ApiView):
 
     @described_list(
         PortfolioDocument,
-        [query(name, enum=choices) for name, (_, choices) in _FILTERS.items()],
+        [query(name, enum=choices) for name, choices in _FILTERS.items()],
         "Portfolios, by name",
     )
     def get(self, request: Request) -> Response:
         """Return one page of the portfolios that fit the filters, from one consistent read."""
         lines = read_fleet_view().portfolios
-        for name, (attribute, choices) in _FILTERS.items():
-            if choices is None:
-                wanted = request.query_params.get(name)
-            else:
-                wanted = read_choice(request, name, choices)
+        for name, choices in _FILTERS.items():
+            wanted = read_choice(request, name, choices)
             if wanted is not None:
-                lines = [line for line in lines if getattr(line, attribute) == wanted]
+                lines = [line for line in lines if getattr(line, name) == wanted]
         page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
         results = PortfolioDocument(page, many=True).data
         return Response({"next": following, "previous": preceding, "results": results})

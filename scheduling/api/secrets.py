@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.models import Secret
-from scheduling.api.base import ApiView, ForOperators, TableView, actor_of
+from scheduling.api.base import ForOperators, TableView, actor_of
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import SecretBody, read_body
 from scheduling.operations.registry import access_actions
@@ -34,7 +34,7 @@ class SecretList(ForOperators, TableView):
         return Response(SecretDocument(row).data)
 
 
-class SecretDetail(ForOperators, ApiView):
+class SecretDetail(ForOperators):
     """One secret, which can only be deleted: its value is never shown."""
 
     @described(status=204, performs=access_actions.DELETE_SECRET, summary="Delete a secret")

@@ -7,11 +7,11 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling.api.base import ApiView, ForOperators, TableView, actor_of
+from scheduling.api.base import ForOperators, TableView, actor_of
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import NodeTokenBody, ReasonBody, read_body
-from scheduling.errors import NotFound
 from scheduling.models import ApiToken, NodeToken, Scope
+from scheduling.operations.lookup import existing
 from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken, issue_node_token, revoke_token
 from scheduling.presentation.serializers.access import (
@@ -68,7 +68,7 @@ class NodeTokenList(ForOperators, TableView):
         return Response({"node": given["node"], "token": token}, status=201)
 
 
-class NodeTokenDetail(ForOperators, ApiView):
+class NodeTokenDetail(ForOperators):
     """One token of a node."""
 
     @described(
@@ -81,8 +81,6 @@ class NodeTokenDetail(ForOperators, ApiView):
     def delete(self, request: Request, pk: int) -> Response:
         """Revoke the token. Idempotent."""
         reason = read_body(request, ReasonBody)["reason"]
-        token = NodeToken.objects.filter(pk=pk).first()
-        if token is None:
-            raise NotFound("token of a node", str(pk))
+        token = existing("token of a node", str(pk), NodeToken.objects.filter(pk=pk))
         revoke_token(token, actor=actor_of(request), reason=reason)
         return Response(status=204)

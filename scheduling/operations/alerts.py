@@ -15,6 +15,7 @@ from scheduling.enact import alerts
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Alert, AlertChannel, AlertMessage
+from scheduling.operations.lookup import existing
 from scheduling.operations.secrets import delete_secret, set_secret
 
 MAX_CHANNELS = 20
@@ -26,9 +27,7 @@ def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
     Raise NotFound, or Refused if the alert is closed or someone acknowledged it before.
     """
     acknowledged = execute(alerts.acknowledge(alert, actor=actor, note=reason))
-    row = Alert.objects.filter(pk=alert).first()
-    if row is None:
-        raise NotFound("alert", str(alert))
+    row = existing("alert", str(alert), Alert.objects.filter(pk=alert))
     if not acknowledged:
         if row.closed_at is not None:
             message = _(
@@ -130,7 +129,4 @@ def remove_channel(name: str, *, actor: str, reason: str = "") -> None:
 
 def _channel(name: str) -> AlertChannel:
     """Return the channel, or raise NotFound."""
-    row = AlertChannel.objects.filter(name=name).first()
-    if row is None:
-        raise NotFound("channel", name)
-    return row
+    return existing("channel", name, AlertChannel.objects.filter(name=name))

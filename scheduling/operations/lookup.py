@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
+
+from django.db.models import Model, QuerySet
 
 from portfolios.models import Portfolio
 from scheduling.db.transaction import Transaction
@@ -10,13 +12,20 @@ from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.errors import NotFound
 
+Found = TypeVar("Found", bound=Model)
+
+
+def existing(what: str, name: str, rows: QuerySet[Found]) -> Found:
+    """Return the first row, or raise NotFound, which says that there is no `what` named `name`."""
+    found = rows.first()
+    if found is None:
+        raise NotFound(what, name)
+    return found
+
 
 def existing_portfolio(name: str) -> Portfolio:
     """Return the portfolio of this name that is not deleted, or raise NotFound."""
-    found = Portfolio.objects.present().filter(name=name).first()
-    if found is None:
-        raise NotFound("portfolio", name)
-    return found
+    return existing("portfolio", name, Portfolio.objects.present().filter(name=name))
 
 
 def locked_portfolio(name: str) -> Portfolio:
@@ -24,10 +33,8 @@ def locked_portfolio(name: str) -> Portfolio:
 
     Raise NotFound if there is none of this name that is not deleted.
     """
-    found = Portfolio.objects.present().select_for_update(no_key=True).filter(name=name).first()
-    if found is None:
-        raise NotFound("portfolio", name)
-    return found
+    present = Portfolio.objects.present().filter(name=name)
+    return existing("portfolio", name, present.select_for_update(no_key=True))
 
 
 def record_request(

@@ -263,18 +263,28 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
                     "portfolio_changed", portfolio.pk, actor, reason, fields=fields, revision=number
                 )
             )
-        row = execute(
-            request(
-                "reload",
-                portfolio.pk,
-                target=current.node_id,
-                to_revision=number,
-                actor=actor,
-                reason=reason,
-                timing=timing(),
-            )
+        return begin_handoff(
+            "reload", portfolio.pk, current.node_id, number, actor=actor, reason=reason
         )
-    return Handoff.objects.get(pk=row.id)
+
+
+def begin_handoff(
+    kind: str, portfolio: int, node: int | None, revision: int | None, *, actor: str, reason: str
+) -> Handoff:
+    """Begin a handoff of this kind of the portfolio to the node with the revision, and return it.
+
+    A revision of None is the one that runs. Raise Refused.
+    """
+    begun = request(
+        kind,
+        portfolio,
+        target=node,
+        to_revision=revision,
+        actor=actor,
+        reason=reason,
+        timing=timing(),
+    )
+    return Handoff.objects.get(pk=execute(begun).id)
 
 
 def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
@@ -303,25 +313,15 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
         execute(note_pending(portfolio.pk, chosen))
         return None
     node = next(view.id for view in observed.snapshot.nodes if view.name == chosen.node)
+    revision = granted_revision(observed.snapshot, name)
     try:
-        row = execute(
-            request(
-                "place",
-                portfolio.pk,
-                target=node,
-                to_revision=granted_revision(observed.snapshot, name),
-                actor=actor,
-                reason=reason,
-                timing=timing(),
-            )
-        )
+        return begin_handoff("place", portfolio.pk, node, revision, actor=actor, reason=reason)
     except Refused:
         # concurrent writers: the woken pass, which may have placed the portfolio already, or a
         # loss of the node, after which the next pass places it. An active stop is no start: the
         # portfolio is placed once it has ended.
         active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES)
         return active.exclude(kind="stop").first()
-    return Handoff.objects.get(pk=row.id)
 
 
 def stop(name: str, *, actor: str, reason: str = "") -> Handoff:

@@ -15,9 +15,10 @@ from scheduling.decide.what_if.drain import room_for_drain
 from scheduling.enact import node_marks
 from scheduling.enact.forget import forget
 from scheduling.enact.handoff import Request, request_all
-from scheduling.errors import Invalid, NotFound
+from scheduling.errors import Invalid
 from scheduling.models import Node
 from scheduling.observe.snapshot import observe
+from scheduling.operations.lookup import existing
 from scheduling.timing import timing
 
 MAX_LABELS = 50
@@ -86,9 +87,8 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
     """
     with transaction.atomic():
         # Concurrent writers, which wait: another operator, and the daemon that registers.
-        row = Node.objects.select_for_update(no_key=True).filter(name=node).first()
-        if row is None:
-            raise NotFound("node", node)
+        locked = Node.objects.select_for_update(no_key=True).filter(name=node)
+        row = existing("node", node, locked)
         before = dict(row.labels)
         if before == dict(labels):
             return row
@@ -132,10 +132,7 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
 def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
     """Carry out `marks`, and return the node as it is then. Raise NotFound without such a node."""
     execute(marks)
-    node = Node.objects.filter(name=name).first()
-    if node is None:
-        raise NotFound("node", name)
-    return node
+    return existing("node", name, Node.objects.filter(name=name))
 
 
 def forget_node(node: str, *, actor: str, reason: str = "") -> None:

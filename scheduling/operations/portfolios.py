@@ -24,7 +24,7 @@ from scheduling.enact import pin
 from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.desired_state import archive
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import request, symbols_lost, symbols_refusal
+from scheduling.enact.handoff import symbols_lost, symbols_refusal
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.enact.portfolio_edits import edit_portfolio
 from scheduling.errors import Invalid, NotFound, Refused
@@ -37,10 +37,9 @@ from scheduling.operations.edits import (
     changed_meanwhile,
     configuration_of,
 )
-from scheduling.operations.lookup import locked_portfolio, record_request
-from scheduling.operations.moves import refuse_if_node_lacks, stop_run
+from scheduling.operations.lookup import existing, locked_portfolio, record_request
+from scheduling.operations.moves import begin_handoff, refuse_if_node_lacks, stop_run
 from scheduling.operations.placement_fields import placement_errors, unknown_choice
-from scheduling.timing import timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,9 +387,8 @@ def check_change(name: str, wanted: Mapping[str, Any]) -> None:
 
     Raise NotFound for an unknown portfolio. Nothing is changed.
     """
-    portfolio = Portfolio.objects.present().select_related("feed").filter(name=name).first()
-    if portfolio is None:
-        raise NotFound("portfolio", name)
+    present = Portfolio.objects.present().select_related("feed").filter(name=name)
+    portfolio = existing("portfolio", name, present)
     configuration = {key: wanted[key] for key in CONFIGURATION}
     errors = validation.configuration_errors(**configuration, feed=portfolio.feed.name)
     errors += placement_errors({key: wanted[key] for key in PLACEMENT})
@@ -466,18 +464,10 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
     if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
         return None
     try:
-        refuse_if_node_lacks(current, portfolio.revisions.get(number=portfolio.revision))
-        row = execute(
-            request(
-                "reload",
-                portfolio.pk,
-                target=current.node_id,
-                to_revision=portfolio.revision,
-                actor=actor,
-                reason=reason,
-                timing=timing(),
-            )
+        wanted = portfolio.revision
+        refuse_if_node_lacks(current, portfolio.revisions.get(number=wanted))
+        return begin_handoff(
+            "reload", portfolio.pk, current.node_id, wanted, actor=actor, reason=reason
         )
     except Refused:
         return None
-    return Handoff.objects.get(pk=row.id)

@@ -24,6 +24,7 @@ from portfolios.validation import NAME
 from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.operations.lookup import existing
 
 MAX_VALUE = 8_000  #: characters
 MAX_SECRETS = 1_000
@@ -94,9 +95,7 @@ def read_secret(name: str, *, used_by: str) -> str:
 
     Raise NotFound or SecretUnreadable. Never hand the value to a process that runs strategies.
     """
-    row = Secret.objects.filter(name=name).first()
-    if row is None:
-        raise NotFound("secret", name)
+    row = existing("secret", name, Secret.objects.filter(name=name))
     value = _decrypt(row, read_keys())
     now = timezone.now()
     Secret.objects.filter(

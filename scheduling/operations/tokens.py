@@ -19,6 +19,7 @@ from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import ApiToken, Node, NodeToken, Scope
 from scheduling.models.tokens import hash_token, new_token
+from scheduling.operations.lookup import existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +140,7 @@ def revoke_node_tokens(name: str, *, actor: str, reason: str = "") -> int:
 
     The daemon exits at its next request, and its portfolios fail over when its lease expires.
     """
-    node = Node.objects.filter(name=name).first()
-    if node is None:
-        raise NotFound("node", name)
+    node = existing("node", name, Node.objects.filter(name=name))
     return execute(tokens.revoke_node_tokens(node=node.pk, actor=actor, reason=reason))
 
 

@@ -11,8 +11,9 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import open_feed
 from portfolios.models import FeedSegment
 from scheduling import operations
+from scheduling.models import Alert
 from tests.support.api_client import ApiClient
-from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 
 HOLD: dict[str, Any] = {
     "strategy": "buy_and_hold",
@@ -153,8 +154,12 @@ def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
     assert newest["results"][0]["time"].startswith("+")
 
 
-def test_a_reused_name_does_not_inherit_the_audit_log(operator: ApiClient) -> None:
-    make_running_portfolio("one", make_node("node-1"))
+def test_a_reused_name_inherits_neither_audit_log_nor_handoffs_nor_alerts(
+    operator: ApiClient,
+) -> None:
+    old = make_running_portfolio("one", make_node("node-1"))
+    Alert.objects.create(kind="halted", key="x", opened_at=ago(1), portfolio=old)
+    assert len(operator.get("alerts/", portfolio="one").json()["results"]) == 1
     operations.delete_portfolio("one", actor="olive")
     told = operator.get("events/", portfolio="one").json()["results"]
     assert "portfolio_deleted" in {event["kind"] for event in told}
@@ -162,4 +167,5 @@ def test_a_reused_name_does_not_inherit_the_audit_log(operator: ApiClient) -> No
     make_portfolio("one")
     told = operator.get("events/", portfolio="one").json()["results"]
     assert [event["kind"] for event in told] == ["portfolio_created"]
-    assert operator.get("handoffs/", portfolio="one").json()["results"] == []
+    for path in ("handoffs/", "alerts/"):
+        assert operator.get(path, portfolio="one").json()["results"] == []

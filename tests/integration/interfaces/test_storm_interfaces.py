@@ -15,7 +15,7 @@ from scheduling.operations.registry import fleet_actions
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient
 from tests.support.commands import said, told
-from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes, tick
+from tests.support.factories import ago, expire_lease, make_settled_nodes, tick
 from tests.support.pages import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -63,16 +63,6 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
     tick()
     assert viewer.get("alerts/?open=true&kind=storm_hold").json()["results"] == []
     assert 'ginkgo_alerts_open{kind="storm_hold"} 0.0' in viewer.get("metrics").text
-
-
-def test_alerts_of_a_reused_name_are_those_of_its_present_portfolio(viewer: ApiClient) -> None:
-    Alert.objects.create(
-        kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=make_portfolio("one")
-    )
-    assert len(viewer.get("alerts/?portfolio=one").json()["results"]) == 1
-    operations.delete_portfolio("one", actor="ann")
-    make_portfolio("one")
-    assert viewer.get("alerts/?portfolio=one").json()["results"] == []
 
 
 def banners(**context: Any) -> str:
