@@ -47,7 +47,7 @@ def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Han
 
 
 def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOutcome]:
-    """Wait until all handoffs have ended, `wait_s` at most; return the outcomes with them as then.
+    """Wait until all handoffs have ended, for `wait_s` at most, and return the newest outcomes.
 
     An outcome whose handoff failed or has not ended by then has `refused`.
     """

@@ -119,6 +119,7 @@ def release_storm(*, actor: str, reason: str = "") -> bool:
 
 
 def _release_hold(actor: str, reason: str) -> Transaction[bool]:
+    """Release the hold on failover, and settle vanished commits. Return False if there was none."""
     was_held = yield from storm.release(actor, reason)
     if was_held:
         yield from timeline.settle()

@@ -68,7 +68,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     node = _choose_target_id(observed.snapshot, name, target)
     kind, revision = _kind_and_revision(observed.snapshot, name, current)
 
-    def transaction() -> Transaction[Row]:
+    def begin() -> Transaction[Row]:
         row = yield from request(
             kind,
             portfolio.pk,
@@ -84,7 +84,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
             yield from pin.unpin([portfolio.pk], actor=actor, reason=reason)
         return row
 
-    return Handoff.objects.get(pk=execute(transaction()).id)
+    return Handoff.objects.get(pk=execute(begin()).id)
 
 
 def migrate_several(

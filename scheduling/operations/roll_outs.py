@@ -41,13 +41,13 @@ class NewRollOut:
 
 
 def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
-    """Create a roll-out, wake the watcher, whose next pass starts the canary, and return it.
+    """Create and return a roll-out, and wake the watcher, whose next pass starts the canary.
 
     Raise Invalid for a wrong field, or if the configuration of a portfolio does not fit the
     artifact; NotFound for an unknown portfolio; Refused if no portfolio would change, another
     roll-out has one of them, or the artifact is gone. Nothing has changed then.
     """
-    errors = _errors(new, reason)
+    errors = _field_errors(new, reason)
     sha256, wrong = resolve_artifact(new.artifact)
     if errors or wrong or sha256 is None:
         raise Invalid([*errors, *wrong])
@@ -69,9 +69,9 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
 
 
 def stop_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView:
-    """Let the roll-out start no further portfolio; changes that have begun go on. Return it.
+    """Let the roll-out start no further portfolio; changes that have begun go on.
 
-    Raise NotFound, or Refused if it is over.
+    Return the roll-out. Raise NotFound, or Refused if it is over.
     """
     execute(enact.stop(number, actor=actor, reason=reason))
     return read_roll_out(number)
@@ -92,7 +92,7 @@ def return_roll_out(number: int, *, actor: str, reason: str = "") -> RollOutView
     return read_roll_out(number)
 
 
-def _errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
+def _field_errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
     errors = text_errors("reason", reason, longest=200)
     if not 1 <= new.at_a_time <= MAX_AT_A_TIME:
         message = _(

@@ -81,6 +81,7 @@ def make_operator(name: str, *, actor: str, reason: str = "") -> Any:
 
 
 def _change_role(name: str, role: Role, actor: str, reason: str) -> Any:
+    """Give the user this role and no other, and return the user. Raise NotFound or Refused."""
     user = _changeable(name, actor)
     with transaction.atomic():
         give_role(user, role)
@@ -99,6 +100,7 @@ def activate_user(name: str, *, actor: str, reason: str = "") -> Any:
 
 
 def _set_active(name: str, active: bool, actor: str, reason: str) -> Any:
+    """Let the user sign in, or not any more, and return the user. Raise NotFound or Refused."""
     user = _changeable(name, actor)
     user.is_active = active
     kind = "user_activated" if active else "user_deactivated"

@@ -74,7 +74,8 @@ class Command(GinkgoCommand):
             f"{fleet_actions.HALT_ALL.consequence} Type: halt {running}"
         )
         if sys.stdin.readline().strip() != f"halt {running}":
-            raise Failed("not_confirmed", "Nothing was stopped: the halt was not confirmed.")
+            message = f"Nothing was stopped: `halt {running}` was not typed."
+            raise Failed("not_confirmed", message)
         return running
 
 

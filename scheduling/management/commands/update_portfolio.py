@@ -100,7 +100,8 @@ class Command(GinkgoCommand):
                 raise NotFound(f"revision of {name}", f"r{base.revision}")
             changes["config"] = {**values["config"], **dict(options["set"])}
         if not changes:
-            raise CommandError("Give at least one field to change.", returncode=2)
+            message = f"Give at least one field of {name} to change, such as --weight 2."
+            raise CommandError(message, returncode=2)
         changes["note"] = options["note"]
         portfolio, handoff = operations.revise_portfolio(name, changes, actor=self.actor, base=base)
         if handoff is not None and options["wait"]:
