@@ -41,7 +41,7 @@ _SENTENCES = {
     503: "The database does not answer; nothing was changed.",
 }
 #: Status → codes that some operations answer with it, although CODES has another status for them.
-_CODES_BESIDE = {412: ("changed_meanwhile",)}
+_CODES_BESIDE = {409: ("invalid",), 412: ("changed_meanwhile",)}
 #: Reads that the state of an object may not allow: 409 `unreadable`, or `feed_is_replay`.
 _CONFLICTING_READS = {"portfolios_checkpoint_retrieve", "feed_retrieve"}
 PROBLEM = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db import transaction
 
 from scheduling.management.arguments import add_token_options, read_token_options
 from scheduling.management.base import GinkgoCommand
@@ -36,8 +37,9 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         name = options["user"]
-        user = find_or_create_user(name) if options["create"] else find_user(name)
-        if options["role"]:
-            give_role(user, Role(options["role"]))
-        token = issue_api_token(user, actor=self.actor, wanted=read_token_options(options))
+        with transaction.atomic():  # an option that is refused leaves no new user or role
+            user = find_or_create_user(name) if options["create"] else find_user(name)
+            if options["role"]:
+                give_role(user, Role(options["role"]))
+            token = issue_api_token(user, actor=self.actor, wanted=read_token_options(options))
         self.show({"user": name, "token": token}, token)

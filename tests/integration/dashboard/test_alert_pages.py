@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.encryption_keys import new_key
@@ -29,7 +30,7 @@ from scheduling.operations.alerts import test_channel as check_channel
 from scheduling.permissions import Role
 from scheduling.tasks import deliver_alerts
 from scheduling.timing import timing
-from tests.support.api_client import fields_of, problem
+from tests.support.api_client import PROBLEM, fields_of, problem
 from tests.support.factories import ago, make_settled_nodes
 from tests.support.pages import DIALOG, signed_in, text_of
 
@@ -291,6 +292,9 @@ def test_alert_address_of_the_environment_becomes_a_channel_that_nobody_can_dele
     lose("node-1")
     assert deliver_alerts() == "1 delivered"
     problem(operator.delete("alert-channels/environment/", {"reason": ""}), 409, "invalid")
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    described = schema["components"]["responses"]["Problem409"]["content"][PROBLEM]["schema"]
+    assert "invalid" in described["allOf"][1]["properties"]["code"]["enum"]
     settings.GINKGO = replace(settings.GINKGO, alert_url=None)
     deliver_alerts()
     assert not AlertChannel.objects.get().enabled

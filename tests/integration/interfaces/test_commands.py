@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from portfolios.models import FeedRow, FeedSegment, Order, Portfolio, Revision
@@ -372,6 +373,15 @@ def test_a_node_token_is_shown_once_and_kept_as_a_hash() -> None:
 def test_a_node_name_must_be_a_slug(name: str) -> None:
     assert refused("create_node_token", name)[1]["code"] == "invalid"
     assert not Node.objects.exists()
+
+
+def test_an_api_token_whose_lifetime_is_refused_makes_no_user_and_changes_no_role() -> None:
+    given = ("create_api_token", "olive", "--days", "0", "--role", "operator")
+    assert refused(*given, "--create")[1]["code"] == "invalid"
+    assert not User.objects.filter(username="olive").exists()
+    told("create_api_token", "olive", "--create", "--role", "viewer")
+    assert refused(*given)[1]["code"] == "invalid"
+    assert [group.name for group in User.objects.get().groups.all()] == ["viewer"]
 
 
 def test_an_api_token_requires_an_existing_user() -> None:
