@@ -156,7 +156,7 @@ class Watcher:
         self._wait_s = MAX_TICK_INTERVAL_S if outcome.ran else LOCKED_RETRY_S
         expiry_s = execute_autocommit(next_expiry())
         self._lease_ends = float("inf")
-        if expiry_s is not None and expiry_s > 0:
+        if expiry_s is not None:
             self._wait_s = min(self._wait_s, expiry_s + AFTER_EXPIRY_S)
             self._lease_ends = time.monotonic() + expiry_s
 

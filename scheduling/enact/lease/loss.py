@@ -173,18 +173,23 @@ class ExpiryRow(NamedTuple):
 NEXT_EXPIRY = Statement(
     "NEXT_EXPIRY",
     """
-SELECT extract(epoch FROM min(least(
-    l.expires_at,
+SELECT extract(epoch FROM min(moment.at) - clock_timestamp())::float AS in_s
+FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
+CROSS JOIN LATERAL (VALUES (l.expires_at), (
     CASE WHEN l.socket_loss_pending
          THEN l.socket_lost_at + make_interval(secs => %(wait_s)s) END
-)) - clock_timestamp())::float AS in_s
-FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.status = 'alive'
+)) AS moment(at)
+WHERE n.status = 'alive' AND moment.at > clock_timestamp()
 """,
     row=ExpiryRow,
 )
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until a living node's lease ends or closed socket is judged, or None."""
+    """Return the seconds until the lease of a living node ends, or a closed socket is judged.
+
+    None if that is nowhere to come. What is overdue does not count, such as the lease of a node
+    that is spared since its gateway failed: it would hide what is to come for the others.
+    """
     row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s
