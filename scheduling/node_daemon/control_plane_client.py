@@ -154,7 +154,7 @@ class ControlPlaneClient:
                 yield response.content.iter_chunked(DOWNLOAD_CHUNK_BYTES)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ServerUnavailable(
-                f"the gateway did not deliver {path}: {error or type(error).__name__}"
+                f"the gateway did not deliver {path}: {str(error) or type(error).__name__}"
             ) from None
 
     async def _post(
@@ -178,7 +178,7 @@ class ControlPlaneClient:
                 data, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ServerUnavailable(
-                f"the gateway did not answer {path}: {error or type(error).__name__}"
+                f"the gateway did not answer {path}: {str(error) or type(error).__name__}"
             ) from None
         if status in (200, 204):
             try:
@@ -207,7 +207,7 @@ class ControlPlaneClient:
                         yield msgspec.msgpack.decode(message.data, type=DesiredSet)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise ServerUnavailable(
-                f"the websocket to the gateway failed: {error or type(error).__name__}"
+                f"the websocket to the gateway failed: {str(error) or type(error).__name__}"
             ) from None
         finally:
             self._socket = None

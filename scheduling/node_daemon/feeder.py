@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NoReturn
 
 from portfolios.runtime.events import decode_event, join_events, split_events
 from portfolios.runtime.messages import Batch
@@ -108,10 +109,11 @@ class Feeder:
         self._reader = reader
         self._child = child
         self._tenure = tenure
-        self.catch_up = catch_up.policy  #: may be changed while it runs
+        self.catch_up_policy = catch_up.policy  #: may be changed while it runs
         self._resume_seq = catch_up.resume_seq
-        # The state is as of the halt; the events committed since were of other symbols. A limit may
-        # halt it again before it has caught up, and its process may end before that is reported.
+        # A start lifts the halts up to where the portfolio stood then (`resumed_from`). A later
+        # one, made while it caught up, holds, even if its process ended before it was reported.
+        # The seq of a halt is that of the state: `last_seq` also passes events of other symbols.
         resumed_from = catch_up.resumed_from
         lifted_to = catch_up.resume_seq if resumed_from < 0 else resumed_from
         self._halted = "" if memory.state_seq <= lifted_to else start.halted
@@ -199,8 +201,6 @@ class Feeder:
         try:
             while True:
                 self._wake.clear()
-                if self._child.has_ended:  # while a commit was answered: no event is the cause
-                    raise await self._child.failure_of_end()
                 if self._release_for is not None:
                     await self._release(self._release_for)
                 elif self._finish:
@@ -211,10 +211,23 @@ class Feeder:
                 elif not self._context.lease.may_feed(boottime_s()):
                     await self._flush_if_any()
                     await self._wait(LEASE_POLL_S)
+                elif self._child.has_ended:
+                    await self._raise_end()
                 else:
                     await self._advance()
         finally:
             self._reader.leave(listener)
+
+    async def _raise_end(self) -> NoReturn:
+        """Raise the failure of a process that has ended while a commit was answered.
+
+        Work with its state is committed before. Of other work, if any, the last event is the cause.
+        """
+        failure = await self._child.failure_of_end()
+        if not self._builder.lacks_state:
+            await self._flush_if_any()
+        self.failed_in = self.uncommitted
+        raise failure
 
     async def _advance(self) -> None:
         """Run the next batch; then commit if that is due, or wait if there was none."""
@@ -241,12 +254,12 @@ class Feeder:
             await self._wait(UNREAD_POLL_S)
             return False
         limit, suppress = self._reader.head(), False
-        if self.catch_up != "full":
+        if self.catch_up_policy != "full":
             age_us = int(self._context.stale_order_age_s * 1e6)
             stale = self._reader.stale_head(cursor, age_us)
             if cursor >= stale:
                 self._resuming = False
-            elif self.catch_up == "halt" and not self._is_resuming(cursor):
+            elif self.catch_up_policy == "halt" and not self._is_resuming(cursor):
                 return await self._skip_or_halt(stale)
             else:
                 limit, suppress = stale, True
@@ -280,8 +293,10 @@ class Feeder:
             raise ChildFailed("event", str(missing)) from None
 
     def _is_resuming(self, cursor: int) -> bool:
-        """Return whether a start has lifted `halt` at `cursor`: up to the head of that moment, and
-        on until no event is stale, since those released meanwhile would halt the portfolio again.
+        """Note and return whether an operator's start has lifted the policy `halt` at `cursor`.
+
+        It has up to the head at that start (`_resume_seq`), and from there on until no event is
+        stale: events released while the portfolio catches up would halt it again.
         """
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming

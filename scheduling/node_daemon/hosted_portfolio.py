@@ -154,7 +154,7 @@ class HostedPortfolio:
     def apply_entry(self, entry: DesiredEntry) -> None:
         """Apply `catch_up` of the entry, which may change within an epoch without a new process."""
         if self.feeder is not None and self.entry.epoch == entry.epoch:
-            self.feeder.catch_up = entry.catch_up
+            self.feeder.catch_up_policy = entry.catch_up
 
     def resume(self) -> None:
         """Cancel a drain and continue; a release in progress decides by its answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
@@ -169,16 +169,17 @@ class RecordedFeedReader(Listeners):
         found: list[Event] = []
         end, before = to_seq, max(to_seq - WARM_UP_SPAN, 0)
 
-        def ask(after: int) -> Awaitable[FeedAnswer]:
-            what = f"the history of feed {self.name}"
-            return patiently(what, partial(self._ask, after, limit=end - after))
-
-        while len(found) < count and end > before:
-            after = max(end - PAGE, before)
-            answer = await ask(after)
+        async def ask(after: int) -> tuple[int, FeedAnswer]:
+            """Return the kept records in (after, end], and the seq before the first of them."""
+            answer = await self._ask(after, limit=end - after)
             if after + 1 < answer.first_seq <= end:
                 after = answer.first_seq - 1
-                answer = await ask(after)
+                answer = await self._ask(after, limit=end - after)
+            return after, answer
+
+        while len(found) < count and end > before:
+            page = partial(ask, max(end - PAGE, before))
+            after, answer = await patiently(f"the history of feed {self.name}", page)
             self._records_of(answer.events, after + 1)
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:

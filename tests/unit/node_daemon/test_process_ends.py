@@ -42,6 +42,22 @@ async def test_process_that_ends_while_a_commit_is_answered_fails_at_no_event(
     assert (feeder.failed_in, [commit.to_seq for commit in commits]) == (None, [100])
 
 
+@pytest.mark.parametrize(
+    ("with_state", "failed_in", "committed"), [(True, None, [110]), (False, (100, 110), [])]
+)
+async def test_process_that_ends_after_its_reply_keeps_work_with_its_state_or_fails_in_it(
+    gateway: Gateway, with_state: bool, failed_in: tuple[int, int] | None, committed: list[int]
+) -> None:
+    process = Child()
+    feeder, commits = make_feeder(await following(gateway, 110), process)
+    feeder._builder.skip(110, b"")
+    feeder._builder.lacks_state = not with_state
+    process.has_ended = True
+    with pytest.raises(ChildFailed, match="ended by SIGKILL"):
+        await feeder.run()
+    assert (feeder.failed_in, [commit.to_seq for commit in commits]) == (failed_in, committed)
+
+
 @pytest.mark.parametrize("granted", [True, False], ids=["release granted", "lost to a new owner"])
 async def test_process_that_ends_while_its_release_is_answered_does_not_stay_warm(
     granted: bool,
