@@ -28,6 +28,7 @@ from ginkgo_site.launcher.readiness import Readiness
 from ginkgo_site.launcher.state_files import delete_data, write_private
 from ginkgo_site.launcher.supervised_process import Program, Service, wait_for_end
 from ginkgo_site.launcher.web import web_command
+from portfolios.runtime.environment import HIDES_VARIABLE
 
 #: The longest time without progress during a start: a migration applied, a node registered, a
 #: portfolio committed. A limit on the whole start would depend on the speed of the machine.
@@ -220,8 +221,18 @@ class Launcher:
         return environment
 
     def _node_environment(self) -> dict[str, str]:
-        """Return the environment of a node: without the secrets of the control plane."""
-        return {k: v for k, v in self._environment().items() if k not in _NOT_FOR_NODES}
+        """Return the environment of a node: without the secrets of the control plane.
+
+        Files that hold some are named to the node as hidden from strategies.
+        """
+        given = self._environment()
+        files = (
+            given.get(HIDES_VARIABLE),
+            given.get("GINKGO_NATS_URL_FILE"),
+            given.get("PGPASSFILE"),
+        )
+        kept = {k: v for k, v in given.items() if k not in _NOT_FOR_NODES and k[:2] != "PG"}
+        return kept | {HIDES_VARIABLE: os.pathsep.join(filter(None, files))}
 
     # --- ready --------------------------------------------------------------------------------
 

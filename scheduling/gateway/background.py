@@ -75,7 +75,7 @@ async def keep_running(loop: Callable[[], Awaitable[None]]) -> None:
 
 async def liveness_loop() -> None:
     """Record periodically that nodes can reach this process. Never returns."""
-    overload = ""
+    overload = logged = ""
     while True:
         times = timing()
         try:
@@ -92,9 +92,9 @@ async def liveness_loop() -> None:
                 )
                 await aexecute_autocommit(connection, transaction)
             HEALTH.record_pulse(times.pulse_gap_s)
-            if overload:
-                logger.warning("no lease is judged expired for one TTL: %s", overload)
-            overload = ""  # only once it is durable
+            if overload and overload != logged:  # a full disk lasts
+                logger.warning("no lease is judged expired until one TTL after this: %s", overload)
+            overload, logged = "", overload  # only once it is durable
         except (psycopg.Error, PoolTimeout) as error:
             HEALTH.liveness.fail(error)  # other processes judge this one by the resulting gap
         await asyncio.sleep(times.pulse_s)

@@ -26,7 +26,8 @@ def reachable_binaries(data: Path, account: Account | None) -> Path:
     Raise `StartupError` if the version is not packaged.
     """
     package = _package_folder()
-    version = max(_FOLDERS)
+    packaged = [found for found, name in _FOLDERS.items() if (package / name).is_dir()]
+    version = max(packaged or _FOLDERS)
     if (data / "PG_VERSION").exists():
         version = int((data / "PG_VERSION").read_text().strip())
     install = package / _FOLDERS.get(version, f"pginstall{version}")

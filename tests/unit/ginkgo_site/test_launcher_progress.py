@@ -11,7 +11,7 @@ from ginkgo_site.env import read_environment
 from ginkgo_site.launcher import launcher as launcher_module
 from ginkgo_site.launcher.cli import parse
 from ginkgo_site.launcher.errors import StartupError
-from ginkgo_site.launcher.launcher import Launcher
+from ginkgo_site.launcher.launcher import _NOT_FOR_NODES, Launcher
 
 
 class Clock:
@@ -83,10 +83,12 @@ def test_a_start_without_progress_may_take_an_hour_while_it_migrates(
 def test_a_node_gets_no_secret_of_the_control_plane(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("DATABASE_URL", "GINKGO_ALERT_URL", "GINKGO_NATS_URL", "GINKGO_NATS_URL_FILE"):
-        monkeypatch.setenv(name, "nats://u:hunter2@h")
+    for name in (*_NOT_FOR_NODES, "PGPASSWORD", "PGSERVICEFILE"):
+        monkeypatch.setenv(name, "/hunter2")
+    monkeypatch.setenv("GINKGO_STRATEGY_HIDES", "/mine")
     given = launcher._node_environment()
-    assert "nats://u:hunter2@h" not in given.values()
+    assert given.pop("GINKGO_STRATEGY_HIDES") == "/mine:/hunter2"
+    assert "/hunter2" not in given.values()
     assert given["PATH"] == os.environ["PATH"]
 
 
