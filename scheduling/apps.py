@@ -103,9 +103,18 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
 
 
 def cron(interval_s: int) -> str:
-    """Return six-field cron for `interval_s`: in whole seconds, minutes or hours, 23 at most."""
-    if interval_s < 60:
-        return f"* * * * * */{interval_s}"
-    if interval_s < 3600:
-        return f"*/{interval_s // 60} * * * * 0"
-    return f"0 */{min(interval_s // 3600, 23)} * * * 0"  # */59 minutes: at 59 and again at 0
+    """Return six-field cron for the longest interval, `interval_s` at most, that starts evenly.
+
+    Such an interval divides a minute, an hour or a day: */45 would start at second 45 and again
+    at 0.
+    """
+    for unit_s, units, line in (
+        (3600, 24, "0 {} * * * 0"),
+        (60, 60, "{} * * * * 0"),
+        (1, 60, "* * * * * {}"),
+    ):
+        if interval_s >= unit_s:
+            most = interval_s // unit_s
+            every = max(each for each in range(1, units + 1) if units % each == 0 and each <= most)
+            return line.format(0 if every == units else f"*/{every}")
+    raise ValueError(f"an interval of {interval_s} s; it must be 1 s at least")
