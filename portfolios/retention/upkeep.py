@@ -238,8 +238,10 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
     These are orders that outlived their partition and have ended, and rows of portfolios that were
     far behind their feed. They are few.
     """
-    if rest_table(kind) in detached_tables(kind):
-        return  # a dump that reads it kept this pass from dropping it
+    if detached_tables(kind):
+        # A dump that reads one kept this pass from dropping it. The rest table may be that one, or
+        # a table's orders that were left open would be archived twice.
+        return
     held = move_rest(kind)
     if held:
         _archive_and_drop(kind, rest_table(kind), folder, done)

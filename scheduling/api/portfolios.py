@@ -293,9 +293,12 @@ class PortfolioCheckpoint(ApiView):
             state = readable_strategy(bytes(row.state))
         except StateUnreadable as unreadable:
             why = escape(str(unreadable))[:300]
+            if run.node_id is None:
+                remedy = "No node runs the portfolio, which would replace it: restore a backup."
+            else:
+                remedy = "The next commit of the portfolio replaces it."
             message = (
-                f"The state of {name} at seq {run.state_seq:,} cannot be read: {why}. The next "
-                "commit of the portfolio replaces it."
+                f"The state of {name} at seq {run.state_seq:,} cannot be read: {why}. {remedy}"
             )
             raise Refused("unreadable", message) from None
         document = {

@@ -63,4 +63,11 @@ VERDICTS = (
     ("@ cannot be verified: it has committed no event yet; it is @.",
      r"\1 无法验证：它尚未提交任何事件；状态是\2。"),
     ("@ cannot be verified: (.+)", r"\1 无法验证：\2"),
+    ("Feed @ keeps its records from seq # on, and seq # is needed.",
+     r"行情源 \1 只保留 seq \2 起的记录，而需要 seq \3。"),
+    ("Feed @ has no record of seq #, which was recorded: restore its records from a backup.",
+     r"行情源 \1 没有 seq \2 的记录，而它曾被录制：请从备份恢复其记录。"),
+    ("The records of feed @ from seq # to # are not those that were recorded, since their hash "
+     "differs from the chain: restore them from a backup.",
+     r"行情源 \1 从 seq \2 到 \3 的记录不是录制时的记录，其哈希与哈希链不符：请从备份恢复。"),
 )  # fmt: skip

@@ -73,6 +73,16 @@ def test_a_placement_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
     assert reason_data(handoff)["code"] == "place"
 
 
+def test_a_move_stores_its_reason_on_its_handoff(daemon: FakeNode) -> None:
+    make_trader("p", daemon)
+    make_node("node-2")
+    operations.drain("node-1", actor="ann")
+    tick()
+    handoff = Handoff.objects.get(kind="migrate")
+    assert handoff.reason == sentence_of(handoff)
+    assert reason_data(handoff)["code"] == "drain"
+
+
 def test_a_stuck_portfolio_has_its_reason_as_data_until_it_can_move(daemon: FakeNode) -> None:
     make_trader("p", daemon)
     operations.drain("node-1", actor="ann")

@@ -198,6 +198,11 @@ OF_VERIFICATIONS = [
     "Reads the log.",
     "Identical so far, at seq 7.5 of 7.5.",
     "able has not been verified yet.",
+    "able cannot be verified: Feed fx keeps its records from seq 7.5 on, and seq 7.5 is needed.",
+    "able cannot be verified: Feed fx has no record of seq 7.5, which was recorded: restore its"
+    " records from a backup.",
+    "able cannot be verified: The records of feed fx from seq 7.5 to 7.5 are not those that were"
+    " recorded, since their hash differs from the chain: restore them from a backup.",
 ]
 
 
