@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -55,7 +55,7 @@ def find_access(
 
 
 def _checked(access: Access) -> Access:
-    """Return `access` itself. Raise Failed if no request can be made with it."""
+    """Return `access`, its scheme in lower case. Raise Failed if no request can be made with it."""
     try:
         parts = urlsplit(access.server)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -72,7 +72,8 @@ def _checked(access: Access) -> Access:
             "The token holds a space, a line break or another character that no token holds. "
             "Give it as one line, as `manage.py create_api_token USER` prints it."
         )
-    return access
+    scheme, rest = access.server.split(":", 1)
+    return replace(access, server=f"{scheme.lower()}:{rest}")
 
 
 def _access_files(environment: Mapping[str, str]) -> list[Path]:

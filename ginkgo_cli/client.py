@@ -112,8 +112,10 @@ class Client:
         )
         if not request.full_url.startswith(f"{self.access.server}/"):
             raise Failed(
-                f"An answer of {self.access.server} links to {request.full_url}, which was not "
-                "asked: give that server's address, or let the proxy pass the Host on."
+                f"{self.access.server} names {request.full_url} as the next page. It is at another "
+                "address and was not requested. If that address is right, give it as the server; "
+                "else have the proxy pass on Host and X-Forwarded-Proto, and set GINKGO_HTTPS=1 on "
+                "the web processes if it speaks TLS."
             )
         if method == "GET":
             return self._send_once(request)

@@ -49,8 +49,9 @@ def to_svg(figure: Figure) -> str:
 
 
 def format_ms(ms: float) -> str:
-    """Return `12 ms`, or `1.2 s` from a second on."""
-    return f"{ms / 1000:,.3g} s" if ms >= 1000 else f"{ms:.3g} ms"
+    """Return `12 ms`, or `1.2 s` from a second on: three digits, and more if it is longer."""
+    number, unit = (ms, "ms") if ms < 999.5 else (ms / 1000, "s")
+    return f"{number:,.0f} {unit}" if number >= 99.5 else f"{number:.3g} {unit}"
 
 
 def format_s(seconds: float) -> str:

@@ -69,7 +69,8 @@ class OrderBook:
     # --- at an event -------------------------------------------------------------------------
 
     def work(self, event: Event, result: BatchResult) -> None:
-        """Fill or expire the open orders of the event's symbol, in the order of their decisions."""
+        """Fill the open orders of the event's symbol as far as their prices allow, in the order of
+        their decisions, and end those that expire. None that was decided at this event or later."""
         orders = self._account.open_orders
         # An order that a timer placed at this event was decided before its prices were known.
         mine = [o for o in orders if o.symbol == event.symbol and o.seq < event.seq]
@@ -332,14 +333,11 @@ def _validate(intent: Any) -> Intent:
 
 def _validate_order(intent: OrderIntent) -> OrderIntent:
     """Return the order with its numbers rounded. Raise ValueError if a value is not allowed."""
-    quantity = quantise(Decimal(intent.quantity))
     if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
-    if not 0 < quantity <= MAX_QUANTITY:
-        raise ValueError(
-            f"{intent!r} is not a valid order: its quantity {quantity} must be over 0,"
-            f" {MAX_QUANTITY} at most"
-        )
+    quantity = quantise(_number_of(intent, "quantity", intent.quantity, MAX_QUANTITY))
+    if not quantity:
+        raise ValueError(f"{intent!r} is not a valid order: its quantity is rounded to 0")
     if intent[3:] == PLAIN:
         return OrderIntent(intent.symbol, intent.side, quantity)
     return _validate_kind(intent)._replace(quantity=quantity)
@@ -371,16 +369,25 @@ def _validate_kind(intent: OrderIntent) -> OrderIntent:
     )
 
 
+def _number_of(intent: OrderIntent, name: str, given: Any, most: Decimal) -> Decimal:
+    """Return a value of the order as a Decimal. Raise ValueError unless it is over 0, `most` at
+    most."""
+    try:
+        number = Decimal(given)
+    except (ArithmeticError, TypeError, ValueError):
+        number = Decimal("NaN")
+    if not (number.is_finite() and 0 < number <= most):
+        raise ValueError(
+            f"{intent!r} is not a valid order: its {name} must be a number over 0, at most {most}"
+        )
+    return number
+
+
 def _validate_price(intent: OrderIntent, given: Decimal | None) -> Decimal | None:
     """Return the price with four places, or with eight if it needs them."""
     if given is None:
         return None
-    price = Decimal(given)
-    if not 0 < price <= MAX_PRICE:
-        raise ValueError(
-            f"{intent!r} is not a valid order: its price {price} must be over 0, {MAX_PRICE} at"
-            " most"
-        )
+    price = _number_of(intent, "price", given, MAX_PRICE)
     for places in (FOUR_PLACES, EIGHT_PLACES):
         rounded = price.quantize(places)
         if rounded == price:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -65,8 +66,9 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     _refuse_in_handoff(portfolio)
     _refuse_inactive(portfolio, current)
     observed = observe(times)
-    node = _choose_target_id(observed.snapshot, name, target)
-    kind, revision = _kind_and_revision(observed.snapshot, name, current)
+    with _deletion_is_not_found():
+        node = _choose_target_id(observed.snapshot, name, target)
+        kind, revision = _kind_and_revision(observed.snapshot, name, current)
 
     def begin() -> Transaction[Row]:
         row = yield from request(
@@ -308,7 +310,8 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
         execute(make_pending(portfolio.pk))
         execute(record_request("portfolio_started", portfolio.pk, actor, reason))
     observed = observe(timing())
-    chosen = choose_target(observed.snapshot, name)
+    with _deletion_is_not_found():
+        chosen = choose_target(observed.snapshot, name)
     if isinstance(chosen, Reason):
         execute(note_pending(portfolio.pk, chosen))
         return None
@@ -407,6 +410,15 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
         target=target,
     )
     raise Refused("node_lost", message)
+
+
+@contextmanager
+def _deletion_is_not_found() -> Iterator[None]:
+    """Raise NotFound for a portfolio that an operator deleted before the snapshot was read."""
+    try:
+        yield
+    except NotInSnapshot as unseen:
+        raise NotFound(unseen.what, unseen.name) from None
 
 
 def _never_registered(target: str | None) -> Refused:

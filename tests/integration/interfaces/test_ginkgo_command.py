@@ -430,6 +430,11 @@ def test_malformed_server_address_is_refused_before_a_request_is_sent(server: st
         find_access(server=server, environment={"GINKGO_TOKEN": "abc"})
 
 
+def test_scheme_of_a_server_address_is_lower_case_as_in_the_requests_to_it() -> None:
+    found = find_access(server="HTTPS://h/Ginkgo/", environment={"GINKGO_TOKEN": "abc"})
+    assert found.server == "https://h/Ginkgo"
+
+
 def test_malformed_token_is_refused_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"\xff\x00")
     with pytest.raises(Failed, match="is not a text file"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.models import Event, Node, Run
 from scheduling.operations import moves
+from scheduling.timing import timing
 from tests.support.api_client import counted_transactions
 from tests.support.factories import (
     FakeNode,
@@ -55,6 +57,19 @@ def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
 def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: FakeNode) -> None:
     make_trader("p", node)
     assert refused(lambda: operations.migrate("p", "node-9", actor="ann")).code == "not_found"
+
+
+@pytest.mark.parametrize("target", ["node-1", None])
+def test_a_portfolio_deleted_before_the_fleet_is_read_is_not_found(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, target: str | None
+) -> None:
+    make_trader("p", node)
+    fleet = moves.observe(timing())
+    fleet.snapshot = replace(fleet.snapshot, portfolios=())
+    monkeypatch.setattr(moves, "observe", lambda times: fleet)
+    assert refused(lambda: operations.migrate("p", target, actor="ann")).code == "not_found"
+    Run.objects.update(phase="halted")
+    assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"
 
 
 def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos.checkers.findings import Findings, OwnerChange, StepResult, Violation
-from chaos.report import text
+from chaos.report import plots, text
 from chaos.runner.outcome import Outcome
 
 
@@ -42,6 +42,14 @@ def test_table_line_of_a_fault_has_its_count_and_pauses(outcome: Outcome) -> Non
     assert (web["pause_p50_ms"], web["pause_p99_ms"], web["pause_worst_ms"]) == (20, 400, 400)
     assert (web["bystander_gap_s"], web["settled_worst_s"]) == (0.9, 4.0)
     assert (table["resets"]["times"], table["resets"]["pause_worst_ms"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0.5, "0.5 ms"), (12.3, "12.3 ms"), (999.4, "999 ms"), (999.6, "1 s"), (1234567, "1,235 s")],
+)
+def test_a_time_is_shown_without_an_exponent(ms: float, text: str) -> None:
+    assert plots.format_ms(ms) == text
 
 
 def test_an_unavailable_fault_is_named_and_not_counted(outcome: Outcome) -> None:

@@ -177,6 +177,7 @@ def test_a_batch_that_does_not_start_at_the_engines_seq_is_refused(
         [OrderIntent("KO", "buy", Decimal(0))],
         [OrderIntent("KO", "buy", Decimal("-1"))],
         [OrderIntent("KO", "buy", Decimal("NaN"))],
+        [OrderIntent("KO", "buy", Decimal("0.00001"))],
         [OrderIntent("KO", "buy", Decimal("1E+30"))],
         [OrderIntent("KO", "buy", None)],  # type: ignore[arg-type]
         ["KO"],
@@ -187,6 +188,14 @@ def test_a_batch_that_does_not_start_at_the_engines_seq_is_refused(
 def test_an_answer_that_is_not_an_order_is_a_failure(monkeypatch: Any, wrong: Any) -> None:
     with pytest.raises(StrategyFailed, match=r"in scripted at seq 1$"):
         run(scripted(monkeypatch, {1: wrong}), [KO_1])
+
+
+@pytest.mark.parametrize("quantity", [float("nan"), Decimal("Infinity"), "abc", None, -1, 1e30])
+def test_an_order_without_a_possible_quantity_is_named_with_what_is_wanted(
+    monkeypatch: Any, quantity: Any
+) -> None:
+    with pytest.raises(StrategyFailed, match=r"'KO'.* its quantity must be a number over 0"):
+        run(scripted(monkeypatch, {1: [OrderIntent("KO", "buy", quantity)]}), [KO_1])
 
 
 def test_a_state_that_cannot_be_encoded_is_the_strategys_failure(monkeypatch: Any) -> None:
