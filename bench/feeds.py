@@ -205,6 +205,7 @@ class Logs:
     """The writers of both feeds, on an event loop of their own."""
 
     def __init__(self, feeds: dict[str, Any]) -> None:
+        """Connect, and claim both feeds."""
         from ginkgo_site.database import conninfo
 
         self._feeds = feeds

@@ -19,6 +19,7 @@ from typing import Any
 
 from portfolios.artifacts.catalog import StrategyFacts, find_strategy
 from portfolios.artifacts.declared import problem_in
+from portfolios.artifacts.load import short
 from portfolios.artifacts.parameters import SchemaUnusable, schema_errors
 from portfolios.runtime.messages import (
     Examine,
@@ -74,7 +75,7 @@ def facts(strategy: str, artifact: str | None = None) -> Facts:
         stored = find_strategy(artifact, strategy)
         return Facts(stored.version, stored.sees_every_symbol)
     if strategy not in _facts:
-        parameter_errors(strategy, {}, [])
+        parameter_errors(strategy, {}, [])  # adds it to `_facts`, or raises
     return _facts[strategy]
 
 
@@ -137,20 +138,35 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
             ) as ask:
                 reply = ask(Inspect(code.sha256))
         except ReplayProcessEnded as ended:
-            raise CheckFailed(_("The inspection failed: {ended}.", ended=ended)) from None
+            raise CheckFailed(
+                _(
+                    "The process that imports the modules of artifact {artifact} failed: {ended}.",
+                    artifact=short(code.sha256),
+                    ended=ended,
+                )
+            ) from None
     if isinstance(reply, Failed):
         raise CheckFailed(f"{reply.error}.")
     if not isinstance(reply, Inspected):
         raise CheckFailed(
             _(
-                "The inspection failed: its process answered {answer} instead of the strategies, "
-                "as if the artifact's code had written the answer. Correct that code.",
+                "Artifact {artifact} cannot be inspected: the process answered {answer} instead of "
+                "its strategies, as if the artifact's code had written the answer. Correct that "
+                "code.",
+                artifact=short(code.sha256),
                 answer=type(reply).__name__,
             )
         )
     problem = problem_in(reply.strategies)  # the artifact's code may have written this answer too
     if problem:
-        raise CheckFailed(_("The inspection failed: {problem}.", problem=problem))
+        artifact = short(code.sha256)
+        raise CheckFailed(
+            _(
+                "Artifact {artifact} cannot be inspected: {problem}.",
+                artifact=artifact,
+                problem=problem,
+            )
+        )
     return reply.strategies
 
 

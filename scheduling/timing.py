@@ -36,8 +36,9 @@ class Timing:
     def pulse_gap_s(self) -> float:
         """Return the seconds without a pulse after which the silence of nodes proves nothing.
 
-        Short compared with a heartbeat interval: a gateway that is late with its pulse is as late
-        with the heartbeats, and leases that it could not renew begin to expire within 10 s.
+        A gateway that is late with its pulse is as late with heartbeats, and leases that it did not
+        renew begin to expire one heartbeat interval before a whole lease has passed. By default
+        that is after 20 s: far later than this.
         """
         return min(3.0, 2 * self.heartbeat_interval_s)
 

@@ -19,7 +19,7 @@ class BlastRadius:
         self._all_because = ""
 
     def add_nodes(self, names: Iterable[str]) -> None:
-        """Add nodes, and with them every portfolio that they own."""
+        """Add nodes: a portfolio is affected for as long as one of them owns it."""
         with self._lock:
             self._nodes |= set(names)
 

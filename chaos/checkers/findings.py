@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Violation:
-    """A violated invariant."""
+    """A violated invariant, or a fault that did not have its expected effect."""
 
-    invariant: str  #: `I1` … `I12`, or `fault` if a fault did not have its expected effect
+    invariant: str  #: `I1` … `I12`, or `fault`
     what: str
     at_s: float = 0.0  #: since the installation was up
     step: int = 0  #: 0: between two steps

@@ -134,9 +134,9 @@ def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
 
 
 def _reported_processes(context: FaultContext, name: str) -> list[psutil.Process]:
-    """Return the portfolio's process, as its node reported it last; [] while it has none.
+    """Return the portfolio's process, as its node reported it last.
 
-    Raise NoSuchProcess if that one has ended since.
+    [] while it has none or the API gives no answer. Raise NoSuchProcess if it has ended since.
     """
     answer = context.request("GET", f"/api/portfolios/{name}/")
     run = answer.json["run"] if answer is not None and answer.status == 200 else {}

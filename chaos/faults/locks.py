@@ -223,7 +223,8 @@ def held_snapshot(context: FaultContext) -> None:
 
 
 def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> None:
-    """Expect the snapshot in the metrics and as a cause of the alert, which is not open yet."""
+    """Expect the held snapshot in the metrics, and in the reasons that the alert would give at
+    SNAPSHOT_LIMIT_S. Expect no open alert: its own limit is longer."""
     context.expect(
         lambda: _metrics(context)[_OLDEST_SNAPSHOT] >= held_s,
         NOTICED_WITHIN_S * BUDGET_FACTOR,

@@ -257,9 +257,11 @@ def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple
         raise WheelRefused(
             "not_a_wheel",
             _(
-                "{label} has an invalid Requires-Python: {requires!r}.",
+                "{label} has an invalid Requires-Python: {requires!r}. Give version specifiers "
+                "such as >=3.12, at most {limit:,} characters.",
                 label=label,
                 requires=requires[:80],
+                limit=MAX_REQUIREMENT,
             ),
         ) from None
     fitting = [

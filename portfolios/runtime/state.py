@@ -64,7 +64,7 @@ class Processed(msgspec.Struct):
     digest: int = 1  #: CRC-32 of nothing is 0, Adler-32 of nothing is 1
 
     def add(self, events: Sequence[Event]) -> None:
-        """Add the events of one batch."""
+        """Count the events of one batch, and continue the digest with them."""
         packed = _encoder.encode(list(map(_covered, events)))
         # The header of the list depends on the length of the batch.
         header = 1 if len(events) < 16 else 3 if len(events) < 1 << 16 else 5

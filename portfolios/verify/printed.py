@@ -84,7 +84,10 @@ class PrintedOutput:
             self._thread.start()
 
     def take(self) -> list[PrintedLine]:
-        """Return the lines that have arrived since the last call, oldest first."""
+        """Return the lines that have arrived since the last call, oldest first.
+
+        If lines were lost, a last one says how many.
+        """
         with self._lock:
             taken, lost = list(self._lines), self._lost
             self._lines.clear()

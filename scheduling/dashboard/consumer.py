@@ -125,6 +125,6 @@ def _refusal(user: int) -> str:
         limit = _("You have %(count)s live pages open. Close one of them.")
         return limit % {"count": MAX_OF_USER}
     if OPEN_PAGES.total() >= MAX_IN_ALL:
-        limit = _("%(count)s live pages are open on this server. Try again later.")
+        limit = _("%(count)s live pages are open in this web process. Try again later.")
         return limit % {"count": MAX_IN_ALL}
     return ""

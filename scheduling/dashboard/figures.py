@@ -106,8 +106,8 @@ def board_figures(page: BoardPage) -> BoardFigures:
     return BoardFigures(page.fleet.at.timestamp(), node_table(page), portfolio_table(page))
 
 
-def message_of(figures: BoardFigures, before: BoardFigures | None = None) -> Change:
-    """Return the part of a message that brings a page from `before` to `figures`."""
+def figures_part(figures: BoardFigures, before: BoardFigures | None = None) -> Change:
+    """Return the part of a message that brings a page from `before`, or nothing, to `figures`."""
     old = (before.nodes, before.portfolios) if before else (None, None)
     parts = {
         "nodes": table_changes(old[0], figures.nodes),

@@ -164,7 +164,7 @@ class PortfolioForm(OperationForm):
                 label=_("Start"),
                 required=False,
             )
-        self._add_values()
+        self._add_value_fields()
         self.fields["weight"] = forms.IntegerField(
             label=_("Weight"), help_text=_("places on its node")
         )
@@ -198,7 +198,7 @@ class PortfolioForm(OperationForm):
         )
         self.fields["note"] = _text_field(_("Note"), _("kept with the revision"), 200)
 
-    def _add_values(self) -> None:
+    def _add_value_fields(self) -> None:
         """Add the fields of parameters, symbols and limits."""
         if self.line is not None and self.line.schema is not None:
             for name, one in parameter_fields(self.line.schema).items():

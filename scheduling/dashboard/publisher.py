@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from scheduling.dashboard.board.changes import describe_changes
-from scheduling.dashboard.figures import BoardFigures, encode_json, message_of
+from scheduling.dashboard.figures import BoardFigures, encode_json, figures_part
 from scheduling.dashboard.live_views import LiveView, Rendered, render_views
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.fleet_view.read import read_fleet_view
@@ -202,7 +202,7 @@ def _read_and_render(views: set[LiveView]) -> _Snapshot:
 
 def _encoded(figures: BoardFigures | None, before: BoardFigures | None = None) -> msgspec.Raw:
     """Return the JSON of what changed since `before` (None: of all); null without figures."""
-    return msgspec.Raw(encode_json(message_of(figures, before) if figures else None))
+    return msgspec.Raw(encode_json(figures_part(figures, before) if figures else None))
 
 
 def _message(

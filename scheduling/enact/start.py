@@ -32,7 +32,7 @@ WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 
 
 def make_pending(portfolio: int) -> Transaction[None]:
-    """Make an unassigned portfolio pending that was quarantined, halted or stopped."""
+    """Make a quarantined, halted or stopped portfolio pending, unless a node owns it."""
     yield from query(MAKE_PENDING, portfolio=portfolio)
 
 

@@ -149,7 +149,7 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
 
 
 def _report_span(sender: NodeIdentity, report: Report) -> tracing.Span:
-    """Return the trace span for what a reported step of a handoff causes, or NO_SPAN."""
+    """Return the trace span in which a report about a handoff is applied, or NO_SPAN."""
     if isinstance(report, Prepared):
         # Without a source to drain, the target is granted at once.
         return tracing.handoff_span(report.handoff, "drain or grant", node=sender.name)

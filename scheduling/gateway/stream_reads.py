@@ -29,7 +29,10 @@ OLDER_READS = 4  #: of earlier records, at the same time
 
 
 class StreamReads:
-    """The streams that this process reads."""
+    """Reads records from streams for nodes, over one connection to NATS.
+
+    Nodes that ask for the same records at the same time share a read.
+    """
 
     def __init__(self) -> None:
         """Connect at the first read."""
@@ -38,7 +41,7 @@ class StreamReads:
         self._heads: dict[int, int] = {}  #: newest seq, by the id of the feed
         self._kept = BlockCache(KEPT_BYTES)
         self._connecting = asyncio.Lock()
-        #: (feed, first, last): nodes that follow ask for the same records, and share a read.
+        #: by (feed, first seq, last seq)
         self._reading: dict[tuple[int, int, int], asyncio.Task[list[RecordRow]]] = {}
         self._older = asyncio.Semaphore(OLDER_READS)
 

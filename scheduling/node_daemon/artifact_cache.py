@@ -60,6 +60,7 @@ class ArtifactCache:
         target = self.folder.path / sha256
         try:
             damage = await asyncio.to_thread(_damage, target, sha256)
+            # `mark_used` is False if it was evicted since that look.
             if damage is not None or not self.folder.mark_used(sha256):
                 if damage:
                     LOG.error("artifact %s is damaged on disk (%s)", short(sha256), damage)
@@ -126,7 +127,7 @@ class ArtifactCache:
 
 
 def disk_error(what: str, where: Path, error: OSError) -> CodeUnavailable:
-    """Return the error that says why `what` cannot be stored at `where`."""
+    """Return the error that says why `what` cannot be stored as `where`, in the folder above."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kind = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
         return DiskFull(

@@ -77,7 +77,7 @@ ORDER BY f.id
 """
 
 #: Every portfolio with its feed, its node and how far it has read.
-USERS = """
+READING_PORTFOLIOS = """
 SELECT p.feed_id, p.name, n.name AS node, r.last_seq
 FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
@@ -92,19 +92,23 @@ def read_feeds(name: str | None = None) -> list[FeedView]:
     """
     with repeatable_read("the feeds") as cursor:
         feeds: list[Any] = cursor.execute(FEEDS.encode(), {"name": name}).fetchall()
-        users: list[Any] = cursor.execute(USERS.encode()).fetchall()
-    return [_feed_view(row, [user for user in users if user.feed_id == row.id]) for row in feeds]
+        portfolios: list[Any] = cursor.execute(READING_PORTFOLIOS.encode()).fetchall()
+    return [
+        _feed_view(row, [each for each in portfolios if each.feed_id == row.id]) for row in feeds
+    ]
 
 
-def _feed_view(row: Any, users: list[Any]) -> FeedView:
-    """Return the view of a row of FEEDS, whose portfolios are `users`, rows of USERS."""
+def _feed_view(row: Any, portfolios: list[Any]) -> FeedView:
+    """Return the view of a row of FEEDS, with its `portfolios`, rows of READING_PORTFOLIOS."""
     lags_by_node: dict[str, list[int]] = {}
-    for user in users:
-        if user.node is not None:
-            lags_by_node.setdefault(user.node, []).append(max(row.head - user.last_seq, 0))
+    for portfolio in portfolios:
+        if portfolio.node is not None:
+            lags_by_node.setdefault(portfolio.node, []).append(
+                max(row.head - portfolio.last_seq, 0)
+            )
     known = same_named(FeedView, row) | {
         "rate": float(row.rate),
-        "portfolios": [user.name for user in users],
+        "portfolios": [portfolio.name for portfolio in portfolios],
         "readers": [
             ReaderView(node, len(lags), max(lags)) for node, lags in sorted(lags_by_node.items())
         ],

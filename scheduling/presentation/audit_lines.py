@@ -196,7 +196,7 @@ def shown_data(data: Any, *, operator: bool) -> Any:
 
 
 def _value_text(value: Any) -> str:
-    """Return a part of the data as text: of a list the first eight, of a number its thousands."""
+    """Return a part of the data as text: the first eight of a list, a number as 1,234."""
     if isinstance(value, list):
         shown = ", ".join(_value_text(each) for each in value[:8])
         return f"{shown} +{len(value) - 8}" if len(value) > 8 else shown

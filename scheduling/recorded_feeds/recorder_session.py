@@ -75,7 +75,8 @@ class RecorderSession:
     async def _open(self) -> psycopg.AsyncConnection[Any]:
         """Return a new connection that holds the lock.
 
-        If another session holds it, raise WriterReplaced; with `take_over`, do without it.
+        If another session holds it, raise WriterReplaced, or with `take_over` return a connection
+        without the lock.
         """
         connection = await AsyncConnection.connect(conninfo(), autocommit=True)
         try:

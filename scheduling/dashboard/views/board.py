@@ -15,7 +15,7 @@ from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.figures import (
     board_figures,
     encode_json,
-    message_of,
+    figures_part,
     plain_node_rows,
     plain_rows,
 )
@@ -31,7 +31,7 @@ def board(request: HttpRequest) -> HttpResponse:
     page = build_board_page(context["fleet"], settings.GINKGO.good_after_s)
     context |= {
         "board_page": page,
-        "figures": as_json_script(message_of(board_figures(page))),
+        "figures": as_json_script(figures_part(board_figures(page))),
         "plain_rows": plain_rows(page),
         "plain_node_rows": plain_node_rows(page),
         "most_moved": MAX_MOVED_AT_ONCE,

@@ -184,10 +184,10 @@ class FleetState:
                 del members[node]
 
     def hold_all_places(self, portfolio: PortfolioView) -> int | None:
-        """Take all places the portfolio holds; return the index of its living owner, or None.
+        """Count the portfolio where it holds places and where it will end.
 
-        A portfolio holds places on its owner and at both ends of its handoff, since a source stays
-        warm until the target has committed.
+        It holds places on its owner and at both ends of its handoff, since a source stays warm
+        until the target has committed. Return the index of its living owner, or None.
         """
         handoff = portfolio.handoff
         owner = self.live_index(portfolio.node)

@@ -169,7 +169,7 @@ def _loads(hypothetical: Snapshot, index: FleetIndex, plan: Plan) -> Iterator[Lo
 
 
 def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
-    """Return the id of the portfolio's node once its active handoff is done, or None."""
+    """Return the id of the portfolio's node once its active handoff is done; None: no owner."""
     handoff = portfolio.handoff
     if handoff is None:
         return portfolio.node

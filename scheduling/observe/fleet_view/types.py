@@ -14,7 +14,7 @@ from scheduling.observe.node_losses import NodeLossView
 
 @dataclass(frozen=True, slots=True)
 class HandoffView:
-    """A handoff. The times of steps that are still to come are None."""
+    """A handoff. The time of a step that it has not reached, or does not have, is None."""
 
     id: int
     portfolio: str

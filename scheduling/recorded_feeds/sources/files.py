@@ -272,7 +272,9 @@ def _open(path: Path, layout: FileLayout) -> OpenedFile:
             return ParquetFile(path, layout)
         return _TextFile(path, layout)
     except OSError as error:
-        raise SourceLost(f"{path} cannot be read: {error.strerror}.") from None
+        raise SourceLost(
+            f"{path} cannot be read: {error.strerror}. Let the recorder's user read it."
+        ) from None
 
 
 def _read_cursor(cursor: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, WebSocketRoute
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import context
-from scheduling.dashboard.figures import encode_json, message_of
+from scheduling.dashboard.figures import encode_json, figures_part
 from scheduling.dashboard.live_views import LiveView, Rendered, render_view
 from scheduling.dashboard.views import moves
 from scheduling.decide.types import Snapshot
@@ -89,7 +89,7 @@ class Board:
             "at": "14:05:12 UTC",
             "age_ms": 1,
             "parts": rendered.parts,
-            "figures": message_of(rendered.figures, before),
+            "figures": figures_part(rendered.figures, before),
         }
         self.shown = rendered
         self.sockets[-1].send(encode_json(message).decode())
@@ -214,7 +214,7 @@ def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):
     assert page.evaluate("document.activeElement.dataset.cell") == "p-100"
 
 
-def test_row_view_has_rows_of_26_pixels_that_keep_the_message_of_a_card(board):
+def test_row_view_has_rows_of_26_pixels_that_keep_the_figures_part_a_card(board):
     page = board.page
     page.click("text=Rows")
     assert page.locator("#col-node-00 .card").first.bounding_box()["height"] == 26

@@ -108,7 +108,7 @@ async def test_portfolio_page_is_sent_its_head_and_positions():
     ("limit", "language", "said"),
     [
         ("MAX_OF_USER", "en", "You have 2 live pages open. Close one of them."),
-        ("MAX_IN_ALL", "en", "2 live pages are open on this server. Try again later."),
+        ("MAX_IN_ALL", "en", "2 live pages are open in this web process. Try again later."),
         ("MAX_OF_USER", "zh-hans", "您已打开 2 个实时页面。请关闭其中一个。"),
     ],
 )

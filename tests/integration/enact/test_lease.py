@@ -176,7 +176,7 @@ def test_a_socket_loss_dated_in_the_future_is_judged_at_once(node: FakeNode) -> 
     ("closed", "of", "shortened"),
     [(1, 1, True), (1, 2, True), (2, 2, False), (2, 3, False), (2, 4, False), (2, 5, True)],
 )
-def test_leases_are_not_shortened_when_half_of_all_sockets_close_at_once(
+def test_leases_are_shortened_unless_two_or_more_and_half_of_all_sockets_close_at_once(
     closed: int, of: int, shortened: bool
 ) -> None:
     """A proxy that dies closes the sockets of every web process, one or two in each."""

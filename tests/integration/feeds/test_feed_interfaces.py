@@ -409,7 +409,7 @@ def test_import_without_a_time_zone_is_refused_and_imported_records_pass_the_che
         (HEADER + (GOOD + LATER).replace("1.07050", "x") * 9, [], "line 2", "… and 13 more."),
     ],
 )
-def test_a_wrong_file_is_named_by_line_and_nothing_is_imported(
+def test_refusal_of_a_wrong_file_says_where_and_nothing_is_imported(
     tmp_path: Path, text: str, arguments: list[str], where: str, words: str
 ) -> None:
     path = tmp_path / "eur.csv"

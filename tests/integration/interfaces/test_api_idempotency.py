@@ -320,7 +320,7 @@ def test_keys_end_after_a_day_and_may_be_used_anew(send: Send) -> None:
     assert [row.key for row in IdempotencyKey.objects.all()] == ["k-1"]
 
 
-def test_each_user_has_a_bounded_number_of_keys(
+def test_only_the_newest_keys_of_each_user_are_kept(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(idempotency, "KEPT_PER_USER", 3)

@@ -24,8 +24,8 @@ def chinese(text: str) -> str:
 
 def test_exception_in_a_sentence_is_shown_as_its_text_in_the_same_language() -> None:
     failed = ValueError(_("{name} is away.", name="node-1"))
-    told = _("The inspection failed: {problem}.", problem=failed)
-    assert told == "The inspection failed: node-1 is away.."
+    told = _("It cannot be: {problem}.", problem=failed)
+    assert told == "It cannot be: node-1 is away.."
     assert isinstance(told.values["problem"], Sentence)  # and holds no traceback
     assert not isinstance(_("{why}", why=OSError("gone")).values["why"], OSError)
 
@@ -33,7 +33,11 @@ def test_exception_in_a_sentence_is_shown_as_its_text_in_the_same_language() -> 
 def test_why_an_artifact_cannot_be_used_is_told_in_the_readers_language(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    why = _("The inspection failed: {problem}.", problem="two of its strategies have the same name")
+    why = _(
+        "Artifact {artifact} cannot be inspected: {problem}.",
+        artifact="0" * 12,
+        problem="two of its strategies have the same name",
+    )
 
     def fails(*given: object) -> None:
         raise strategy_inspection.CheckFailed(why)
