@@ -109,9 +109,9 @@ def _folder_of(sha256: str) -> str:
     """Return the folder of the installed artifact. Raise ArtifactUnusable if it is another."""
     folder = _installed.get(sha256)
     if folder is None:
-        running = ", ".join(map(short, _installed)) or "none"
+        running = ", ".join(map(short, _installed)) or "no artifact"
         raise ArtifactUnusable(
-            f"this process has artifact {running}, not {short(sha256)}: a defect to report"
+            f"this process has installed {running}, not {short(sha256)}: a defect to report"
         )
     return folder
 

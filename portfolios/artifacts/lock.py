@@ -38,7 +38,11 @@ def normalise_lock(text: str) -> str:
     if len(text.encode()) > MAX_LOCK_BYTES:
         raise WheelRefused(
             "payload_too_large",
-            _("The lock has over {max_lock_bytes:,} bytes.", max_lock_bytes=MAX_LOCK_BYTES),
+            _(
+                "The lock has {size:,} bytes; at most {max_lock_bytes:,} are allowed.",
+                size=len(text.encode()),
+                max_lock_bytes=MAX_LOCK_BYTES,
+            ),
         )
     packages: dict[tuple[str, str], str] = {}
     for number, line in _logical_lines(text):

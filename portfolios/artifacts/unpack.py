@@ -120,7 +120,9 @@ def _metadata_file(archive: zipfile.ZipFile, name: str) -> str:
         if member.filename.endswith(f".dist-info/{name}") and member.filename.count("/") == 1
     ]
     if len(found) != 1:
-        raise WheelUnusable(f"is not a valid wheel: it has {len(found)} .dist-info/{name} files")
+        raise WheelUnusable(
+            f"is not a valid wheel: it has {len(found)} .dist-info/{name} files, not 1"
+        )
     if found[0].file_size > MAX_METADATA_BYTES:
         size = found[0].file_size
         raise WheelUnusable(f"has a {name} file of {size:,} bytes, limit {MAX_METADATA_BYTES:,}")

@@ -224,6 +224,10 @@ def _metadata(label: str, archive: zipfile.ZipFile) -> email.message.Message:
 def _check_name(label: str, name: str, version: str, metadata: email.message.Message) -> None:
     """Raise WheelRefused if the file was renamed, or its name or version is too long."""
     stated = str(metadata.get("Name") or ""), str(metadata.get("Version") or "")
+    if not all(stated):
+        raise WheelRefused(
+            "not_a_wheel", _("{label} has no Name or no Version in its METADATA.", label=label)
+        )
     same_name = canonicalize_name(stated[0]) == name
     if not same_name or canonicalize_version(stated[1]) != canonicalize_version(version):
         raise WheelRefused(
@@ -232,8 +236,8 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
                 "{label} was renamed: its METADATA says {name} {version}. Give the file the name "
                 "that the build gave it.",
                 label=label,
-                name=stated[0],
-                version=stated[1],
+                name=stated[0][:100],
+                version=stated[1][:64],
             ),
         )
     if len(name) > 100 or len(version) > 64:

@@ -72,7 +72,7 @@ def make_config(
     if not token:
         raise InvalidArguments(
             f"No token: give --token-file PATH or set {TOKEN_VARIABLE}. "
-            f"`manage.py create_node_token {name}` makes one."
+            f"On the machine of the control plane, `manage.py create_node_token {name}` makes one."
         )
     _yes_or_no(environment, NETWORK_VARIABLE)  # the sandbox reads it
     if capacity < 1:
@@ -85,7 +85,7 @@ def make_config(
         labels=_labels(labels or []),
         json_logs=json_logs,
         batch_limit_s=_number(environment, "GINKGO_BATCH_LIMIT_S", 10.0),
-        child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
+        child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024, lowest=1)),
         guarded=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
         cache=_cache_folder(environment, name),
         token_file=os.path.abspath(token_file) if token_file else "",
@@ -148,15 +148,19 @@ def _labels(given: list[str]) -> dict[str, str]:
     return labels
 
 
-def _number(environment: Mapping[str, str], name: str, default: float) -> float:
-    """Return a variable as a number, `default` if it is empty or not set."""
+def _number(
+    environment: Mapping[str, str], name: str, default: float, lowest: float = 0.0
+) -> float:
+    """Return a variable as a number, `default` if it is empty or not set. Raise InvalidArguments
+    unless it is above 0, at least `lowest`, and below 1e9."""
     text = environment.get(name, "")
     try:
         value = float(text) if text else default
     except ValueError:
         value = 0.0
-    if not 0 < value < 1e9:
-        raise InvalidArguments(f"{name} is {text!r}; use a number above 0 and below 1e9.")
+    if not (0 < value < 1e9 and value >= lowest):
+        least = f"of at least {lowest:g}" if lowest else "above 0"
+        raise InvalidArguments(f"{name} is {text!r}; use a number {least} and below 1e9.")
     return value
 
 

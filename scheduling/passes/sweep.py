@@ -52,8 +52,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     _recover_timeline(timing)
     execute(storm.update_storm_hold(timing))
     expired = sum(
-        _expire(overdue, timing) not in (None, "early")
-        for overdue in execute_autocommit(handoff.find_overdue(timing))
+        _expire(overdue, timing) for overdue in execute_autocommit(handoff.find_overdue(timing))
     )
     if not full:
         return SweepOutcome(lost=names, expired=expired)
@@ -71,14 +70,15 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     )
 
 
-def _expire(overdue: int, timing: Timing) -> str | None:
-    """End the overdue step of a handoff. Return what `handoff.expire` did, or None if it failed."""
-    with tracing.handoff_span(overdue, "deadline passed") as span:
-        outcome = attempt(handoff.expire, overdue, timing)
-        if outcome in (None, "early", "gone", "late"):  # nothing was changed
+def _expire(handoff_id: int, timing: Timing) -> bool:
+    """End the overdue step of this handoff. Return whether that changed anything."""
+    with tracing.handoff_span(handoff_id, "deadline passed") as span:
+        outcome = attempt(handoff.expire, handoff_id, timing)
+        changed = outcome not in (None, "early", "gone", "late")
+        if not changed:
             span.drop()
         span.note("" if outcome in ("activating", "done") else str(outcome), outcome=outcome)
-    return outcome
+    return changed
 
 
 def _reload_stale_revisions(timing: Timing) -> int:

@@ -29,19 +29,23 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         verb, name = options["verb"], options["name"]
+        operation = ACTIONS.get(verb)
+        if options["reason"] and (operation is None or not operation.asks_reason):
+            raise CommandError(f"{verb} takes no --reason.", returncode=2)
         if verb == "list":
+            if name:
+                raise CommandError("list takes no NAME: it shows every channel.", returncode=2)
             rows = list(AlertChannel.objects.values("name", "enabled", "from_environment"))
             self.show(rows, "\n".join(row["name"] for row in rows) or "no channel")
             return
         if not name:
             raise CommandError(f"{verb} needs the NAME of a channel.", returncode=2)
-        if verb == "set":
+        if operation is None:
             typed = sys.stdin.isatty()
             address = getpass.getpass("Address: ") if typed else sys.stdin.read().strip()
             alert_actions.ADD_ALERT_CHANNEL.call(name, address, actor=self.actor)
             self.show({"name": name}, alert_actions.ADD_ALERT_CHANNEL.outcome(name))
             return
-        operation = ACTIONS[verb]
         given = {"reason": options["reason"]} if operation.asks_reason else {}
         operation.call(name, actor=self.actor, **given)
         self.show({"name": name}, operation.outcome(name))

@@ -20,6 +20,12 @@ class Command(NodeMarkCommand):
     help = node_actions.DRAIN.help("a node")
     operation = node_actions.DRAIN
     undo_operation = node_actions.UNDRAIN
+    not_with_undo = (
+        "reason",
+        "plan",
+        "wait",
+        *(option for option, _ in node_actions.DRAIN.options),
+    )
 
     def arguments(self, parser: CommandParser) -> None:
         super().arguments(parser)
@@ -37,7 +43,7 @@ class Command(NodeMarkCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Show the plan, or begin or end the drain."""
-        if options["plan"]:
+        if options["plan"] and not options["undo"]:
             document = drain_document(options["node"])
             self.show(document, "\n".join(_lines(document)))
             return

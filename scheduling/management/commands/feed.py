@@ -336,7 +336,7 @@ class _SoFar:
         )
 
     def sentence(self) -> str:
-        """Return the sentence about the rows that are stored, "" if there are none."""
+        """Return the sentence about the rows of the file that are stored; "" if none is."""
         return f"The {self.rows:,} rows up to line {self.line:,} are stored." if self.rows else ""
 
 

@@ -246,16 +246,22 @@ class FileSource:
             return None  # removed since it was listed
 
     def _names(self) -> list[str]:
-        """Return the names of the files of the folder that match the pattern, in order."""
-        names = sorted(
-            entry.name
-            for entry in os.scandir(self._path)
-            if entry.is_file() and fnmatchcase(entry.name, self._pattern)
-        )
+        """Return the names of the files of the folder that match the pattern, in order.
+
+        Raise SourceLost.
+        """
+        try:
+            names = sorted(
+                entry.name
+                for entry in os.scandir(self._path)
+                if entry.is_file() and fnmatchcase(entry.name, self._pattern)
+            )
+        except OSError as error:
+            raise _unreadable(self._path, error) from None
         if len(names) > MAX_FILES:
             raise SourceLost(
-                f"{self._path} has over {MAX_FILES:,} files: name fewer with --pattern, or move"
-                " those that are recorded away."
+                f"{self._path} has over {MAX_FILES:,} files that match {self._pattern!r}: give a"
+                " narrower --pattern, or move those that are recorded elsewhere."
             )
         if not self._passed:
             self._passed = set(names)  # files that are there at the start are recorded in order
@@ -272,9 +278,11 @@ def _open(path: Path, layout: FileLayout) -> OpenedFile:
             return ParquetFile(path, layout)
         return _TextFile(path, layout)
     except OSError as error:
-        raise SourceLost(
-            f"{path} cannot be read: {error.strerror}. Let the recorder's user read it."
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> SourceLost:
+    return SourceLost(f"{path} cannot be read: {error.strerror}. Let the recorder's user read it.")
 
 
 def _read_cursor(cursor: str) -> dict[str, Any]:

@@ -227,6 +227,11 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
         (("alert_channel", "set"), "set needs the NAME of a channel"),
         (("alert_channel", "test"), "test needs the NAME of a channel"),
         (("alert_channel", "remove"), "remove needs the NAME of a channel"),
+        (("alert_channel", "list", "ops"), "list takes no NAME"),
+        (("alert_channel", "set", "ops", "--reason", "new"), "set takes no --reason"),
+        (("drain_node", "node-1", "--undo", "--plan"), "--undo takes no --plan"),
+        (("drain_node", "node-1", "--undo", "--make-room"), "--undo takes no --make-room"),
+        (("cordon_node", "node-1", "--undo", "--reason", "done"), "--undo takes no --reason"),
         (("feed", "append", "fx", "rows.jsonl", "--number", "1"), "--source and --number together"),
     ],
 )

@@ -86,6 +86,14 @@ def test_cache_folder_is_below_the_home_or_the_configured_folder(
         make_config(**given, environment={"GINKGO_NODE_CACHE": "c"})
 
 
+@pytest.mark.parametrize("limit", ["0.5", "-1", "much", "1e9"])
+def test_memory_limit_below_a_megabyte_or_no_number_is_refused(limit: str) -> None:
+    given: Any = {"name": "n", "server": "http://x", "token": "t"}
+    wanted = f"GINKGO_CHILD_MEMORY_MB is '{limit}'; use a number of at least 1 and below 1e9"
+    with pytest.raises(errors.InvalidArguments, match=wanted):
+        make_config(**given, environment={"GINKGO_CHILD_MEMORY_MB": limit})
+
+
 def test_a_relative_home_in_a_deleted_folder_is_refused_with_what_helps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,12 @@ def test_unusable_wheel_is_refused_with_its_code(filename: str, data: bytes, cod
     assert refusal(filename, data).code == code
 
 
+def test_wheel_whose_metadata_has_no_name_is_not_said_to_be_renamed() -> None:
+    data = zip_of(**{"momentum_demo-1.0.dist-info/METADATA": "Metadata-Version: 2.1\n"})
+    told = str(refusal("momentum_demo-1.0-py3-none-any.whl", data))
+    assert told.endswith(" has no Name or no Version in its METADATA.")
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../x.py", "a\\..\\b.py"])
 def test_file_outside_of_the_folder_is_refused(path: str) -> None:
     assert "lead out" in str(refusal(*with_member(zipfile.ZipInfo(path))))

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from portfolios.feeds.columns import TimeForm
-from scheduling.recorded_feeds.sources import parquet
+from scheduling.recorded_feeds.sources import files, parquet
 from scheduling.recorded_feeds.sources.base import FileLayout, Item, SourceLost
 from scheduling.recorded_feeds.sources.files import FileSource
 
@@ -277,3 +277,15 @@ async def test_a_parquet_file_that_cannot_be_read_is_reported(tmp_path: Path) ->
     pq.write_table(pa.table({"price": [1.0]}), tmp_path / "2.parquet")
     async with reading(tmp_path) as three:
         assert "2.parquet has no column for time: name it with" in await three.lost()
+
+
+async def test_a_folder_that_cannot_be_listed_is_reported_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files.os, "scandir", denied)
+    async with reading(tmp_path) as one:
+        told = await one.lost()
+    assert told == f"{tmp_path} cannot be read: Permission denied. Let the recorder's user read it."
