@@ -89,6 +89,7 @@ def configuration_errors(
 
 
 def _only_texts(symbols: Any) -> list[str]:
+    """Return the symbols that are texts; `symbols_errors` reports the others."""
     return [each for each in symbols if isinstance(each, str)] if isinstance(symbols, list) else []
 
 

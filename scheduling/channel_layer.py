@@ -194,7 +194,8 @@ class _LoopState:
         size = len(payload.encode())
         if size > MAX_PAYLOAD:
             raise PayloadTooLarge(
-                f"The hint has {size} bytes, limit {MAX_PAYLOAD}; send ids instead of state."
+                f"The hint {payload[:60]}… has {size} bytes, limit {MAX_PAYLOAD}; "
+                "send ids instead of state."
             )
         async with self._sending:
             for attempt in (1, 2):

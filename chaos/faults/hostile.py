@@ -102,7 +102,10 @@ def _leave(context: FaultContext, token: str, incarnation: str) -> None:
 
 
 def ask_gateway(context: FaultContext, token: str, path: str, message: Any) -> tuple[int, Any]:
-    """Return status and decoded body of the response; status 0 and the error if none came."""
+    """Send the message, and return status and decoded body of the response.
+
+    Of a refusal, the HTTP reason instead of its body; if no response came, 0 and the error.
+    """
     request = urllib.request.Request(
         f"{context.cluster.access['url']}/api/agent/{path}/",
         encode(message),

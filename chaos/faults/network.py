@@ -20,7 +20,7 @@ NODE = "netns-1"
 def packets_dropped(context: FaultContext) -> None:
     """A node in a network namespace whose link goes down for longer than its lease."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
-        raise NotAvailable("needs root and the ip command")
+        raise NotAvailable("needs root and the ip command (iproute2), and one of them is missing")
     context.mark_nodes_affected(NODE)
     server = context.cluster.access["url"]
     # A proxy listens at our end of the link: the server is on loopback.

@@ -336,7 +336,11 @@ def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
         raise AssertionError(f"bin/upgrade ended with {code}")
     for unit, (pid, restarts) in before.items():
         if show(unit, "MainPID") == pid or int(show(unit, "NRestarts")) != int(restarts) + 1:
-            raise AssertionError(f"bin/upgrade did not start {unit} anew exactly once")
+            now = f"pid {show(unit, 'MainPID')}, {show(unit, 'NRestarts')} restarts"
+            raise AssertionError(
+                f"bin/upgrade did not start {unit} anew exactly once: it had pid {pid}, {restarts}"
+                f" restarts, and has {now}"
+            )
     order = sorted(UNITS, key=lambda unit: int(show(unit, "ExecMainStartTimestampMonotonic")))
     say(f"started anew once each: {', '.join(order)}")
     # The web processes are restarted in the order of their gateways' ids, which are random.
@@ -399,7 +403,9 @@ def try_alerts(environment: dict[str, str]) -> None:
             title = Hook.received.get(timeout=120)
         say(f"{time.monotonic() - began:.1f} s after watcher and worker were stopped: {title}")
         if alerting is not None and alerting.wait() != 0:
-            raise AssertionError("Prometheus or Alertmanager did not deliver; see above")
+            raise AssertionError(
+                f"alerting.py, which waits for GinkgoWatcherAway, ended with {alerting.returncode}"
+            )
         command("systemctl", "start", "ginkgo-watcher", "ginkgo-worker")
         while "over: no watcher" not in title:
             title = Hook.received.get(timeout=120)

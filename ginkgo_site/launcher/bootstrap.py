@@ -357,6 +357,7 @@ def _undo_own_freeze(home: Path) -> None:
 
 
 def _kept_freeze_file(home: Path) -> Path:
+    """Return the file that keeps a person's freeze while the launcher's own is in force."""
     return home / "secrets" / "frozen_before_stop.json"
 
 

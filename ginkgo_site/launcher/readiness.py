@@ -67,8 +67,8 @@ class Readiness:
         except psycopg.OperationalError as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[-1].strip()
             raise StartupError(
-                f"The database does not answer ({reason}): start it, correct DATABASE_URL, or "
-                "unset it to use the embedded server."
+                f"The database does not answer ({reason}). If DATABASE_URL names it, start it, "
+                "correct DATABASE_URL, or unset it to use the embedded server."
             ) from None
         return row[0]
 

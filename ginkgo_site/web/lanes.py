@@ -56,7 +56,7 @@ class Lane:
         Raise Busy: too many of this address, a full queue, or no place within `wait_s`.
         """
         if self._of[address] >= self.of_one:
-            raise Busy(429, "Too many requests from your address at once", 1)
+            raise Busy(429, f"Over {self.of_one} requests from your address at once", 1)
         self._of[address] += 1
         try:
             if self._inside >= self.size:

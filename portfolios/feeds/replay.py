@@ -50,8 +50,8 @@ class DailyBars(RepeatedBars):
     def __init__(self, table: bytes) -> None:
         """Find the complete symbols in `table`, which is ordered by symbol, then date.
 
-        Raise ValueError if it has none. A table in DIGESTS is known by its hash; the bars of any
-        other are parsed now.
+        A table in DIGESTS is known by its hash; the bars of any other are parsed now. Raise
+        ValueError if it has no such symbol, or if the days of parsed symbols differ.
         """
         rows = _rows_of_complete_symbols(table)
         if not rows:

@@ -332,5 +332,5 @@ def drop(table: str) -> None:
 
 
 def _with_lock_timeout(act: Callable[[], T]) -> T:
-    """Run `act` in a transaction with a lock timeout. Raise OperationalError if every try fails."""
+    """Run `act` in a transaction with a lock timeout. Raise OperationalError if no try gets it."""
     return table_locks.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)

@@ -87,7 +87,8 @@ class EventContext:
         """
         if type(due) is not int or not 0 <= due <= MAX_DUE_US:
             raise ValueError(
-                f"a timer is due at {due!r}: give µs since the epoch, as event.released"
+                f"a timer is due at {due!r}: give a whole number (int) of µs since the epoch, as"
+                " event.released"
             )
         timers = self._state.timers
         if due in timers:

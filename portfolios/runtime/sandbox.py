@@ -258,7 +258,7 @@ def has_landlock() -> bool:
 def _restrict_file_access(more: Sequence[str]) -> bool:
     """Restrict this process to reading files of Python and the system, and writing /dev/null.
 
-    `more` can be read too, even inside the home. Return False if the kernel has no Landlock.
+    `more` can be read too, even inside the home. Return False if it has no effect.
     """
     if _libc is None or not has_landlock():
         return False

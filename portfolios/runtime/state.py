@@ -54,7 +54,8 @@ _covered = attrgetter("seq", "symbol", "open_units", "high_units", "low_units", 
 class Processed(msgspec.Struct):
     """Count and digest of the events that the portfolio processed, in their order.
 
-    The digest is a CRC-32 (upper 32 bits) and an Adler-32 of the msgpack of each covered event.
+    The digest is a CRC-32 (upper 32 bits) and an Adler-32 of the msgpack of the seq, the symbol and
+    the four prices of each event.
     Both continue from their last value, so it does not matter how the events are cut into batches.
     Decision 0010 has the alternatives and what they cost.
     """

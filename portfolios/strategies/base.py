@@ -193,7 +193,10 @@ class Strategy:
     def on_event(
         self, ctx: Context, state: dict[str, Any], event: Event
     ) -> Iterable[Intent] | None:
-        """Return the orders decided at this event, usually none. May change `state`."""
+        """Return what is decided at this event: orders to place, cancel or replace, usually none.
+
+        May change `state`.
+        """
         raise NotImplementedError
 
     def on_bars(
@@ -350,7 +353,7 @@ def secret_error(strategy: str, name: str, *, required: bool) -> FieldError:
 
 
 def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
-    """Yield an error if the value is not of the type `wanted` and within its range."""
+    """Yield an error unless the value is of the type `wanted`, and in the range of that type."""
     try:
         converted = msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:

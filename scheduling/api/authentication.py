@@ -54,7 +54,9 @@ class BearerAuthentication(BaseAuthentication):
             )
         if not row.user.is_active:
             _record_refusal(row, "of a deactivated user")
-            raise AuthenticationFailed(f"The user {row.user} is deactivated: ask an administrator.")
+            raise AuthenticationFailed(
+                f"The user {row.user} is deactivated: ask an administrator to activate it."
+            )
         _record_use(row)
         return row.user, row
 

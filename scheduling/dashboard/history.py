@@ -47,7 +47,10 @@ def _read_span(query: QueryDict) -> Span:
 
 
 def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
-    """Return the time of `?name=`, or None if it is absent; of a date, its begin or its end."""
+    """Return the time of `?name=`, of a date its begin, or its end with `is_end`; None: absent.
+
+    Raise WrongTime for any other text.
+    """
     text = text_parameter(query, name)
     if not text:
         return None

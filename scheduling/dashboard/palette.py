@@ -76,7 +76,7 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
     """Return `entries` and `groups`: an entry leads to a page, or to an action on the fleet.
 
     One group has the portfolios, one the nodes. A row has a name, a description, and the positions
-    in the group's `actions` of those that it allows; none for a viewer.
+    in the group's `actions` of those that it allows: an empty list for a viewer.
     """
     portfolios = [
         [p.name, _description(p), _allowed_positions(PORTFOLIO_ACTIONS, p) if operator else []]

@@ -75,8 +75,8 @@ def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | 
 
 
 def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
-    """Return a revision with its label. An unproven revision that neither runs nor is wanted was
-    replaced by another one before it was proven."""
+    """Return a revision with its label: `replaced` if it is unproven, does not run and is not
+    wanted."""
     current = row.number in (portfolio.revision, portfolio.running_revision)
     status = row.status if current or row.status != "unproven" else "replaced"
     return {

@@ -164,7 +164,7 @@ class Revocation(NamedTuple):
 
 
 def lock_fleet(*, leases: bool = False) -> Transaction[list[FleetRow]]:
-    """Lock all portfolios, runs and active handoffs, in that order. Return the runs by name.
+    """Lock all portfolios, runs and active handoffs, in that order. Return runs sorted by name.
 
     With `leases`, lock all leases first.
     """

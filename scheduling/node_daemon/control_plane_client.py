@@ -192,7 +192,7 @@ class ControlPlaneClient:
     async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
         """Yield None once connected, then every desired set pushed, until the socket closes.
 
-        Raise ServerUnavailable if the socket cannot be opened, breaks, or carries no desired set.
+        Raise ServerUnavailable if the socket cannot be opened, breaks, or carries anything else.
         """
         assert self._session is not None
         try:

@@ -41,16 +41,17 @@ def start_logging(name: str, *, as_json: bool) -> None:
 
 
 class RateLimitedLog:
-    """Logs up to `lines` lines per `per_s` seconds, and reports how many it suppressed."""
+    """Logs up to `lines` lines in each `window_s` seconds. The first line after such a window is
+    preceded by how many were suppressed in it."""
 
-    def __init__(self, lines: int = 20, per_s: float = 10.0) -> None:
-        """Start with a full allowance."""
-        self._lines, self._per_s = lines, per_s
+    def __init__(self, lines: int = 20, window_s: float = 10.0) -> None:
+        """Allow `lines` in each window of `window_s` seconds."""
+        self._lines, self._window_s = lines, window_s
         self._since, self._used, self._suppressed = 0.0, 0, 0
 
     def info(self, now_s: float, message: str, *args: object) -> None:
         """Log the line or count it as suppressed."""
-        if now_s - self._since >= self._per_s:
+        if now_s - self._since >= self._window_s:
             if self._suppressed:
                 LOG.info("%d more lines were suppressed", self._suppressed)
             self._since, self._used, self._suppressed = now_s, 0, 0

@@ -66,7 +66,8 @@ class CpuUsage:
 
 
 class Metrics:
-    """Metrics of the machine (cpu_pct, mem_pct), the daemon and its portfolios (rss_mb)."""
+    """Metrics of the machine (cpu_pct, cpu_minute_pct, mem_pct), of the daemon (rss_mb) and of its
+    portfolio processes (children_rss_mb), and the processor time of each of these."""
 
     def __init__(self) -> None:
         """Start measuring; the first value covers the time until the first `read`."""

@@ -49,7 +49,7 @@ class StrategyCode:
         self._wanted: set[str] = set()  #: names of entries that stay
 
     def keep(self, specs: Iterable[dict[str, object]]) -> None:
-        """Evict no artifact or environment of these specs; those of an earlier call may go."""
+        """From now on, evict no artifact or environment of these specs; others may go."""
         self._wanted = set()
         for spec in specs:
             self._wanted.add(str(spec.get("artifact", "")))

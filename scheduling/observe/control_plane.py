@@ -93,6 +93,6 @@ def read_control_plane() -> Transaction[ControlPlane]:
 
 
 def read_unattended() -> Transaction[UnattendedRow]:
-    """Return whether watcher and worker leave work undone. Reads one row of each table."""
+    """Return whether the watcher is overdue, and whether alert messages wait for a worker."""
     (row,) = yield from query(UNATTENDED, limit_s=MESSAGES_LIMIT_S)
     return row

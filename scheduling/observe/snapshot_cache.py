@@ -75,7 +75,7 @@ class SnapshotCache:
         self._numbering = None
 
     def since(self, numbering: str) -> int | None:
-        """Return the first transaction that may have changed a cached row; None: cache is invalid.
+        """Return the first transaction whose changes the cache may lack; None if it is invalid.
 
         `numbering` is from the SNAPSHOT_MARK of the current snapshot.
         """

@@ -46,7 +46,7 @@ class Added(NamedTuple):
 
 
 class ArtifactUser(NamedTuple):
-    """A portfolio whose history names an artifact."""
+    """A portfolio with a revision that names an artifact."""
 
     portfolio: str
     revisions: str  #: its newest revisions that name it, five at most, such as `r3, r5`

@@ -192,7 +192,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the daemon's desired set; the answer leaves the set out if it is current."""
     leaving: bool = False
     metrics: dict[str, float] = {}
-    """cpu_pct, mem_pct, rss_mb …; cpu_minute_pct if no process started or ended for a minute."""
+    """Of the machine cpu_pct and mem_pct, and cpu_minute_pct if no process started or ended for a
+    minute; of the daemon rss_mb; of its portfolio processes children_rss_mb."""
     portfolios: list[ProcessStatus] = []
     reports: list[Report] = []
     unheard_s: float = 0.0

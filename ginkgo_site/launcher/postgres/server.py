@@ -69,8 +69,8 @@ class EmbeddedPostgres:
         self.home = home
         self.notes: list[str] = []
         self._log = home / "logs" / "postgres.log"
-        self._account = account_for(home / "postgres")
-        self._base = home / "postgres"
+        self._account = account_for(home / "postgres")  #: runs the server; None: the present user
+        self._base = home / "postgres"  #: holds its data; another once it is located
         self._binaries = Path()
         self._socket_folder = Path()
         self.process: subprocess.Popen[bytes] | None = None

@@ -10,9 +10,9 @@ from scheduling.decide.types import PortfolioView, Reason, Snapshot
 
 
 def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
-    """Return sentences: what a portfolio's node lacks for it; without an owner, why none takes it.
+    """Return sentences: what a portfolio's node lacks for it; of one without, why no node takes it.
 
-    Empty if the portfolio fits, is stopped, or is not in the snapshot. Pure.
+    Empty if it fits, is stopped, is on a lost node, or is not in the snapshot. Pure.
     """
     portfolio = next((p for p in snapshot.portfolios if p.name == name), None)
     if portfolio is None or portfolio.desired != "running":

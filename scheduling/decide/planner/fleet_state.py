@@ -90,7 +90,7 @@ class FleetState:
         return sorted(map(self.with_granted_revision, found), key=lambda each: (each.name, each.id))
 
     def with_granted_revision(self, portfolio: PortfolioView) -> PortfolioView:
-        """Return a portfolio with the revision of its next grant, unless its owner lives."""
+        """Return the portfolio with its next grant's revision; unchanged if its owner lives."""
         if not portfolio.revision_choices or self.live_index(portfolio.node) is not None:
             return portfolio
         return with_granted_revision(portfolio, self.any_open_node_meets)
@@ -212,7 +212,7 @@ class FleetState:
         return owner
 
     def note_leaving(self, node: int, portfolio: PortfolioView) -> None:
-        """Record that the portfolio is about to leave `node`, where it still holds places."""
+        """Count the portfolio among those of its spread group, if any, that will leave `node`."""
         if portfolio.spread_group:
             key = (portfolio.spread_group, node)
             self.leaving[key] = self.leaving.get(key, 0) + 1

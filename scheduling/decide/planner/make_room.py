@@ -206,7 +206,10 @@ class RoomFinder:
         return missing if missing > SLACK else 0
 
     def _conflicting_members(self, node: int, portfolio: PortfolioView) -> int:
-        """Return how many members of the portfolio's hard spread group are on `node`."""
+        """Return how many members of the portfolio's hard spread group are on `node`.
+
+        In a search that may move running portfolios, without those about to leave it.
+        """
         group = portfolio.spread_group
         if not group or not portfolio.spread_hard:
             return 0

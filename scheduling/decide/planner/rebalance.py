@@ -27,10 +27,10 @@ class Movable(NamedTuple):
 
 
 class RebalanceStep(NamedTuple):
-    """One change of target that evens loads, already applied. Loads are those before the step."""
+    """A change of target that evens loads, which are those before it."""
 
     movable: Movable
-    source: int
+    source: int  #: index of the node, as is `target`
     target: int
     source_load: float
     target_load: float
@@ -201,7 +201,10 @@ class Rebalancer:
         return CandidatePool(nodes, self.fleet.capacity, self.fleet.expected, self.fleet.held)
 
     def _apply(self, step: RebalanceStep) -> None:
-        """Apply a step to the fleet state, the slots and the pools."""
+        """Apply a step to the fleet state, the slots and the pools.
+
+        The source of a move keeps its places until the target has committed.
+        """
         fleet, movable, source, target = self.fleet, step.movable, step.source, step.target
         portfolio = movable.portfolio
         fleet.hold(target, portfolio)

@@ -27,10 +27,10 @@ MAX_CHECKS = 60_000  #: checks of one target for one portfolio, in one plan
 
 
 class CpuRebalanceStep(NamedTuple):
-    """One move that evens CPU usage, already applied. Figures are per cent, before the move."""
+    """A move that evens CPU usage. Figures are per cent, before the move."""
 
     portfolio: PortfolioView
-    source: int
+    source: int  #: index of the node, as is `target`
     target: int
     share: float  #: of its node's machine, used by the portfolio
     source_cpu: float

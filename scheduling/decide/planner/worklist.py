@@ -187,7 +187,7 @@ class Worklist:
         self.pending.append(Pending(task.portfolio, reason))
 
     def _limit_after_storm(self, failover: list[PlacementTask]) -> list[PlacementTask]:
-        """Return all failovers, or after a storm only as many as one pass may start."""
+        """Return all failovers; after a storm, hold back those over what one pass may start."""
         if not self.snapshot.after_storm:
             return failover
         limit = self.policy.failovers_after_storm

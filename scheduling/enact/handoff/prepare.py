@@ -22,7 +22,10 @@ from scheduling.timing import Timing
 def handle_prepared(
     handoff_id: int, node: int, incarnation: UUID, timing: Timing
 ) -> Transaction[str]:
-    """Drain the source, now that the target is prepared; without a source, grant to the target.
+    """Drain the source, now that the target is prepared; without an owner, or a lost one, grant.
+
+    A failover fails if the owner is back. The loss of an owner counts as an attempt at the event
+    that waits: after the last one the portfolio is quarantined.
 
     Return what was done: `draining`, `activating`, `failed` or `quarantined`. Idempotent: a repeat,
     or a report after the deadline, returns `late`.

@@ -276,7 +276,8 @@ class Stream:
                 await self._answer(self._js.delete_msg(pieces_name(self.feed), number))
 
     async def _delete_orphans(self, named: int) -> None:
-        """Delete old pieces after `named`, the newest that an append names: none will name them."""
+        """Delete the pieces after number `named`, the newest that an append names, that are a day
+        old or older. An append under way may still name a younger one."""
         name = pieces_name(self.feed)
         state = (await self._answer(self._js.stream_info(name), name)).state
         for number in range(max(state.first_seq, named + 1), state.last_seq + 1):
@@ -445,8 +446,9 @@ class Stream:
         except msgspec.MsgspecError:
             raise StreamMissing(
                 _(
-                    "Message {number} of stream {name} is not of Ginkgo: nobody else may publish "
-                    "to {subject}.",
+                    "Message {number} of stream {name} is not of Ginkgo: restore the stream from "
+                    "its backup (docs/mechanisms/backup.md), and let nobody else publish to "
+                    "{subject}.",
                     number=number,
                     name=self._name,
                     subject=subject(self.feed),

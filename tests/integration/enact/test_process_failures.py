@@ -106,7 +106,7 @@ def test_repeated_reports_of_exits_beyond_the_limit_count_once(hand: OwnerSessio
     assert newest.data["deaths"] == [death.death for death in reversed(deaths[12:])]
 
 
-def test_ids_of_counted_exits_are_shown_neither_by_the_api_nor_in_the_sentence(
+def test_ids_of_exits_that_an_audit_line_counts_are_neither_in_the_api_nor_in_its_sentence(
     hand: OwnerSession,
 ) -> None:
     for _ in range(11):

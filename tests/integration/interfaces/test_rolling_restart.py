@@ -139,7 +139,7 @@ def test_a_drain_is_taken_back_however_the_restart_ends(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_drain_is_taken_back_once_a_lost_database_answers_again(
+def test_a_drain_is_taken_back_though_its_database_session_was_lost(
     daemon: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(*_: Any) -> None:

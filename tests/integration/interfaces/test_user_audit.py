@@ -120,7 +120,7 @@ def test_logins_are_recorded_without_what_was_typed() -> None:
         assert secret not in everything
 
 
-def test_a_flood_of_refused_logins_is_a_bounded_number_of_lines(
+def test_a_flood_of_refused_logins_writes_a_bounded_number_of_audit_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(user_audit, "clock", lambda: 0.0)  # all of it within one minute

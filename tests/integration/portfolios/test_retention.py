@@ -314,7 +314,7 @@ def test_partitions_reach_beyond_the_head_of_a_recorded_feed(portfolio: Portfoli
     assert partitions(kind("order"))[-1].high > beyond + 1_000
 
 
-def test_a_recorded_feed_that_begins_after_its_partitions_were_dropped_gets_some(
+def test_partitions_of_low_seqs_are_made_again_for_a_recorded_feed_that_begins_late(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     attach_partitions()

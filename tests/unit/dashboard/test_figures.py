@@ -17,7 +17,7 @@ from scheduling.dashboard.figures import (
     Table,
     board_figures,
     encode_json,
-    message_of,
+    figures_part,
     plain_rows,
     spark_text,
     table_changes,
@@ -67,7 +67,7 @@ def test_lease_is_sent_as_its_end_time_and_so_only_when_it_is_renewed():
         ],
     )
     old, new = (board_figures(build_board_page(fleet)) for fleet in (before, later))
-    assert message_of(new, old) == {"now": new.now}
+    assert figures_part(new, old) == {"now": new.now}
 
 
 def test_lease_of_a_lost_node_has_ended():
@@ -114,7 +114,7 @@ def test_sparkline_text_has_one_character_per_point_by_its_height():
 
 def test_board_message_is_json_with_amounts_as_text():
     fleet = fleet_view([node("node-1")], [portfolio("a", "node-1", pnl=Decimal("-0.0001"))])
-    decoded = json.loads(encode_json(message_of(board_figures(build_board_page(fleet)))))
+    decoded = json.loads(encode_json(figures_part(board_figures(build_board_page(fleet)))))
     assert decoded["portfolios"]["columns"]["pnl"] == ["-0.0001"]
 
 

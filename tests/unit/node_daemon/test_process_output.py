@@ -112,7 +112,7 @@ async def test_log_lines_are_rate_limited_and_suppressed_ones_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    said = RateLimitedLog(lines=20, per_s=10.0)
+    said = RateLimitedLog(lines=20, window_s=10.0)
     for n in range(500):
         said.info(100.0 + n / 100, "line %d", n)
     assert [record.getMessage() for record in caplog.records] == [f"line {n}" for n in range(20)]
