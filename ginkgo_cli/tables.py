@@ -28,7 +28,10 @@ def printable(text: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table. A title that ends in > right-aligns its column; a terminal cuts lines."""
+    """Return a table. A title that ends in > right-aligns its column.
+
+    On a terminal, lines are cut to its width.
+    """
     cells = [[plain(cell) for cell in row] for row in rows]
     names = [title.rstrip(">") for title in titles]
     widths = [

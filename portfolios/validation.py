@@ -190,7 +190,7 @@ def limits_errors(limits: Any) -> list[Error]:
 
 
 def broker_errors(broker: Any) -> list[Error]:
-    """Return the errors of `broker` within the limits: the costs of the paper broker."""
+    """Return the errors of `limits.broker`, the settings of the paper broker."""
     if not isinstance(broker, Mapping):
         message = wrong_value("broker", broker, [KINDS["object"]])
         return [error("limits.broker", "wrong_type", message)]

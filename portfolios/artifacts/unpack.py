@@ -29,6 +29,7 @@ from packaging.tags import parse_tag, sys_tags
 MAX_FILES = 10_000
 MAX_BYTES = 512 << 20  #: of all files together
 MAX_METADATA_BYTES = 1 << 20
+MAX_NAME_BYTES = 255  #: of a file or folder, in the file systems of Linux
 CHUNK_BYTES = 1 << 20
 MEMORY_BYTES, CPU_S = 1 << 30, 60  #: limits of this program
 UNUSABLE, OTHER_PYTHON, DISK = 1, 3, 4  #: exit codes
@@ -57,13 +58,16 @@ def unpack(wheel: Path, folder: Path) -> str:
             members = [member for member in archive.infolist() if not member.is_dir()]
             if len(members) > MAX_FILES:
                 raise WheelUnusable(f"has {len(members)} files, limit {MAX_FILES}")
-            targets = {_relative_path(member): member for member in members}
+            targets: dict[PurePosixPath, zipfile.ZipInfo] = {}
+            for member in members:
+                if targets.setdefault(_relative_path(member), member) is not member:
+                    raise WheelUnusable(f"has the file {member.filename!r} twice")
             folder.mkdir(mode=0o755)
             written = 0
             for path, member in targets.items():
                 written += _write(archive, member, folder / path, MAX_BYTES - written)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError) as error:
-        raise WheelUnusable(f"is not a valid wheel: {error}") from None
+        raise WheelUnusable(f"is not a valid wheel: {error or 'it ends too early'}") from None
     except (NotImplementedError, RuntimeError) as error:  # another compression; encrypted
         raise WheelUnusable(f"cannot be unpacked: {error}") from None
     # A source with a syntax error stays uncompiled: its import names the line.
@@ -136,6 +140,8 @@ def _relative_path(member: zipfile.ZipInfo) -> PurePosixPath:
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or is_link:
         raise WheelUnusable(f"has a file that may lead out of its folder: {name!r}")
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
+        raise WheelUnusable(f"has a file with a name of over {MAX_NAME_BYTES} bytes: {name[:80]!r}")
     return path
 
 

@@ -162,7 +162,7 @@ def _check_members(label: str, members: list[zipfile.ZipInfo]) -> None:
         )
     seen: set[str] = set()
     for member in members:
-        path = member.filename
+        path = str(PurePosixPath(member.filename))
         leads_out = (
             PurePosixPath(path).is_absolute()
             or ".." in PurePosixPath(path).parts

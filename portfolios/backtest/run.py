@@ -133,7 +133,7 @@ class _Run:
         return [self._release_at_event_time(event) for event in events], last
 
     def _release_at_event_time(self, event: Event) -> Event:
-        """Return the event as a backtest sees it: released at its own time, as a live feed does."""
+        """Return the event as released at its own time, but never before an earlier event."""
         self._now_us = max(self._now_us, event.time)
         return msgspec.structs.replace(event, released=self._now_us)
 
@@ -149,7 +149,7 @@ class _Run:
         return reply
 
     def _reply(self, request: Load | Batch, at_seq: int) -> Reply:
-        """Return the reply of the strategy's process. Raise StrategyStopped if there is none."""
+        """Return the process's reply. Raise StrategyStopped if it is Failed or the process ends."""
         spec = self._backtest.spec
         try:
             reply = self._ask(request)

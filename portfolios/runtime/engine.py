@@ -304,7 +304,7 @@ class PortfolioEngine:
         return () if bars is None else self._call(self._strategy.on_bars, event, bars)
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
-        """Carry out intents, deliver the reports about them, and carry out the answers to these."""
+        """Carry out intents, report on them to the strategy, and carry out what it answers."""
         with localcontext(CONTEXT):
             self._orders.decide(event, intents, result)
         if self._orders.reports:

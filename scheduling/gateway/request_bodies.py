@@ -130,7 +130,9 @@ async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
             return await _resume(coroutine, waits_for)
     except TimeoutError:
         raise RequestRejected(
-            408, "too_slow", f"The body was not complete after {BODY_TIMEOUT_S:g} s; send it again."
+            408,
+            "too_slow",
+            f"The request's body was not complete after {BODY_TIMEOUT_S:g} s; send it again.",
         ) from None
 
 

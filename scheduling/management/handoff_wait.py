@@ -73,17 +73,20 @@ def _require_done(handoff: Handoff) -> Handoff:
     if handoff.state == "done":
         return handoff
     outcome = {
-        "failed": "failed before its grant; it changed no owner and no running revision",
+        "failed": "failed before its grant",
         "rolled_back": "was rolled back before its first commit",
         "superseded": "was superseded",
     }[handoff.state]
-    if handoff.state == "rolled_back":
+    after = ""
+    if handoff.state == "failed":
+        after = " It changed no owner and no running revision."
+    elif handoff.state == "rolled_back":
         run = Run.objects.select_related("node").get(portfolio=handoff.portfolio_id)
-        outcome += f"; the portfolio is now {run.phase} on {run.node or 'no node'}"
-    cause = f": {handoff.error}" if handoff.error else "."
+        after = f" The portfolio is now {run.phase}{f' on {run.node}' if run.node else ''}."
+    cause = f": {handoff.error.removesuffix('.')}." if handoff.error else "."
     raise Failed(
         f"handoff_{handoff.state}",
-        f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) {outcome}{cause}",
+        f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) {outcome}{cause}{after}",
         handoff=handoff.pk,
         state=handoff.state,
     )

@@ -13,7 +13,7 @@ WINDOW_S = 60.0
 
 
 class CpuSample(NamedTuple):
-    """Seconds of processor time since an arbitrary start: only differences count."""
+    """Seconds of processor time, and when they were read. Only differences count."""
 
     at_s: float
     busy_s: float  #: of all processors of the machine together

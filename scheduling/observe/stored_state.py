@@ -76,7 +76,7 @@ def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics with a name and value that `ctx.metric` allows; a node may store any."""
+    """Return the metrics that `ctx.metric` would allow, and as many; a node may store any."""
     allowed = {
         name: value
         for name, value in metrics.items()

@@ -165,7 +165,11 @@ def _inspect(
     over BUSY_WAIT_S (503), or if the wheel cannot be inspected or has no strategy (400).
     """
     if not _inspecting.acquire(timeout=BUSY_WAIT_S):
-        raise Refused("busy", _("Another artifact is being inspected; repeat."), status=503)
+        raise Refused(
+            "busy",
+            _("{label} was not added: another artifact is being inspected; repeat.", label=label),
+            status=503,
+        )
     try:
         code = code_of_upload(sha256, wheel, environment, lock)
         found = strategy_inspection.inspect_artifact(code)

@@ -78,7 +78,7 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _newest_handoffs(node_id: int) -> list[Handoff]:
-    """Return the newest handoffs from or to the node. One statement for each: both use an index."""
+    """Return the newest handoffs from or to the node: two statements, since each uses an index."""
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node").order_by("-pk")
     found = [
         rows.filter(source_node=node_id)[:HANDOFF_ROWS],

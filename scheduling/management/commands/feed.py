@@ -99,7 +99,9 @@ class Command(GinkgoCommand):
             self.stderr.write(text.lstrip())
             raise
         if done is None:
-            raise Failed("empty", f"{options['file']} has no rows; nothing was appended.")
+            raise Failed(
+                "empty", f"The input ({options['file']}) has no rows; nothing was appended."
+            )
         self.show(
             {"rows": so_far.rows, "to_seq": done.to_seq},
             f"{so_far.rows:,} rows; the head is seq {done.to_seq:,}.",

