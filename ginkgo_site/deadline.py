@@ -370,10 +370,11 @@ class _Hosts:
                 return
 
     def order(self, known: dict[str, Any]) -> dict[str, str]:
-        """Return `host` and `port` for the connection attempt: comma-separated, in order to try.
+        """Return the `host` and `port` to connect with: comma-separated, in the order to try.
 
-        {} leaves the given ones as they are: there is only one host, or `hostaddr` is set. Notes
-        which silent hosts this attempt asks: others leave them out for RETRY_S.
+        {} if the given ones stay as they are: there is only one host, or `hostaddr` is set. Silent
+        hosts come last. For RETRY_S, attempts after this one leave out those that it asks, unless
+        all hosts are silent.
         """
         hosts = str(known.get("host") or "").split(",")
         if len(hosts) < 2 or known.get("hostaddr"):

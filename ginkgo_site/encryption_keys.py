@@ -80,9 +80,15 @@ def parse(texts: tuple[str, ...]) -> list[Fernet]:
 
 
 def prepend(path: Path, key: str) -> None:
-    """Make `key` the newest key of the file, in one step."""
-    lines = [key, *path.read_text(encoding="ascii").splitlines()]
-    draft(path, "\n".join(lines) + "\n").replace(path)
+    """Make `key` the newest key of the file, in one step. Its owner, group and mode stay."""
+    lines, before = [key, *path.read_text(encoding="ascii").splitlines()], path.stat()
+    made = draft(path, "\n".join(lines) + "\n")
+    try:
+        os.chown(made, before.st_uid, before.st_gid)
+        made.chmod(stat.S_IMODE(before.st_mode))
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def _key(text: str, where: str) -> Fernet:

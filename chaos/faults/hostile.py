@@ -46,7 +46,7 @@ def hostile_node(context: FaultContext) -> None:
         context.undo.callback(attacker.kill)
         end = time.monotonic() + ATTACK_S + 20 * BUDGET_FACTOR
         while attacker.poll() is None and time.monotonic() < end:
-            # Without heartbeats the hostile node would be marked lost: correct, but against I9.
+            # Without heartbeats it would rightly be marked lost, and the run would report that.
             beat = Heartbeat(incarnation=incarnation, have_version=ABOVE_EVERY_VERSION)
             ask_gateway(context, token, "heartbeat", beat)
             context.sleep(0.5)

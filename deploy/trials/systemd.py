@@ -333,7 +333,7 @@ def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
         code = run_with_times([str(HOME / "bin/upgrade")], environment)
         commits.wait_until_all_commit(60)
     if code != 0:
-        raise AssertionError(f"bin/upgrade ended with {code}")
+        raise AssertionError(f"bin/upgrade ended with exit status {code}, expected 0")
     for unit, (pid, restarts) in before.items():
         if show(unit, "MainPID") == pid or int(show(unit, "NRestarts")) != int(restarts) + 1:
             now = f"pid {show(unit, 'MainPID')}, {show(unit, 'NRestarts')} restarts"

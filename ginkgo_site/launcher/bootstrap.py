@@ -304,7 +304,7 @@ def _run_feed(rate: float) -> None:
 
 
 def _wait_for_pause() -> None:
-    """Wait until the pause of the feed has begun: nodes still handle events released before it."""
+    """Wait until the requested pause begins, 1 s later: nodes handle what is released till then."""
     from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 

@@ -147,7 +147,7 @@ class Launcher:
         if not self._env.database_is_embedded:
             raise StartupError(
                 "--fresh deletes only the embedded database, but DATABASE_URL names another one: "
-                "unset it, or empty that database yourself."
+                "unset it, or empty that database yourself and leave out --fresh."
             )
         self._say(f"Deleting the data of earlier starts in {self._home}.")
         delete_data(self._home, EmbeddedPostgres(self._home).locate())
@@ -226,11 +226,8 @@ class Launcher:
         Files that hold some are named to the node as hidden from strategies.
         """
         given = self._environment()
-        files = (
-            given.get(HIDES_VARIABLE),
-            given.get("GINKGO_NATS_URL_FILE"),
-            given.get("PGPASSFILE"),
-        )
+        names = (HIDES_VARIABLE, "GINKGO_NATS_URL_FILE", "PGPASSFILE", "PGSERVICEFILE")
+        files = map(given.get, names)
         kept = {k: v for k, v in given.items() if k not in _NOT_FOR_NODES and k[:2] != "PG"}
         return kept | {HIDES_VARIABLE: os.pathsep.join(filter(None, files))}
 

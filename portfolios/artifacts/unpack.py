@@ -19,6 +19,7 @@ import py_compile
 import resource
 import stat
 import sys
+import warnings
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -70,13 +71,15 @@ def unpack(wheel: Path, folder: Path) -> str:
         raise WheelUnusable(f"is not a valid wheel: {error or 'it ends too early'}") from None
     except (NotImplementedError, RuntimeError) as error:  # another compression; encrypted
         raise WheelUnusable(f"cannot be unpacked: {error}") from None
-    # A source with a syntax error stays uncompiled: its import names the line.
-    compileall.compile_dir(
-        folder,
-        quiet=2,
-        stripdir=str(folder.parent),
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they would be printed beside the digest
+        # A source with a syntax error stays uncompiled: its import names the line.
+        compileall.compile_dir(
+            folder,
+            quiet=2,
+            stripdir=str(folder.parent),
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
     _make_read_only(folder)
     return digest(folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -335,9 +335,7 @@ def _validate_order(intent: OrderIntent) -> OrderIntent:
     """Return the order with its numbers rounded. Raise ValueError if a value is not allowed."""
     if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
-    quantity = quantise(_number_of(intent, "quantity", intent.quantity, MAX_QUANTITY))
-    if not quantity:
-        raise ValueError(f"{intent!r} is not a valid order: its quantity is rounded to 0")
+    quantity = _number_of(intent, "quantity", intent.quantity, MAX_QUANTITY, quantise)
     if intent[3:] == PLAIN:
         return OrderIntent(intent.symbol, intent.side, quantity)
     return _validate_kind(intent)._replace(quantity=quantity)
@@ -369,18 +367,25 @@ def _validate_kind(intent: OrderIntent) -> OrderIntent:
     )
 
 
-def _number_of(intent: OrderIntent, name: str, given: Any, most: Decimal) -> Decimal:
-    """Return a value of the order as a Decimal. Raise ValueError unless it is over 0, `most` at
-    most."""
+def _number_of(
+    intent: OrderIntent,
+    name: str,
+    given: Any,
+    most: Decimal,
+    rounded: Callable[[Decimal], Decimal] = Decimal,
+) -> Decimal:
+    """Return a value of the order, rounded. Raise ValueError unless it is then over 0, and at most
+    `most`."""
     try:
-        number = Decimal(given)
+        number = rounded(Decimal(given))
+        if number.is_finite() and 0 < number <= most:
+            return number
     except (ArithmeticError, TypeError, ValueError):
-        number = Decimal("NaN")
-    if not (number.is_finite() and 0 < number <= most):
-        raise ValueError(
-            f"{intent!r} is not a valid order: its {name} must be a number over 0, at most {most}"
-        )
-    return number
+        pass
+    raise ValueError(
+        f"{intent!r} is not a valid order: its {name} must be a number over 0, at most"
+        f" {most}, as a Decimal, int, float or text"
+    )
 
 
 def _validate_price(intent: OrderIntent, given: Decimal | None) -> Decimal | None:

@@ -88,7 +88,7 @@ def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
     try:
         found_bytes = canonical_bytes(recorded.state)
         found = msgspec.msgpack.decode(found_bytes)
-    except (StateUnreadable, msgspec.DecodeError) as error:
+    except (StateUnreadable, msgspec.DecodeError, ValueError, RecursionError) as error:
         return differs("content", f"unreadable ({error})", f"sha256 {state_digest(wanted)[:12]}…")
     wanted_bytes = canonical_bytes(wanted)
     if found_bytes == wanted_bytes:

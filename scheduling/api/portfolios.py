@@ -126,7 +126,7 @@ def _etag(view: PortfolioView) -> dict[str, str]:
 
 
 def _if_match(request: Request) -> operations.EditBase | None:
-    """Return the state that the If-Match header stands for, None without one. Raise Invalid."""
+    """Return what the If-Match header stands for; None without one, or for "*". Raise Invalid."""
     given = request.headers.get("If-Match", "").strip()
     if given in ("", "*"):
         return None

@@ -17,6 +17,7 @@ from scheduling.counted_socket import CountedSocket
 from scheduling.dashboard.live_views import LiveView, parse_view
 from scheduling.dashboard.publisher import process_publisher
 from scheduling.permissions import Role, role_of
+from scheduling.presentation.problems import DATABASE_AWAY
 
 NOT_ALLOWED = 4401  #: close code: not signed in, or signed in without a role
 TOO_MANY = 4429  #: close code: the limit of open pages, with a sentence for the page
@@ -99,10 +100,14 @@ class BoardConsumer(CountedSocket):
             await self.send(text_data=message)
 
     async def _recheck_role(self, viewer: tuple[int, Role]) -> None:
-        """Close the connection once its user has lost or changed the role."""
+        """Close the connection once its user has signed out, or has lost or changed the role."""
         while True:
             await asyncio.sleep(ROLE_CHECK_PERIOD_S)
-            if await self._viewer() != viewer:
+            try:
+                allowed = await self._viewer() == viewer
+            except DATABASE_AWAY:
+                continue  # nothing new is shown meanwhile
+            if not allowed:
                 await self.close(NOT_ALLOWED)
                 return
 

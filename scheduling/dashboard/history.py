@@ -186,7 +186,7 @@ def _json(parts: Iterator[list[Any]], document: Callable[[Any], dict[str, Any]])
 
 
 async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:
-    """Yield the lines; each part is read in a thread."""
+    """Yield what `lines` yields, each made in a thread: it may read from the database."""
     following = sync_to_async(lambda: next(lines, None))
     while (line := await following()) is not None:
         yield line

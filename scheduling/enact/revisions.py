@@ -53,7 +53,10 @@ SELECT portfolio_id, number FROM proven
 
 
 def mark_proven_revisions(timing: Timing) -> Transaction[int]:
-    """Mark revisions good that committed for `good_after_s` and made progress. Return how many."""
+    """Mark revisions good that committed for `good_after_s` and made progress.
+
+    Each becomes the revision that its run falls back to. Return how many.
+    """
     rows = yield from query(PROVE, good_after_s=timing.good_after_s)
     return len(rows)
 

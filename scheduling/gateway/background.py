@@ -92,7 +92,7 @@ async def liveness_loop() -> None:
                 )
                 await aexecute_autocommit(connection, transaction)
             HEALTH.record_pulse(times.pulse_gap_s)
-            if overload and overload != logged:  # a full disk lasts
+            if overload and not logged:  # a full disk lasts, and its figures change
                 logger.warning("no lease is judged expired until one TTL after this: %s", overload)
             overload, logged = "", overload  # only once it is durable
         except (psycopg.Error, PoolTimeout) as error:

@@ -126,7 +126,10 @@ def _read_token(path: str) -> str:
 
 
 def _server_address(server: str) -> str:
-    parts = urlsplit(server or "")
+    try:
+        parts = urlsplit(server or "")
+    except ValueError:  # a bracket is not closed
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InvalidArguments(
             f"--server is {server!r}; use an address like http://127.0.0.1:8000."

@@ -133,6 +133,7 @@ class Feeder:
         self.engine_seq = start.engine_seq
         self.seq, self.state_seq = memory.last_seq, memory.state_seq
         self._state_revision = memory.state_revision
+        self.ending = False  #: the process has ended; what follows is under way
         self.releasing = False  #: a release is in progress; its answer decides what comes next
         self.kept: int | None = None  #: the handoff whose release was answered `keep`
         self.events_seen = False  #: a batch with events has succeeded
@@ -223,10 +224,12 @@ class Feeder:
 
         Work with its state is committed before. Of other work, if any, the last event is the cause.
         """
+        self.ending = True  # `_watch_child`, which sees the same end, would cancel the commit
+        if self._builder.lacks_state:
+            self.failed_in = self.uncommitted
         failure = await self._child.failure_of_end()
         if not self._builder.lacks_state:
             await self._flush_if_any()
-        self.failed_in = self.uncommitted
         raise failure
 
     async def _advance(self) -> None:

@@ -332,7 +332,7 @@ class HostedPortfolio:
         if self.child is not child:
             return
         feeder = self.feeder
-        if feeder is not None and (feeder.releasing or feeder.failed_in is not None):
+        if feeder and (feeder.releasing or feeder.ending or feeder.failed_in is not None):
             return  # what follows the answer, or the failed batch, handles the exit
         if self.phase == "warm":
             self._become_warm()

@@ -159,7 +159,7 @@ class StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
     async def wait_during_start(self) -> bool:
-        """Return False at the first signal: there is nothing to hand over yet."""
+        """Wait for the first signal and return False: the start ends, with nothing to hand over."""
         await self.first.wait()
         return False
 

@@ -303,7 +303,7 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
 
 
 def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
-    """Return how the times of a file are written; "" where the user stated nothing.
+    """Return how the times of a file are written, by these options; "" is one that was not given.
 
     Raise Invalid with each option that is wrong.
     """

@@ -310,7 +310,8 @@ def find_feed(name: str) -> FeedRow:
     if feed is None or feed.kind != FeedKind.RECORDED:
         raise Refused(
             "feed_is_replay",
-            f"Feed {name} replays packaged bars, which nobody records: create a feed of your own.",
+            f"Feed {name} replays packaged bars; this needs a recorded one. `manage.py feed "
+            "list` shows them, and `feed create` makes one.",
         )
     return feed
 

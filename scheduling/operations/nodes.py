@@ -119,10 +119,11 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
             continue
         for text in (key, value):
             errors += text_errors("labels", text, longest=MAX_LABEL)
-        if not key or "=" in key or len(f"{key}={value}".split()) != 1 or not value:
+        text = f"{key}={value}"
+        if not key or "=" in key or text.split() != [text] or not value:
             message = _(
                 "{label} is not a label: use KEY=VALUE, such as zone=a, both without spaces.",
-                label=quoted(f"{key}={value}", longest=60),
+                label=quoted(text, longest=60),
             )
             errors.append({"field": "labels", "code": "invalid", "message": message})
     if errors:

@@ -77,12 +77,13 @@ def rotate_secrets(*, actor: str, new_key: bool = False) -> int:
     database needs them. It may be repeated after a failure, which leaves all secrets readable.
     Raise SecretUnreadable, with no secret changed, if one cannot be decrypted.
     """
-    if new_key:
-        _add_key()
-    keys = read_keys()
     with transaction.atomic():
-        # Concurrent writer: an operator sets one of them; the lock makes the later one wait.
+        # Concurrent writers: an operator sets one of them, or rotates too: the lock makes the later
+        # one wait, so that neither drops the new key of the other from the file.
         rows = list(Secret.objects.select_for_update().order_by("name"))
+        if new_key:
+            _add_key()
+        keys = read_keys()
         for row in rows:
             row.ciphertext = _encrypt(row.name, _decrypt(row, keys), keys)
         Secret.objects.bulk_update(rows, ["ciphertext"], batch_size=100)

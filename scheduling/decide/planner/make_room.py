@@ -70,7 +70,7 @@ class RoomFinder:
         self._eligible: dict[Requirements, list[int]] = {}
 
     def by_reassigning(self, portfolio: PortfolioView) -> Room | None:
-        """Return where the portfolio fits once placements of this plan are reassigned, or None."""
+        """Reassign placements of this plan so that the portfolio fits. Return where, or None."""
         self._may_move_running, self._load = False, self.fleet.held
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 

@@ -282,7 +282,8 @@ def _open(path: Path, layout: FileLayout) -> OpenedFile:
 
 
 def _unreadable(path: Path, error: OSError) -> SourceLost:
-    return SourceLost(f"{path} cannot be read: {error.strerror}. Let the recorder's user read it.")
+    remedy = " Let the recorder's user read it." if isinstance(error, PermissionError) else ""
+    return SourceLost(f"{path} cannot be read: {error.strerror}.{remedy}")
 
 
 def _read_cursor(cursor: str) -> dict[str, Any]:

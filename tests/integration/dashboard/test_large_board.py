@@ -214,7 +214,7 @@ def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):
     assert page.evaluate("document.activeElement.dataset.cell") == "p-100"
 
 
-def test_row_view_has_rows_of_26_pixels_that_keep_the_figures_part_a_card(board):
+def test_row_view_has_rows_of_26_pixels_that_keep_the_message_of_a_card(board):
     page = board.page
     page.click("text=Rows")
     assert page.locator("#col-node-00 .card").first.bounding_box()["height"] == 26

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.db import database_sync_to_async
 from channels.routing import URLRouter
 from django.contrib.auth.models import Group, User
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import Client
 from django.urls import path
 
@@ -147,9 +148,21 @@ async def test_socket_of_a_page_that_sends_a_message_is_closed():
     assert not consumer.OPEN_PAGES
 
 
-async def test_page_is_closed_after_its_user_was_deactivated(monkeypatch):
+async def test_page_is_closed_after_its_user_was_deactivated_though_a_check_found_no_database(
+    monkeypatch,
+):
     monkeypatch.setattr(consumer, "ROLE_CHECK_PERIOD_S", 0.1)
     opened = await opened_by("mira", "operator")
+    honest, asked = consumer.role_of, asyncio.Event()
+
+    def away_once(user):
+        if asked.is_set():
+            return honest(user)
+        asked.set()
+        raise OperationalError("the primary is changing")
+
+    monkeypatch.setattr(consumer, "role_of", away_once)
+    await asyncio.wait_for(asked.wait(), SLOW_MACHINE_S)
     await database_sync_to_async(User.objects.update)(is_active=False)
     while (message := await opened.receive_output(SLOW_MACHINE_S))["type"] == "websocket.send":
         pass

@@ -256,7 +256,7 @@ def test_records_of_one_feed_are_dropped_in_a_transaction(fx: ApiClient) -> None
     assert len(first) == len(second) == 1
 
 
-def test_the_newest_record_stays_for_a_portfolio_that_begins_there(fx: ApiClient) -> None:
+def test_retention_keeps_the_newest_record_for_a_portfolio_that_begins_there(fx: ApiClient) -> None:
     append(fx, *(bar(minute) for minute in range(3)))
     FeedRow.objects.filter(name="fx").update(keep_days=1)
     FeedRecord.objects.update(released_us=1)  # the feed is silent, and nobody uses it

@@ -10,6 +10,7 @@ import pytest
 
 from portfolios.models import Portfolio
 from scheduling import operations
+from scheduling.errors import NotFound
 from scheduling.models import Event, Node, Run
 from scheduling.operations import moves
 from scheduling.timing import timing
@@ -69,7 +70,8 @@ def test_a_portfolio_deleted_before_the_fleet_is_read_is_not_found(
     monkeypatch.setattr(moves, "observe", lambda times: fleet)
     assert refused(lambda: operations.migrate("p", target, actor="ann")).code == "not_found"
     Run.objects.update(phase="halted")
-    assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"
+    with pytest.raises(NotFound):
+        operations.start("p", actor="ann")
 
 
 def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:

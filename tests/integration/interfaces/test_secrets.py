@@ -112,8 +112,10 @@ def test_a_ciphertext_copied_to_another_name_is_refused(key_file: Path) -> None:
 def test_rotation_keeps_values_and_needs_no_old_key(key_file: Path) -> None:
     set_secret("one", VALUE, actor="ann")
     before = Secret.objects.get().ciphertext
+    key_file.chmod(0o640)  # other processes read it as its group
     assert secrets.rotate_secrets(actor="ann", new_key=True) == 1
-    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o640
+    assert [each.name for each in key_file.parent.iterdir()] == [key_file.name]
     new, old = key_file.read_text().split()
     assert Secret.objects.get().ciphertext != before
     key_file.write_text(new)

@@ -86,9 +86,10 @@ def test_a_node_gets_no_secret_of_the_control_plane(
     for name in (*_NOT_FOR_NODES, "PGPASSWORD", "PGSERVICEFILE"):
         monkeypatch.setenv(name, "/hunter2")
     monkeypatch.setenv("GINKGO_STRATEGY_HIDES", "/mine")
+    monkeypatch.setenv("PGSERVICEFILE", "/services")
     given = launcher._node_environment()
-    assert given.pop("GINKGO_STRATEGY_HIDES") == "/mine:/hunter2"
-    assert "/hunter2" not in given.values()
+    assert given.pop("GINKGO_STRATEGY_HIDES") == "/mine:/hunter2:/services"
+    assert not {"/hunter2", "/services"} & set(given.values())
     assert given["PATH"] == os.environ["PATH"]
 
 

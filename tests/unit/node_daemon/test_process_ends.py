@@ -56,6 +56,7 @@ async def test_process_that_ends_after_its_reply_keeps_work_with_its_state_or_fa
     with pytest.raises(ChildFailed, match="ended by SIGKILL"):
         await feeder.run()
     assert (feeder.failed_in, [commit.to_seq for commit in commits]) == (failed_in, committed)
+    assert feeder.ending
 
 
 @pytest.mark.parametrize("granted", [True, False], ids=["release granted", "lost to a new owner"])
@@ -83,3 +84,23 @@ async def test_process_that_ends_while_its_release_is_answered_does_not_stay_war
     if not granted:
         hosted.freeze()
     assert (hosted.phase, hosted.child) == ("warm", None)
+
+
+async def test_end_that_the_feeder_handles_is_left_to_it() -> None:
+    entry = SimpleNamespace(name="p", portfolio=1, revision=1, handoff=None)
+    hosted = HostedPortfolio(cast("Any", SimpleNamespace()), 1, cast("Any", entry))
+    spawned = SpawnedProcess()
+    hosted.child = process = child.Child(spawned, 4100)
+    hosted.feeder = cast("Any", SimpleNamespace(releasing=False, ending=True, failed_in=None))
+    begun = asyncio.Event()
+
+    async def feed() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    hosted._start_task("running", feed())
+    await begun.wait()
+    spawned.status.set_result(signal.SIGKILL)
+    await hosted._watch_child(process)
+    assert (hosted.phase, hosted.child) == ("running", process)
+    hosted._cancel()

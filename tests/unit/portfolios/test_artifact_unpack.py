@@ -74,6 +74,13 @@ def test_files_that_replace_each_other_or_have_too_long_a_name_are_refused(
         unpack_wheel(tmp_path, wheels.Wheel(files).data())
 
 
+def test_code_that_python_warns_of_is_unpacked_without_a_word(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    unpack_wheel(tmp_path, wheels.Wheel({"odd.py": "print(1 is 1)\n"}).data())
+    assert not recwarn.list
+
+
 def test_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
     data = io.BytesIO(wheels.counter("x").data())
     with zipfile.ZipFile(data, "a") as archive:

@@ -194,7 +194,7 @@ def test_an_answer_that_is_not_an_order_is_a_failure(monkeypatch: Any, wrong: An
 def test_an_order_without_a_possible_quantity_is_named_with_what_is_wanted(
     monkeypatch: Any, quantity: Any
 ) -> None:
-    with pytest.raises(StrategyFailed, match=r"'KO'.* its quantity must be a number over 0"):
+    with pytest.raises(StrategyFailed, match=r"'KO'.* its quantity must be a number"):
         run(scripted(monkeypatch, {1: [OrderIntent("KO", "buy", quantity)]}), [KO_1])
 
 
