@@ -20,7 +20,7 @@ MIGRATION_LOCK_WAIT, MIGRATION_TRIES = "300ms", 200
 
 
 def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "default") -> T:
-    """Return `act()`, run in a transaction with this lock timeout, and again if a lock was not had.
+    """Return `act()`, run in a transaction with this lock timeout, and repeated if a lock is held.
 
     If a transaction is open already, each try is a savepoint, so that a failed try holds no lock.
     Raises OperationalError if all `tries` failed.

@@ -85,7 +85,7 @@ class RaiseAt(FailsAtEvent):
 
 
 class Looper(FailsAtEvent):
-    """Loops for ever at its n-th event."""
+    """Loops without end at its n-th event."""
 
     name = "looper"
 

@@ -256,8 +256,8 @@ def commit(
 ) -> Transaction[list[CommitResult]]:
     """Commit what passes the fence. Return an answer for each portfolio, in the order given.
 
-    There is no answer for a portfolio that waits for a locked row (see the top of this module): the
-    daemon repeats its commit unchanged.
+    A portfolio that waits for a locked row gets no answer (the top of this module says why), and
+    the daemon repeats its commit unchanged.
     One statement, or two or three if a commit was refused. Releases are committed by
     `enact/handoff/release_source.py` instead.
     """

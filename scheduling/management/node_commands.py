@@ -17,7 +17,7 @@ class NodeMarkCommand(GinkgoCommand):
 
     operation: Operation
     undo_operation: Operation
-    not_with_undo: tuple[str, ...] = ("reason",)  #: options
+    not_with_undo: tuple[str, ...] = ("reason",)  #: options that --undo refuses
 
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument("node", metavar="NODE")

@@ -83,7 +83,10 @@ class EditBase:
         except (ValueError, TypeError):
             base = None
         if base is None or not base._is_sound():
-            message = _("is no ETag of this version; read the portfolio again and use its new ETag")
+            message = _(
+                "is not an ETag of this version of Ginkgo; read the portfolio again and use its new"
+                " ETag"
+            )
             raise Invalid([validation.error(field, "malformed", message)])
         return base
 

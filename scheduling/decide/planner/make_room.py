@@ -161,7 +161,10 @@ class RoomFinder:
     def _relocate_all(
         self, node: int, leaving: tuple[Movable, ...], spare: int, excluded: frozenset[int]
     ) -> list[Relocation] | None:
-        """Return the relocations that move all of `leaving` to other nodes, or None."""
+        """Move all of `leaving` to other nodes in the fleet state, and return the relocations.
+
+        Return None if one has no target; the caller then undoes those made before it.
+        """
         relocations: list[Relocation] = []
         for movable in leaving:
             target, before = self._find_target(movable, excluded), list[Relocation]()

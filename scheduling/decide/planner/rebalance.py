@@ -132,7 +132,8 @@ class Rebalancer:
         return lightest_planned
 
     def _best_step(self, source: int) -> RebalanceStep | None:
-        """Return the step from `source` after which the higher load is lowest, or None.
+        """Return the best step from `source`, or None: a placement of this plan before any move,
+        then the step after which the higher load of its two nodes is lowest.
 
         Ties: the least important portfolio, then the lower name.
         """

@@ -30,8 +30,7 @@ from scheduling.recorded_feeds.jetstream.block_cache import EVENT_BYTES, BlockCa
 
 logger = logging.getLogger(__name__)
 
-CONNECT_S = 2
-ANSWER_S = 3.0
+CONNECT_S, ANSWER_S = 2, 3.0
 CLOSE_S = 1.0  #: a server that is frozen takes nothing that waits to be sent
 RECONNECT_S = 0.1
 KEPT_BYTES = 16_000_000  #: of messages, kept by a stream that shares no cache with others
@@ -276,8 +275,7 @@ class Stream:
                 await self._answer(self._js.delete_msg(pieces_name(self.feed), number))
 
     async def _delete_orphans(self, named: int) -> None:
-        """Delete the pieces after number `named`, the newest that an append names, that are a day
-        old or older. An append under way may still name a younger one."""
+        """Delete the pieces after number `named` that are a day old: no append will name them."""
         name = pieces_name(self.feed)
         state = (await self._answer(self._js.stream_info(name), name)).state
         for number in range(max(state.first_seq, named + 1), state.last_seq + 1):

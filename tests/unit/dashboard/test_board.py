@@ -147,7 +147,7 @@ def test_note_of_a_lost_node_says_what_became_of_its_portfolios(portfolios, card
         ({"revision": 4}, "r4 is wanted, r3 is running"),
     ],
 )
-def test_card_message_states_the_most_severe_condition(given, sentence):
+def test_card_message_states_the_condition_that_is_not_normal(given, sentence):
     assert message_of("a", "node-1", **given).text == sentence
 
 
