@@ -281,7 +281,7 @@ def cpu_share(installation: FleetInstallation, seconds: float) -> dict[str, floa
 
 
 def wait_for_mark(page: Page, name: str, limit_s: float = SLOW_MACHINE_S) -> float:
-    """Return the number in the page's variable, once it is not 0."""
+    """Return the number in the page's variable `name`, once it is set and not 0."""
     # Not Playwright's own wait, which needs `eval`, which the page's policy forbids.
     found: float = eventually(lambda: page.evaluate(f"window.{name} || 0"), limit_s, name)
     return found

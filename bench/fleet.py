@@ -337,7 +337,7 @@ def database_now(db: psycopg.Connection[Any]) -> datetime:
 
 
 async def poll_until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: Any) -> Any:
-    """Repeat a query every 0.1 s until `is_there` accepts its first row."""
+    """Repeat a query every 0.1 s until `is_there` accepts its first row; return that row."""
     deadline = time.monotonic() + LIMIT_S
     while True:
         found = db.execute(sql, params).fetchone()

@@ -172,7 +172,7 @@ class SimulatedNode:
         ]
 
     async def _commit_sample(self) -> None:
-        """Commit one portfolio without events every COMMIT_EVERY_S, to measure commits."""
+        """Make an empty commit for one portfolio every COMMIT_EVERY_S, to measure commits."""
         await asyncio.sleep(random.uniform(0, COMMIT_EVERY_S))
         while True:
             if self._owned:

@@ -152,6 +152,8 @@ def alerts(rows: list[Document]) -> str:
 
 def orders(rows: list[Document]) -> str:
     """Return a table of orders."""
+    if not rows:
+        return "No order was found."
     return table(
         ("seq>", "symbol", "side", "quantity>", "price>", "status", "reason"),
         (

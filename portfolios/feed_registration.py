@@ -57,7 +57,7 @@ def feed_symbols(name: str | None) -> frozenset[str]:
     if name is None or name in feed_names():
         return frozenset(open_feed(name).symbols)
     if not FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED).exists():
-        raise UnknownFeed(f"There is no feed named {name}.")
+        raise UnknownFeed(name)
     return frozenset(Instrument.objects.filter(feed__name=name).values_list("symbol", flat=True))
 
 

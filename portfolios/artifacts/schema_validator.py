@@ -34,7 +34,7 @@ def errors_by_relevance(
     validator = _Validator(dict(schema), registry=Registry())
     try:
         found = [error for error in validator.iter_errors(given) if error.absolute_path]
-        return sorted(found, key=relevance)
+        return sorted(found, key=relevance, reverse=True)
     except (RecursionError, Unresolvable) as failed:
         raise SchemaUnusable(f"its schema refers to itself or to nothing: {failed}") from None
 

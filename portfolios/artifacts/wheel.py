@@ -250,7 +250,8 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
 def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple[str, ...]]:
     """Return the allowed Python versions as text and one by one, such as (">=3.12", ("3.12", …)).
 
-    Tags and Requires-Python decide. ("", ()) means every version. Raise WheelRefused for none.
+    Tags and Requires-Python decide. ("", ()) means every version. Raise WheelRefused if none is
+    allowed.
     """
     tags = list(tags)
     try:

@@ -15,7 +15,11 @@ _FEEDS: dict[str, Callable[[], Feed]] = {"replay": load_replay}
 
 
 class UnknownFeed(LookupError):
-    """No feed has that name."""
+    """No feed has the name `name`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no feed named {name!r}")
+        self.name = name
 
 
 def feed_names() -> list[str]:
@@ -34,5 +38,5 @@ def open_feed(name: str | None = None) -> Feed:
 @cache
 def _open(name: str) -> Feed:
     if name not in _FEEDS:
-        raise UnknownFeed(f"unknown feed {name!r}; known feeds: {', '.join(feed_names())}")
+        raise UnknownFeed(name)
     return _FEEDS[name]()

@@ -79,7 +79,10 @@ def filters_of(request: HttpRequest, *names: str) -> dict[str, str]:
 
 
 def span_of(request: HttpRequest, context: dict[str, Any]) -> Span | None:
-    """Return the range of time; None, and the sentence in the context, if it cannot be read."""
+    """Return the range of time that a page asks for.
+
+    If it cannot be read, return None and put a sentence under `refused` in the context.
+    """
     try:
         return _read_span(request.GET)
     except WrongTime as wrong:

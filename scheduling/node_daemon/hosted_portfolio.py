@@ -221,9 +221,10 @@ class HostedPortfolio:
                 _, found = await asyncio.gather(
                     self._ensure_child(), checkpoint(self._context, self.portfolio, self.handoff)
                 )
+                await self._load(found, trial=True)
             except RequestRefused as declined:
-                raise ChildFailed("exit", f"the checkpoint was refused: {declined}") from None
-            await self._load(found, trial=True)
+                what = "its checkpoint or history was refused"
+                raise ChildFailed("exit", f"{what}: {declined}") from None
         self.phase = "prepared"
         if self.handoff is not None:
             self._context.outbox.add(Prepared(handoff=self.handoff))

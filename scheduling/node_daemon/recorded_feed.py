@@ -140,20 +140,20 @@ class RecordedFeedReader(Listeners):
         if cursor >= self._head or self._loaded_to(cursor) > cursor:
             return self._newest >= 0
         at, version = cursor // PAGE, self._version
+        missing = 0
         try:
             answer = await self._ask(at * PAGE, limit=PAGE)
+            if cursor + 1 < answer.first_seq:
+                raise RecordsMissing(
+                    f"feed {self.name} keeps its records from seq {answer.first_seq} on, and seq"
+                    f" {cursor + 1} is needed: restore the older records from a backup"
+                )
+            if at * PAGE + 1 < answer.first_seq:  # the first records of the page are dropped
+                missing = cursor - at * PAGE
+                answer = await self._ask(cursor, limit=PAGE)
         except (ServerUnavailable, RequestRefused, RegistrationRefused) as error:
             LOG.info("records of feed %s were not read: %s", self.name, error)
             return False
-        if cursor + 1 < answer.first_seq:
-            raise RecordsMissing(
-                f"feed {self.name} keeps its records from seq {answer.first_seq} on, and seq"
-                f" {cursor + 1} is needed: restore the older records from a backup"
-            )
-        missing = 0
-        if at * PAGE + 1 < answer.first_seq:  # the first records of the page are dropped
-            missing = cursor - at * PAGE
-            answer = await self._ask(cursor, limit=PAGE)
         records = self._records_of(answer.events, at * PAGE + missing + 1)
         if version != self._version:
             return False  # the answer may be older than what made the node forget its records

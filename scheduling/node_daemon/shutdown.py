@@ -36,9 +36,9 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
 
 
 def _is_handed_over(node: ExecutionNode) -> bool:
-    """Return whether the server knows that this node leaves, and nothing is left to hand over.
+    """Return whether the server knows that this node leaves, and every portfolio has moved away.
 
-    Warm processes must stay: their target may still fail.
+    Until then warm processes stay, since the target of a move may still fail.
     """
     if not node.leaving_acknowledged.is_set() or node.desired is None:
         return False

@@ -24,7 +24,7 @@ MAX_COUNTED = 10_000
 class OrderCounts:
     """How many orders of a range have each status.
 
-    `is_all` is false if only the newest MAX_COUNTED orders were counted.
+    `is_all` is false if MAX_COUNTED, the newest, were counted: there may be more.
     """
 
     by_status: Mapping[str, int]
@@ -63,8 +63,8 @@ def filter_orders(rows: QuerySet[Order], filters: Mapping[str, str]) -> QuerySet
 def count_by_status(rows: QuerySet[Order]) -> OrderCounts:
     """Count the newest MAX_COUNTED of these orders by status. One statement."""
     wanted = {status: Count("id", filter=Q(status=status)) for status in STATUSES}
-    found = rows[: MAX_COUNTED + 1].aggregate(**wanted)
-    return OrderCounts(found, sum(found.values()) <= MAX_COUNTED)
+    found = rows[:MAX_COUNTED].aggregate(**wanted)
+    return OrderCounts(found, sum(found.values()) < MAX_COUNTED)
 
 
 #: Where a page starts: behind the order with this time and id.

@@ -27,6 +27,7 @@ from portfolios.runtime.spec import Spec
 from portfolios.sentences import sentence as _
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.registry import UnknownStrategy
+from portfolios.text import quoted
 from portfolios.verify.replay_process import LIMIT_S, ArtifactCode, replay_process
 from scheduling.artifact_code import CodeUnavailable, artifact_code, code_of_upload
 from scheduling.errors import Invalid, Refused
@@ -97,15 +98,18 @@ def run_new_backtest(
 
 
 def open_backtest_feed(name: str | None) -> Feed:
-    """Return the packaged or recorded feed with this name. Raise Refused if there is none."""
+    """Return the feed with this name, or the installation's (None). Raise Refused if unknown."""
     if name is not None and name not in feed_names():  # a packaged feed needs no database
         recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED)
         for row in recorded.select_related("writer"):
             return RecordedFeed(row)
     try:
         return open_feed(name)
-    except UnknownFeed:
-        text = _("Unknown feed {name!r}; known feeds: {names}.", name=name, names=feed_names())
+    except UnknownFeed as unknown:
+        text = _(
+            "There is no feed named {feed}; `manage.py feed list` shows them.",
+            feed=quoted(unknown.name),
+        )
         raise Refused("unknown_feed", text, status=400) from None
 
 

@@ -50,17 +50,17 @@ def check_feed(name: str) -> Checked:
                 first = (segment - 1) * SEGMENT_SEQS + 1
                 checked.problem = (
                     f"Records of feed {name} from seq {first:,} to {row.seq:,} are not those that"
-                    " were recorded: their hash differs from the chain. Restore the feed's table."
+                    " were recorded: their hash differs from the chain. Restore them from a backup."
                 )
                 return checked
             checked.segments += chain is not None
             chain = recorded
         if not rows or rows[-1].seq != next_seq - 1:
-            checked.problem = f"Feed {name} has no record of seq {next_seq:,}: restore its table."
+            checked.problem = f"Feed {name} has no record of seq {next_seq:,}: restore its records."
             return checked
     if chain is not None and chain != bytes(held.chain):
         checked.problem = (
             f"The newest records of feed {name}, up to seq {held.head:,}, are not those that were"
-            " recorded: their hash differs from the chain. Restore the feed's table."
+            " recorded: their hash differs from the chain. Restore them from a backup."
         )
     return checked

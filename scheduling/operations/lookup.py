@@ -31,7 +31,7 @@ def existing_portfolio(name: str) -> Portfolio:
 def locked_portfolio(name: str) -> Portfolio:
     """Return the portfolio, its row locked against concurrent changes but not against commits.
 
-    Raise NotFound if there is none of this name that is not deleted.
+    Raise NotFound if no portfolio has this name, or only deleted ones.
     """
     present = Portfolio.objects.present().filter(name=name)
     return existing("portfolio", name, present.select_for_update(no_key=True))

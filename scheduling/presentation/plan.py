@@ -34,7 +34,7 @@ def scenario_of(lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -
 
 
 def dry_run(scenario: Scenario) -> dict[str, Any]:
-    """Return the plan for the fleet as `scenario` assumes it.
+    """Return what the next pass would do if the fleet were as `scenario` assumes it.
 
     Raise Refused with `not_found` for a node that does not exist, SnapshotUnavailable if the fleet
     cannot be read.

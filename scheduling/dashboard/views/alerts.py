@@ -66,7 +66,7 @@ def _channels() -> QuerySet[Any]:
 @require_safe
 def icon(request: HttpRequest, count: int) -> HttpResponse:
     """Return the icon of a page while `count` alerts are open, with their number, 99 at most."""
-    number = f"{count}" if 0 < count < 100 else "99"
+    number = min(count, 99)
     response = render(
         request, "dashboard/alert_icon.svg", {"number": number}, content_type="image/svg+xml"
     )

@@ -232,9 +232,10 @@ def record_grant(
     error: str = "",
     deadline_s: float = 0,
 ) -> Transaction[None]:
-    """Record that a handoff led to a grant: by the release in `batch`, or after an `error`.
+    """Record the grant that a handoff led to, and move the handoff to `state`.
 
-    `deadline_s`: seconds from now until the next step is overdue.
+    `released`: the source released the portfolio itself, by the commit `batch`, which got `answer`.
+    `error`: what failed before the grant. `deadline_s`: seconds until the next step is overdue.
     """
     yield from query(
         GRANTED,

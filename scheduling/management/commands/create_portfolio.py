@@ -137,9 +137,8 @@ class Command(GinkgoCommand):
                     created += len(batch)
                     if not self.as_json:
                         self.stderr.write(f"created {created:,}, up to line {batch[-1][0]:,}")
-        except (OSError, UnicodeDecodeError) as error:
-            raise unreadable(path, error) from None
-        except Refused as refused:
+        except (OSError, UnicodeDecodeError, Refused) as error:
+            refused = error if isinstance(error, Refused) else unreadable(path, error)
             raise Refused(
                 refused.code,
                 f"{refused.message} Portfolios created from earlier lines: {created:,}.",

@@ -48,7 +48,10 @@ class Command(GinkgoCommand):
         documents = []
         present = Portfolio.objects.present().order_by("name").values_list("name", flat=True)
         for name in list(present):
-            documents.append(_verify(name, options["to"], options["full"]))
+            try:
+                documents.append(_verify(name, options["to"], options["full"]))
+            except NotFound:  # deleted since the names were read
+                continue
             if not self.as_json:
                 self.stdout.write(_lines(documents[-1], named=True))
         not_identical = [each["portfolio"] for each in documents if each["state"] != "identical"]

@@ -151,7 +151,9 @@ class WebsocketSource:
             key = str(row.get("symbol", ALL))[:MAX_SYMBOL_CHARS] if self._to.per_symbol else ALL
             if number is not None and not self._take_number(key, number, now, items):
                 continue
-            self._heard[key] = self._heard[ALL] = now
+            self._heard[ALL] = now
+            if number is not None:
+                self._heard[key] = now
             items.append(Item(row, origin, Position(key, number, now)))
         return items
 

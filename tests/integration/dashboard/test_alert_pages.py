@@ -160,10 +160,11 @@ def test_alert_page_keeps_closed_alerts_and_hides_channels_from_viewers(desk: Cl
     assert viewer.post(f"/alerts/{alert.pk}/acknowledge/").status_code == 403
 
 
-def test_alert_icon_shows_the_number_in_its_address() -> None:
-    answer = Client().get("/alerts/icon-7.svg")
+@pytest.mark.parametrize(("count", "shown"), [(0, 0), (7, 7), (100, 99)])
+def test_alert_icon_shows_the_number_in_its_address_and_99_at_most(count: int, shown: int) -> None:
+    answer = Client().get(f"/alerts/icon-{count}.svg")
     assert answer["Content-Type"] == "image/svg+xml"
-    assert ">7<" in answer.content.decode()
+    assert f">{shown}<" in answer.content.decode()
 
 
 def test_an_alert_sends_one_message_when_it_opens_and_one_when_it_closes(channel: Webhook) -> None:

@@ -11,10 +11,12 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from portfolios.models import Order
 from scheduling.dashboard.views import orders
-from scheduling.observe.orders import orders_between
+from scheduling.observe import orders as observe_orders
+from scheduling.observe.orders import count_by_status, orders_between
 from scheduling.permissions import Role
 from tests.support.api_client import ApiClient
 from tests.support.factories import ago, make_order, make_portfolio
@@ -55,6 +57,15 @@ def test_blotter_counts_the_orders_of_all_portfolios_by_their_status(
         ("filled", "2"), ("suppressed", "1"), ("refused", "3"),
     ]  # fmt: skip
     assert "order of 10 is over the largest, 1" in page
+
+
+@pytest.mark.parametrize(("limit", "is_all"), [(7, True), (6, False)])
+def test_orders_are_counted_up_to_a_limit(
+    day: None, monkeypatch: pytest.MonkeyPatch, limit: int, is_all: bool
+) -> None:
+    monkeypatch.setattr(observe_orders, "MAX_COUNTED", limit)
+    counts = count_by_status(orders_between(None, None, timezone.now()))
+    assert (sum(counts.by_status.values()), counts.is_all) == (6, is_all)
 
 
 @pytest.mark.parametrize(

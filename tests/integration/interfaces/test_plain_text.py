@@ -218,6 +218,19 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
         said("create_portfolio", "--file", str(tmp_path / "no"))
 
 
+def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("scheduling.operations", "scheduling.operations.portfolios"):
+        monkeypatch.setattr(f"{module}.MAX_AT_ONCE", 10)
+    path = tmp_path / "many.jsonl"
+    lines = "\n".join(json.dumps(one) for one in many(10)).encode()
+    path.write_bytes(lines + b"\n" * 100_000 + b"\xff")  # behind what a first read returns
+    with pytest.raises(CommandError, match=r"not text in UTF-8\. .* from earlier lines: 10\."):
+        said("create_portfolio", "--file", str(path))
+    assert Portfolio.objects.count() == 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -54,7 +54,10 @@ def test_document_page_and_printed_figures_of_a_backtest_agree(tmp_path: Path) -
         (("sma_cross", "--symbols", "IBM", "--config", "fast=0"), "fast is 0; give a whole number"),
         (("sma_cross", "--symbols", "IBM", "--config", "quick=5"), "has no parameter quick"),
         (("sma_cross", "--symbols", "NOPE"), "The feed has no NOPE"),
-        (("sma_cross", "--symbols", "IBM", "--feed", "tape"), "Unknown feed 'tape'"),
+        (
+            ("sma_cross", "--symbols", "IBM", "--feed", "tape"),
+            "There is no feed named 'tape'; `manage.py feed list`",
+        ),
         (("sma_cross", "--symbols", "IBM", "--cash", "0"), "give an amount over 0"),
         (("sma_cross", "--symbols", "IBM", "--from", "9", "--to", "3"), "The range is empty"),
         (("sma_cross", "--symbols", "IBM", "--config", "fast"), "must be NAME=VALUE"),

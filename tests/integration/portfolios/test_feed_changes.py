@@ -33,7 +33,7 @@ def changed(rate: float, from_seq: int, at: datetime | None = None) -> int:
     return microseconds(segment.from_time)
 
 
-def test_commit_of_events_after_a_pause_is_refused(hand: OwnerSession) -> None:
+def test_commit_beyond_the_seq_at_which_the_feed_was_paused_is_refused(hand: OwnerSession) -> None:
     changed(0.0, from_seq=23)
     Node.objects.update(desired_version=77)
     line = OrderLine(24, 0, "IBM", "buy", "1", "1", "open", "", 10**15)

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from scheduling.node_daemon import child
-from scheduling.node_daemon.errors import ChildFailed, ReleaseGranted
+from scheduling.node_daemon import child, hosted_portfolio
+from scheduling.node_daemon.errors import ChildFailed, ReleaseGranted, RequestRefused
 from scheduling.node_daemon.forkserver_client import SpawnedProcess
 from scheduling.node_daemon.hosted_portfolio import HostedPortfolio
-from scheduling.wire.messages import Commit, CommitResult
+from scheduling.wire.messages import Commit, CommitResult, StepFailed
 from tests.unit.node_daemon.test_feeder_of_records import Child, make_feeder
 from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gateway
 
@@ -84,6 +84,29 @@ async def test_process_that_ends_while_its_release_is_answered_does_not_stay_war
     if not granted:
         hosted.freeze()
     assert (hosted.phase, hosted.child) == ("warm", None)
+
+
+async def test_preparation_whose_history_is_refused_reports_that_it_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reports: list[StepFailed] = []
+    reported = asyncio.Event()
+
+    async def nothing(*_: Any, **__: Any) -> None: ...
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise RequestRefused(409, "not_yours", "another node is the target")
+
+    outbox = SimpleNamespace(add=lambda report, _delivered: reports.append(report))
+    context = SimpleNamespace(on_change=reported.set, outbox=outbox)
+    entry = SimpleNamespace(name="p", portfolio=1, epoch=1, revision=1, handoff=7)
+    hosted = HostedPortfolio(cast("Any", context), 1, cast("Any", entry))
+    monkeypatch.setattr(hosted_portfolio, "checkpoint", nothing)
+    monkeypatch.setattr(hosted, "_ensure_child", nothing)
+    monkeypatch.setattr(hosted, "_load", refuse)
+    hosted.prepare()
+    await reported.wait()
+    assert (hosted.phase, reports[0].handoff, reports[0].step) == ("ended", 7, "prepare")
+    assert "its checkpoint or history was refused: another node" in reports[0].error
 
 
 async def test_end_that_the_feeder_handles_is_left_to_it() -> None:

@@ -200,6 +200,23 @@ async def test_reading_a_dropped_record_raises_an_error_that_names_the_first_kep
     assert [e.seq for e in await reader.history(None, 40, 50)] == list(range(36, 41))
 
 
+async def test_gateway_that_goes_away_within_a_page_of_dropped_records_is_asked_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.first_seq = 35
+    reader = await following(gateway, 101)
+    ask, answers = gateway.feed, [ServerUnavailable("away")]
+
+    async def away_once(request: FeedRequest) -> FeedAnswer:
+        if request.after == 34 and answers:
+            raise answers.pop()
+        return await ask(request)
+
+    monkeypatch.setattr(gateway, "feed", away_once)
+    assert not await reader.load(34)
+    assert await reader.load(34)
+
+
 async def test_a_database_that_went_back_makes_the_node_forget_its_records(
     gateway: Gateway,
 ) -> None:

@@ -135,5 +135,12 @@ def test_schema_that_cannot_be_checked_in_bounded_time_is_unusable(
         schema_errors("hostile", {"$ref": "#/$defs/P", "$defs": {"P": top, **more}}, {"a": "b"})
 
 
+def test_error_of_a_whole_list_is_named_before_those_of_its_items() -> None:
+    sizes = {"type": "array", "minItems": 2, "items": {"type": "integer"}}
+    schema = {"type": "object", "properties": {"sizes": sizes}}
+    (error,) = schema_errors("any", schema, {"sizes": ["x"]})
+    assert (error.field, error.code) == ("sizes", "out_of_range")
+
+
 def test_schema_that_accepts_anything_gives_no_errors() -> None:
     assert schema_errors("any", {"$ref": "#/$defs/P", "$defs": {"P": True}}, {}) == []
