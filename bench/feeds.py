@@ -272,7 +272,7 @@ class Logs:
         return self._query_seq("SELECT head FROM portfolios_feedwriter WHERE feed_id = %s", name)
 
     def _lowest_seq(self, name: str) -> int:
-        """Return the lowest seq of a portfolio of the feed."""
+        """Return the seq up to which every portfolio of the feed has committed."""
         return self._query_seq(
             "SELECT min(r.last_seq) FROM scheduling_run r JOIN portfolios_portfolio p"
             " ON p.id = r.portfolio_id WHERE p.feed_id = %s",

@@ -46,8 +46,10 @@ def measure(days: int, events: int) -> None:
     make_running_portfolio("canary", node)
     for day in range(1, days + 1):
         for part in range(PARTS):
-            for _ in range(events // PARTS // BATCH):
-                assert node.commit("canary", BATCH) == "ok"
+            left = events // PARTS
+            while left:
+                assert node.commit("canary", min(left, BATCH)) == "ok"
+                left -= min(left, BATCH)
             last = part == PARTS - 1
             verify(f"day {day}", is_printed=last and day in (1, days))
         if day == 1:

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VENV = CHECKOUT / ".venv"
@@ -149,7 +150,7 @@ def _fingerprint(name: str) -> str:
     return hashlib.sha256(pins.read_bytes()).hexdigest()
 
 
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     sys.exit(f"ginkgo: {sentence}")
 
 

@@ -48,9 +48,9 @@ def find_access(
         if path.is_file():
             return _from_file(path, ca)
     raise Failed(
-        "No server is known here. On the machine of `bin/up`, start it first. On any other, set "
-        "GINKGO_SERVER to its address and GINKGO_TOKEN_FILE to a file with a token: "
-        "`manage.py create_api_token USER` makes one."
+        "No server is known here. On the machine of `bin/up`, start it, and set "
+        "GINKGO_HOME here as there. On any other, set GINKGO_SERVER to its address and "
+        "GINKGO_TOKEN_FILE to a file with a token: `manage.py create_api_token USER` makes one."
     )
 
 

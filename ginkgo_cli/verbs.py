@@ -30,7 +30,9 @@ def positive(text: str) -> int:
     """Parse a whole number from 1 to 999,999,999."""
     digits = text.isascii() and text.isdigit() and len(text) < 10
     if not digits or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to 999999999, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 1 to 999999999, not {text!r}"
+        )
     return int(text)
 
 

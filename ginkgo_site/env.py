@@ -289,7 +289,7 @@ def _redis_url(source: _Source) -> str | None:
     if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
         raise InvalidSetting(
             "REDIS_URL is not a Redis address: give it as redis://HOST:6379/0, "
-            "or unset it to let PostgreSQL carry the pushes."
+            "rediss://… or unix://…, or unset it to let PostgreSQL carry the pushes."
         )
     return url
 
@@ -374,9 +374,9 @@ def _check_combinations(env: Environment) -> None:
             f"Set it to at least {2 * env.heartbeat_interval_s:g}, "
             "or lower GINKGO_HEARTBEAT_INTERVAL_S."
         )
-    if env.socket_grace_s > env.lease_ttl_s:
+    if env.socket_grace_s >= env.lease_ttl_s:
         raise InvalidSetting(
-            f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, longer than the lease of "
-            f"{env.lease_ttl_s:g} s, which a closed socket could then not shorten: "
+            f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, not shorter than the lease of "
+            f"{env.lease_ttl_s:g} s, so that a closed socket would never end a lease early: "
             "set it below GINKGO_LEASE_TTL_S."
         )

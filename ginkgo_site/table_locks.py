@@ -23,7 +23,7 @@ def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "de
     """Return `act()`, run in a transaction with this lock timeout, and repeated if a lock is held.
 
     If a transaction is open already, each try is a savepoint, so that a failed try holds no lock.
-    Raises OperationalError if all `tries` failed.
+    Raise OperationalError after the last try, and at once if no lock is the cause.
     """
     for attempt in range(tries):
         try:

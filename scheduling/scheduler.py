@@ -58,11 +58,12 @@ class Scheduler:
         actor: str = "balancer",
         lock_wait_s: float = 0,
     ) -> TickOutcome:
-        """Check heartbeats, assign portfolios, publish what changed.
+        """Sweep, place and move portfolios, advance roll-outs, publish what changed.
 
-        Without `rebalance`, running portfolios of healthy nodes stay where they are. Without
-        `full`, the time-driven checks that read every run are left out. If another pass holds the
-        lock, wait for it up to `lock_wait_s`.
+        Without `rebalance`, no portfolio moves to even out loads or to make room; drains, pins and
+        broken rules still move some. Without `full`, the checks that read every run are left out,
+        and no alert is opened or closed. If another pass holds the lock, wait for it up to
+        `lock_wait_s`.
         """
         with pass_lock(self.holder, lock_wait_s) as held:
             if not held:

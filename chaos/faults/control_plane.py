@@ -95,7 +95,7 @@ def starve_web(context: FaultContext) -> None:
 
 
 def watcher_away(context: FaultContext) -> None:
-    """The watcher is down; its work is still done, only later."""
+    """The watcher is down while a portfolio moves: the move still ends, only later."""
     with context.kept_down(context.processes_matching(WATCHER)):
         run = context.choose_portfolio()
         handoff = context.migrate(run, context.choose_target(run))

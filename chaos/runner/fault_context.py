@@ -113,7 +113,8 @@ class FaultContext:
         )
         names = [name for name in names if not among or name in among]
         if not names:
-            raise NotAvailable(f"no other node has room for {run.name}")
+            of_these = f" of {', '.join(among)}" if among else ""
+            raise NotAvailable(f"no other node{of_these} can run {run.name}; it is on {run.node}")
         return self.rng.choice(names)
 
     # --- affected nodes and portfolios ----------------------------------------------------------

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -169,7 +170,7 @@ class ChaosRun:
         self._on_progress(self, "")
         blast_radii = [BlastRadius() for _ in step.faults]
         before = self._runs()
-        lost_before = self._count_losses()
+        counted_before = self._count_events()
         self._monitor.begin_step(current, blast_radii)
         contexts = [
             self._context_for(step, name, blast_radius)
@@ -183,11 +184,11 @@ class ChaosRun:
             self._await_convergence(step.as_text())
             is_alone = len(step.faults) == 1 and not current.not_available
             if is_alone and self._faults[step.faults[0]].moves_nothing:
-                self._check_moves(before, lost_before)
+                self._check_moves(before, counted_before)
             self._check_exits(blast_radii)
         finally:
             current.ended_s = current.ended_s or self.elapsed_s
-            current.notes = [note for context in contexts for note in context.notes]
+            current.notes += [note for context in contexts for note in context.notes]
             for context in contexts:
                 current.measured |= context.measured
             self._monitor.end_step()
@@ -332,18 +333,24 @@ class ChaosRun:
         sample = self._monitor.latest  # at most 0.15 s old; nothing happened since convergence
         return dict(sample.runs) if sample else {}
 
-    def _count_losses(self) -> int:
-        ((count,),) = self.topology.cluster.query(
-            "SELECT count(*) FROM scheduling_event WHERE kind = 'node_lost'"
+    def _count_events(self) -> Counter[str]:
+        """Return how many losses of nodes and halts of portfolios the audit log has, by kind."""
+        return Counter(
+            dict(
+                self.topology.cluster.query(
+                    "SELECT kind, count(*) FROM scheduling_event"
+                    " WHERE kind IN ('node_lost', 'halted') GROUP BY kind"
+                )
+            )
         )
-        return int(count)
 
-    def _check_moves(self, before: dict[int, RunSample], lost_before: int) -> None:
+    def _check_moves(self, before: dict[int, RunSample], counted_before: Counter[str]) -> None:
         """Report portfolios that moved and nodes that were lost in a step that moves nothing."""
-        lost = self._count_losses() - lost_before
+        happened = self._count_events() - counted_before
+        lost = happened["node_lost"]
         after = self._runs()
         kept = before
-        if has_halted(before, after):
+        if happened["halted"]:
             # It halted as its catch_up says. The balancer may rebalance what that left uneven.
             kept = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
             if self.current is not None:
@@ -485,14 +492,6 @@ class ChaosRun:
         outcome.hiccups = [(round(at, 1), round(long, 2)) for at, long in monitor.hiccups]
         outcome.figures["runner_cores"] = round(_own_cpu_s() / max(outcome.lasted_s, 1), 2)
         outcome.figures["load_average_at_end"] = [round(each, 2) for each in os.getloadavg()]
-
-
-def has_halted(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
-    """Whether the portfolio that halts after an outage did so, and was started again."""
-    return any(
-        run.name == HALTING and number in after and after[number].epoch != run.epoch
-        for number, run in before.items()
-    )
 
 
 def _own_cpu_s() -> float:

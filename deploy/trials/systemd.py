@@ -404,7 +404,8 @@ def try_alerts(environment: dict[str, str]) -> None:
         say(f"{time.monotonic() - began:.1f} s after watcher and worker were stopped: {title}")
         if alerting is not None and alerting.wait() != 0:
             raise AssertionError(
-                f"alerting.py, which waits for GinkgoWatcherAway, ended with {alerting.returncode}"
+                f"alerting.py, which waits for GinkgoWatcherAway, ended with exit status"
+                f" {alerting.returncode}, not 0"
             )
         command("systemctl", "start", "ginkgo-watcher", "ginkgo-worker")
         while "over: no watcher" not in title:

@@ -269,7 +269,7 @@ class Launcher:
         write_private(self._access_file, {"url": self._address.url, **login})
 
     def _command(self) -> str:
-        """Return what to type for the command line.
+        """Return what to type for the command line, linked in `~/.local/bin` where that may be.
 
         Only the installation in the checkout's own home links its command.
         """

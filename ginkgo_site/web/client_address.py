@@ -39,7 +39,10 @@ def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
 
 
 def neighbourhood(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, the /64 of an IPv6 one, or ""; pure."""
+    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 one. Pure.
+
+    A text that is no address, such as "", counts as it is.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -23,6 +23,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext_noop
 
 from ginkgo_site.web.busy import Busy, busy_response
 from ginkgo_site.web.client_address import client_address, neighbourhood
@@ -56,7 +57,8 @@ class Lane:
         Raise Busy: too many of this address, a full queue, or no place within `wait_s`.
         """
         if self._of[address] >= self.of_one:
-            raise Busy(429, f"Over {self.of_one} requests from your address at once", 1)
+            what = gettext_noop("Over %(limit)s requests from your address at once")
+            raise Busy(429, what, 1, limit=self.of_one)
         self._of[address] += 1
         try:
             if self._inside >= self.size:
@@ -89,7 +91,9 @@ class Lane:
     async def _wait(self) -> None:
         """Return once a place was handed over. Raise Busy: a full queue, or none in `wait_s`."""
         if len(self._waiting) >= self.most_waiting:
-            raise Busy(429 if self.name == "login" else 503, "Too many requests at once", 2)
+            if self.name == "login":
+                raise Busy(429, gettext_noop("Too many people are logging in at once"), 2)
+            raise Busy(503, gettext_noop("The server has more requests than it can take"), 2)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -97,7 +101,8 @@ class Lane:
                 await turn
         except TimeoutError:
             if turn.cancelled() or not turn.done():
-                raise Busy(503, f"The server was too busy for {self.wait_s:g} s", 2) from None
+                what = gettext_noop("The server was too busy for %(seconds)g s")
+                raise Busy(503, what, 2, seconds=self.wait_s) from None
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._hand_over()  # the place was handed over at the moment of the cancellation

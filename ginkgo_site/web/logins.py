@@ -25,6 +25,7 @@ from django.contrib.auth.hashers import make_password, verify_password
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.translation import gettext_noop
 
 from ginkgo_site.web.busy import Busy, busy_response
 from ginkgo_site.web.client_address import client_address, neighbourhood
@@ -131,7 +132,7 @@ def locked_out_response(
     """Answer a login that has to wait: 429, and for how long."""
     name = (credentials or {}).get("username")
     left_s = max(math.ceil(wait_s(request, name)), 1)
-    return busy_response(request, Busy(429, "Too many wrong passwords", left_s))
+    return busy_response(request, Busy(429, gettext_noop("Too many wrong passwords"), left_s))
 
 
 class ThrottleBackend(AxesStandaloneBackend):
@@ -193,7 +194,7 @@ _slots = threading.BoundedSemaphore(HASHES_AT_ONCE)
 def _slot() -> Iterator[None]:
     """Hold one of HASHES_AT_ONCE places. Raise Busy if none becomes free in time."""
     if not _slots.acquire(timeout=HASH_WAIT_S):
-        raise Busy(503, "Too many passwords are being checked", 2)
+        raise Busy(503, gettext_noop("Too many passwords are being checked"), 2)
     try:
         yield
     finally:

@@ -24,8 +24,9 @@ class OriginMiddleware:
 
 
 def origin_of(request: HttpRequest) -> Origin:
-    """Return the interface by the path, the client's address, and who is signed in."""
-    interface = {"api": "api", "admin": "admin"}.get(request.path.split("/")[1], "dashboard")
+    """Return the origin: the interface, by the path; the client's address; who is signed in."""
+    first = request.path.removeprefix("/").partition("/")[0]  # `*` for OPTIONS *
+    interface = {"api": "api", "admin": "admin"}.get(first, "dashboard")
 
     def person() -> str:
         user = getattr(request, "user", None)

@@ -37,7 +37,7 @@ def install(sha256: str, folder: str) -> None:
 
 
 def use_environment(project: str) -> None:
-    """Reduce the import path to Python, its environment's packages, and Ginkgo's folder `project`.
+    """Drop what PYTHONPATH added from the import path, and add Ginkgo's folder `project`.
 
     The runtime was imported with Ginkgo's own packages, so msgspec and zstandard stay those that
     it was tested with, whatever the environment has.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 from portfolios.feeds.columns import PRICES
 from portfolios.feeds.rows import UNITS_US, epoch_time, time_text
+from portfolios.json_text import read_json
 
 #: Fields that a row may have without being market data.
 NAMES = frozenset({"symbol", "time"})
@@ -41,7 +41,7 @@ class NotUnderstood(ValueError):
 def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> list[MessageRow]:
     """Return the rows of a message; [] if it is not market data. Raise NotUnderstood."""
     try:
-        message = json.loads(text, parse_float=Decimal)
+        message = read_json(text, parse_float=Decimal)
     except ValueError as error:
         raise NotUnderstood(
             f"it is not JSON ({error}). Subscribe to a channel that sends JSON."

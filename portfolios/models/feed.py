@@ -17,7 +17,7 @@ class FeedKind(models.TextChoices):
 
 
 class FeedRow(models.Model):
-    """One market-data log. A replay's events are stored outside the database."""
+    """One market-data log: its events are packaged (replay), or in FeedRecord or a stream."""
 
     name = models.SlugField(max_length=60, unique=True)
     kind = models.CharField(
@@ -141,7 +141,7 @@ class FeedRecord(models.Model):
     event = models.BinaryField()
 
     def __str__(self) -> str:
-        return f"{self.symbol} at seq {self.seq}"
+        return f"{self.feed_id} seq {self.seq} {self.symbol}".rstrip()
 
 
 class FeedDigest(models.Model):

@@ -183,7 +183,7 @@ def _batches(
 
 
 def _free_name(folder: Path, table: str, written: RowDigest) -> Path:
-    """Return a path for the file that overwrites no archive with other content, such as one from
+    """Return a path at which the file replaces no archive with other content, such as one from
     before a restore of the database."""
     number = 1
     while True:

@@ -300,7 +300,7 @@ class PortfolioEngine:
             self._orders.bars = {}
 
     def _call_bars(self, event: Event, bars: Mapping[str, Bar] | None) -> Sequence[Intent]:
-        """Return the intents of `on_bars`; none without `bars`, which are incomplete then."""
+        """Return the intents of `on_bars`; none if `bars` is None, since the set is incomplete."""
         return () if bars is None else self._call(self._strategy.on_bars, event, bars)
 
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:

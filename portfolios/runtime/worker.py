@@ -76,13 +76,15 @@ class PortfolioWorker:
     """The state of the process between two requests: one engine, or none."""
 
     def __init__(self) -> None:
-        """Start without an engine; the first request is a Load."""
+        """Start without an engine: a Load makes one."""
+        #: The next batch is for this engine; None while a request is carried out.
         self._engine: PortfolioEngine | None = None
+        #: The engine of the newest request, if that is a batch.
         self._at_work: PortfolioEngine | None = None
 
     @property
     def event_seq(self) -> int:
-        """Return the seq of the event that is handled now, or was last; 0 outside a batch."""
+        """Return the seq of the batch's event that is handled now, or was last; else 0."""
         return 0 if self._at_work is None else self._at_work.event_seq
 
     def answer(self, request: Load | Batch | Examine | Inspect) -> Reply:

@@ -131,7 +131,7 @@ class ReferenceRun:
         )
         if len(events) == BATCH_EVENTS:
             last = events[-1].seq
-        if not events:  # as on a node: its process is not asked to handle an empty range
+        if not events:  # the process only moves to `last`, as a node skips such a range
             self._run(last, False, _NO_EVENTS)
             return
         result = self._run(last, suppress, encode_events(events))

@@ -12,12 +12,13 @@ from django.core.exceptions import RequestDataTooBig
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-#: Deeper nesting has no use, and each level costs a stack frame wherever it is walked.
-MAX_DEPTH = 32
+from portfolios.json_text import MAX_DEPTH
 
 
 class StrictJSONParser(BaseParser):
-    """Refuse bodies that would be misread later: other encodings, NaN, NUL, lone surrogates."""
+    """Refuse bodies that would be misread later: other encodings, NaN, NUL, lone surrogates,
+    repeated names, deep nesting.
+    """
 
     media_type = "application/json"
 

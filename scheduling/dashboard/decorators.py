@@ -104,7 +104,11 @@ def _unprintable_error(request: HttpRequest) -> str:
 
 
 def operator_required(view: View) -> View:
-    """Require an operator; a viewer gets 403. Control characters in a posted field get 400."""
+    """Require an operator; a viewer gets 403.
+
+    A control or bidirectional character in a posted field gets 400, except in a field of _AREAS,
+    which its form or operation checks.
+    """
 
     @operator_with_form
     @wraps(view)

@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from portfolios.json_text import read_json
 from portfolios.text import unprintable_in
 from scheduling.dashboard.value_fields import unprintable_sentence
 from scheduling.observe.localized_reason import localized_text
@@ -32,7 +33,7 @@ class JSONText(forms.CharField):
         """Return the object, {} for an empty text. Raise ValidationError for any other text."""
         text = super().clean(value)
         try:
-            parsed = json.loads(text or "{}")
+            parsed = read_json(text or "{}")
         except json.JSONDecodeError as error:
             raise forms.ValidationError(
                 _("not JSON: %(cause)s in line %(line)s, column %(column)s"),

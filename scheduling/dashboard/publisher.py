@@ -143,7 +143,10 @@ class BoardPublisher:
         before_fleet, self._last_fleet = self._last_fleet, fleet
         announcements: dict[str, list[str]] = {}  #: by language
         encoded: dict[tuple[int, int], msgspec.Raw] = {}  #: by the figures before and after
+        shown_now = set(self._subscribers.values())
         for view, rendered in snapshot.rendered.items():
+            if view not in shown_now:  # its last page was closed while the snapshot was read
+                continue
             before = self._sent.get(view, _Sent()).rendered
             changed = {k: html for k, html in rendered.parts.items() if before.parts.get(k) != html}
             step = id(before.figures), id(rendered.figures)

@@ -15,6 +15,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from portfolios.artifacts.parameters import is_required, properties, resolve
+from portfolios.json_text import read_json
 from portfolios.text import unprintable_in
 
 Kind = Literal["whole", "number", "decimal", "text", "yes-no", "choice", "json"]
@@ -103,8 +104,8 @@ class ValueField(forms.CharField):
         if self.kind in ("text", "decimal"):
             return text  # a decimal is kept as its text, since JSON rounds
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = read_json(text)
+        except ValueError:
             return text
         if isinstance(value, float) and not math.isfinite(value):
             return text

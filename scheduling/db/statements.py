@@ -167,7 +167,10 @@ NOTIFY_BOARDS = _wake_call('"board"')
 
 
 def _node_call(also: str = "") -> str:
-    """Return an SQL call that tells a node's sockets, and `also` groups, of its new version."""
+    """Return an SQL call that tells a node's sockets, and `also` groups, of its new version.
+
+    `also` is SQL after the first group, such as ", 'watcher'".
+    """
     return (
         f"pg_notify('{CHANNEL}', json_build_object("
         f"'groups', json_build_array('node.' || id{also}), 'message', "

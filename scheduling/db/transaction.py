@@ -107,9 +107,10 @@ _first_steps: ContextVar[FirstSteps | None] = ContextVar("ginkgo_first_steps", d
 def beginning_with(
     steps: Callable[[], Transaction[None]], undone_by: Callable[[], Transaction[None]]
 ) -> Iterator[None]:
-    """Let every transaction of this context begin with `steps`, in the transaction itself.
+    """Let each transaction of this context that Django's connection runs begin with `steps`.
 
-    `undone_by` undoes them after an action outside of the database that did nothing.
+    Before an action outside of the database, `execute_first_steps` commits them alone; if the
+    action then does nothing, `undo_first_steps` runs `undone_by`.
     """
     token = _first_steps.set(FirstSteps(steps, undone_by))
     try:

@@ -109,7 +109,7 @@ def may_continue_under(last: str, accepted: str, found: str) -> bool:
 
 
 class RevisionChoice(NamedTuple):
-    """A revision that a grant may bring, and the strategy version that its node needs."""
+    """A revision that a grant may choose, and the code that a node needs to run it."""
 
     revision: int
     strategy: str

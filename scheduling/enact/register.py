@@ -201,7 +201,7 @@ def register(
         gateway=gateway,
         takeovers=Jsonb(takeovers),
     )
-    was_lost = lease is not None and not repeat and lease.status != "left"
+    no_goodbye = lease is not None and not repeat and lease.status != "left"
     taken = 0
     nodes: set[int | None] = {node}
     affected = yield from query(AFFECTED, node=node, incarnation=incarnation)
@@ -213,7 +213,9 @@ def register(
         if active is not None:
             nodes |= {active.source_node_id, active.target_node_id}
         if run.node_id == node and run.incarnation != incarnation:
-            taken += yield from _take_over(run, active, node, node_name, message, was_lost, timing)
+            taken += yield from _take_over(
+                run, active, node, node_name, message, no_goodbye, timing
+            )
         elif active is not None and (
             active.target_node_id == node and active.target_incarnation != incarnation
         ):
@@ -276,20 +278,20 @@ def _take_over(
     node: int,
     node_name: str,
     message: Register,
-    was_lost: bool,
+    no_goodbye: bool,
     timing: Timing,
 ) -> Transaction[bool]:
     """Grant one run to the new incarnation; its handoff goes on only if it was activating.
 
     Return False if the ownership ended instead: by a stop under way, as the last attempt, or since
-    the daemon has another Python version. `was_lost`: the earlier daemon said no goodbye.
+    the daemon has another Python version. `no_goodbye`: the earlier daemon said no goodbye.
     """
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
         # The draining process ended with its daemon.
         yield from revoke_ownership(active, run, hint=False)
         return False
-    counts_as_attempt = was_lost and run.event_waits
+    counts_as_attempt = no_goodbye and run.event_waits
     if counts_as_attempt and run.attempts + 1 >= MAX_ATTEMPTS:
         error = f"the daemon of {node_name} ended and started again"
         if active is not None:

@@ -115,8 +115,9 @@ def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
         raise RequestRejected(
             413,
             "payload_too_large",
-            f"A body over {MAX_MULTI_COMMIT_BODY:,} bytes is taken only if it holds a single "
-            f"commit and no unknown field: {error}. Send several commits in smaller bodies.",
+            f"A body of {len(body):,} bytes, over {MAX_MULTI_COMMIT_BODY:,}, is taken only if it"
+            f" holds a single commit and no unknown field: {error}. Send several commits in smaller"
+            " bodies.",
         ) from None
     return uuid_of(request.incarnation), list(request.commits)
 

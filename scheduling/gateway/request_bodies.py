@@ -105,7 +105,7 @@ class RequestBody:
             raise
 
     async def __aexit__(self, *error: object) -> None:
-        """Release the bytes."""
+        """Release the bytes, and the node's place for a large body."""
         _total.release(self._announced)
         await self._release_large()
 
@@ -115,10 +115,10 @@ class RequestBody:
 
 
 async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
-    """Return the result of `coroutine`, or raise RequestRejected 408.
+    """Return the result of `coroutine`, or raise RequestRejected 408 after BODY_TIMEOUT_S.
 
-    A small body arrives together with its headers, so that there is nothing to wait for: a timer
-    would cost more than everything else that is done with the body of a heartbeat.
+    Without a timer up to its first wait: a small body arrives together with its headers, and a
+    timer would cost more than everything else that is done with the body of a heartbeat.
     """
     try:
         waits_for = coroutine.send(None)

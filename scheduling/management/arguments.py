@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from portfolios.json_text import read_json
 from portfolios.text import exact_decimal
 from scheduling.models import Scope
 from scheduling.operations.tokens import NewToken
@@ -72,7 +72,7 @@ def positive_int(text: str) -> int:
 def json_object(text: str) -> dict[str, Any]:
     """Parse a JSON object."""
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"is not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -99,7 +99,7 @@ def parameter(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE, such as fast=5, not {text}")
     try:
-        return name, json.loads(value)
+        return name, read_json(value)
     except ValueError:
         return name, value
 

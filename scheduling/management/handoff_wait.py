@@ -86,7 +86,7 @@ def _require_done(handoff: Handoff) -> Handoff:
     cause = f": {handoff.error.removesuffix('.')}." if handoff.error else "."
     raise Failed(
         f"handoff_{handoff.state}",
-        f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) {outcome}{cause}{after}",
+        f"Handoff {handoff.pk} ({handoff.kind} of {handoff.portfolio}) {outcome}{cause}{after}",
         handoff=handoff.pk,
         state=handoff.state,
     )

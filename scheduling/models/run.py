@@ -183,9 +183,9 @@ class Tenure(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.portfolio_id} epoch {self.epoch}"
+        return f"tenure of {self.portfolio_id}, epoch {self.epoch}"
 
     @property
     def why(self) -> dict[str, Any] | None:
-        """Return the reason as data, from the handoff; None without a handoff."""
+        """Return why the tenure began, as data, from its handoff; None without a handoff."""
         return self.handoff.why if self.handoff is not None else None

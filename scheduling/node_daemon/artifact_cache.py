@@ -82,7 +82,10 @@ class ArtifactCache:
             await asyncio.to_thread(remove_tree, draft)
 
     async def _download(self, sha256: str, target: Path) -> None:
-        """Download the wheel to `target`. Raise CodeUnavailable if its bytes have another hash."""
+        """Download the wheel to `target`.
+
+        Raise CodeUnavailable if it is too large or has another hash.
+        """
         received, size = hashlib.sha256(), 0
         with target.open("xb") as file:
             async with self._fetch(sha256) as chunks:
@@ -91,7 +94,8 @@ class ArtifactCache:
                     if size > MAX_WHEEL_BYTES:
                         raise CodeUnavailable(
                             f"artifact {short(sha256)} has more than {MAX_WHEEL_BYTES >> 20} MB, "
-                            "and Ginkgo stores none so large: check the proxy before the gateway"
+                            "and Ginkgo stores none so large: check the proxy in front of the "
+                            "gateway"
                         )
                     received.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
@@ -99,7 +103,8 @@ class ArtifactCache:
         if received.hexdigest() != sha256:
             raise CodeUnavailable(
                 f"artifact {short(sha256)} arrived with other bytes: their sha256 is "
-                f"{received.hexdigest()}, expected {sha256}"
+                f"{received.hexdigest()}, expected {sha256}; check the proxy in front of the "
+                "gateway"
             )
         LOG.info("artifact %s fetched: %d bytes", short(sha256), size)
 

@@ -135,8 +135,8 @@ class ControlPlaneClient:
                         200,
                         "too_large",
                         f"the lock of environment {short(sha256)} has more than "
-                        f"{MAX_LOCK_BYTES >> 20} MB, which Ginkgo stores for none: check the "
-                        "proxy before the gateway",
+                        f"{MAX_LOCK_BYTES >> 20} MB, and Ginkgo stores none so large: check the "
+                        "proxy in front of the gateway",
                     )
         return lock
 
@@ -231,8 +231,8 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
         return RequestRefused(
             status,
             "payload_too_large",
-            f"a proxy before the gateway refused the body of {path} as too large (413): let it "
-            "pass 32 MB (nginx: client_max_body_size 32m)",
+            f"a proxy in front of the gateway refused the body of {path} as too large (413): let "
+            "it pass 32 MB (nginx: client_max_body_size 32m)",
         )
     if status >= 500 or status in TRY_AGAIN or not problem.code:
         return ServerUnavailable(f"the gateway answered {path} with {status}: {problem.message}")

@@ -376,7 +376,7 @@ class ExecutionNode:
         match action:
             case decide.Start(entry=DesiredEntry() as entry, replaces=replaces):
                 self._host(entry, replaces).take_over(entry)
-            case decide.Prepare(entry=DesiredEntry() as entry):
+            case decide.Prepare(entry=DesiredEntry() as entry):  # for a move too
                 self.handle_portfolio_reload(entry)
             case decide.Activate(entry=DesiredEntry() as entry, slot=slot):
                 self.hosted[slot].take_over(entry)

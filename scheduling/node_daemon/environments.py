@@ -146,7 +146,7 @@ def entry_name(sha256: str) -> str:
 
 
 def check_lock(sha256: str, lock: str) -> None:
-    """Raise CodeUnavailable if a line is neither of a pinned requirement nor a comment.
+    """Raise CodeUnavailable if a line is not part of a pinned requirement, a comment or empty.
 
     An installer also obeys options in such a file, for example one that names another index.
     """

@@ -231,7 +231,7 @@ class HostedPortfolio:
         self._context.on_change()
 
     async def _run_owned(self) -> None:
-        """Own the epoch until an error ends that; after a conflict, start from the checkpoint."""
+        """Own the epoch until an error or a shutdown; after a SequenceConflict, begin again."""
         while True:
             try:
                 await self._run_owned_once()

@@ -23,7 +23,7 @@ from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
     """Invalidate every epoch, incarnation and desired set handed out before a restore or promotion.
 
-    Raise each portfolio's epoch by `by`. Return the epochs before and after.
+    Raise each portfolio's epoch by `by`. Return each portfolio's epoch before and after.
     """
     return execute(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 

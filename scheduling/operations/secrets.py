@@ -156,7 +156,8 @@ def _add_key() -> None:
         encryption_keys.prepend(env.encryption_keys_file, encryption_keys.new_key())
     except OSError as error:
         raise SecretUnreadable(
-            f"{env.encryption_keys_file} cannot be written: {error.strerror}."
+            f"A new key cannot be put into {env.encryption_keys_file}: {error.strerror}. Nothing"
+            " was changed. Run this as the owner of that file, who may also write to its folder."
         ) from None
 
 

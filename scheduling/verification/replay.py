@@ -102,7 +102,10 @@ def replay_portfolio(
 
 
 def _start_before(evidence: Evidence, first: int) -> StartPoint | None:
-    """Return the newest valid anchor before event `first`; None if that is the first event."""
+    """Return the start at the newest valid anchor before event `first`, if there is such an anchor.
+
+    None if `first` is the portfolio's first event.
+    """
     if first <= evidence.recorded.first_seq:
         return None
     before = gather_evidence(evidence.portfolio, first - 1)

@@ -19,7 +19,7 @@ POSTGRES_UID = 60906
 
 
 def account_for(base: Path) -> Account | None:
-    """Return the user to run the server as, or None for the current user."""
+    """Return the user to run a server with its data in `base` as; None for the current user."""
     if os.geteuid() != 0:
         return None
     if base.exists():

@@ -98,7 +98,7 @@ def handle_step_failure(
         if strategy_failed or handoff.kind == "reload":
             yield from reject_handoff_revision(handoff, run, error)
         return (yield from roll_back(handoff, run, error, timing))
-    if handoff.state in ("preparing", "draining"):
+    if step == "prepare" and handoff.state in ("preparing", "draining"):
         yield from handle_prepare_failure(handoff, run, error, strategy_failed=strategy_failed)
         return "failed"
     return "late"

@@ -23,6 +23,7 @@ from portfolios.backtest.summary import (
     plain_quantity,
     short_time,
 )
+from portfolios.json_text import read_json
 from portfolios.text import escape_json, quoted
 from scheduling.decide.reasons import count
 from scheduling.errors import Refused
@@ -191,7 +192,7 @@ def _read_parameters(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        value = json.loads(_read_text(path))
+        value = read_json(_read_text(path))
     except ValueError as error:
         raise Failed("malformed", f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):

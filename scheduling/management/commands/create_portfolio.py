@@ -5,7 +5,6 @@ manage.py create_portfolio --file PATH: many, in transactions of a thousand.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -15,6 +14,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from rest_framework.exceptions import ValidationError
 
+from portfolios.json_text import read_json
 from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
@@ -168,13 +168,16 @@ def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPor
 def _parse(number: int, line: str) -> operations.NewPortfolio:
     """Return the portfolio of one line of a file. Raise Invalid, which names the line."""
     try:
-        given = json.loads(line)
+        given = read_json(line)
         return operations.NewPortfolio(**read_bodies([given], PortfolioBody)[0])
     except ValueError as error:
         text, code = f"is not JSON: {error}", "malformed"
     except ValidationError as error:
         errors = list(field_errors(error.get_full_details()))
         # The fields are `0.name`: this is the only one of its list.
-        text = "; ".join(f"{each['field'].partition('.')[2]}: {each['message']}" for each in errors)
+        text = "; ".join(
+            f"{each['field'].partition('.')[2]}: {each['message']}".removeprefix(": ")
+            for each in errors
+        )
         code = "invalid"
     raise Invalid([{"field": f"line {number}", "code": code, "message": text}])

@@ -54,7 +54,7 @@ class Command(NodeMarkCommand):
         return {option: options[option] for option, _ in node_actions.DRAIN.options}
 
     def finish(self, name: str, options: dict[str, Any]) -> None:
-        """Wait until the node is empty."""
+        """Wait until the node is empty, if --wait asks for that."""
         if options["wait"]:
             wait_until_empty(name, options["wait"])
 

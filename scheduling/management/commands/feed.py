@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from django.core.management.base import CommandError
 
 from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
+from portfolios.json_text import read_json
 from scheduling.decide.reasons import count
 from scheduling.enact.feed_records import KEPT_APPENDS
 from scheduling.errors import Invalid, NotFound, Refused
@@ -376,7 +376,7 @@ def _numbered_batches(path: str) -> Iterator[tuple[int, list[Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    batch.append(json.loads(line))
+                    batch.append(read_json(line))
                 except ValueError as error:
                     raise Failed(
                         "invalid", f"{path}, line {number}: this is not JSON ({error})."

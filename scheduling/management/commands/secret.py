@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
@@ -44,7 +44,7 @@ class Command(GinkgoCommand):
         action, name = options["action"], options["name"]
         if (action in NAMED) != bool(name):
             rule = f"{action} needs a NAME" if action in NAMED else f"{action} takes no NAME"
-            raise Invalid([{"field": "name", "code": "invalid", "message": f"{rule}."}])
+            raise CommandError(f"{rule}.", returncode=2)
         match action:
             case "set":
                 row = access_actions.SET_SECRET.call(name, _read_value(name), actor=self.actor)

@@ -59,10 +59,10 @@ class RollOutDocument(RollOutLineDocument):
 def roll_out_sentence(roll_out: RollOutView) -> str:
     """Return artifact, state and progress of a roll-out in one line."""
     pause = roll_out.pause_p50_ms
-    paused = "" if pause is None else f", pause p50 {pause:.0f} ms"
+    paused = "" if pause is None else f" (pause p50 {pause:.0f} ms)"
     state = roll_out.state.replace("_", " ")
     why = f": {roll_out.reason}" if roll_out.reason else ""
     return (
         f"Roll-out {roll_out.id} of {roll_out.artifact} is {state}, {roll_out.ended} of "
-        f"{roll_out.total} portfolios ended{paused}{why}"
+        f"{roll_out.total} portfolios are done{paused}{why}"
     )

@@ -308,7 +308,7 @@ class Stream:
         block = EMPTY
         number = await self.number_of(seq)
         before = None
-        while block.to_seq < seq:  # a claim may come before it
+        while block.to_seq < seq:  # a block without records, a writer's claim, may come before it
             block = await self.block(number)
             self._check_continues(number, before, block, seq)
             number, before = number + 1, block

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from portfolios.feeds.columns import Columns, MissingColumn, find_columns, separator_of
+from portfolios.json_text import read_json
 from scheduling.recorded_feeds.sources.base import (
     FileLayout,
     Item,
@@ -71,9 +72,9 @@ class _TextFile:
         """Raise SourceLost if the file has become shorter than what was read of it."""
         if self._size() < self.at:
             raise SourceLost(
-                f"{self.path} was cut to {self._size():,} bytes after {self.at:,} were recorded: it"
-                " must only be appended to, or be renamed and begun anew. Begin it at its first"
-                " line with --from-start."
+                f"{self.path} was cut to {self._size():,} bytes after {self.at:,} were read: a"
+                " recorded file may grow or be renamed, never be cut. Read it from its first line"
+                " with --from-start."
             )
 
     def _size(self) -> int:
@@ -115,7 +116,7 @@ class _TextFile:
             if not text.strip():
                 return None
             if self._is_json:
-                return json.loads(text, parse_float=Decimal) or line
+                return read_json(text, parse_float=Decimal) or line
             if self._columns is None:
                 self._separator = separator_of(text)
             cells = next(csv.reader([text], delimiter=self._separator), [])

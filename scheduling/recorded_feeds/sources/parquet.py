@@ -65,7 +65,7 @@ class ParquetFile:
         """
         if self._file is None:
             if not self._open_if_whole():
-                if is_complete:
+                if is_complete and self._is_there():
                     raise SourceLost(
                         f"{self.path} is not a whole Parquet file, though another one follows it:"
                         " write it again, or move it away, and start the recorder again."
@@ -73,6 +73,13 @@ class ParquetFile:
                 return []
             self._rows = self._read_rows()
         return next(self._rows, [])
+
+    def _is_there(self) -> bool:
+        """Return whether the file still has its name: it may be moved away or written again."""
+        try:
+            return os.stat(self.path).st_ino == self.inode
+        except FileNotFoundError:
+            return False
 
     def _open_if_whole(self) -> bool:
         """Open the file if its end is that of a whole one, and return whether it is.

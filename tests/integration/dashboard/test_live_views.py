@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -136,6 +137,32 @@ async def test_viewer_is_sent_no_actions(board_publisher):
     assert "data-dialog" not in json.dumps(of_viewer)
     assert "data-dialog" in json.dumps(of_operator["parts"])
     assert of_viewer["figures"] == of_operator["figures"]
+
+
+async def test_picture_of_a_view_whose_last_page_was_closed_during_a_read_is_not_kept(
+    board_publisher, source, monkeypatch
+):
+    viewer, operator = Page(), Page()
+    board_publisher.subscribe(operator, OPERATOR)
+    board_publisher.subscribe(viewer, VIEWER)
+    await viewer.next()
+    loop, closed = asyncio.get_running_loop(), threading.Event()
+
+    def close():
+        board_publisher.unsubscribe(viewer)
+        closed.set()
+
+    def read():
+        if not closed.is_set():
+            loop.call_soon_threadsafe(close)
+            closed.wait(SLOW_MACHINE_S)
+        return source()
+
+    monkeypatch.setattr(publisher, "read_fleet_view", read)
+    while not closed.is_set():
+        await operator.next()
+    await operator.next()
+    assert list(board_publisher._sent) == [OPERATOR]
 
 
 async def test_publisher_stops_when_the_last_page_is_closed(board_publisher, source):

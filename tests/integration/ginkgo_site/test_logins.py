@@ -52,6 +52,9 @@ def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(path:
     assert refused.status_code == 429
     assert "Too many wrong passwords: try again in 2 s." in refused.content.decode()
     assert refused.headers["Retry-After"] == "2"
+    login = {"username": "olive", "password": PASSWORD}
+    chinese = Client(REMOTE_ADDR="10.0.0.1", HTTP_ACCEPT_LANGUAGE="zh-CN").post(path, login)
+    assert "密码错误次数过多：请在 2 秒后重试。" in chinese.content.decode()
 
 
 def test_wrong_passwords_from_one_address_do_not_delay_logins_from_another() -> None:

@@ -211,6 +211,12 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
     path.write_text("{\n")
     with pytest.raises(CommandError, match="line 1: is not JSON"):
         said("create_portfolio", "--file", str(path))
+    path.write_text("5\n")
+    with pytest.raises(CommandError, match=r"line 1: The body must be a JSON object"):
+        said("create_portfolio", "--file", str(path))
+    path.write_text("[" * 200_000)
+    with pytest.raises(CommandError, match="line 1: is not JSON: Nested deeper"):
+        said("create_portfolio", "--file", str(path))
     path.write_text('\n{"name": "a", "strategy": "canary"}\n{"name": "a", "strategy": "canary"}\n')
     with pytest.raises(CommandError, match=r"line 3\.name: line 2\.name is a too\."):
         said("create_portfolio", "--file", str(path))
@@ -241,6 +247,8 @@ def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(
         (("alert_channel", "test"), "test needs the NAME of a channel"),
         (("alert_channel", "remove"), "remove needs the NAME of a channel"),
         (("alert_channel", "list", "ops"), "list takes no NAME"),
+        (("secret", "set"), "set needs a NAME"),
+        (("secret", "list", "one"), "list takes no NAME"),
         (("alert_channel", "set", "ops", "--reason", "new"), "set takes no --reason"),
         (("drain_node", "node-1", "--undo", "--plan"), "--undo takes no --plan"),
         (("drain_node", "node-1", "--undo", "--make-room"), "--undo takes no --make-room"),

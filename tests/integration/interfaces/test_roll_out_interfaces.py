@@ -96,7 +96,7 @@ def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -
     number = RollOut.objects.get().pk
     assert "a (canary)" in text
     assert "r1 → r2" in text
-    sentence = f"Roll-out {number} of momentum-demo 2.0 is finished, 2 of 2 portfolios ended, pause"
+    sentence = f"Roll-out {number} of momentum-demo 2.0 is finished, 2 of 2 portfolios are done ("
     assert sentence in text
     assert f"roll_out --back {number}" in text
 
@@ -113,8 +113,8 @@ def test_command_ends_with_1_if_the_roll_out_stops(monkeypatch: pytest.MonkeyPat
     sentence, code = refused(second.sha256, "--wait", "5")
     number = RollOut.objects.get().pk
     assert sentence == (
-        f"Roll-out {number} of momentum-demo 2.0 is stopped, 2 of 2 portfolios ended: stopped at "
-        "a: r2 was rejected: it broke."
+        f"Roll-out {number} of momentum-demo 2.0 is stopped, 2 of 2 portfolios are done: stopped "
+        "at a: r2 was rejected: it broke."
     )
     assert code == 1
     assert json.loads(said("roll_out", "--show", str(number), "--json"))["state"] == "stopped"
@@ -127,7 +127,7 @@ def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch
     _, _, second = make_fleet("a")
     monkeypatch.setattr(command, "POLL_S", 0.01)
     sentence, code = refused(second.sha256, "--wait", "0.05")
-    assert "is running, 0 of 1 portfolios ended; it continues after 0.05 s" in sentence
+    assert "is running, 0 of 1 portfolios are done; it continues after 0.05 s" in sentence
     assert code == 1
     number = str(RollOut.objects.get().pk)
     assert "is stopping" in said("roll_out", "--stop", number, "--reason", "lunch")

@@ -71,7 +71,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @asynccontextmanager
 async def proxy(files: Files, *, asks: bool = False, status: int = 204) -> AsyncIterator[str]:
-    """Serve TLS as a proxy before the gateway does. Yield its address."""
+    """Serve TLS as a proxy in front of the gateway does. Yield its address."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(files.ca))
     context.load_cert_chain(files.certificate, files.key)
     context.verify_mode = ssl.CERT_REQUIRED if asks else ssl.CERT_NONE

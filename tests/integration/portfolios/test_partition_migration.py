@@ -160,8 +160,8 @@ def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) ->
         ]
 
 
-def test_an_interrupted_migration_leaves_a_bound_that_refuses_no_commit_for_a_day() -> None:
-    """Its bound stays as a check on the table until somebody repeats it."""
+def test_the_first_partition_ends_a_day_or_one_width_ahead_of_the_head() -> None:
+    """An interrupted migration leaves this end as a check on commits, until it is repeated."""
     migration = import_module("portfolios.migrations.0004_partitions")
     day = 100 * 86_400
     for width in (1_000, 5 * day, 30 * day):

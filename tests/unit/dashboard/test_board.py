@@ -173,7 +173,7 @@ def test_failover_omits_the_drain_step():
     assert [s.mark for s in build_steps(gone, NOW)][1:] == ["omitted", "done", "now"]
 
 
-def test_nodes_lost_at_once_have_one_row_each():
+def test_each_lost_node_from_which_portfolios_moved_has_a_row():
     first = loss("node-1", 60, moved=10, moved_at=ago(50), targets=["a", "b", "c", "d", "e"])
     second = loss("node-2", 60, moved=9, moved_at=ago(51), slowest_ms=33.0, targets=["a"])
     nothing = loss("node-3", 60, portfolios=0)

@@ -211,7 +211,7 @@ def test_active_failover_is_kept_until_its_target_is_lost() -> None:
     assert moves(make_plan(world(both_lost, [p]), POLICY)) == {"p": "node-3"}
 
 
-def test_failovers_after_a_storm_are_limited_by_priority() -> None:
+def test_pass_after_a_storm_begins_ten_failovers_of_the_highest_priority() -> None:
     nodes = [node(1, status="lost", capacity=20), node(2, capacity=20)]
     names = [f"p{i:02}" for i in range(12)]
     running = [*on(1, *names[:11]), *on(1, "p11", priority=5)]

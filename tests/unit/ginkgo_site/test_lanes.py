@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 from django.core.exceptions import RequestAborted
+from django.test import RequestFactory
 
 from ginkgo_site.database import django_database, share_connections
-from ginkgo_site.web.busy import Busy
+from ginkgo_site.web.busy import Busy, busy_response
 from ginkgo_site.web.lane_sizes import BESIDE, GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
 from ginkgo_site.web.lanes import MAX_BODY_BYTES, Lane, LanedHandler, _to_its_end
 
@@ -68,6 +69,21 @@ async def test_a_request_at_a_full_queue_gets_503_at_once_and_one_that_waits_lon
     lane.leave("a")
     await lane.enter("d")
     assert lane._inside == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/", "服务器已连续 5 秒过于繁忙：请在 2 秒后重试。"),
+        ("/api/nodes/", "too busy for 5 s: try"),
+    ],
+)
+def test_refusal_of_a_lane_is_in_the_language_of_a_page_and_in_english_for_a_program(
+    path: str, sentence: str
+) -> None:
+    request = RequestFactory().get(path, HTTP_ACCEPT_LANGUAGE="zh-CN")
+    busy = Busy(503, "The server was too busy for %(seconds)g s", 2, seconds=5.0)
+    assert sentence in busy_response(request, busy).content.decode()
 
 
 async def test_a_client_that_disconnects_while_it_waits_frees_its_place() -> None:

@@ -66,7 +66,7 @@ async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
     assert not still_running([process])
 
 
-async def test_child_has_only_its_own_socket_and_leads_a_group(
+async def test_child_has_only_its_own_socket_and_leads_its_process_group(
     forkserver: ForkserverClient,
 ) -> None:
     first = await start_child(forkserver, "first")

@@ -93,8 +93,8 @@ def test_another_table_has_the_hash_of_its_own_bars() -> None:
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
-        (rows_of(), "no symbol has all 245 days"),
-        (rows_of("DHR"), "no symbol has all 245 days"),
+        (rows_of(), "no symbol of the packaged bars has all 245 days"),
+        (rows_of("DHR"), "no symbol of the packaged bars has all 245 days"),
         (
             rows_of("IBM", "KO").replace("20091224,KO", "20091225,KO"),
             "bars of KO and IBM are of different days .only one has .20091224, 20091225.",

@@ -256,6 +256,21 @@ def test_a_parquet_file_that_was_moved_away_is_waited_for(tmp_path: Path) -> Non
     assert [item.row["price"] for item in opened.read()] == ["1", "2"]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["moved away", "written again"])
+def test_parquet_file_that_was_not_whole_and_went_away_is_passed_over(
+    tmp_path: Path, again: bool
+) -> None:
+    path = tmp_path / "1.parquet"
+    path.write_bytes(b"PAR1 being written")
+    opened = parquet.ParquetFile(path, LAYOUT)
+    if again:
+        (tmp_path / "other").write_bytes(b"PAR1 begun again")
+        (tmp_path / "other").rename(path)
+    else:
+        path.unlink()
+    assert opened.read(is_complete=True) == []
+
+
 def test_a_parquet_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "1.parquet"
     path.write_bytes(b"PAR1 being written")

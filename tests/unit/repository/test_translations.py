@@ -20,7 +20,7 @@ OF_DJANGO = {"Cancel", "Home", "No, take me back"}
 CALLED = re.compile(
     r"\b(?:_|gettext(?:_lazy|_noop)?)\(\s*u?('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
 )
-FIGURE = re.compile(r"%\((\w+)\)s")
+FIGURE = re.compile(r"%\((\w+)\)[sg]")
 TRANSLATES = ("django.utils.translation import gettext", "portfolios.sentences import")
 
 
@@ -31,7 +31,7 @@ def texts_of_templates() -> Iterator[str]:
 
 
 def modules() -> Iterator[Path]:
-    for folder in ("scheduling", "portfolios"):
+    for folder in ("scheduling", "portfolios", "ginkgo_site/web"):
         yield from (CHECKOUT / folder).rglob("*.py")
 
 
@@ -43,7 +43,8 @@ def texts_of_modules() -> Iterator[str]:
         for node in ast.walk(ast.parse(source)):
             match node:
                 case ast.Call(
-                    func=ast.Name(id="_" | "gettext"), args=[ast.Constant(value=str(text))]
+                    func=ast.Name(id="_" | "gettext" | "gettext_noop"),
+                    args=[ast.Constant(value=str(text))],
                 ):
                     yield text
 

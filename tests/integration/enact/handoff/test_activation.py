@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduling.models import Handoff
-from tests.integration.enact.handoff.conftest import activating
+from tests.integration.enact.handoff.conftest import activating, migrated
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -40,6 +40,14 @@ def test_failed_activation_grants_back_at_once(
     assert target.fails(handoff, "activate") == "rolled_back"
     assert hand.run().node_id == source.row.pk
     assert target.fails(handoff, "activate") == "late"
+
+
+def test_failed_activation_of_a_handoff_without_a_grant_changes_nothing(
+    hand: OwnerSession, target: FakeNode
+) -> None:
+    handoff = migrated(hand, target)
+    assert target.fails(handoff, "activate") == "late"
+    assert Handoff.objects.get(pk=handoff.pk).state == "preparing"
 
 
 def test_a_target_that_committed_is_not_rolled_back_by_a_late_deadline(

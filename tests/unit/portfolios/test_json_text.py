@@ -1,0 +1,25 @@
+"""JSON of people, files and markets: bounded in depth, refused as a ValueError."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from portfolios.json_text import MAX_DEPTH, read_json
+
+
+def test_a_text_is_read_with_the_options_of_json() -> None:
+    assert read_json(b'{"a": [1.10]}', parse_float=Decimal) == {"a": [Decimal("1.10")]}
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 200_000])
+@pytest.mark.parametrize(("opening", "end"), [("[", "]"), ('{"a":', "}")])
+def test_a_text_that_is_nested_too_deeply_is_refused(depth: int, opening: str, end: str) -> None:
+    text = opening * depth + "1" + end * depth
+    if depth == MAX_DEPTH:
+        read_json(text)
+        return
+    with pytest.raises(json.JSONDecodeError, match="Nested deeper than 32 levels"):
+        read_json(text)
