@@ -150,7 +150,7 @@ class SimulatedNode:
             except (ServerUnavailable, RequestRefused) as error:
                 self._tally.refused.append(f"beat: {error}")
                 await back_off(failures, 0.2, 2.0)
-                failures += 1
+                failures, wait_s = failures + 1, 0
                 continue
             self._tally.beats_s.append(time.perf_counter() - began)
             self.heard_at = time.monotonic()

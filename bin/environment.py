@@ -61,7 +61,7 @@ def _install_group(name: str) -> None:
         _make_venv()
     print(f"Installing the packages of {name} …", file=sys.stderr, flush=True)
     file = CHECKOUT / EXPORTED.get(name, "uv.lock")
-    if not (_install_uv() and _install_with_uv(name)) and not (
+    if not (_install_uv(name) and _install_with_uv(name)) and not (
         name in EXPORTED and _run(_pip("--require-hashes", "-r", str(file)))
     ):
         _refuse(
@@ -110,10 +110,11 @@ def _refuse_without_venv() -> None:
     )
 
 
-def _install_uv() -> bool:
-    """Put uv into the environment. Return False if that fails; pip installs the packages then."""
+def _install_uv(name: str) -> bool:
+    """Put uv into the environment. Return False if that fails."""
     file = CHECKOUT / "bin" / "uv.txt"
-    return _run(_pip("--require-hashes", "-r", str(file)), quiet=True)
+    # A group of EXPORTED is then installed by pip, whose lines say why that fails.
+    return _run(_pip("--require-hashes", "-r", str(file)), quiet=name in EXPORTED)
 
 
 def _pip(*arguments: str) -> list[str]:

@@ -29,7 +29,10 @@ complete -F _ginkgo ginkgo"""
 
 
 def script(shell: str, verbs: Sequence[tuple[str, str]]) -> str:
-    """Return the completion script for (verb, kind of its names). zsh runs the script of bash."""
+    """Return the completion script. zsh runs the script of bash.
+
+    `verbs`: each verb, and the kind of names that it takes, "" for none.
+    """
     text = _BASH.format(
         verbs=" ".join(verb for verb, _ in verbs),
         portfolio="|".join(verb for verb, kind in verbs if kind == "portfolio"),

@@ -107,7 +107,7 @@ def _artifact_errors(
     except SchemaUnusable as unusable:
         raise CheckFailed(
             _(
-                "The parameters of {name} cannot be checked: {unusable}.",
+                "The parameters of strategy {name} cannot be checked: {unusable}.",
                 name=strategy.name,
                 unusable=unusable,
             )

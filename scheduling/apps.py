@@ -117,4 +117,4 @@ def cron(interval_s: int) -> str:
             most = interval_s // unit_s
             every = max(each for each in range(1, units + 1) if units % each == 0 and each <= most)
             return line.format(0 if every == units else f"*/{every}")
-    raise ValueError(f"an interval of {interval_s} s; it must be 1 s at least")
+    raise ValueError(f"a task was given an interval of {interval_s} s; the shortest is 1 s")

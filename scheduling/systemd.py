@@ -82,7 +82,7 @@ def _is_listening(descriptor: int) -> bool:
             return False
         with socket.socket(fileno=os.dup(descriptor)) as same:
             return bool(same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # closed meanwhile, as is the descriptor of the directory listing itself
+    except OSError:  # closed meanwhile, or the one by which the caller listed them
         return False
 
 

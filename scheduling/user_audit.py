@@ -30,31 +30,34 @@ _MAX_KEYS = 1000
 
 
 class LineLimiter:
-    """Limit lines: of equal ones the first in REPEAT_S passes, of all MAX_LINES in that time."""
+    """Lets the first of equal lines pass in REPEAT_S, and MAX_LINES in all; counts the others."""
 
     def __init__(self) -> None:
         self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
         self._minute, self._lines, self._suppressed = 0, 0, 0
         self._lock = threading.Lock()
 
-    def count(self, key: tuple[str, ...], now: float) -> int:
-        """Return 0 if the line is suppressed, otherwise the number of lines that it represents."""
+    def count(self, key: tuple[str, ...], now: float) -> tuple[int, int]:
+        """Return how many equal lines this one represents, and how many of others were suppressed.
+
+        (0, 0) if this line is suppressed.
+        """
         with self._lock:
             if self._minute != int(now // REPEAT_S):
                 self._minute, self._lines = int(now // REPEAT_S), 0
             at, suppressed = self._written.pop(key, (now - REPEAT_S, 0))
             if now - at < REPEAT_S:
                 self._written[key] = (at, suppressed + 1)
-                return 0
+                return 0, 0
             if self._lines >= MAX_LINES:
-                self._suppressed += 1
-                return 0
+                self._suppressed += 1 + suppressed
+                return 0, 0
             self._lines += 1
             self._written[key] = (now, 0)
             while len(self._written) > _MAX_KEYS:
                 self._suppressed += self._written.popitem(last=False)[1][1]
-            represents, self._suppressed = 1 + suppressed + self._suppressed, 0
-            return represents
+            of_others, self._suppressed = self._suppressed, 0
+            return 1 + suppressed, of_others
 
 
 line_limiter = LineLimiter()
@@ -73,10 +76,14 @@ def record_limited(kind: str, name: str, cause: str, **data: Any) -> None:
     The request does not fail if the line cannot be written.
     """
     origin = current()
-    times = line_limiter.count((kind, name, cause, origin.address if origin else ""), clock())
+    times, of_others = line_limiter.count(
+        (kind, name, cause, origin.address if origin else ""), clock()
+    )
     if not times:
         return
     reason = f"{times} times since the last line: {cause}" if times > 1 and cause else cause
+    if of_others:
+        data["lines_of_others"] = of_others
     try:
         record(kind, reason=reason, actor=name, user=name, times=times, **data)
     except DatabaseError:

@@ -38,7 +38,7 @@ def rebalance(context: FaultContext) -> None:
 
 
 def patches(context: FaultContext) -> None:
-    """Two PATCHes in quick succession; the last one runs in the end."""
+    """Two PATCHes in quick succession; the last one has to run in the end (convergence, I8)."""
     run = context.choose_portfolio(but=canaries(context))
     answer = context.request("GET", f"/api/portfolios/{run.name}/")
     if answer is None or answer.status != 200:
@@ -77,7 +77,7 @@ def stop_and_start(context: FaultContext) -> None:
 
 
 def quiet_feed(context: FaultContext) -> None:
-    """The feed releases nothing for 10 s; no portfolio moves or is marked stalled."""
+    """The feed releases nothing for 10 s; no portfolio may move (I9)."""
     context.mark_all_affected("there is nothing to commit")
     context.undo.callback(_set_feed_rate, context, _feed_rate(context))
     _set_feed_rate(context, 0.0)

@@ -108,8 +108,10 @@ def killed_in_roll_out(context: FaultContext) -> None:
 
 
 def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
-    """Kill web, watcher or worker, or the daemon of a portfolio of `names`, or a process under it.
-    Raise NotAvailable if that portfolio has no owner."""
+    """Kill `victim`: web, watcher, worker, the daemon of one of the portfolios, or a process of it.
+
+    Raise NotAvailable if a daemon or a process is needed and there is none.
+    """
     run = context.cluster.run(context.rng.choice(list(names)))
     if victim in ("process", "daemon"):
         if run.node is None:
@@ -119,6 +121,8 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
             context.relaunch_if_proxied(run.node)
             return
         children = process_tree(context.cluster.daemon(run.node))[1:]
+        if not children:
+            raise NotAvailable(f"the daemon of {run.node} has no process yet")
         with suppress(psutil.NoSuchProcess):
             context.rng.choice(children).kill()
         return

@@ -38,9 +38,9 @@ def budget_s(seconds: float) -> float:
 
 
 def is_starved() -> bool:
-    """Return whether twice as many processes want to run as there are processors: then any may wait
-    for seconds, and a heartbeat for longer than a short lease."""
-    return budget_s(1.0) > 4.0
+    """Return whether more than twice as many processes want to run as there are processors: then
+    any may wait for seconds, and a heartbeat for longer than a short lease."""
+    return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
 def poll_interval_s(waited_s: float) -> float:

@@ -99,7 +99,10 @@ def log_bars(
 
 
 def pauses_over_time(found: dict[str, Any]) -> str:
-    """Plot every pause at its time on a logarithmic scale, with a band for each step."""
+    """Plot every pause at its time on a logarithmic scale, with a band for each step.
+
+    The band is red if the step broke an invariant.
+    """
     figure, axis = _figure("Pauses over time", height=3.2)
     broken = {violation["step"] for violation in found["violations"]}
     for step in found["steps"]:

@@ -161,10 +161,11 @@ class FaultContext:
             self.sleep(SAMPLE_EVERY_S)
 
     def measure(self, what: str, read: Callable[[], object], budget_s: float, began: float) -> bool:
-        """Expect `read` to be true within a budget from `began`, a monotonic time, and put the
-        seconds into `measured`. Return False, and report a violation, after twice the budget."""
-        left_s = began + budget_s * BUDGET_FACTOR - time.monotonic()
-        is_kept = self.expect(read, max(left_s, 0), what)
+        """Wait until `read` is true, and put the seconds since `began`, a monotonic time, into
+        `measured`. Return False, and report a violation, after BUDGET_FACTOR times the budget."""
+        limit_s = budget_s * BUDGET_FACTOR
+        left_s = max(began + limit_s - time.monotonic(), 0)
+        is_kept = self.expect(read, left_s, f"{what} ({limit_s:g} s from its beginning)")
         if is_kept:
             self.measured[what] = round(time.monotonic() - began, 2)
         return is_kept

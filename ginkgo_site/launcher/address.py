@@ -69,7 +69,7 @@ def free_address(host: str, port: int) -> Address:
             ) from None
         raise StartupError(
             f"{host} is not an address of this machine ({error.strerror}): "
-            "use 127.0.0.1 for this machine only, or 0.0.0.0 for all interfaces."
+            "use --host 127.0.0.1 for this machine only, or --host 0.0.0.0 for all interfaces."
         ) from None
 
 

@@ -57,7 +57,7 @@ def processed_events(state: bytes | None) -> Processed | None:
 
 
 def without_event_count(state: bytes) -> bytes:
-    """Return the state as a version without an event count would have encoded it."""
+    """Return the state as versions of Ginkgo that counted no events would have encoded it."""
     decoded = decode_state(state)
     decoded.forget_count()
     return encode_state(decoded)
@@ -70,7 +70,7 @@ def figures_since(state: bytes | None) -> int | None:
 
 
 def without_figures(state: bytes) -> bytes:
-    """Return the state as a version without figures would have encoded it."""
+    """Return the state as versions of Ginkgo without figures would have encoded it."""
     decoded = decode_state(state)
     decoded.account.figures = None
     return encode_state(decoded)

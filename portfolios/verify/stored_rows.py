@@ -67,7 +67,7 @@ class StoredRowsReader:
     """Reads windows of one portfolio's rows, as of the last event compared."""
 
     def __init__(self, portfolio: int, as_of: int) -> None:
-        """Read the portfolio with this primary key, as of event `as_of`."""
+        """Prepare to read this portfolio; orders as they were after the event with seq `as_of`."""
         self._portfolio, self._as_of = portfolio, as_of
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:

@@ -97,8 +97,8 @@ _AREAS = ("config", "limits", "selector", "labels")
 def _unprintable_error(request: HttpRequest) -> str:
     """Return the error of the first posted field, other than _AREAS, with a control or
     bidirectional character; "" if there is none."""
-    for name, value in request.POST.items():
-        if name not in _AREAS and (errors := unprintable_errors(name, value)):
+    for name, values in request.POST.lists():
+        if name not in _AREAS and (errors := unprintable_errors(name, values)):
             return errors[0]["message"]
     return ""
 

@@ -34,8 +34,8 @@ class LiveView(NamedTuple):
 def parse_view(requested: str, operator: bool, language: str = "") -> LiveView:
     """Return the view of the text `board` or `portfolio:NAME`; of any other, only the top bar.
 
-    An unknown language becomes the default one: rendered views are cached per language, so that a
-    client must not be able to request arbitrary ones.
+    An unknown language becomes the default one: rendered views are cached per language, and a
+    client must not fill the cache with languages of its own.
     """
     known_language = language if language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
     page, _, name = requested.partition(":")

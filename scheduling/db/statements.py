@@ -130,7 +130,7 @@ def own_gateway_failed(lease: str, seconds: str) -> str:
 
 
 def commits_blocked(seconds: str) -> str:
-    """Return an SQL condition: commits were blocked a short time ago.
+    """Return an SQL condition: a gateway reported a short time ago that commits are blocked.
 
     `seconds` is the name of the statement's parameter that holds how long ago at most.
     """

@@ -32,7 +32,10 @@ WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 
 
 def make_pending(portfolio: int) -> Transaction[None]:
-    """Make a quarantined, halted or stopped portfolio pending, unless a node owns it."""
+    """Make a quarantined, halted or stopped portfolio pending, unless a node owns it.
+
+    Its attempts begin at 0, and `halt` is lifted up to the present head.
+    """
     yield from query(MAKE_PENDING, portfolio=portfolio)
 
 

@@ -75,6 +75,6 @@ async def _look_up_unknown(sha256: str) -> Row | None:
 
 
 async def _look_up(sha256: str) -> Row | None:
-    """Return the token's node, with `revoked` and `expired`; None if there is no such token."""
+    """Record the use of a token. Return its node, `revoked` and `expired`; None if unknown."""
     async with lease_pool().connection() as connection:
         return await aexecute_autocommit(connection, node_of_token(sha256))

@@ -99,7 +99,7 @@ class Health:
             self.woke_at = time.monotonic()
 
     def was_frozen(self, gap_s: float) -> bool:
-        """Return whether requests that arrive now may have waited in a socket for over `gap_s`."""
+        """Return whether requests that are read now may have waited over `gap_s` in a socket."""
         now, pulsed_at = time.monotonic(), self.liveness.succeeded_at
         if not self.is_open or pulsed_at is None:
             return False

@@ -117,7 +117,7 @@ class GinkgoCommand(BaseCommand):
         out: Any = self.stdout
         # A file has no width; rich would cut tables to 80 columns, which lose their values.
         width = None if out.isatty() else 160
-        return PlainConsole(file=out._out, highlight=False, width=width)
+        return PlainConsole(file=out._out, highlight=False, markup=False, emoji=False, width=width)
 
     @property
     def actor(self) -> str:
@@ -126,7 +126,10 @@ class GinkgoCommand(BaseCommand):
 
 
 class PlainConsole(Console):
-    """A console that shows control characters of its texts instead of obeying them."""
+    """A console that shows control characters of its texts instead of obeying them.
+
+    Without markup either, since a reason or a name may have brackets.
+    """
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text, escaped."""

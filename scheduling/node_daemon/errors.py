@@ -8,6 +8,7 @@ NodeError
 ├── ServerUnavailable        the outcome is unknown: try again
 ├── RequestRefused           the server refused this one request
 ├── ChildFailed              a portfolio process failed; `stage` says how
+│   ├── FeedLacksRecords     its feed dropped or lost the next records
 │   ├── ForkserverDied       it ended with the process from which all are forked
 │   └── CodeUnavailable      its artifact or its environment is not available on this node
 │       └── DiskFull         there is no room for it
@@ -84,6 +85,10 @@ class ChildFailed(NodeError):
     def strategy_failed(self) -> bool:
         """Return whether the strategy itself raised, so that the revision is the cause."""
         return self.stage in ("load", "event")
+
+
+class FeedLacksRecords(ChildFailed):
+    """The next records of its feed are gone: neither the strategy nor the process is the cause."""
 
 
 class ForkserverDied(ChildFailed):

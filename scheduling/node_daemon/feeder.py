@@ -18,6 +18,7 @@ from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.errors import (
     ChildFailed,
     CommitRejected,
+    FeedLacksRecords,
     Fenced,
     LimitReached,
     RecordsMissing,
@@ -288,12 +289,12 @@ class Feeder:
     async def _load(self, cursor: int) -> bool:
         """Load the events after `cursor`. Return False if the server does not answer now.
 
-        Raise ChildFailed if the feed no longer keeps them.
+        Raise FeedLacksRecords if the feed dropped or lost one of them.
         """
         try:
             return await self._reader.load(cursor)
         except RecordsMissing as missing:
-            raise ChildFailed("event", str(missing)) from None
+            raise FeedLacksRecords("exit", str(missing)) from None
 
     def _is_resuming(self, cursor: int) -> bool:
         """Note and return whether an operator's start has lifted the policy `halt` at `cursor`.
@@ -450,7 +451,8 @@ class Feeder:
 def note_release(span: tracing.Span, result: CommitResult) -> None:
     """Record the answer to a release in its trace span."""
     released = result.answer in ("ok", "handed_over")
-    span.note("" if released else result.detail or result.answer, outcome=result.answer)
+    error = "" if released else result.detail or result.answer
+    span.note(error, outcome=result.answer)
 
 
 def _next_commit_time_s(now_s: float) -> float:

@@ -160,9 +160,9 @@ class ForkServer:
             self._kill_strays()
 
     def _kill_strays(self) -> None:
-        """Kill processes started by portfolio processes, which become orphans of this process.
+        """Kill what portfolio processes started and left behind: this process adopts the orphans.
 
-        Leaving the group and the session does not help them: this process adopts every orphan.
+        Leaving the group and the session does not help them.
         A fork bomb may grow meanwhile, so repeat until none is found.
         """
         for _ in range(MAX_STRAY_ROUNDS):
@@ -236,7 +236,7 @@ def _kill(pid: int) -> None:
 
 
 def _children_of(parent: int) -> list[int]:
-    """Return the children of a process; an empty list where there is no /proc."""
+    """Return the children of a process that have not ended; [] where there is no /proc."""
     found = []
     with contextlib.suppress(OSError):
         for entry in os.scandir("/proc"):

@@ -23,6 +23,7 @@ from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.errors import (
     ChildFailed,
     CommitRejected,
+    FeedLacksRecords,
     Fenced,
     ForkserverDied,
     LimitReached,
@@ -453,6 +454,8 @@ class HostedPortfolio:
         """Return whether the process exited while idle, so that no event has failed."""
         feeder = self.feeder
         at_work = feeder is None or feeder.failed_in is not None or not self._activated
+        if isinstance(failure, FeedLacksRecords):
+            return False  # to start it again does not help
         return failure.stage == "exit" and not at_work
 
     def _on_report_delivered(self) -> None:

@@ -136,7 +136,7 @@ class RecordedFeedReader(Listeners):
 
     async def load(self, cursor: int) -> bool:
         """Fetch the records after `cursor` unless they are loaded. Return False if the gateway does
-        not answer now or the head is not known. Raise RecordsMissing if the feed dropped them."""
+        not answer now or the head is not known. Raise RecordsMissing if one was dropped or lost."""
         if cursor >= self._head or self._loaded_to(cursor) > cursor:
             return self._newest >= 0
         at, version = cursor // PAGE, self._version

@@ -13,13 +13,13 @@ def tls_context(
 ) -> ssl.SSLContext | None:
     """Return the settings of TLS, or None for the default: the system's certificate authorities.
 
-    Raise InvalidArguments with a sentence if a file cannot be used.
+    Raise InvalidArguments if a file cannot be used or the options do not fit together.
     """
     if not (ca or certificate or key):
         return None
     if not server.startswith("https://"):
         raise InvalidArguments(
-            f"--ca and --client-cert are for TLS, but --server is {server!r}; "
+            f"--ca, --client-cert and --client-key are for TLS, but --server is {server!r}; "
             "use an address that begins with https://."
         )
     if key and not certificate:
@@ -32,7 +32,8 @@ def tls_context(
         raise InvalidArguments(f"--ca {ca!r} holds no certificate in PEM form.") from None
     if certificate:
         try:
-            context.load_cert_chain(certificate, key or None)
+            # Without a password, OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(certificate, key or None, password="")
         except ssl.SSLError as error:
             raise InvalidArguments(
                 f"--client-cert {certificate!r} and its key cannot be used: "

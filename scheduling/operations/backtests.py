@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -139,13 +140,14 @@ def _spec(new: NewBacktest, runnable: _Runnable, first_seq: int) -> Spec:
 def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
     """Return the strategy and its code.
 
-    Raise Invalid for a configuration that the strategy refuses, Refused if its code cannot be run.
+    Raise Invalid for an unknown strategy or a configuration that it refuses, Refused if its code
+    cannot be run.
     """
-    errors = validation.cash_errors(new.starting_cash)  # each of the three adds what it finds
+    errors = validation.cash_errors(new.starting_cash)  # each function below adds what it finds
     try:
         if new.artifact is None:
             return _installed_strategy(new, feed, errors)
-        if new.artifact.endswith(".whl") or Path(new.artifact).exists():
+        if new.artifact.endswith(".whl") or os.path.exists(new.artifact):
             return _wheel_strategy(new, feed, errors)
         return _stored_strategy(new, feed, errors)
     except CodeUnavailable as error:

@@ -21,7 +21,7 @@ from portfolios.feeds.columns import (
     find_columns,
     separator_of,
 )
-from portfolios.feeds.log import Appended, HeadMoved, LogError
+from portfolios.feeds.log import Appended, HeadMoved, LogError, WriterReplaced
 from portfolios.feeds.rows import UNITS_US, InstrumentFacts, RowError, places_of, read_rows
 from portfolios.models import FeedRow
 from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event
@@ -136,6 +136,12 @@ def _import_in_database(
         except HeadMoved:  # the lines were checked against an older head
             if tries_left:
                 held, known = _prepare_and_undo(plan, new, actor=actor)
+        except WriterReplaced:
+            raise Refused(
+                "feed_busy",
+                f"Nothing was imported: another writer claimed feed {plan.feed} during the import."
+                " If a recorder writes it, stop that first; then import again.",
+            ) from None
         except LogError as refused:
             raise Refused("feed_busy", f"Nothing was imported: {refused}") from None
     raise Refused(

@@ -137,7 +137,7 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
                     "instrument_differs",
                     f"{one.symbol} of feed {name} has tick {row.tick_size:f}, scale {row.scale} and"
                     f" lot {row.lot:f}: recorded prices depend on them, so they do not change."
-                    " To record the symbol with others, use another feed.",
+                    " To record the symbol with other values, use another feed.",
                 )
         new = [one for one in instruments if one.symbol not in known]
         Instrument.objects.bulk_create(_instrument_rows(feed, new), ignore_conflicts=True)

@@ -243,6 +243,11 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
                 name=name,
                 phase=_(current.phase),
             )
+            if current.phase == Phase.PENDING and portfolio.desired_state == DesiredState.RUNNING:
+                message = _(
+                    "{name} cannot be reloaded: it is pending. It starts once a node can run it.",
+                    name=name,
+                )
             raise Refused("already_stopped", message)
         number = portfolio.revision if revision is None else revision
         found = portfolio.revisions.filter(number=number).first()

@@ -33,8 +33,8 @@ def nats_url() -> str:
     if url is None:
         raise LogUnavailable(
             _(
-                "The feed is kept in NATS JetStream, and GINKGO_NATS_URL is not set for this "
-                "process: set it for web processes, workers, recorders and commands alike."
+                "A feed in NATS JetStream cannot be reached: GINKGO_NATS_URL is not set for this "
+                "process. Set it for web processes, workers, recorders and commands alike."
             )
         )
     return url

@@ -120,7 +120,10 @@ def _comparison(shown: PortfolioView, older: int, newer: int) -> Comparison | No
 
 
 def schema_of(shown: PortfolioView) -> Mapping[str, Any] | None:
-    """Return the schema of the strategy's parameters; None if only nodes have the strategy."""
+    """Return the schema of the strategy's parameters, if it is built in or of a stored artifact.
+
+    None for any other: code of other packages is not imported here.
+    """
     if shown.artifact is not None:
         try:
             return find_strategy(shown.artifact, shown.strategy).schema

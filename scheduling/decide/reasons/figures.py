@@ -11,7 +11,8 @@ Sentence = Callable[[Params], str]
 
 def number(value: float) -> str:
     """Return a number as shown on screens: 1,000 and 2.5, never 2.0."""
-    return f"{int(value):,}" if value == int(value) else f"{round(value, 3):,}"
+    value = round(value, 3)
+    return f"{int(value):,}" if value == int(value) else f"{value:,}"
 
 
 def tenths(value: float) -> str:

@@ -98,7 +98,7 @@ def mirror(
 
     `segments`: number of each completed segment → its hash chain. `times`: symbol → time of its
     newest event. `sent`: the appends with source ids. Return None, with nothing written, if a newer
-    state was mirrored.
+    state was mirrored, or if the feed is not in a stream.
     """
     row: MirroredRow | None = yield from query_one(
         MIRROR,

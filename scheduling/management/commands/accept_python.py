@@ -27,7 +27,9 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         names, version = options["names"], options["version"]
         if bool(names) == options["all"]:
-            raise CommandError("Give the NAME of portfolios, or --all.", returncode=2)
+            raise CommandError(
+                "Give either the NAMEs of portfolios or --all, not both.", returncode=2
+            )
         changed = operations.accept_python(
             "" if options["undo"] else version, None if options["all"] else names, actor=self.actor
         )

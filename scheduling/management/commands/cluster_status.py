@@ -8,6 +8,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scheduling.management.base import GinkgoCommand
 from scheduling.observe.fleet_view.read import read_fleet_view
@@ -32,14 +33,14 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
     frozen = board["frozen"]
     if frozen:
         reason = f": {frozen['reason']}" if frozen["reason"] else ""
-        console.print(f"[yellow]frozen since {frozen['at']} by {frozen['by']}{reason}[/yellow]")
+        console.print(f"frozen since {frozen['at']} by {frozen['by']}{reason}", style="yellow")
     if board["storm"]:
-        console.print(held_sentence(board["storm"]), style="red", markup=False)
+        console.print(held_sentence(board["storm"]), style="red")
     for alert in board["alerts"]:
         about = alert["portfolio"] or alert["node"] or "fleet"
         kind = alert["kind"].replace("_", " ")
-        console.print(f"[red]alert[/red] {kind}, {about}, since {alert['opened_at']}: ", end="")
-        console.print(alert["reason"], markup=False)
+        console.print("alert ", style="red", end="")
+        console.print(f"{kind}, {about}, since {alert['opened_at']}: {alert['reason']}")
     console.print(_nodes_table(board["nodes"]))
     console.print(_portfolios_table(board["portfolios"]))
     if board["handoffs_active"] or board["handoffs_recent"]:
@@ -79,7 +80,7 @@ def _portfolios_table(portfolios: list[dict[str, Any]]) -> Table:
         table.add_row(
             portfolio["name"],
             portfolio["strategy"],
-            _coloured(run["phase"]) + (" [red]stalled[/red]" if run["stalled"] else ""),
+            Text.assemble(_coloured(run["phase"]), (" stalled" if run["stalled"] else "", "red")),
             run["node"] or "–",
             str(run["epoch"]),
             str(run["revision"] if run["revision"] is not None else "–"),
@@ -117,9 +118,8 @@ def _empty_table(title: str, *headings: str) -> Table:
     return table
 
 
-def _coloured(word: str) -> str:
-    colour = _COLOURS.get(word)
-    return f"[{colour}]{word}[/{colour}]" if colour else word
+def _coloured(word: str) -> Text:
+    return Text(word, _COLOURS.get(word, ""))
 
 
 def _ms(value: float | None) -> str:

@@ -55,8 +55,8 @@ def _draw(findings: list[Finding], console: Console) -> None:
     for finding in findings:
         style = _STYLES[finding.severity]
         console.print(f"[{style}]{finding.severity}[/{style}] {finding.topic}: ", end="")
-        console.print(finding.found, markup=False)
-        console.print(f"    wanted: {finding.wanted}", markup=False)
-        console.print(f"    helps:  {finding.helps}", markup=False)
+        console.print(finding.found)
+        console.print(f"    wanted: {finding.wanted}")
+        console.print(f"    helps:  {finding.helps}")
     if not findings:
         console.print("Nothing is wrong, as far as this host can see.")

@@ -139,7 +139,7 @@ def draw_roll_out(roll_out: RollOutView, console: Console) -> None:
             item.reason,
         )
     console.print(table)
-    console.print(f"{roll_out_sentence(roll_out)}.", markup=False)
+    console.print(f"{roll_out_sentence(roll_out)}.")
     if roll_out.may_go_back:
         console.print(f"To take it back: manage.py roll_out --back {roll_out.id}")
 

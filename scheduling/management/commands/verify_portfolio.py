@@ -37,7 +37,9 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Verify and show the results; exit with 1 if any is not identical."""
         if bool(options["name"]) == options["all"]:
-            raise CommandError("Give the NAME of one portfolio, or --all.", returncode=2)
+            raise CommandError(
+                "Give either the NAME of one portfolio or --all, not both.", returncode=2
+            )
         if options["name"]:
             document = _verify(options["name"], options["to"], options["full"])
             if document["state"] != "identical":

@@ -102,7 +102,9 @@ def test_halt_between_release_and_first_commit_fences_both_nodes(
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
 
 
-def test_halted_portfolios_do_not_start_by_themselves(pair: Pair, one: OwnerSession) -> None:
+def test_portfolios_stopped_by_halt_all_do_not_start_by_themselves(
+    pair: Pair, one: OwnerSession
+) -> None:
     make_portfolio("waiting")
     lose(pair[1])
     halt_all(actor="olive")

@@ -315,7 +315,7 @@ def test_raising_the_epoch_floor_settles_vanished_commits_and_later_claims_of_th
     assert VanishedCommits.objects.filter(settled_at__isnull=False).count() == 2
 
 
-def test_commits_that_vanish_after_the_floor_was_raised_hold_failover_again() -> None:
+def test_commits_that_vanish_after_the_floor_was_raised_hold_failover() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.raise_epoch_floor(1000, actor="olive")
     node = make_node("node-1")

@@ -344,9 +344,10 @@ def test_cluster_status_shows_the_whole_fleet() -> None:
     assert board["portfolios"][0]["run"]["node"] == "node-1"
     assert board["handoffs_recent"][0]["kind"] == "place"
     assert board["frozen"] is None
-    operations.freeze(actor="olive", reason="switch upgrade")
+    operations.freeze(actor="olive", reason="switch [rack 2] upgrade [/x] :warning:")
     text = said("cluster_status")
-    for word in ("node-1", "alive", "1/5", "canary-1", "running", "stopped", "switch upgrade"):
+    assert "olive: switch [rack 2] upgrade [/x] :warning:" in text
+    for word in ("node-1", "alive", "1/5", "canary-1", "running", "stopped"):
         assert word in text
 
 

@@ -172,13 +172,17 @@ def test_a_change_of_a_stopped_portfolio_makes_a_revision_only() -> None:
 # --- reload --------------------------------------------------------------------------------------
 
 
-def test_a_reload_without_an_owner_is_refused() -> None:
-    make_portfolio("p")
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("running", "p cannot be reloaded: it is pending. It starts once a node can run it."),
+        ("stopped", "p cannot be reloaded: no node runs it (stopped). Start it instead."),
+    ],
+)
+def test_a_reload_without_an_owner_is_refused(wanted: str, sentence: str) -> None:
+    make_portfolio("p", desired_state=wanted)
     refusal = refused(lambda: operations.reload("p", actor="ann"))
-    assert (refusal.code, refusal.message) == (
-        "already_stopped",
-        "p cannot be reloaded: no node runs it (pending). Start it instead.",
-    )
+    assert (refusal.code, refusal.message) == ("already_stopped", sentence)
 
 
 def test_a_reload_to_a_missing_revision_is_not_found(node: FakeNode) -> None:

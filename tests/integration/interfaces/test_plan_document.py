@@ -65,7 +65,7 @@ def test_placements_and_failovers_are_counted_separately(
     assert (move["source_node"], move["cause"]) == ("node-2", "failover")
 
 
-def test_storms_and_times_are_those_of_this_installation(
+def test_whether_it_is_a_storm_and_for_how_long_follows_the_settings(
     viewer: ApiClient, crowded: list[FakeNode], settings: Any
 ) -> None:
     asked = {"lose": "node-1,node-2"}

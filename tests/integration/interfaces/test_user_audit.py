@@ -135,10 +135,16 @@ def test_a_flood_of_refused_logins_writes_a_bounded_number_of_audit_lines(
 
 def test_audit_line_of_a_refusal_counts_the_refusals_that_got_no_line() -> None:
     repeats = LineLimiter()
-    assert [repeats.count(("a",), now) for now in (0, 1, 2, 61, 62)] == [1, 0, 0, 3, 0]
-    many = [repeats.count((str(number),), 130) for number in range(MAX_LINES + 5)]
+    same = [repeats.count(("a",), now)[0] for now in (0, 1, 2, 61, 62)]
+    assert same == [1, 0, 0, 3, 0]
+    many = [repeats.count((str(number),), 130)[0] for number in range(MAX_LINES + 5)]
     assert sum(many) == MAX_LINES
-    assert repeats.count(("z",), 200) == 6
+    assert repeats.count(("z",), 200) == (1, 5)
+    assert [repeats.count(("a",), now)[0] for now in (240, 241)] == [2, 0]
+    for number in range(MAX_LINES):
+        repeats.count((str(number),), 305)
+    assert repeats.count(("a",), 306) == (0, 0)  # its own minute is over; that of all is full
+    assert repeats.count(("z",), 400) == (1, 2)
 
 
 # --- users, groups and tokens ---------------------------------------------------------------------

@@ -129,12 +129,21 @@ async def test_a_request_that_a_proxy_refuses_as_too_large_is_not_repeated(files
 def test_certificate_files_that_cannot_be_used_are_named(files: Files, tmp_path: Path) -> None:
     server, nothing = "https://localhost", tmp_path / "nothing.pem"
     nothing.write_text("nothing")
+    encrypted = tmp_path / "encrypted.pem"
+    encrypted.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"pass"),
+        )
+    )
     for given, sentence in (
         ({"ca": str(tmp_path / "none")}, "--ca .* cannot be read: No such file"),
         ({"ca": str(nothing)}, "--ca .* holds no certificate in PEM form"),
         ({"key": str(files.key)}, "--client-key needs --client-cert"),
         ({"certificate": str(files.certificate)}, "--client-cert .* cannot be used"),
         ({"certificate": str(files.certificate), "key": str(nothing)}, "cannot be used"),
+        ({"certificate": str(files.certificate), "key": str(encrypted)}, "without a passphrase"),
     ):
         with pytest.raises(InvalidArguments, match=sentence):
             tls_context(server, **given)

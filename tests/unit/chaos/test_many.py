@@ -100,7 +100,7 @@ def test_a_time_within_its_budget_is_measured_and_a_longer_one_reported(tmp_path
     assert context.measure("done", lambda: True, 60, began)
     assert 0 <= context.measured["done"] < 60
     assert not context.measure("never", lambda: False, 0, began)
-    assert found == ["fault not within 0 s: never"]
+    assert found == ["fault not within 0 s: never (0 s from its beginning)"]
     assert list(context.measured) == ["done"]
 
 

@@ -356,5 +356,6 @@ def test_no_room_reason_lists_six_nodes_and_counts_the_others() -> None:
 
 
 def test_reasons_format_numbers_and_plurals() -> None:
-    assert [number(n) for n in (1, 2.0, 2.5, 9862904)] == ["1", "2", "2.5", "9,862,904"]
+    given = (1, 2.0, 1.9996, 2.5, 9862904)
+    assert [number(n) for n in given] == ["1", "2", "2", "2.5", "9,862,904"]
     assert [count(n, "node") for n in (1, 0, 2)] == ["1 node", "0 nodes", "2 nodes"]

@@ -86,6 +86,32 @@ async def test_process_that_ends_while_its_release_is_answered_does_not_stay_war
     assert (hosted.phase, hosted.child) == ("warm", None)
 
 
+@pytest.mark.parametrize("activated", [True, False], ids=["running", "first events of a handoff"])
+async def test_feed_that_lacks_records_is_the_fault_of_no_revision_and_counts_as_an_attempt(
+    gateway: Gateway, activated: bool
+) -> None:
+    reader = await following(gateway, 110)
+    feeder, _ = make_feeder(reader, Child())
+    gateway.lacks = {105}
+    reader.read_again()
+    await reader._follow_once()
+    reports: list[Any] = []
+    outbox = SimpleNamespace(add=lambda report, _delivered: reports.append(report))
+    context = SimpleNamespace(on_change=lambda: None, outbox=outbox)
+    entry = SimpleNamespace(name="p", portfolio=1, epoch=2, revision=1, handoff=7)
+    hosted = HostedPortfolio(cast("Any", context), 1, cast("Any", entry))
+    hosted.feeder, hosted._activated = feeder, activated
+    hosted._start_task("running", feeder.run())
+    assert hosted._task is not None
+    await hosted._task
+    (report,) = reports
+    if activated:
+        assert (report.stage, report.idle, report.failed_seq) == ("exit", False, 0)
+    else:
+        assert (report.step, report.strategy_failed) == ("activate", False)
+    assert "record 105 of feed fx is missing" in report.error
+
+
 async def test_preparation_whose_history_is_refused_reports_that_it_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
