@@ -27,6 +27,7 @@ MAX_BROKER_AMOUNT = Decimal(10_000)  #: in bps, that is the whole price
 MAX_COUNT = 1_000_000
 LIMIT_FLAGS = ("allow_short", "allow_negative_cash")
 MAX_CASH = Decimal(10) ** 15
+CASH_PLACES = 4  #: with which amounts are stored
 
 Error = dict[str, str]
 #: (strategy, parameters, symbols, artifact) → errors
@@ -250,4 +251,7 @@ def cash_errors(cash: Any) -> list[Error]:
                 ),
             )
         ]
+    if value != round(value, CASH_PLACES):
+        message = _("starting_cash is {cash}; give four decimal places at most.", cash=str(cash))
+        return [error("starting_cash", "places", message)]
     return []

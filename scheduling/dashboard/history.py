@@ -13,6 +13,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 from django.http import HttpRequest, QueryDict, StreamingHttpResponse
+from django.utils import translation
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
@@ -121,7 +122,8 @@ def export(
     """Return a file of the rows of all `parts` in the requested `?format=`."""
     kind = request.GET["format"]
     lines = _csv(parts, columns, document) if kind == "csv" else _json(parts, document)
-    answer = StreamingHttpResponse(_asynchronous(lines), content_type=FORMATS[kind])
+    language = translation.get_language()
+    answer = StreamingHttpResponse(_asynchronous(lines, language), content_type=FORMATS[kind])
     answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
     answer["Cache-Control"] = "private, no-store"
     return answer
@@ -188,9 +190,15 @@ def _json(parts: Iterator[list[Any]], document: Callable[[Any], dict[str, Any]])
     yield "\n]}\n"
 
 
-async def _asynchronous(lines: Iterator[str]) -> AsyncIterator[str]:
-    """Yield what `lines` yields, each made in a thread: it may read from the database."""
-    following = sync_to_async(lambda: next(lines, None))
+async def _asynchronous(lines: Iterator[str], language: str | None) -> AsyncIterator[str]:
+    """Yield what `lines` yields, each made in a thread, since it may read from the database, and
+    in the language of the page, which has ended when the answer is streamed."""
+
+    def make_next() -> str | None:
+        with translation.override(language):
+            return next(lines, None)
+
+    following = sync_to_async(make_next)
     while (line := await following()) is not None:
         yield line
 

@@ -179,7 +179,10 @@ class PortfolioForm(OperationForm):
                 help_text=_("a chosen one keeps it until it is unpinned"),
             )
         self.fields["selector"] = LabelsField(
-            _("Needs labels"), _("of its node, such as gpu=yes, zone=b"), "labels"
+            _("Needs labels"),
+            _("of its node, such as gpu=yes, zone=b"),
+            "labels",
+            self.values.selector,
         )
         self.fields["spread_group"] = _text_field(
             _("Spread group"), _("members go to different nodes"), 80, list="groups"
@@ -360,16 +363,25 @@ MAX_KEPT = 200
 class LabelsField(forms.CharField):
     """Labels as text: `gpu=yes, zone=b`."""
 
-    def __init__(self, label: Any, help_text: Any, suggestions: str) -> None:
+    def __init__(
+        self, label: Any, help_text: Any, suggestions: str, before: Mapping[str, str]
+    ) -> None:
+        self.before = before  #: what the field shows first
         widget = forms.TextInput(attrs={"autocomplete": "off", "list": suggestions})
         super().__init__(
             required=False, max_length=2_000, label=label, help_text=help_text, widget=widget
         )
 
     def clean(self, value: Any) -> dict[str, str]:
-        """Return name → value. Raise ValidationError if one is missing or a name is repeated."""
+        """Return name → value. Raise ValidationError if one is missing or a name is repeated.
+
+        A text that was not changed keeps its labels, even those that text cannot express.
+        """
+        given = super().clean(value)
+        if given == labels_text(self.before):
+            return dict(self.before)
         labels: dict[str, str] = {}
-        for part in filter(None, (each.strip() for each in super().clean(value).split(","))):
+        for part in filter(None, (each.strip() for each in given.split(","))):
             name, equals, text = (each.strip() for each in part.partition("="))
             if not (equals and name and text):
                 raise forms.ValidationError(

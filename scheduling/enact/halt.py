@@ -205,8 +205,9 @@ WITH locked AS MATERIALIZED (
            %(reason)s::text, jsonb_build_object('halt', %(halt)s::bigint)
     FROM lifted
 ), marked AS (
+    -- A repeat that starts nothing leaves the name of who undid it.
     UPDATE scheduling_halt SET undone_at = clock_timestamp(), undone_by = %(actor)s::text
-    WHERE id = %(halt)s
+    WHERE id = %(halt)s AND (undone_at IS NULL OR EXISTS (SELECT FROM lifted))
 )
 SELECT name FROM lifted ORDER BY name
 """,

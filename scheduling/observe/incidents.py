@@ -153,7 +153,8 @@ def read_incident(number: int) -> tuple[IncidentView, list[OutageView]]:
 
     Two statements.
     """
-    found = _read_incidents(id=number, node="", before=None, most=1)
+    # A larger number is no bigint, with which PostgreSQL compares.
+    found = _read_incidents(id=number, node="", before=None, most=1) if number < 2**63 else []
     if not found:
         raise NotFound("incident", str(number))
     given = {"id": number, "decisions": MAX_DECISIONS, "most": MAX_PORTFOLIOS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, Q, QuerySet
 
@@ -38,11 +38,18 @@ def orders_between(
 
     `since` is by default WINDOW before `until`, or before `now`.
     """
-    start = since or (until or now) - WINDOW
+    start = since or _window_start(until or now)
     rows = Order.objects.select_related("portfolio").filter(committed_at__gte=start)
     if until is not None:
         rows = rows.filter(committed_at__lt=until)
     return rows.order_by("-committed_at", "-id")
+
+
+def _window_start(end: datetime) -> datetime:
+    try:
+        return end - WINDOW
+    except OverflowError:  # in the first hours of the year 1
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def filter_orders(rows: QuerySet[Order], filters: Mapping[str, str]) -> QuerySet[Order]:

@@ -3,7 +3,7 @@
 import { Bound } from "./bind.js";
 import { setServerTime } from "./clocks.js";
 import { cardFigures, columnFigures, nodes, portfolios } from "./figures.js";
-import { choice, choose, foldedGroups, isFiltered, matching, startFilters } from "./filters.js";
+import { choice, foldedGroups, foldGroups, isFiltered, matching, startFilters } from "./filters.js";
 import { drawHeatmap, startHeatmap } from "./heatmap.js";
 import { drawTrouble, startTrouble } from "./trouble.js";
 
@@ -189,7 +189,7 @@ function drawGroup(key, value, names) {
     made.element.querySelector("[data-fold-group]").addEventListener("click", () => {
       const closed = foldedGroups();
       if (!closed.delete(value)) closed.add(value);
-      choose({ folded: [...closed].join(",") });
+      foldGroups(closed);
     });
   }
   const group = groups.get(value);

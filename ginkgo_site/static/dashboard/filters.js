@@ -15,14 +15,34 @@ export function choice(field) {
   return chosen[field];
 }
 
+// The address has the values of folded groups with commas between them, and "=" for the nodes without the label.
+const NO_VALUE = "=";
+
+function decoded(text) {
+  try {
+    return text === NO_VALUE ? "" : decodeURIComponent(text);
+  } catch {
+    return text; // typed by hand
+  }
+}
+
 export function foldedGroups() {
-  return new Set(chosen.folded ? chosen.folded.split(",") : []);
+  return new Set(chosen.folded ? chosen.folded.split(",").map(decoded) : []);
+}
+
+export function foldGroups(values) {
+  choose({ folded: [...values].map((value) => encodeURIComponent(value) || NO_VALUE).join(",") });
 }
 
 function matchesText(row) {
   const text = chosen.q.toLowerCase();
   const of = (field) => portfolios.get(row, field);
   return [portfolios.names[row], of("strategy"), ...of("symbols")].some((part) => part.toLowerCase().includes(text));
+}
+
+// Whether a portfolio is shown that no node has, and which no node's name finds.
+export function matchesChoice(row) {
+  return (!chosen.phase || portfolios.get(row, "phase") === chosen.phase) && (!chosen.q || matchesText(row));
 }
 
 // Of a node's portfolios, those to show; null if the node is not shown.

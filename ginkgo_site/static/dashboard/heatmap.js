@@ -1,6 +1,6 @@
 // The heatmap: a cell for each portfolio, by node. One tab stop; arrows move among the cells.
 import { nodes, portfolios } from "./figures.js";
-import { choice, matching } from "./filters.js";
+import { choice, matchesChoice, matching } from "./filters.js";
 import { gettext, stateWord } from "./words.js";
 
 const heatmap = document.getElementById("heatmap");
@@ -82,7 +82,7 @@ export function drawHeatmap(here) {
     const rows = matching(name, here.get(name) ?? []);
     if (rows) elements.push(drawBlock(name, rows, counts));
   }
-  const nowhere = portfolios.columns.node.flatMap((node, row) => (node ? [] : [row]));
+  const nowhere = portfolios.columns.node.flatMap((node, row) => (node || !matchesChoice(row) ? [] : [row]));
   if (nowhere.length && !choice("status") && !choice("trouble")) elements.push(drawBlock("", nowhere, counts));
   if (elements.length !== blocks.children.length || elements.some((element, i) => blocks.children[i] !== element)) {
     blocks.replaceChildren(...elements);

@@ -19,6 +19,10 @@ export async function refresh() {
   busy = true;
   try {
     const response = await fetch(location.href, { credentials: "same-origin" });
+    if (response.status === 404 && !document.querySelector("dialog[open]")) {
+      location.reload(); // what the page is about was deleted meanwhile: it says so
+      return;
+    }
     note(response.ok && !response.redirected);
     if (failures) return;
     const newPage = new DOMParser().parseFromString(await response.text(), "text/html");

@@ -109,7 +109,7 @@ def card_message(
         )
     if portfolio.unplaced_orders:
         return Message(unplaced_text(portfolio), "i-warn", "warn")
-    if portfolio.running_revision != portfolio.revision:
+    if portfolio.node and portfolio.running_revision not in (None, portfolio.revision):
         numbers = {"wanted": portfolio.revision, "running": portfolio.running_revision}
         text = _("r%(wanted)s is wanted, r%(running)s is running") % numbers
         return Message(text, "i-warn", "warn")

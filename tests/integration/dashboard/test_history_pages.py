@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from scheduling import operations
 from scheduling.dashboard import history
@@ -37,16 +37,17 @@ def fleet() -> None:
     _make_fleet()
 
 
-async def exported(address: str, role: Role = Role.VIEWER) -> str:
+async def exported(address: str, role: Role = Role.VIEWER, language: str = "en") -> str:
     """Return the file at an address, as a browser gets it from the asynchronous server."""
     name = f"{role.value}-of-files"
     known = await User.objects.filter(username=name).afirst()
     client = AsyncClient()
     await client.aforce_login(known or await sync_to_async(make_user)(name, role))
-    answer: Any = await client.get(address)
+    answer: Any = await client.get(address, headers={"Accept-Language": language})
     assert answer.status_code == 200
     assert "attachment" in answer["Content-Disposition"]
-    return b"".join([part async for part in answer.streaming_content]).decode()
+    with translation.override("en"):  # the language of the request has ended with its page
+        return b"".join([part async for part in answer.streaming_content]).decode()
 
 
 def test_audit_lines_are_sentences_with_links_and_milliseconds(viewer: Client, fleet: None) -> None:
@@ -156,3 +157,13 @@ async def test_exported_audit_log_leaves_out_the_ids_of_counted_exits() -> None:
     for role in (Role.VIEWER, Role.OPERATOR):
         rows = json.loads(await exported("/audit/?format=json&kind=process_died", role))["rows"]
         assert rows[0]["data"] == {"death": "a", "times": 2}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_exported_history_is_in_the_language_of_the_page() -> None:
+    await sync_to_async(_make_fleet)()
+    answer = await exported("/audit/?format=json&kind=node_cordoned", language="zh-CN")
+    english = await exported("/audit/?format=json&kind=node_cordoned")
+    (there,), (here,) = json.loads(answer)["rows"], json.loads(english)["rows"]
+    assert re.search(r"[\u4e00-\u9fff]", there["sentence"]), there["sentence"]
+    assert (there["reason"], there["kind"]) == (here["reason"], here["kind"])

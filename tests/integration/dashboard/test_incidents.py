@@ -215,4 +215,5 @@ def test_api_lists_incidents_with_the_outage_of_each_portfolio(viewer: Any) -> N
     (outage,) = viewer.get(f"incidents/{number}/").json()["outages"]
     assert (outage["outcome"], outage["from_epoch"] + 1) == ("moved", outage["to_epoch"])
     assert viewer.get("incidents/", node="node-2").json()["results"] == []
-    problem(viewer.get("incidents/999/"), 404, "not_found")
+    for unknown in (999, 10**25):
+        problem(viewer.get(f"incidents/{unknown}/"), 404, "not_found")

@@ -19,6 +19,7 @@ from scheduling.dashboard.live_views import LiveView, Rendered, render_view
 from scheduling.dashboard.views import moves
 from scheduling.decide.types import Snapshot
 from scheduling.observe.fleet_view.types import FleetView
+from scheduling.observe.halts import HaltView
 from tests.support import plan_factories
 from tests.support.board_fixture import ago, fleet_view, node, portfolio
 from tests.support.browser import open_browser, open_context
@@ -192,6 +193,54 @@ def test_node_groups_can_be_folded_and_show_their_counts(board):
     page.select_option("#board-group", "")
     assert page.locator(".node-group").count() == 0
     assert page.locator("#col-node-00 .card").first.is_visible()
+
+
+def test_nodes_without_the_label_and_values_with_a_comma_fold_as_well(board):
+    page = board.page
+    fleet = large_fleet()
+    for row, labels in ((0, {}), (1, {"zone": "a,b"}), (2, {"zone": "50%"})):
+        fleet.nodes[row] = dataclasses.replace(fleet.nodes[row], labels=labels)
+    board.show(fleet)
+    page.select_option("#board-group", "zone")
+    for title, column in (("without", "00"), ("zone=a,b", "01"), ("zone=50%", "02")):
+        page.click(f".group-button >> text={title}")
+        assert page.locator(f"#col-node-{column}").is_hidden(), title
+    assert page.evaluate("location.search") == "?group=zone&folded=%3D%2Ca%252Cb%2C50%2525"
+    page.click(".group-button >> text=without")
+    assert page.locator("#col-node-00").is_visible()
+    assert page.locator("#col-node-01").is_hidden()
+
+
+def test_heatmap_is_filtered_by_name_and_phase_also_outside_of_nodes(board):
+    page = board.page
+    fleet = large_fleet()
+    stray = [portfolio(n, None, id=2_000 + i, phase="pending") for i, n in enumerate(("vod", "x"))]
+    board.show(dataclasses.replace(fleet, portfolios=[*fleet.portfolios, *stray]))
+    page.click("text=Heatmap")
+    page.wait_for_selector(".heat-cell[data-cell=x]")
+    page.fill("#board-search", "vod")
+    cells = page.locator("#heatmap [data-cells] .heat-cell")
+    names = cells.evaluate_all("all => all.map(cell => cell.dataset.cell)")
+    assert names == ["p-333", "vod"]
+    assert page.inner_text("[data-count=waiting]") == "1"
+
+
+def test_long_word_in_the_reason_of_a_halt_keeps_the_way_back_on_the_screen(board):
+    page = board.page
+    halt = HaltView(4, ago(60), "olive", "https://example.org/" + "x" * 180, 9, 9, 9, None, "")
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 844})
+        board.show(dataclasses.replace(large_fleet(), halts=[halt]))
+        box = page.locator(".banner-halt a[href='/halts/4/undo/']").bounding_box()
+        assert box["x"] + box["width"] <= width
+
+
+def test_open_page_of_something_that_is_deleted_says_so(board):
+    page = board.page
+    page.goto(f"{page.url}handoffs/")
+    missing = "<main>There is no such thing.</main>"
+    page.route("**/handoffs/", lambda route: route.fulfill(status=404, body=missing))
+    page.wait_for_selector("text=There is no such thing.")
 
 
 def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):

@@ -45,6 +45,16 @@ def test_node_page_shows_portfolios_events_and_the_start_command(desk: Client) -
     assert page.count("<h1") == page.count("<main") == 1
 
 
+def test_open_node_page_has_a_place_for_a_drain_that_begins_or_ends(desk: Client) -> None:
+    make_node("node-1")
+    place = r'<div id="node-drain" data-refresh( hidden)?>'
+    (hidden,) = re.findall(place, text_of(desk.get("/nodes/node-1/")))
+    operations.drain("node-1", actor="olive")
+    draining = text_of(desk.get("/nodes/node-1/"))
+    (shown,) = re.findall(place, draining)
+    assert (hidden, shown, "0 of 0 handed off" in draining) == (" hidden", "", True)
+
+
 def test_labels_that_an_operator_gave_outlive_a_restart_of_the_daemon(desk: Client) -> None:
     node = make_node("node-1", labels={"zone": "a", "gpu": "yes"})
     answer = desk.post("/nodes/node-1/labels/", {"labels": "zone=b\ndisk=ssd", "reason": "moved"})

@@ -79,6 +79,7 @@ def test_orders_are_counted_up_to_a_limit(
         ("side=sell", []),
         ("since=2020-01-01", ["4", "3", "2", "1", "2", "1", "3"]),
         ("until=2020-01-01", []),
+        ("until=0001-01-01", []),  # 24 h before it there is no time
     ],
 )
 def test_blotter_is_filtered(day: None, browser: Client, query: str, seqs: list[str]) -> None:

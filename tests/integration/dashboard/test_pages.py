@@ -172,6 +172,10 @@ def test_post_without_csrf_token_changes_nothing(fleet, calls):
     strict = signed_in(superuser=True, enforce_csrf_checks=True)
     answer = strict.post("/portfolios/aapl-sma/migrate/", {"target_node": "node-2"})
     assert answer.status_code == 403
+    dialog = text_of(strict.post("/portfolios/aapl-sma/migrate/", {}, **DIALOG))
+    assert "The form has expired" in dialog
+    assert "data-cancel" in dialog
+    assert "<main" not in dialog  # the dialog shows all of it
     assert calls == []
 
 

@@ -202,6 +202,15 @@ def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client
     assert Portfolio.objects.get().revision == 1
 
 
+def test_label_with_a_comma_stays_as_it_is_in_an_edit(desk: Client) -> None:
+    selector, text = {"rack": "1,2", "zone": "a"}, {"selector": "rack=1,2, zone=a"}
+    make_portfolio("p", strategy="sma_cross", symbols=["IBM"], selector=selector)
+    answer = desk.post("/portfolios/p/edit/", opened(desk, weight="2", **text))
+    assert answer.status_code == 302
+    made = Portfolio.objects.get()
+    assert (made.weight, made.selector) == (2, selector)
+
+
 def test_values_of_an_installed_strategy_are_edited_as_json(desk: Client) -> None:
     portfolio = make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
     portfolio.revisions.update(strategy="only_on_nodes", config={"a": [1, 2]})

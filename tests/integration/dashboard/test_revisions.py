@@ -62,6 +62,15 @@ def test_reload_dialog_offers_each_revision_and_its_difference(
     assert 'value="typed"' in text_of(refused)
 
 
+def test_revisions_are_counted_and_compared_also_after_the_return_to_the_first(
+    desk: Client, portfolio: Portfolio
+) -> None:
+    desk.post("/portfolios/p/reload/", {"revision": "1", "reason": "back"})
+    page = text_of(desk.get("/portfolios/p/?older=1&newer=2"))
+    assert re.findall(r'data-differs="([^"]*)"', page) == ["config.slow"]
+    assert re.search(r'id="revision-count" data-refresh>2<', page)
+
+
 def test_viewer_compares_revisions_and_may_not_reload(portfolio: Portfolio) -> None:
     viewer = signed_in(Role.VIEWER)
     page = text_of(viewer.get("/portfolios/p/"))

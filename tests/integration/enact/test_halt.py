@@ -231,6 +231,16 @@ def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(one: Own
     assert "nothing to undo" in refused(lambda: undo_halt(actor="olive")).message
 
 
+def test_a_repeated_undo_leaves_the_name_of_who_undid_the_halt(one: OwnerSession) -> None:
+    number = halt_all(actor="olive").halt
+    assert number is not None
+    assert undo_halt(number, actor="otto") == (number, ["one"])
+    undone = read_halt(number)[0]
+    assert undo_halt(number, actor="olive") == (number, [])
+    again = read_halt(number)[0]
+    assert (again.undone_by, again.undone_at) == ("otto", undone.undone_at)
+
+
 def test_api_halts_and_undoes(one: OwnerSession, operator: ApiClient, viewer: ApiClient) -> None:
     assert problem(viewer.post("halt/", {}), 403, "forbidden")
     found = problem(operator.post("halt/", {"expect_running": 7}), 409, "count_differs")

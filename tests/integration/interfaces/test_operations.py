@@ -60,6 +60,7 @@ def new(**given: Any) -> NewPortfolio:
         ({"catch_up": [1]}, "catch_up"),
         ({"weight": [1]}, "weight"),
         ({"starting_cash": Decimal("NaN")}, "starting_cash"),
+        ({"starting_cash": Decimal("0.00001")}, "starting_cash"),  # stored, it would be 0
         ({"desired_state": "asleep"}, "desired_state"),
         ({"desired_state": [1]}, "desired_state"),
     ],

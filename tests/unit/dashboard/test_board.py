@@ -151,6 +151,13 @@ def test_card_message_states_the_condition_that_is_not_normal(given, sentence):
     assert message_of("a", "node-1", **given).text == sentence
 
 
+def test_portfolio_that_no_node_runs_is_not_said_to_run_another_revision():
+    stopped = {"desired_state": "stopped", "phase": "stopped", "revision": 4}
+    for running in (None, 3):
+        shown = portfolio("a", None, running_revision=running, **stopped)
+        assert card_message(shown, NOW) is None
+
+
 def test_handoff_steps_are_marked_as_done_running_or_to_come():
     draining = next(h for h in busy_fleet().handoffs_active if h.id == 4182)
     steps = [(s.name, s.mark, s.text) for s in build_steps(draining, NOW)]
