@@ -12,7 +12,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.filters import AllValuesFieldListFilter
 from django.utils.translation import gettext_noop as _
-from django.utils.translation import override, pgettext_lazy
+from django.utils.translation import ngettext_lazy, override, pgettext_lazy
 
 from scheduling.presentation.state_words import state_word
 
@@ -66,7 +66,15 @@ def word_filter(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
 
 
 #: Texts of Django's own pages that Django does not translate to Chinese.
-OF_DJANGO = (_("Model name"), _("Add link"), _("Change or view list link"))
+OF_DJANGO = (
+    _("Model name"),
+    _("Add link"),
+    _("Change or view list link"),
+    ngettext_lazy(
+        "This password is too short. It must contain at least %d character.",
+        "This password is too short. It must contain at least %d characters.",
+    ),
+)
 
 #: Texts of the code that pages translate, in the context "label": a word such as `left`, the state
 #: of a node, has other meanings elsewhere.

@@ -75,6 +75,17 @@ def test_people_page_refuses_changes_of_admins_superusers_and_oneself(desk: Clie
     assert User.objects.get(pk=admin.pk).has_usable_password()
 
 
+def test_password_that_is_refused_is_explained_in_the_language_of_the_page(desk: Client) -> None:
+    link = link_in(desk.post("/people/add/", {"name": "neu", "role": "viewer"}))
+    visitor = Client(headers={"Accept-Language": "zh-CN"})
+    form = visitor.get(link)["Location"]
+    for password in ("123", "neu", "password"):
+        page = text_of(visitor.post(form, {"new_password1": password, "new_password2": password}))
+        errors = re.findall(r'class="field-error"[^>]*>([^<]*)<', page)
+        assert "密码长度太短。密码必须包含至少 12 个字符。" in " ".join(errors)
+        assert not re.search("[A-Za-z]", " ".join(errors)), errors
+
+
 def test_viewer_may_not_open_the_people_pages() -> None:
     client = signed_in(Role.VIEWER, "vera")
     for address in ("/people/", "/people/add/"):
