@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 
 from portfolios.feeds.base import Feed
+from portfolios.feeds.log import SEGMENT_SEQS
 from portfolios.feeds.rows import EPOCH, MICROSECOND
 from portfolios.text import quoted
+
+#: Recorded feeds up to this length are read whole to see whether their times go back; of longer
+#: ones the first record of each segment.
+READ_WHOLE = 200_000
+PAGE = 5_000  #: records
 
 
 class WrongRange(ValueError):
@@ -17,10 +25,21 @@ class WrongRange(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FeedRange:
-    """The seqs from `first` to `last`, both included."""
+    """The seqs from `first` to `last`, both included; of these, the events of the times stated.
+
+    In a feed whose times go back, such as one into which two files were imported one after the
+    other, others lie between. In any other feed the seqs say everything: the times are None.
+    """
 
     first: int
     last: int
+    begin_us: int | None = None  #: earlier events are no part of it; µs since the epoch
+    end_us: int | None = None  #: nor are later ones
+
+    def has_time(self, time_us: int) -> bool:
+        """Return whether an event of this time, in µs since the epoch, may be part of the range."""
+        is_late_enough = self.begin_us is None or time_us >= self.begin_us
+        return is_late_enough and (self.end_us is None or time_us <= self.end_us)
 
 
 def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
@@ -29,10 +48,17 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
     A text is a seq, or a time in ISO 8601: UTC unless it has an offset, and a date alone means the
     whole day. Raise WrongRange for any other text, and if the feed has no event of the range.
     """
-    found = FeedRange(
-        _first_seq(feed) if first is None else _seq_of(feed, "--from", first, is_end=False),
-        feed.length if last is None else _seq_of(feed, "--to", last, is_end=True),
-    )
+    begin_us = _time_of("--from", first, is_end=False)
+    end_us = _time_of("--to", last, is_end=True)
+    is_ordered = (begin_us is None and end_us is None) or not _times_go_back(feed)
+    first_seq, last_seq = _first_seq(feed), feed.length
+    if first is not None:
+        first_seq = _seq_of(feed, "--from", first, is_end=False, is_ordered=is_ordered)
+    if last is not None:
+        last_seq = _seq_of(feed, "--to", last, is_end=True, is_ordered=is_ordered)
+    found = FeedRange(first_seq, last_seq)
+    if not is_ordered:
+        found = FeedRange(first_seq, last_seq, begin_us, end_us)
     if found.last < found.first:
         raise WrongRange(
             f"The range is empty: it begins at seq {found.first:,} and ends at seq {found.last:,}."
@@ -46,13 +72,49 @@ def _first_seq(feed: Feed) -> int:
     return getattr(feed, "first_seq", 1)
 
 
-def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
+def _times_go_back(feed: Feed) -> bool:
+    """Return whether an event of a recorded feed is earlier than one before it.
+
+    In a feed of over READ_WHOLE records, only whether the first ones of its segments are.
+    """
+    if not hasattr(feed, "first_seq"):  # the days of a replay grow
+        return False
+    if feed.length - _first_seq(feed) < READ_WHOLE:
+        times = _times(feed)
+    else:
+        seqs = range(1, feed.length + 1, SEGMENT_SEQS)
+        times = (feed.read(seq, 1)[0].time for seq in seqs if seq >= _first_seq(feed))
+    return any(earlier > later for earlier, later in pairwise(times))
+
+
+def _times(feed: Feed) -> Iterator[int]:
+    """Yield the time of each event, in µs since the epoch."""
+    for seq in range(_first_seq(feed), feed.length + 1, PAGE):
+        yield from (event.time for event in feed.read(seq, min(PAGE, feed.length - seq + 1)))
+
+
+def _seq_at(feed: Feed, at: int, *, is_end: bool, is_ordered: bool) -> int:
+    """Return the seq of the first event at or after a time, with `is_end` that of the last one at
+    or before it; if there is none, the seq after the last, with `is_end` that before the first."""
+    begin = _first_seq(feed)
+    seqs = range(begin, feed.length + 1)
+    if is_ordered:
+        if is_end:
+            return begin - 1 + bisect_right(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
+        return begin + bisect_left(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
+    numbered = zip(seqs, _times(feed), strict=True)
+    if is_end:
+        return max((seq for seq, time_us in numbered if time_us <= at), default=begin - 1)
+    return next((seq for seq, time_us in numbered if time_us >= at), feed.length + 1)
+
+
+def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool, is_ordered: bool) -> int:
     """Return the seq that the text of an option states.
 
     A time means the first event at or after it, with `is_end` the last one at or before it. Raise
     WrongRange if the text is neither, or the feed has no such event.
     """
-    if text.isascii() and text.isdigit():
+    if _is_seq(text):
         seq = int(text)
         if seq < 1:
             raise WrongRange(f"{option} is {text}: the events of a feed are numbered from 1.")
@@ -62,17 +124,26 @@ def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool) -> int:
             raise WrongRange(f"{option} is {text}, after the end of {feed.name}. {_extent(feed)}")
         return seq
     at = _microseconds(option, text, is_end=is_end)
-    begin = _first_seq(feed)
-    seqs = range(begin, feed.length + 1)
-    if is_end:
-        seq = begin - 1 + bisect_right(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
-        if seq < begin:
-            raise WrongRange(f"{option} {text} is before the first event. {_extent(feed)}")
-        return seq
-    seq = begin + bisect_left(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
-    if seq > feed.length:
+    seq = _seq_at(feed, at, is_end=is_end, is_ordered=is_ordered)
+    if is_end and seq < _first_seq(feed):
+        raise WrongRange(f"{option} {text} is before the first event. {_extent(feed)}")
+    if not is_end and seq > feed.length:
         raise WrongRange(f"{option} {text} is after the last event. {_extent(feed)}")
     return seq
+
+
+def _is_seq(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _time_of(option: str, text: str | None, *, is_end: bool) -> int | None:
+    """Return the time that an option states, in µs since the epoch; None for a seq and None.
+
+    Raise WrongRange if the text is neither.
+    """
+    if text is None or _is_seq(text):
+        return None
+    return _microseconds(option, text, is_end=is_end)
 
 
 def _microseconds(option: str, text: str, *, is_end: bool) -> int:

@@ -130,7 +130,11 @@ class _Run:
         events = self._backtest.feed.read_for(self._symbols, after + 1, last, (), size)
         if len(events) == size:
             last = events[-1].seq
-        return [self._release_at_event_time(event) for event in events], last
+        return [
+            self._release_at_event_time(event)
+            for event in events
+            if self._backtest.range.has_time(event.time)
+        ], last
 
     def _release_at_event_time(self, event: Event) -> Event:
         """Return the event as released at its own time, but never before an earlier event."""

@@ -17,6 +17,8 @@ from portfolios.backtest.plot import draw
 from portfolios.backtest.run import Backtest, BacktestResult, StrategyStopped, run_backtest
 from portfolios.backtest.summary import halt_sentence
 from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.events import decode_events
+from portfolios.runtime.messages import Batch
 from portfolios.runtime.spec import BrokerSettings, Limits
 from portfolios.runtime.state import OpenOrder
 from portfolios.runtime.worker import PortfolioWorker
@@ -227,6 +229,50 @@ def test_range_that_ends_at_a_date_includes_the_whole_day() -> None:
     noon = BarRow("A", (JAN_1_2024 + 1) * DAY_US + DAY_US // 2, 1, 1, 1, 1, 1)
     log = feed(day(0, "A", 1, 1), noon, day(2, "A", 1, 1))
     assert read_range(log, "2024-01-02", "2024-01-02") == FeedRange(2, 2)
+
+
+#: Two symbols of four days, one whole file after the other: seqs 1 to 4 and 5 to 8.
+TWO_FILES = (*FOUR_DAYS, *(row._replace(symbol="B") for row in FOUR_DAYS))
+
+
+@pytest.mark.parametrize("read_whole", [200_000, 0])
+@pytest.mark.parametrize(
+    ("first", "last", "wanted"),
+    [
+        ("2024-01-02", "2024-01-03", [2, 3, 6, 7]),
+        ("2024-01-04", None, [4, 8]),
+        (None, "2024-01-01", [1, 5]),
+        ("3", "2024-01-02", [5, 6]),
+        ("2024-01-03", "5", [3, 4]),
+        (None, "5", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_range_of_times_has_every_event_of_them_though_the_times_of_the_feed_go_back(
+    monkeypatch: pytest.MonkeyPatch,
+    first: str | None,
+    last: str | None,
+    wanted: list[int],
+    read_whole: int,
+) -> None:
+    monkeypatch.setattr("portfolios.backtest.feed_range.READ_WHOLE", read_whole)
+    monkeypatch.setattr("portfolios.backtest.feed_range.SEGMENT_SEQS", 3)
+    monkeypatch.setattr("portfolios.backtest.feed_range.PAGE", 3)
+    log = feed(*TWO_FILES)
+    log.first_seq = 1  # type: ignore[attr-defined]
+    seen: list[int] = []
+
+    def ask(request: Any) -> Any:
+        if isinstance(request, Batch):
+            seen.extend(event.seq for event in decode_events(request.events))
+        return worker.answer(request)
+
+    monkeypatch.setitem(registry.BUILT_IN, "scripted", Scripted)
+    monkeypatch.setattr(Scripted, "script", {})
+    worker = PortfolioWorker()
+    span = read_range(log, first, last)
+    result = run_backtest(Backtest(spec(first_seq=span.first), log, span), ask)
+    assert seen == wanted
+    assert result.tally.events == len(wanted)
 
 
 @pytest.mark.parametrize(
