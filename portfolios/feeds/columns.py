@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -88,6 +89,25 @@ class Columns(NamedTuple):
             time = f"{cells[self.day].strip()} {time}"
         row["time"] = self.times.read(time)
         return row
+
+
+def object_row(
+    found: Any, names: Mapping[str, str], symbol: str = "", times: TimeForm = ISO
+) -> Any:
+    """Return the JSON object of one line as a row for `read_rows`; anything else as it is.
+
+    `names` is field → name in the object; `symbol` that of every row with prices.
+    """
+    if not isinstance(found, Mapping):
+        return found
+    row = {name: value for name, value in found.items() if name not in names.values()}
+    row |= {field: found[name] for field, name in names.items() if name in found}
+    if symbol and row.get("kind") not in ("tick", "gap"):
+        row["symbol"] = symbol
+    for name in ("time", "from", "to"):
+        if isinstance(row.get(name), str | int | Decimal):
+            row[name] = times.read(str(row[name]))
+    return row
 
 
 def separator_of(header: str) -> str:

@@ -44,6 +44,13 @@ SECRET = re.compile(r"\{secret:([a-z0-9-]{1,80})\}")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: What a row may have beside the columns of a CSV file.
 MESSAGE_FIELDS = (*FIELDS, "kind", "from", "to")
+#: Options of one kind of source, by their fields of the plan: they mean nothing for the other.
+OF_FILES = {name: f"--{name.replace('_', '-')}" for name in (
+    "pattern", "from_start", "time_zone", "time_format",
+)}  # fmt: skip
+OF_WEBSOCKETS = {name: f"--{name.replace('_', '-')}" for name in (
+    "send", "rows", "only", "arrival_times", "number", "number_per_symbol", "numbers_restart",
+)} | {"headers": "--header"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,8 @@ def _plan_errors(plan: RecordingPlan) -> list[dict[str, str]]:
     errors = []
     if bool(plan.files) == bool(plan.websocket):
         errors.append(error("file", "required", "give either --file or --websocket."))
+    else:
+        errors += _misplaced(plan)
     if plan.websocket:
         parts = urlsplit(plan.websocket)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
@@ -212,3 +221,14 @@ def _plan_errors(plan: RecordingPlan) -> list[dict[str, str]]:
             message = f"--column names {name!r}; the fields are {', '.join(known)}."
             errors.append(error("column", "invalid", message))
     return errors
+
+
+def _misplaced(plan: RecordingPlan) -> list[dict[str, str]]:
+    """Return an error for each option that the kind of source would not obey."""
+    others, kind = (OF_FILES, "files") if plan.websocket else (OF_WEBSOCKETS, "a websocket")
+    default = RecordingPlan(plan.feed)
+    return [
+        error(name, "not_applicable", f"{option} is for {kind}: leave it out.")
+        for name, option in others.items()
+        if getattr(plan, name) not in (getattr(default, name), [])
+    ]

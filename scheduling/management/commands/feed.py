@@ -217,7 +217,7 @@ def _add_action(actions: Any, name: str, text: str) -> ArgumentParser:
 def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name")
     parser.add_argument("file")
-    parser.add_argument("--symbol", default="", help="of all rows, if no column has it")
+    parser.add_argument("--symbol", default="", help="of all rows, whatever a column states")
     parser.add_argument(
         "--column", action="append", default=[], metavar="FIELD=HEADER",
         help="such as time=Date or close='Adj Close'; may be repeated. By default a header that"
@@ -266,7 +266,7 @@ def _record_arguments(parser: ArgumentParser) -> None:
         " that have this value at this path; may be repeated")  # fmt: skip
     add("--column", action="append", default=[], metavar="FIELD=NAME", help="the header of a file,"
         " or the path in a row of a message, such as price=p")  # fmt: skip
-    add("--symbol", default="", help="of all rows, if none states it")
+    add("--symbol", default="", help="of all rows, whatever they state")
     add("--time-unit", default="", metavar="UNIT", help="of times that are numbers: s, ms, us, ns")
     add("--arrival-times", action="store_true", help="the rows state no time: record the time at"
         " which each arrives")  # fmt: skip

@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from portfolios.feeds.columns import Columns, MissingColumn, find_columns, separator_of
+from portfolios.feeds.columns import Columns, MissingColumn, find_columns, object_row, separator_of
 from portfolios.json_text import read_json
 from scheduling.recorded_feeds.sources.base import (
     FileLayout,
@@ -116,7 +116,8 @@ class _TextFile:
             if not text.strip():
                 return None
             if self._is_json:
-                return read_json(text, parse_float=Decimal) or line
+                found = read_json(text, parse_float=Decimal)
+                return object_row(found, *self._layout) or line
             if self._columns is None:
                 self._separator = separator_of(text)
             cells = next(csv.reader([text], delimiter=self._separator), [])

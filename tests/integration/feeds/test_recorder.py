@@ -323,6 +323,13 @@ def test_rows_that_cannot_be_recorded_are_reported_in_a_sentence(fx: Path) -> No
     assert "--column names 'prize'; the fields are symbol" in command(
         "fx", "--file", str(fx), "--column", "prize=p"
     )
+    # Of a feed that there is not: a recorder that begins would not end.
+    assert "--number is for a websocket: leave it out" in command(
+        "none", "--file", str(fx), "--number", "t", "--send", "hello"
+    )
+    assert "--time-zone is for files: leave it out" in command(
+        "none", "--websocket", "ws://127.0.0.1:1/", "--time-zone", "UTC"
+    )
     assert "--only is 'x'; give it as NAME=VALUE" in command("fx", "--only", "x")
     fx.write_text("a,b\n1,2\n")
     assert "fx.csv has no column for time" in command("fx", "--file", str(fx))

@@ -184,6 +184,31 @@ async def test_lines_that_are_not_rows_are_passed_on_to_be_refused(tmp_path: Pat
         ]  # fmt: skip
 
 
+async def test_json_lines_are_read_by_the_stated_names_symbol_and_zone(tmp_path: Path) -> None:
+    path = tmp_path / "fx.jsonl"
+    layout = FileLayout({"price": "p"}, "EURUSD", TimeForm(ZoneInfo("Asia/Shanghai")))
+    add(path, '{"time": "2026-11-02T10:00", "p": 1.1, "quantity": 1, "symbol": "EUR"}\n')
+    add(path, '{"kind": "tick", "time": "2026-11-02T10:01"}\n{"time": [1], "p": 2}\n')
+    one = Reading(FileSource(path, layout))
+    one.read += await anext(one._items)
+    await one.end()
+    assert [item.row for item in one.read] == [
+        {"time": "2026-11-02T10:00:00+08:00", "price": Decimal("1.1"), "quantity": 1,
+         "symbol": "EURUSD"},
+        {"kind": "tick", "time": "2026-11-02T10:01:00+08:00"},
+        {"time": [1], "price": 2, "symbol": "EURUSD"},
+    ]  # fmt: skip
+
+
+async def test_json_lines_may_state_their_times_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "fx.ndjson"
+    add(path, '{"time": 1793613600.5, "price": 1, "quantity": 1, "symbol": "EURUSD"}\n')
+    one = Reading(FileSource(path, FileLayout(times=TimeForm(unit="s"))))
+    one.read += await anext(one._items)
+    await one.end()
+    assert one.read[0].row["time"] == "2026-11-02T10:00:00.500000Z"
+
+
 async def test_a_file_that_is_not_text_or_lacks_a_column_is_refused_with_a_sentence(
     tmp_path: Path,
 ) -> None:
