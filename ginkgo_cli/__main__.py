@@ -16,11 +16,15 @@ def run() -> int:
 
     argparse exits with 2 for an invalid command line.
     """
+    if sys.stdout is None:  # closed by the caller, as by `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may not have every character
     try:
-        return main(sys.argv[1:])
+        code = main(sys.argv[1:])
+        sys.stdout.flush()  # what cannot be written fails here, not at exit
+        return code
     except Failed as failed:
         sys.stderr.write(f"{printable(str(failed))}\n")
         return 1
@@ -28,10 +32,18 @@ def run() -> int:
         sys.stderr.write("Interrupted; a request that was already made continues.\n")
         return 130
     except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it. Python flushes the output at
-        # exit, which must not fail on the closed pipe either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output, such as `head`, has closed it.
+        _drop_output()
         return 0
+    except OSError as error:  # such as a full disk; those of a request are Failed
+        _drop_output()
+        sys.stderr.write(f"The output cannot be written: {error.strerror}.\n")
+        return 1
+
+
+def _drop_output() -> None:
+    """Let the flush of the output at exit succeed, though the output cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from ginkgo_cli.tables import plain
 
 #: Between two requests of --watch and --follow.
 WATCH_S = 2.0
+#: Lines of a log that the API gives at once at most.
+FOLLOWED_LINES = 2_000
 
 
 def status(context: Context) -> None:
@@ -79,16 +81,21 @@ def orders(context: Context) -> None:
 
 def log(context: Context) -> None:
     """Show what a portfolio printed."""
-    path = f"portfolios/{context.name('portfolio')}/log/"
+    name, follow = context.name("portfolio"), context.given.follow
+    path = f"portfolios/{name}/log/"
     document = context.client.get(path)
-    context.show(document, lambda: views.log(document["results"]))
     last = document["last"]
-    while context.given.follow:
+    if document["results"] or not follow:
+        context.show(document, lambda: views.log(document["results"]) or f"{name} printed nothing.")
+    while follow:
+        # An answer may hold only the first of the new lines: the newest is not the next to ask for.
+        rows = document["results"]
+        last = rows[-1]["no"] if rows else last
+        sys.stdout.flush()  # also into a pipe, which Python would fill first
         time.sleep(WATCH_S)
-        document = context.client.get(path, after=last)
+        document = context.client.get(path, after=last, limit=FOLLOWED_LINES)
         if document["results"]:
             context.show(document, lambda: views.log(document["results"]))  # noqa: B023
-        last = document["last"]
 
 
 def _filtered_rows(context: Context, path: str) -> list[dict[str, Any]]:

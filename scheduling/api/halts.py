@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of
-from scheduling.api.openapi import described
+from scheduling.api.openapi import HIGHEST_INT, described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.observe.halts import read_halt, read_halts
 from scheduling.operations.registry import fleet_actions
@@ -26,7 +26,9 @@ class HaltBody(ReasonBody):
 class UndoHaltBody(ReasonBody):
     """`halt`: by default the newest halt that still keeps a portfolio stopped."""
 
-    halt = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
+    halt = WholeNumberField(
+        min_value=1, max_value=HIGHEST_INT, required=False, allow_null=True, default=None
+    )
 
 
 class HaltLineDocument(Document):

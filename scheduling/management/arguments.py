@@ -22,8 +22,8 @@ def add_reason(parser: CommandParser) -> None:
 def add_actor(parser: CommandParser) -> None:
     """Add `--by`, the actor in the audit log."""
     parser.add_argument(
-        "--by", metavar="NAME", help="the actor in the audit log, by default the operating system "
-        "user",
+        "--by", metavar="NAME", type=not_empty, help="the actor in the audit log, by default the "
+        "operating system user",
     )  # fmt: skip
 
 
@@ -51,6 +51,13 @@ def read_token_options(options: dict[str, Any]) -> NewToken:
     """Return the name, lifetime and scope of a new token that the command's options ask for."""
     scope = Scope(options.get("scope") or Scope.OPERATE)
     return NewToken(options.get("token_name") or "", options.get("days"), scope)
+
+
+def not_empty(text: str) -> str:
+    """Return the text. Refuse an empty one, such as from an unset variable."""
+    if not text.strip(" ,"):
+        raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
+    return text
 
 
 def seconds(text: str) -> float:

@@ -54,6 +54,18 @@ class GinkgoCommand(BaseCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Perform the command and `show` the outcome. Raise Refused if it cannot be done."""
 
+    def create_parser(self, prog_name: str, subcommand: str, **settings: Any) -> CommandParser:
+        """Return the parser, whose defaults `refuse_unused` compares with."""
+        self._parser = super().create_parser(prog_name, subcommand, **settings)
+        return self._parser
+
+    def refuse_unused(self, what: str, options: dict[str, Any], *unused: str) -> None:
+        """Raise CommandError if one of the options `unused` was given: `what` has no use for it."""
+        for name in unused:
+            if options[name] != self._parser.get_default(name):
+                option = name.replace("_", "-")
+                raise CommandError(f"{what} takes no --{option}.", returncode=2)
+
     def run_from_argv(self, argv: list[str]) -> None:
         """Run as a process of its own: a failure prints a sentence and sets the exit code."""
         self._from_shell = True

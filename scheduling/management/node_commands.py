@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
@@ -30,10 +30,7 @@ class NodeMarkCommand(GinkgoCommand):
         """Set or remove the mark and show the node."""
         name = options["node"]
         if options["undo"]:
-            unused = [option for option in self.not_with_undo if options[option]]
-            if unused:
-                option = unused[0].replace("_", "-")
-                raise CommandError(f"--undo takes no --{option}.", returncode=2)
+            self.refuse_unused("--undo", options, *self.not_with_undo)
             self.undo_operation.call(name, actor=self.actor)
             self.show(node_document(name), self.undo_operation.outcome(name))
             return

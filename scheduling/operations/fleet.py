@@ -14,17 +14,25 @@ from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import epoch_floor, fleet_policy, halt, storm, timeline
 from scheduling.enact.audit_log import audit
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
-from scheduling.errors import Refused
+from scheduling.errors import Invalid, Refused
 from scheduling.models.fleet_control import EvenBy
 from scheduling.passes.balance import BalanceOutcome
 from scheduling.scheduler import LOCK_WAIT_S, Scheduler
+
+#: More grants than any portfolio ever receives. Epochs and ids, which are raised too, are bigints:
+#: nothing could be granted or recorded any more once one of them was at its end.
+MAX_RAISE = 1_000_000_000_000
 
 
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
     """Invalidate every epoch, incarnation and desired set handed out before a restore or promotion.
 
-    Raise each portfolio's epoch by `by`. Return each portfolio's epoch before and after.
+    Raise each portfolio's epoch by `by`, from 1 to MAX_RAISE. Return each portfolio's epoch before
+    and after. Raise Invalid for another number.
     """
+    if not 1 <= by <= MAX_RAISE:
+        message = f"by is {by:,}; give 1 to {MAX_RAISE:,}."
+        raise Invalid([{"field": "by", "code": "out_of_range", "message": message}])
     return execute(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 
 

@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from scheduling import operations
 from scheduling.decide.reasons import count
+from scheduling.management.arguments import not_empty
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations.registry import portfolio_actions
 
@@ -19,7 +20,7 @@ class Command(GinkgoCommand):
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("version", metavar="VERSION", help="such as 3.13")
+        parser.add_argument("version", metavar="VERSION", type=not_empty, help="such as 3.13")
         parser.add_argument("names", metavar="NAME", nargs="*", help="the portfolios")
         parser.add_argument("--all", action="store_true", help="every portfolio")
         parser.add_argument("--undo", action="store_true", help="withdraw the consent")

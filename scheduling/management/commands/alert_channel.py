@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.management.hidden_input import read_hidden
 from scheduling.models import AlertChannel
 from scheduling.operations.registry import alert_actions
 
@@ -41,8 +40,7 @@ class Command(GinkgoCommand):
         if not name:
             raise CommandError(f"{verb} needs the NAME of a channel.", returncode=2)
         if operation is None:
-            typed = sys.stdin.isatty()
-            address = getpass.getpass("Address: ") if typed else sys.stdin.read().strip()
+            address = read_hidden("address", "Address: ").strip()
             alert_actions.ADD_ALERT_CHANNEL.call(name, address, actor=self.actor)
             self.show({"name": name}, alert_actions.ADD_ALERT_CHANNEL.outcome(name))
             return

@@ -18,13 +18,25 @@ from portfolios.json_text import read_json
 from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
-from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
+from scheduling.management.arguments import (
+    add_wait,
+    amount,
+    comma_list,
+    json_object,
+    label,
+)
 from scheduling.management.base import GinkgoCommand, unreadable
 from scheduling.management.handoff_wait import wait_for_running
 from scheduling.operations.registry import portfolio_actions
 from scheduling.presentation.documents import portfolio_document
 from scheduling.presentation.portfolio_body import PortfolioBody, read_bodies
 from scheduling.presentation.problems import field_errors
+
+#: Options of one portfolio: each line of a file states its own.
+NOT_WITH_FILE = (
+    "artifact", "config", "symbols", "limits", "weight", "priority", "selector", "spread_group",
+    "spread_hard", "catch_up", "feed", "cash", "stopped", "note", "wait",
+)  # fmt: skip
 
 
 class Command(GinkgoCommand):
@@ -90,6 +102,7 @@ class Command(GinkgoCommand):
                 raise CommandError(
                     "Give --file PATH, or NAME and --strategy, not both.", returncode=2
                 )
+            self.refuse_unused("--file", options, *NOT_WITH_FILE)
             self._create_from(options["file"])
             return
         if not options["name"] or not options["strategy"]:

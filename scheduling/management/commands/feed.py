@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -209,8 +209,8 @@ def _feed_line(feed: FeedView) -> str:
 
 def _add_action(actions: Any, name: str, text: str) -> ArgumentParser:
     parser: ArgumentParser = actions.add_parser(name, help=text, description=text)
-    # After the action too: `feed list --json`.
-    parser.add_argument("--json", action="store_true", default=False, help="print JSON")
+    # After the action too: `feed list --json`. A default would undo that of `feed --json list`.
+    parser.add_argument("--json", action="store_true", default=SUPPRESS, help="print JSON")
     return parser
 
 

@@ -51,6 +51,7 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Stop everything and show each portfolio, or undo a halt."""
         if options["undo"] is not None:
+            self.refuse_unused("--undo", options, "expect")
             number = None if options["undo"] == NEWEST else options["undo"]
             halt, started = operations.undo_halt(number, actor=self.actor, reason=options["reason"])
             document = {"halt": halt, "started": started}

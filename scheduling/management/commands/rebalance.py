@@ -12,6 +12,7 @@ from rich.table import Table
 from scheduling import operations
 from scheduling.decide.reasons import count
 from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario
+from scheduling.management.arguments import not_empty
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations.registry import fleet_actions
 from scheduling.presentation.plan import SCENARIO_PARAMETERS, balance_document, dry_run
@@ -30,6 +31,7 @@ class Command(GinkgoCommand):
             parser.add_argument(
                 f"--{name}",
                 metavar=metavar,
+                type=not_empty,
                 action="append",
                 default=[],
                 help=f"with --dry-run, which it implies: {assumption}; may be repeated",

@@ -19,7 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scheduling import operations
-from scheduling.management.arguments import add_reason, comma_list, positive_int, seconds
+from scheduling.management.arguments import (
+    add_reason,
+    comma_list,
+    not_empty,
+    positive_int,
+    seconds,
+)
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.roll_outs import RollOutView, read_roll_out
 from scheduling.operations import NewRollOut
@@ -49,7 +55,10 @@ class Command(GinkgoCommand):
             help="these; by default all that run another version of the artifact",
         )  # fmt: skip
         which.add_argument(
-            "--strategy", metavar="NAME", default="", help="of these, those that run this strategy"
+            "--strategy",
+            metavar="NAME",
+            type=not_empty,
+            help="of these, those that run this strategy",
         )
         which.add_argument("--stop", metavar="ID", type=positive_int, help="stop a roll-out")
         which.add_argument("--back", metavar="ID", type=positive_int, help="take a roll-out back")
@@ -58,7 +67,9 @@ class Command(GinkgoCommand):
             "--at-a-time", metavar="N", type=positive_int, default=1,
             help="portfolios that are changed at once after the canary (1)",
         )  # fmt: skip
-        parser.add_argument("--canary", metavar="NAME", default="", help="by default one that runs")
+        parser.add_argument(
+            "--canary", metavar="NAME", type=not_empty, help="by default one that runs"
+        )
         parser.add_argument(
             "--canary-seconds", metavar="SECONDS", type=float,
             help="after so long, and an event, the canary counts as proven; 0: once it runs. By "
@@ -87,6 +98,10 @@ class Command(GinkgoCommand):
                 "of a roll-out.",
                 returncode=2,
             )
+        if existing is not None:
+            word = next(f"--{way}" for way in ("stop", "back", "show") if options[way])
+            unused = ("at_a_time", "canary", "canary_seconds", *["reason"] * (word == "--show"))
+            self.refuse_unused(word, options, *unused)
         if options["stop"]:
             return operations.stop_roll_out(options["stop"], **request)
         if options["back"]:
@@ -96,9 +111,9 @@ class Command(GinkgoCommand):
         new = NewRollOut(
             artifact=options["artifact"],
             portfolios=options["portfolios"],
-            strategy=options["strategy"],
+            strategy=options["strategy"] or "",
             at_a_time=options["at_a_time"],
-            canary=options["canary"],
+            canary=options["canary"] or "",
             canary_seconds=options["canary_seconds"],
         )
         return operations.roll_out(new, **request)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import sys
 from functools import partial
 from typing import Any
 
@@ -13,9 +11,9 @@ from rich.table import Table
 
 from ginkgo_site.encryption_keys import new_key
 from portfolios.models import Secret
-from scheduling.errors import Invalid
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.management.hidden_input import read_hidden
 from scheduling.operations.registry import access_actions
 from scheduling.operations.secrets import MAX_VALUE
 from scheduling.presentation.serializers.access import SecretDocument
@@ -45,6 +43,8 @@ class Command(GinkgoCommand):
         if (action in NAMED) != bool(name):
             rule = f"{action} needs a NAME" if action in NAMED else f"{action} takes no NAME"
             raise CommandError(f"{rule}.", returncode=2)
+        used = {"delete": "reason", "rotate": "new_key"}.get(action)
+        self.refuse_unused(action, options, *{"reason", "new_key"} - {used})
         match action:
             case "set":
                 row = access_actions.SET_SECRET.call(name, _read_value(name), actor=self.actor)
@@ -67,14 +67,8 @@ class Command(GinkgoCommand):
 
 def _read_value(name: str) -> str:
     """Return the value from a prompt without an echo, or all of standard input."""
-    if sys.stdin.isatty():
-        return getpass.getpass(f"Value of {name}: ")
-    try:
-        text = sys.stdin.read(MAX_VALUE + 3)  # room for a line end, and one more to refuse
-    except UnicodeDecodeError:
-        raise Invalid(
-            [{"field": "value", "code": "invalid", "message": "the value is not UTF-8 text."}]
-        ) from None
+    # Room for a line end, and one more to refuse.
+    text = read_hidden("value", f"Value of {name}: ", MAX_VALUE + 3)
     return text.removesuffix("\n").removesuffix("\r")
 
 

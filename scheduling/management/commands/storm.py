@@ -36,6 +36,7 @@ class Command(GinkgoCommand):
             was_held = operations.release_storm(**given)
             text = fleet_actions.RELEASE_STORM.done if was_held else "Failover was not held."
         else:
+            self.refuse_unused("storm without --hold and --release", options, "reason", "by")
             storm = storm_document()
             text = held_sentence(storm) if storm["held"] else "Failover is not held."
         self.show(storm_document(), text)

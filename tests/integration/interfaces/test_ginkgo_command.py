@@ -66,7 +66,7 @@ def test_read_commands_show_lists_and_single_objects(
     assert "node_registered" in said(capsys, "events", "--kind", "node_registered")
     assert said(capsys, "alerts") == "No alert is open."
     assert said(capsys, "orders", "canary-1") == "No order was found."
-    assert said(capsys, "log", "canary-1") == ""
+    assert said(capsys, "log", "canary-1") == "canary-1 printed nothing."
 
 
 def test_a_beginning_of_a_name_is_enough_if_only_one_fits(
@@ -456,3 +456,22 @@ def test_access_is_found_or_its_absence_explained(tmp_path: Path) -> None:
     (tmp_path / "access.json").write_text("{}")
     with pytest.raises(Failed, match="holds no address and token"):
         find_access(environment=home)
+
+
+@pytest.mark.parametrize("verb", ["nodes", "status"])
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [
+        (">/dev/full", 1, "The output cannot be written: No space left on device.\n"),
+        (">&-", 0, ""),
+        ("| true", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_no_traceback(
+    verb: str, output: str, code: int, told: str, server: str
+) -> None:
+    line = f"{sys.executable} -m ginkgo_cli {verb} {output}"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, told)

@@ -1,0 +1,162 @@
+"""Options of commands: none is dropped without a word, empty ones are not guesses."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from portfolios.models import Portfolio, Secret
+from scheduling import operations
+from scheduling.errors import Invalid
+from scheduling.management.hidden_input import read_hidden
+from scheduling.models import Control, Event, Handoff, RollOut
+from scheduling.operations.fleet import MAX_RAISE
+from tests.support.api_client import ApiClient, problem
+from tests.support.commands import said, told
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+
+pytestmark = pytest.mark.django_db
+
+
+def misused(*arguments: str) -> str:
+    """Return the sentence of a command that must end as wrong usage."""
+    with pytest.raises(CommandError) as caught:
+        call_command(*arguments)
+    # In a process of its own, argparse ends with 2 itself; it raises a plain CommandError here.
+    assert caught.value.returncode == 2 or str(caught.value).startswith("Error: argument")
+    return str(caught.value)
+
+
+# --- options without an effect --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option", [["--stopped"], ["--weight", "3"], ["--feed", "fx"], ["--wait", "5"]]
+)
+def test_options_of_one_portfolio_are_refused_for_a_file_of_many(
+    option: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "many.jsonl"
+    file.write_text(json.dumps({"name": "canary-1", "strategy": "canary"}))
+    assert (
+        misused("create_portfolio", "--file", str(file), *option) == f"--file takes no {option[0]}."
+    )
+    assert not Portfolio.objects.exists()
+    said("create_portfolio", "--file", str(file))
+    assert Portfolio.objects.get().desired_state == "running"
+
+
+@pytest.mark.parametrize(
+    ("command", "told_about"),
+    [
+        (["freeze", "--undo", "--failover"], "--undo takes no --failover."),
+        (["freeze", "--undo", "--reason", "over"], "--undo takes no --reason."),
+        (["halt_all", "--undo", "--expect", "3"], "--undo takes no --expect."),
+        (["storm", "--by", "olive"], "storm without --hold and --release takes no --by."),
+        (["secret", "set", "a", "--reason", "new"], "set takes no --reason."),
+        (["secret", "list", "--new-key"], "list takes no --new-key."),
+        (["secret", "rotate", "--reason", "new"], "rotate takes no --reason."),
+        (["roll_out", "--stop", "1", "--at-a-time", "5"], "--stop takes no --at-a-time."),
+        (["roll_out", "--back", "1", "--canary", "a"], "--back takes no --canary."),
+        (["roll_out", "--show", "1", "--reason", "x"], "--show takes no --reason."),
+    ],
+)
+def test_an_option_without_an_effect_is_wrong_usage(command: list[str], told_about: str) -> None:
+    operations.freeze(actor="cast")
+    assert misused(*command) == told_about
+    assert Control.objects.get().frozen_at is not None
+    assert not Secret.objects.exists()
+
+
+def test_json_may_stand_before_the_action_of_a_feed_and_after_it() -> None:
+    before = json.loads(said("feed", "--json", "list"))
+    assert before == told("feed", "list")
+
+
+# --- empty texts, as of an unset variable ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--lose", "--drain", "--add"])
+@pytest.mark.parametrize("empty", ["", " ", ","])
+def test_a_what_if_without_a_name_moves_nothing(option: str, empty: str) -> None:
+    make_node("node-1", capacity=1)
+    make_portfolio("waits")
+    assert "is empty; leave it out, or give a value" in misused("rebalance", option, empty)
+    assert not Handoff.objects.exists()
+
+
+def test_an_empty_python_version_withdraws_no_consent() -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
+    said("accept_python", "3.13", "canary-1")
+    assert "is empty" in misused("accept_python", "", "--all")
+    assert Event.objects.filter(kind="python_accepted").count() == 1
+    assert "withdrawn for 1 portfolio" in said("accept_python", "3.13", "--all", "--undo")
+
+
+def test_a_roll_out_over_an_empty_strategy_is_none_over_all() -> None:
+    assert "is empty" in misused("roll_out", "abcdef12", "--strategy", "")
+    assert "is empty" in misused("roll_out", "abcdef12", "--canary", "")
+    assert "is empty" in misused("freeze", "--by", "")
+    assert not RollOut.objects.exists()
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [0, -1, MAX_RAISE + 1, 2**63 - 100])
+def test_epochs_cannot_be_raised_to_the_end_of_their_numbers(by: int) -> None:
+    before = make_running_portfolio("canary-1", make_node("node-1")).run.epoch
+    with pytest.raises(Invalid, match=r"by: by is .*; give 1 to 1,000,000,000,000\."):
+        operations.raise_epoch_floor(by, actor="olive")
+    raised = operations.raise_epoch_floor(1, actor="olive")
+    assert [one.epoch for one in raised] == [before + 1]
+
+
+def test_a_halt_may_have_any_number_that_a_raise_of_the_floor_leads_to(operator: ApiClient) -> None:
+    for number in (MAX_RAISE, 2**63 - 1):
+        problem(operator.post("halt/undo/", {"halt": number}), 404, "not_found")
+    problem(operator.post("halt/undo/", {"halt": 2**63}), 400, "invalid")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_hidden_input_is_text_whatever_the_locale(
+    errors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(content: bytes) -> str:
+        stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors=errors)
+        monkeypatch.setattr("sys.stdin", stream)
+        return read_hidden("value", "Value: ", 100)
+
+    assert given("pass-wörd\n".encode()) == "pass-wörd\n"
+    assert given(b"") == ""
+    with pytest.raises(Invalid, match=r"^value: the value is not UTF-8 text\.$"):
+        given(b"pass\xff")
+
+
+def test_hidden_input_that_ends_at_the_prompt_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def ended(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("getpass.getpass", ended)
+    assert read_hidden("value", "Value: ") == ""
+
+
+def test_an_alert_address_that_is_no_text_makes_no_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(
+        io.BytesIO(b"jsons://ex\xff.org"), encoding="utf-8", errors="surrogateescape"
+    )
+    monkeypatch.setattr("sys.stdin", stream)
+    with pytest.raises(CommandError, match=r"^address: the address is not UTF-8 text\.$"):
+        call_command("alert_channel", "set", "on-call")
+    listed: Any = told("alert_channel", "list")
+    assert listed == []
