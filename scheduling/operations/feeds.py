@@ -304,7 +304,8 @@ def remove_feed(name: str, *, actor: str) -> None:
 
 def find_feed(name: str) -> FeedRow:
     """Return the recorded feed of this name. Raise NotFound, or Refused for a packaged feed."""
-    feed = FeedRow.objects.filter(name=name).select_related("writer").first()
+    found = FeedRow.objects.none() if "\0" in name else FeedRow.objects.filter(name=name)
+    feed = found.select_related("writer").first()
     if feed is None and name not in feed_names():
         raise NotFound("feed", name)
     if feed is None or feed.kind != FeedKind.RECORDED:

@@ -12,7 +12,7 @@ from portfolios.feeds import open_feed
 from portfolios.models import FeedSegment
 from scheduling import operations
 from scheduling.models import Alert
-from tests.support.api_client import ApiClient
+from tests.support.api_client import ApiClient, problem
 from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 
 HOLD: dict[str, Any] = {
@@ -152,6 +152,11 @@ def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
     newest = viewer.get("feed/", limit=2).json()
     assert [event["seq"] for event in newest["results"]] == [newest["head"] - 1, newest["head"]]
     assert newest["results"][0]["time"].startswith("+")
+
+
+@pytest.mark.parametrize("name", ["none", "a\0b", "\0"])
+def test_the_events_of_an_unknown_feed_are_not_found(viewer: ApiClient, name: str) -> None:
+    problem(viewer.get("feed/", feed=name), 404, "not_found")
 
 
 def test_a_reused_name_inherits_neither_audit_log_nor_handoffs_nor_alerts(

@@ -48,6 +48,18 @@ def test_commands_end_when_the_reader_of_their_output_is_gone(command: tuple[str
     assert run_without_reader(*command, buffers=True) == (EXIT_STATUS, "")
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [("manage.py help >&-", 0), ("manage.py help 2>&-", 0), ("manage.py none >&- 2>&-", 1)],
+)
+def test_commands_run_without_an_output_from_the_start(line: str, status: int) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} {line}"], cwd=CHECKOUT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, "")
+
+
 def test_a_broken_pipe_other_than_that_of_the_output_is_an_error() -> None:
     raises = PRINTS.replace("print('a line')", "raise BrokenPipeError('a socket')")
     done = run_python("-c", raises)
