@@ -27,6 +27,7 @@ from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid
 from scheduling.permissions import OperatorsOnly, ViewersReadOperatorsAct, may_act
+from scheduling.presentation.plan import SCENARIO_PARAMETERS
 
 
 class ApiView(ActsOncePerKey):
@@ -130,13 +131,20 @@ def read_choice(request: Request, name: str, choices: Collection[str] | None) ->
 
 
 def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
-    """Raise Invalid for an unknown query parameter. Ignoring a mistyped filter would return
-    everything."""
+    """Raise Invalid for an unknown query parameter, or one that is repeated and may not be.
+
+    Ignoring a mistyped filter would return everything; only the last of several values would count.
+    """
     allowed = f"known parameters: {', '.join(sorted(known))}" if known else "no parameter is known"
     errors = [
         {"field": name, "code": "unknown_field", "message": f"is unknown; {allowed}"}
         for name in request.query_params
         if name not in known and name != "format"  # the framework's, for all
+    ]
+    errors += [
+        {"field": name, "code": "invalid", "message": f"is given {len(given)} times; give it once"}
+        for name, given in request.query_params.lists()
+        if len(given) > 1 and name in known and name not in SCENARIO_PARAMETERS
     ]
     if errors:
         raise Invalid(errors)

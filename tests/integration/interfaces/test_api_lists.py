@@ -78,3 +78,13 @@ def test_an_unknown_parameter_of_an_object_or_an_action_is_refused(operator: Api
         assert "no parameter is known" in problem(answer, 400, "invalid")["detail"]
     answer = operator.post("portfolios/p/stop/?when=later", {})
     assert fields_of(problem(answer, 400, "invalid")) == {"when": "unknown_field"}
+
+
+def test_a_parameter_that_is_given_twice_is_refused_unless_it_may_be(operator: ApiClient) -> None:
+    make_node("node-1")
+    make_node("node-2")
+    for path in ("events/?kind=frozen&kind=unfrozen", "nodes/?status=lost&status=alive"):
+        document = problem(operator.get(path), 400, "invalid")
+        assert document["detail"].endswith("is given 2 times; give it once")
+    scenario = operator.get("schedule/plan/?lose=node-1&lose=node-2&add=1&add=2").json()
+    assert (scenario["lose"], len(scenario["add"])) == (["node-1", "node-2"], 2)
