@@ -30,7 +30,7 @@ def drain(context: Context) -> None:
                 "has no place."
             )
         time.sleep(POLL_S)
-        document = context.client.get(path)
+        document = context.poll(path, until)
     left = len(document["portfolios"])
     sentence = f"is draining: {left} to hand off." if left else "is drained: it runs nothing."
     context.show(document, f"{name} {sentence}")
@@ -63,7 +63,7 @@ def verify(context: Context) -> None:
     until = time.monotonic() + (context.given.wait or 0)
     while document["state"] in ("waiting", "running") and time.monotonic() < until:
         time.sleep(POLL_S)
-        document = context.client.get(path)
+        document = context.poll(path, until)
     context.show(document, f"{document['portfolio']}: {document['sentence']}")
     if context.given.wait and document["state"] in ("waiting", "running"):
         raise Failed(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ginkgo_cli.client import Client
+from ginkgo_cli.client import Client, Unanswered
 from ginkgo_cli.names import Kind, resolve
 from ginkgo_cli.tables import printable
 
@@ -29,6 +30,20 @@ class Context:
             print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
         else:
             print(printable(text if isinstance(text, str) else text()))
+
+    def poll(self, path: str, until: float) -> Any:
+        """Return the document at /api/PATH, for a verb that waits until this `time.monotonic`.
+
+        A server without an answer, as during a restart, is asked again until then; the last attempt
+        raises Failed.
+        """
+        while True:
+            try:
+                return self.client.get(path)
+            except Unanswered:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(POLL_S)
 
     def name(self, kind: Kind) -> str:
         """Return the one name of this kind that is the user's argument, or begins with it."""

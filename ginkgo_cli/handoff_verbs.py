@@ -121,7 +121,7 @@ def _update_until_end(context: Context, handoff: dict[str, Any], until: float) -
                 now = plain(f"{handoff['kind']} of {handoff['portfolio']}: {shown}")
                 sys.stderr.write(f"\r\x1b[K{now}")
                 sys.stderr.flush()
-            handoff.update(context.client.get(f"handoffs/{handoff['id']}/"))
+            handoff.update(context.poll(f"handoffs/{handoff['id']}/", until))
             if handoff["state"] not in UNDER_WAY or time.monotonic() >= until:
                 return
             time.sleep(POLL_S)
@@ -134,7 +134,7 @@ def _wait_until_running(context: Context, name: str) -> dict[str, Any]:
     """Return a portfolio once it runs. Raise Failed after --wait seconds."""
     until = time.monotonic() + context.given.wait
     while True:
-        document: dict[str, Any] = context.client.get(f"portfolios/{name}/")
+        document: dict[str, Any] = context.poll(f"portfolios/{name}/", until)
         run = document["run"]
         if run["phase"] == "running":
             return document

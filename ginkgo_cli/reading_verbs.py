@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ginkgo_cli import views
+from ginkgo_cli.client import Unanswered
 from ginkgo_cli.context import Context
 from ginkgo_cli.names import names_of
-from ginkgo_cli.tables import plain
+from ginkgo_cli.tables import plain, printable
 
 #: Between two requests of --watch and --follow.
 WATCH_S = 2.0
@@ -93,7 +95,7 @@ def log(context: Context) -> None:
         last = rows[-1]["no"] if rows else last
         sys.stdout.flush()  # also into a pipe, which Python would fill first
         time.sleep(WATCH_S)
-        document = context.client.get(path, after=last, limit=FOLLOWED_LINES)
+        document = _ask_again(partial(context.client.get, path, after=last, limit=FOLLOWED_LINES))
         if document["results"]:
             context.show(document, lambda: views.log(document["results"]))  # noqa: B023
 
@@ -116,7 +118,21 @@ def _show(context: Context, read: Callable[[], Any], draw: Callable[[Any], str])
         context.show(document, lambda: draw(document))  # noqa: B023
         sys.stdout.flush()
         time.sleep(WATCH_S)
-        document = read()
+        document = _ask_again(read)
+
+
+def _ask_again(read: Callable[[], Any]) -> Any:
+    """Return what `read` returns. While the server has no answer, say so once and ask again."""
+    is_said = False
+    while True:
+        try:
+            return read()
+        except Unanswered as failed:
+            if not is_said:
+                text = printable(f"{failed} It is asked again every {WATCH_S:g} s, until Ctrl-C.")
+                sys.stderr.write(f"{text}\n")
+            is_said = True
+        time.sleep(WATCH_S)
 
 
 def print_names(context: Context) -> None:
