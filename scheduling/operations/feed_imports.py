@@ -364,6 +364,11 @@ def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
         raise Invalid([error("column", "missing_column", why) for why in missing.args]) from None
     except (OSError, UnicodeDecodeError, csv.Error) as wrong:
         why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
+        if isinstance(wrong, UnicodeDecodeError):
+            why = (
+                "it is not text in UTF-8. Convert it, as with `iconv -f GBK -t UTF-8`; a Parquet"
+                " file is read by `manage.py feed record`"
+            )
         message = f"{plan.path} cannot be read as CSV: {why}."
         raise Invalid([error("file", "unreadable", message)]) from None
 

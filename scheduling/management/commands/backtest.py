@@ -104,6 +104,9 @@ class Command(GinkgoCommand):
         self.as_json = options["json"] is True
         for file in (json_file, html_file):
             _refuse_unwritable(file)  # before the work, not after it
+        if html_file and json_file and html_file.resolve() == json_file.resolve():
+            text = f"--html and --json name one file, {html_file}: give each its own."
+            raise CommandError(text, returncode=2)
         new = NewBacktest(
             strategy=options["strategy"],
             config=_read_parameters(options["config_file"]) | dict(options["config"]),

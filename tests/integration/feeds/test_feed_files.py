@@ -171,3 +171,15 @@ def test_import_prepares_its_rows_once_for_each_of_its_tries(
     with pytest.raises(Refused, match="got other rows during each of 3 tries"):
         feed_imports.import_csv(plan, actor="t")
     assert len(prepared) == 3
+
+
+@pytest.mark.parametrize("content", ["时间,price,quantity\n".encode("gbk"), b"PAR1\x15\x84"])
+def test_import_of_a_file_that_is_not_utf_8_says_what_helps(
+    plan: feed_imports.ImportPlan, content: bytes
+) -> None:
+    Path(plan.path).write_bytes(content)
+    helps = (
+        r"is not text in UTF-8\. Convert it, .* a Parquet file is read by `manage.py feed record`"
+    )
+    with pytest.raises(Refused, match=helps):
+        feed_imports.import_csv(plan, actor="t")

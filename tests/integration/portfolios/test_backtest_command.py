@@ -63,6 +63,7 @@ def test_document_page_and_printed_figures_of_a_backtest_agree(tmp_path: Path) -
         (("sma_cross", "--symbols", "IBM", "--config", "fast"), "must be NAME=VALUE"),
         (("sma_cross", "--config-file", "/none.json"), "/none.json cannot be read"),
         (("sma_cross", "--html", "/"), "/ is a folder"),
+        (("sma_cross", "--html", "a", "--json", "./a"), "--html and --json name one file, a"),
         (("sma_cross", "--json", "/none/result.json"), "There is no folder /none"),
         (("sma_cross", "--symbols", "IBM", "--limits", '{"most": 1}'), "There is no limit most"),
     ],

@@ -104,6 +104,20 @@ def test_a_wrong_value_stops_django_with_one_line(tmp_path: Path) -> None:
     assert "GINKGO_STALL_S is 'soon'" in done.stderr
 
 
+def test_interrupt_while_a_command_is_loaded_ends_it_with_one_line(tmp_path: Path) -> None:
+    program = """if True:
+        import runpy, sys
+        import django.core.management
+        def interrupt(argv):
+            raise KeyboardInterrupt
+        django.core.management.execute_from_command_line = interrupt
+        sys.argv = ["manage.py", "feed", "list"]
+        runpy.run_path("manage.py", run_name="__main__")
+    """
+    done = run_python("-c", program, GINKGO_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, "Interrupted.\n")
+
+
 def test_generated_secret_key_is_kept_in_a_private_file(tmp_path: Path) -> None:
     first = secret_key(tmp_path)
     assert secret_key(tmp_path) == first
