@@ -193,7 +193,7 @@ def _preview_release_storm(subject: None, board: FleetView) -> Lines:
 
 def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     waiting = roll_out.counts.get("waiting", 0)
-    at_work = roll_out.counts.get("changing", 0)
+    at_work = roll_out.counts.get("changing", 0) + roll_out.counts.get("proving", 0)
     text = ngettext(
         "%(waiting)s portfolio is not reached; %(changing)s being changed go on.",
         "%(waiting)s portfolios are not reached; %(changing)s being changed go on.",

@@ -21,7 +21,7 @@ from scheduling.permissions import Role
 from tests.support.api_client import counted_statements, make_api_client
 from tests.support.factories import FakeNode, ago, lose, make_buyer, make_node, make_portfolio
 from tests.support.kept_rows import KeptRows
-from tests.support.pages import signed_in
+from tests.support.pages import signed_in, text_of
 
 SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
 
@@ -93,6 +93,14 @@ def test_admin_shows_every_list_and_row_and_lets_nobody_edit_them(model: Any, ro
     assert client.post(address(model, "change", row.pk), {}).status_code == 403
     assert client.get(address(model, "add")).status_code == 403
     assert client.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.usefixtures("fleet")
+def test_message_of_the_admin_begins_with_the_name_as_it_is() -> None:
+    client = signed_in(Role.OPERATOR)
+    form = chosen("cordon", Node.objects.get(name="node-1"), confirmed="yes", reason="disk")
+    page = text_of(client.post(address(Node), form, follow=True))
+    assert '<li class="success">node-1 ' in page
 
 
 def test_every_fleet_model_has_read_only_admin_pages() -> None:
