@@ -79,7 +79,7 @@ WHERE name = ANY(%(names)s::text[])
 
 
 def zone_count(nodes: int) -> int:
-    """Return the number of zones, so few that each keeps nodes when some are lost."""
+    """Return the number of zones: MAX_ZONES, or fewer so that each has five nodes or more."""
     return max(1, min(MAX_ZONES, nodes // 5))
 
 

@@ -179,8 +179,11 @@ def drain_plan(plan: Document) -> str:
     """Return what a drain would do."""
     lines = [plan["sentence"]]
     for move in plan["leave"]:
-        lines.append(f"  {move['portfolio']} → {move['target_node']}: {move['reason']}")
+        pin = "; its pin ends" if move["unpinned"] else ""
+        lines.append(f"  {move['portfolio']} → {move['target_node']}: {move['reason']}{pin}")
     lines += [f"  {entry['portfolio']} stays: {entry['reason']}" for entry in plan["stay"]]
+    if plan["room"] is not None:
+        lines.append(f"{plan['room']['sentence']} (--make-room)")
     lines += [remedy["reason"] for remedy in plan["help"]]
     return "\n".join(map(plain, [*lines, plan["losses_sentence"]]))
 

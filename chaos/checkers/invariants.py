@@ -124,8 +124,9 @@ class BystanderChecker:
 class PauseMeter:
     """Measures the time between commits of every portfolio that runs, affected by a fault or not.
 
-    A pause counts until the first sample that shows a further commit: it is longer than the true
-    one by the time in which no sample could be taken.
+    A pause counts from the first sample that shows a commit to the first that shows a further one:
+    it differs from the true one by the time between two samples at most, which failed samples make
+    longer.
     """
 
     _since: dict[int, tuple[int, float]] = field(default_factory=dict)  #: seq, first seen

@@ -60,7 +60,7 @@ class FailpointCluster(Cluster):
 
     @property
     def fired_mark(self) -> Path:
-        """The name the rule file gets when a process reaches the failpoint."""
+        """The path to which the rule file is renamed when a process reaches the failpoint."""
         return Path(f"{self.points}.fired")
 
     def wait_until_fired(self, limit_s: float, what: str) -> float:

@@ -12,7 +12,7 @@ import psutil
 from chaos.faults.fault import Fault
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import process_tree, still_running
-from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 
 
 def kill_daemon(context: FaultContext) -> None:
@@ -74,6 +74,8 @@ def freeze_daemon_long(context: FaultContext) -> None:
     since = context.cluster.now()
     with context.cluster.pushes_lost():
         had = context.cluster.portfolios_on(node)
+        if not had:
+            raise NotAvailable(f"{node} owns no portfolio any more")
         _wait_for_uncommitted_events(context, had[0])
         with context.suspended_node(node):
             context.expect(

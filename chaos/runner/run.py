@@ -227,7 +227,11 @@ class ChaosRun:
             raise Interrupted
 
     def _inject(self, name: str, context: FaultContext, raised: list[BaseException]) -> None:
-        """Inject one fault. What it raises becomes a note or a violation, or goes into `raised`."""
+        """Inject one fault, and put Interrupted into `raised`.
+
+        NotAvailable is recorded in the step, a target that had ended in a note; any other error is
+        a violation.
+        """
         try:
             with context.undo:
                 self._faults[name].inject(context)

@@ -187,7 +187,7 @@ def make_python_reachable() -> None:
 
 
 def write_installation() -> None:
-    """Write what docs/deploy.md tells to write, for one machine."""
+    """Set up one machine as docs/deploy.md says, with a PostgreSQL cluster of the trial."""
     deploy, etc = HOME / "deploy", Path("/etc/ginkgo")
     etc.mkdir(exist_ok=True)
     for name in ("ginkgo", "ginkgo-node"):

@@ -21,6 +21,14 @@ NAME_RULE = "use at most 80 letters, digits, ., - and _, a letter or digit first
 _CLASS_PATH = re.compile(r"[^\s:]+:[^\s:]+")
 
 
+def schema_too_large(name: str, size: int) -> str:
+    """Return the refusal of a schema of `size` bytes. Pure."""
+    return (
+        f"the JSON schema of the parameters of {name} has {size:,} bytes, limit"
+        f" {MAX_SCHEMA_BYTES:,}: use fewer parameters, or shorter choices and descriptions"
+    )
+
+
 def problem_in(found: Sequence[FoundStrategy]) -> str:
     """Return what is wrong with the strategies of an artifact, "" if nothing is. Pure."""
     if len(found) > MAX_STRATEGIES:
@@ -43,7 +51,7 @@ def _problem_in_strategy(found: FoundStrategy) -> str:
         )
     size = len(found.schema.encode())
     if size > MAX_SCHEMA_BYTES:
-        return f"the schema of {name} has {size:,} B, limit 64 KiB"
+        return schema_too_large(name, size)
     path, summary = found.class_path, found.summary
     if len(path) > MAX_CLASS_PATH or not _CLASS_PATH.fullmatch(path):
         return f"the class of {name} is {path[:80]!r}; it has to be MODULE:CLASS"

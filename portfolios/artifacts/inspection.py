@@ -18,6 +18,7 @@ from portfolios.artifacts.declared import (
     MAX_SUMMARY,
     NAME,
     NAME_RULE,
+    schema_too_large,
 )
 from portfolios.runtime.errors import ArtifactUnusable
 from portfolios.runtime.messages import FoundStrategy
@@ -54,7 +55,7 @@ def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
             f"no JSON schema can be made of the parameters of {name}: {error}"
         ) from error
     if len(schema) > MAX_SCHEMA_BYTES:
-        raise ArtifactUnusable(f"the schema of {name} has {len(schema):,} B, limit 64 KiB")
+        raise ArtifactUnusable(schema_too_large(name, len(schema)))
     return FoundStrategy(
         name=name, class_path=f"{found.__module__}:{found.__qualname__}"[:MAX_CLASS_PATH],
         version=found.version, state_version=found.state_version, schema=schema.decode(),

@@ -68,7 +68,7 @@ def unpack(wheel: Path, folder: Path) -> str:
             for path, member in targets.items():
                 written += _write(archive, member, folder / path, MAX_BYTES - written)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError) as error:
-        raise WheelUnusable(f"is not a valid wheel: {error or 'it ends too early'}") from None
+        raise WheelUnusable(f"is not a valid wheel: {str(error) or 'it ends too early'}") from None
     except (NotImplementedError, RuntimeError) as error:  # another compression; encrypted
         raise WheelUnusable(f"cannot be unpacked: {error}") from None
     with warnings.catch_warnings():

@@ -141,13 +141,15 @@ def _compare_with_restarts(
         if result.halt:
             break
         engine = PortfolioEngine.restore(spec, encode_state(engine.state), event.seq)
-    if engine.state.strategy.data != ended.state.strategy.data:
-        raise NotRepeatable(
-            f"the state of {spec.strategy} differs at the end if its process is restarted after"
-            f" each bar: {engine.state.strategy.data!r:.300} instead of"
-            f" {ended.state.strategy.data!r:.300}. Use plain values, such as lists instead of"
-            " tuples, and keep what it remembers in `state`."
-        )
+    kept, wanted = engine.state.strategy.data, ended.state.strategy.data
+    for name in sorted(kept.keys() | wanted.keys()):
+        if kept.get(name) != wanted.get(name):
+            raise NotRepeatable(
+                f"state[{name!r}] of {spec.strategy} differs at the end if its process is restarted"
+                f" after each bar: {kept.get(name)!r:.300} instead of {wanted.get(name)!r:.300}."
+                " Use plain values, such as lists instead of tuples, and keep what the strategy"
+                " remembers in `state`."
+            )
 
 
 def _describe(orders: Sequence[Any]) -> str:

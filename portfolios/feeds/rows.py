@@ -229,7 +229,11 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
         units = to_units(number, facts.scale)
     except ValueError:
         units = -1
-    if units < 0 or units % step or units > MAX_UNITS:
+    if units > MAX_UNITS:
+        most = f"2^62 units of 10^-{facts.scale} at most"
+        text = f"{facts.symbol}: {name} is {str(number)[:40]}; it must be {most}."
+        raise _WrongRow("out_of_range", text)
+    if units < 0 or units % step:
         raise _WrongRow(
             "off_tick",
             f"{facts.symbol}: {name} {number} is not a multiple of the tick {facts.tick:f}.",

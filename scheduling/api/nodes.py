@@ -55,7 +55,7 @@ class NodeDetail(ApiView):
 
     @described(NodeDocument, body=LabelsBody, performs=node_actions.LABEL_NODE, of="a node")
     def patch(self, request: Request, name: str) -> Response:
-        """Replace the labels, if any are given, and return the node."""
+        """Replace all labels if `labels` is given ({} removes them), and return the node."""
         given = read_body(request, LabelsBody)
         if "labels" in given:
             operations.label(name, given["labels"], actor=actor_of(request), reason=given["reason"])

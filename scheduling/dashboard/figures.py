@@ -250,7 +250,7 @@ def _plain_row(card: Card) -> tuple[str, ...]:
 
 
 def _plain_node_row(column: Column) -> tuple[str, ...]:
-    line = column.status_line or column.loss
+    line = column.status_line or column.forecast
     load = f"{places(column.load)}/{places(column.node.capacity)}"
     return column.node.name, state_word(column.status), load, line.text if line else ""
 
@@ -272,7 +272,7 @@ def canary_text(state: Mapping[str, Any]) -> str:
 def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
     """Return the values of NODE_FIELDS."""
     node = column.node
-    line = column.status_line or column.loss
+    line = column.status_line or column.forecast
     here = len(column.cards)
     expires = node.lease_expires_at
     note = {"column": column}
@@ -294,7 +294,7 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
         line.text if line else "",
         line.icon if line else "",
         line.tone if line else "",
-        column.status_line is None and column.loss is not None,
+        column.status_line is None and column.forecast is not None,
         (
             _("%(number)s still here") % {"number": here}
             if here

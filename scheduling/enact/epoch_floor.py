@@ -71,7 +71,7 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[S
     assert now is not None
     epochs = yield from revoke_all(
         [_revocation(row) for row in fleet],
-        by=by,
+        raise_by=by,
         at=now.at,
         cause="floor",
         why=f"every epoch was raised by {by:,}",

@@ -178,9 +178,17 @@ def lock_fleet(*, leases: bool = False) -> Transaction[list[FleetRow]]:
 
 
 def revoke_all(
-    revocations: Sequence[Revocation], *, by: int, at: datetime, cause: str, why: str, actor: str
+    revocations: Sequence[Revocation],
+    *,
+    raise_by: int,
+    at: datetime,
+    cause: str,
+    why: str,
+    actor: str,
 ) -> Transaction[dict[int, int]]:
-    """End all active handoffs, and the ownership of each run to revoke, whose epoch rises by `by`.
+    """End all active handoffs, and the ownership of each run to revoke.
+
+    The epoch of such a run rises by `raise_by`.
 
     Return portfolio → new epoch. The caller holds the locks of `lock_fleet`.
     """
@@ -193,7 +201,7 @@ def revoke_all(
         whys=[one.why for one in revocations],
         halts=[one.halt for one in revocations],
         data=[one.data for one in revocations],
-        by=by,
+        by=raise_by,
         at=at,
         cause=cause,
         why=why,

@@ -111,7 +111,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
             )
             for row in affected
         ],
-        by=1,
+        raise_by=1,
         at=new.at,
         cause="halt",
         why=reason or f"halt {new.id} by {actor}",

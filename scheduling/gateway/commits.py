@@ -52,7 +52,8 @@ async def answer_checkpoint(sender: NodeIdentity, body: bytes) -> CheckpointAnsw
             409,
             "fenced",
             f"This incarnation of node {sender.name} may not read the checkpoint of portfolio "
-            f"{message.portfolio}: it neither owns it nor is the target of its active handoff.",
+            f"{message.portfolio}: the incarnation neither owns the portfolio nor is the target of"
+            " its active handoff.",
         )
     return CheckpointAnswer(
         epoch=row.epoch,
@@ -128,7 +129,11 @@ async def _commit_all(
 async def _release_all(
     sender: NodeIdentity, incarnation: UUID, requested: list[Commit]
 ) -> dict[int, CommitResult]:
-    """Release one portfolio after the other, up to a locked row. Return portfolio → result."""
+    """Release one portfolio after the other. Return portfolio → result.
+
+    A portfolio whose run is locked has no result. A lock or a connection that is not given in time
+    ends the loop, so that those after it have none either. The daemon repeats all without a result.
+    """
     results: dict[int, CommitResult] = {}
     try:
         async with locking_connection(sender.node, RELEASE_WAIT_S) as connection:

@@ -40,7 +40,7 @@ class NodeMarkCommand(GinkgoCommand):
         self.show(document, self.outcome(document))
 
     def finish(self, name: str, options: dict[str, Any]) -> None:
-        """Wait until the action has had its effect, if the options ask for that."""
+        """Wait for the effect of the action, if the options ask for that. By default do nothing."""
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return further arguments of the operation."""

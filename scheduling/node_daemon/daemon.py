@@ -200,7 +200,8 @@ class ExecutionNode:
         if self.left:
             return SHORT_HEARTBEAT_S
         if answer.status == "superseded":
-            raise Superseded(answer.message or "Another daemon registered under this name.")
+            taken = f"Another daemon registered as node {self.config.name}: end one of the two."
+            raise Superseded(answer.message or taken)
         if answer.status == "unknown":
             LOG.warning("the server does not know this lease any more: registering again")
             await self.register()

@@ -230,7 +230,7 @@ class ForkServer:
 
 
 def _kill(pid: int) -> None:
-    """Kill a process, or the group -pid."""
+    """Kill the process `pid`; if `pid` is negative, the process group of that number."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 

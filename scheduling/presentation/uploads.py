@@ -21,7 +21,9 @@ class _Quota(FileUploadHandler):
         """Count the bytes and hand them on. Raise RequestDataTooBig beyond the limit."""
         self._seen += len(raw_data)
         if self._seen > self._limit:
-            raise RequestDataTooBig(f"The files are larger than {self._limit:,} bytes.")
+            raise RequestDataTooBig(
+                f"The files have more than {self._limit:,} bytes together, the limit."
+            )
         return raw_data
 
     def file_complete(self, file_size: int) -> UploadedFile | None:

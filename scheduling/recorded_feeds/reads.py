@@ -49,7 +49,7 @@ async def answered_within(limit_s: float) -> AsyncIterator[None]:
     except TimeoutError:
         raise LogUnavailable(
             f"The NATS server does not answer in time: one operation took over {limit_s:.0f} s."
-            " See its load, its disk and the network."
+            " Check its load, its disk and the network."
         ) from None
 
 

@@ -162,17 +162,21 @@ class Recorder:
             first = wrong[0]
             events, _ = read_rows(rows[: first.row - 1], self._known)
             items = [item for item in taken[: first.row - 1] if item is not None]
-            if items or events:
-                await self._append(events, self._source.cursor_after(items))
+            await self._append(events, self._cursor_after(items))
             refused = taken[first.row - 1]
             assert refused is not None  # a tick is never wrong
             raise RowRefused(
-                f"{refused.origin}: {first.message} Nothing was recorded from there on: correct the"
-                " row, or leave such rows out with --skip-bad, and start the recorder again."
+                f"{refused.origin}: {first.message} Nothing was recorded from there on: correct it"
+                " at the source, or leave such rows out with --skip-bad, and start the recorder"
+                " again."
             )
         for one in wrong:
             self._leave_out(taken[one.row - 1], one)
-        await self._append(events, self._source.cursor_after(items) if items else self._cursor)
+        await self._append(events, self._cursor_after(items))
+
+    def _cursor_after(self, items: Sequence[Item]) -> str:
+        """Return the cursor behind these rows; ticks alone move none."""
+        return self._source.cursor_after(items) if items else self._cursor
 
     def _leave_out(self, item: Item | None, wrong: RowError) -> None:
         """Count a wrong row that is not recorded, and log some of them."""

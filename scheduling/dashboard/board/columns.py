@@ -46,7 +46,7 @@ class Column:
     used: float  #: weight of the cards
     held: float  #: weight of the reserved slots
     status_line: Message | None
-    loss: Message | None  #: shown if `status_line` is None; links to the what-if page
+    forecast: Message | None  #: of its loss, if `status_line` is None; links to the what-if page
     trouble_rank: str  #: sort key of columns in trouble; empty if there is none
     moved_away: tuple[MoveView, ...] = ()
     moved_more: int = 0  #: moves that `moved_away` leaves out
@@ -116,7 +116,7 @@ def build_column(
         used=sum(card.portfolio.weight for card in cards),
         held=sum(slot.weight for slot in reserved),
         status_line=status_line,
-        loss=_loss_line(node, fleet.at) if status_line is None else None,
+        forecast=_forecast_line(node, fleet.at) if status_line is None else None,
         trouble_rank=trouble_rank,
         moved_away=moves,
         moved_more=loss.moved - len(moves) if loss and moves else 0,
@@ -157,7 +157,7 @@ def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> M
     return None
 
 
-def _loss_line(node: NodeView, now: datetime) -> Message | None:
+def _forecast_line(node: NodeView, now: datetime) -> Message | None:
     """Return whether the loss of the node would be absorbed; None without a forecast.
 
     An old forecast is shown with its time.

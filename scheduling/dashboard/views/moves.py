@@ -114,7 +114,7 @@ def _none_can_move(chosen: GroupTargetLines) -> str:
 def _best_answer(lines: list[GroupTargetLines]) -> GroupTargetLines | None:
     """Return the answer that takes the most portfolios, or None if none takes any.
 
-    Of equal ones it is one without a risk, and of those the balancer's, which comes first.
+    Of answers that take equally many, one without a risk, then the balancer's, the first line.
     """
     able = [line for line in lines if line.can]
     return max(able, key=lambda line: (line.can, not line.risks), default=None)

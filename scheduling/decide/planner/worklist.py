@@ -57,7 +57,7 @@ class Worklist:
         self.place: list[PlacementTask] = []
         self.drain: list[PlacementTask] = []
         self.pin: list[PlacementTask] = []
-        #: On a node that breaks a rule, or that it shares with a member of their hard spread group.
+        #: On a node that breaks one of their rules, or has a member of their hard spread group too.
         self.misplaced: list[PlacementTask] = []
         self.pending: list[Pending] = []  #: without a living owner; have to wait
         self.stuck: list[Pending] = []  #: run on a node that they should leave, and cannot

@@ -186,10 +186,10 @@ WHERE n.status = 'alive' AND moment.at > clock_timestamp()
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until the lease of a living node ends, or a closed socket is judged.
+    """Return the seconds until the next lease of a living node ends or closed socket is judged.
 
-    None if that is nowhere to come. What is overdue does not count, such as the lease of a node
-    that is spared since its gateway failed: it would hide what is to come for the others.
+    None if neither is to come. What is overdue does not count, such as the lease of a node that is
+    spared because its gateway failed: it would hide what is to come for the others.
     """
     row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s

@@ -33,8 +33,8 @@ class Command(GinkgoCommand):
         except OSError as error:
             raise Failed(
                 "archive_failed",
-                f"A partition could not be archived, and is kept: {error}. Check the disk of "
-                f"{settings.GINKGO.archive}; the next run tries again.",
+                f"A partition could not be archived, and is kept: {error}. Check the space "
+                f"and the rights of {settings.GINKGO.archive}; the next run tries again.",
             ) from None
         if done is None:
             raise Failed("under_way", "Another process is archiving; wait until it has finished.")

@@ -14,6 +14,7 @@ from django.core.management.base import CommandError
 from ginkgo_site.deadline import limit_statements
 from portfolios.feeds.log import SourceId
 from portfolios.json_text import read_json
+from portfolios.models import FeedKind
 from scheduling.decide.reasons import count
 from scheduling.enact.feed_records import KEPT_APPENDS
 from scheduling.errors import Invalid, NotFound, Refused
@@ -197,7 +198,7 @@ class Command(GinkgoCommand):
 
 def _feed_line(feed: FeedView) -> str:
     """Return the state of a feed in one line."""
-    instruments = f"{feed.instruments or 'packaged'} instrument"
+    instruments = f"{'packaged' if feed.kind == FeedKind.REPLAY else feed.instruments} instrument"
     return (
         f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s,"
         f" {instruments}{'' if feed.instruments == 1 else 's'},"

@@ -167,7 +167,8 @@ class FileSource:
             if following is None:
                 await asyncio.sleep(POLL_S)
                 continue
-            # Whoever began the next file has ended this one: its last line needs no end.
+            # Lines may have come since the read above. Whoever began the next file has ended this
+            # one, so that its last line needs no end.
             items = opened.read() or opened.read(is_complete=True)
             if items:
                 yield items

@@ -388,6 +388,12 @@ def test_import_without_a_time_zone_is_refused_and_imported_records_pass_the_che
     assert [feed["name"] for feed in run("list")["results"]] == ["eur"]
 
 
+def test_list_of_feeds_names_a_feed_without_instruments(capsys: pytest.CaptureFixture[str]) -> None:
+    run("create", "empty")
+    call_command("feed", "list")
+    assert "0 instruments" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "where", "words"),
     [

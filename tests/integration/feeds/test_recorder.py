@@ -32,7 +32,7 @@ from scheduling.recorded_feeds import recorder_session
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.recorder import Recorded, Recorder, RowRefused
 from scheduling.recorded_feeds.recorder_session import RecorderSession
-from scheduling.recorded_feeds.sources.base import FileLayout
+from scheduling.recorded_feeds.sources.base import FileLayout, Item
 from scheduling.recorded_feeds.sources.files import FileSource
 from tests.support.commands import said
 from tests.support.web_process import database_url, failing_at, site_environment
@@ -159,6 +159,17 @@ async def test_a_wrong_row_ends_the_recorder_after_earlier_rows_are_stored_until
     fx.write_text(HEADER + lines(1, 2, 3, 4))
     async with running(fx) as two:
         assert prices(await two.has(4)) == [1, 2, 3, 4]
+
+
+async def test_wrong_row_behind_ticks_alone_ends_the_recorder_with_its_sentence(fx: Path) -> None:
+    one = await sync_to_async(Running)(fx)
+    one.recorder._waiting += [None, Item("nonsense", "fx.csv, line 2", None)]
+    one.start()
+    assert one.task is not None
+    with pytest.raises(RowRefused, match=r"fx\.csv, line 2: "):
+        await one.task
+    await one.session.close()
+    assert (await FeedWriter.objects.aget()).head == 1  # the tick
 
 
 async def test_wrong_rows_are_left_out_when_asked(

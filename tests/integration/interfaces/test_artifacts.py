@@ -127,7 +127,7 @@ def test_same_bytes_with_another_lock_are_refused() -> None:
         (mine("@classmethod\n    def schema(cls): return {'type': 'nonsense'}"),
          "inspection_failed", "no valid schema"),
         (mine("@classmethod\n    def schema(cls): return {'x': 'y' * 70_000}"),
-         "inspection_failed", "limit 64 KiB"),
+         "inspection_failed", "limit 65,536"),
         ({"metadata": "Requires-Dist: numpy\n"}, "lock_needed", "uv pip compile"),
         ({"tag": "cp311-none-any" if PYTHON_VERSION != "3.11" else "cp312-none-any"},
          "other_python", "inspects strategies under"),

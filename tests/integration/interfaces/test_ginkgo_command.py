@@ -24,6 +24,9 @@ from ginkgo_cli.client import Client, Failed
 from ginkgo_cli.context import Context
 from ginkgo_cli.handoff_verbs import _wait_until_running
 from ginkgo_cli.verbs import main
+from portfolios.models import Portfolio
+from scheduling.db.transaction import execute
+from scheduling.enact.pin import pin
 from scheduling.models import Event, Handoff, Node
 from scheduling.operations import cordon
 from scheduling.operations.tokens import issue_api_token
@@ -317,7 +320,11 @@ def test_json_output_escapes_control_characters_and_stays_valid(
 
 
 def test_drain_command_plans_and_drains(server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "canary-1 → node-2" in said(capsys, "drain", "node-1", "--plan")
+    node, portfolio = Node.objects.get(name="node-1"), Portfolio.objects.get(name="canary-1")
+    execute(pin(portfolio.pk, node.pk, actor="olive", reason=""))
+    plan = said(capsys, "drain", "node-1", "--plan")
+    assert "canary-1 → node-2" in plan
+    assert plan.splitlines()[1].endswith("; its pin ends")
     assert not Node.objects.filter(draining=True).exists()
     assert said(capsys, "drain", "node-1") == "node-1 is draining: 1 to hand off."
     late = r"^node-1 still runs canary-1 after 0\.1 s; it is still draining"

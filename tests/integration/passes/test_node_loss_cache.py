@@ -183,7 +183,7 @@ def loss_line(name: str) -> str | None:
     """Return what the column of a node says of its loss."""
     page = build_board_page(read_fleet_view())
     (found,) = [each for each in page.columns if each.node.name == name]
-    return None if found.loss is None else str(found.loss.text)
+    return None if found.forecast is None else str(found.forecast.text)
 
 
 def test_a_column_shows_the_forecast_and_links_to_the_scenario(

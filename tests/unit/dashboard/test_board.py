@@ -253,7 +253,7 @@ def test_halted_fleet_never_says_that_a_loss_is_absorbed():
     page = build_board_page(fleet_view(nodes, [], halts=[HALT]))
     for each in page.columns:
         assert each.status_line == Message("halted: nothing runs here", "i-power", "bad")
-        assert each.loss is None
+        assert each.forecast is None
     started = [portfolio("a", "node-2")]
     page = build_board_page(fleet_view(nodes, started, halts=[HALT]))
     assert column(page, "node-2").status_line is None

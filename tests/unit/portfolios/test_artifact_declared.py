@@ -34,7 +34,7 @@ def test_valid_inspection_answer_is_accepted() -> None:
         ([replace(GOOD, version=-1)], "are (-1, 1, 0); each has to be from 0"),
         ([replace(GOOD, state_version=2**31)], "are (1, 2147483648, 0)"),
         ([replace(GOOD, warm_up=-5)], "are (1, 1, -5)"),
-        ([replace(GOOD, schema="é" * 40_000)], "has 80,000 B, limit 64 KiB"),
+        ([replace(GOOD, schema="é" * 40_000)], "has 80,000 bytes, limit 65,536"),
         ([replace(GOOD, class_path="os.system")], "it has to be MODULE:CLASS"),
         ([replace(GOOD, class_path=f"m:{'x' * 300}")], "it has to be MODULE:CLASS"),
         ([replace(GOOD, summary="x" * 301)], "has 301 characters, limit 300"),

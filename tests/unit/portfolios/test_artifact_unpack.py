@@ -7,6 +7,7 @@ import re
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,18 @@ def test_link_in_a_wheel_is_refused(tmp_path: Path) -> None:
 def test_file_that_is_not_a_wheel_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(unpack.WheelUnusable, match="is not a valid wheel"):
         unpack_wheel(tmp_path, data)
+
+
+def test_wheel_with_a_file_that_ends_too_early_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: Any) -> bytes:
+        raise EOFError
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", end)
+    cut = wheels.counter("x").data()
+    with pytest.raises(unpack.WheelUnusable, match=r"^is not a valid wheel: it ends too early$"):
+        unpack_wheel(tmp_path, cut)
 
 
 def test_wheel_is_refused_by_its_real_unpacked_size(

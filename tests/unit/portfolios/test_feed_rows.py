@@ -30,6 +30,7 @@ def gap(**other: Any) -> dict[str, Any]:
         (gap(**{"from": "2026-01-02T00:00:00Z"}), "out_of_range"),
         ({"kind": ["bar"], "time": AT}, "unknown_kind"),
         ({"kind": {}, "time": AT}, "unknown_kind"),
+        (bar(open="500000000000000"), "out_of_range"),
         (bar(volume="1e999999"), "out_of_range"),
         (bar(volume="1e400000000000000000"), "out_of_range"),
         (bar(volume=-1), "out_of_range"),
