@@ -92,6 +92,11 @@ def comma_list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def some_names(text: str) -> list[str]:
+    """Return the texts between commas, at least one."""
+    return comma_list(not_empty(text))
+
+
 def label(text: str) -> tuple[str, str]:
     """Return (KEY, VALUE) of KEY=VALUE; VALUE may be empty."""
     key, equals, value = text.partition("=")

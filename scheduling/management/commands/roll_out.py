@@ -21,10 +21,10 @@ from rich.table import Table
 from scheduling import operations
 from scheduling.management.arguments import (
     add_reason,
-    comma_list,
     not_empty,
     positive_int,
     seconds,
+    some_names,
 )
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.roll_outs import RollOutView, read_roll_out
@@ -51,7 +51,7 @@ class Command(GinkgoCommand):
         )
         which = parser.add_mutually_exclusive_group()
         which.add_argument(
-            "--portfolios", metavar="A,B", type=comma_list,
+            "--portfolios", metavar="A,B", type=some_names,
             help="these; by default all that run another version of the artifact",
         )  # fmt: skip
         which.add_argument(

@@ -101,6 +101,7 @@ def test_an_empty_python_version_withdraws_no_consent() -> None:
 def test_a_roll_out_over_an_empty_strategy_is_none_over_all() -> None:
     assert "is empty" in misused("roll_out", "abcdef12", "--strategy", "")
     assert "is empty" in misused("roll_out", "abcdef12", "--canary", "")
+    assert "is empty" in misused("roll_out", "abcdef12", "--portfolios", ",")
     assert "is empty" in misused("freeze", "--by", "")
     assert not RollOut.objects.exists()
 
