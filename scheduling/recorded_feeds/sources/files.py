@@ -109,7 +109,7 @@ class _TextFile:
         """Return the row of a line; None for the header and empty lines.
 
         A line that is not a row is returned as it is, for `read_rows` to refuse. Raise SourceLost
-        if the header lacks a column.
+        if the header lacks a column, or is not text.
         """
         try:
             text = line.decode("utf-8-sig" if self.line == 1 else "utf-8").rstrip("\r")
@@ -122,6 +122,11 @@ class _TextFile:
                 self._separator = separator_of(text)
             cells = next(csv.reader([text], delimiter=self._separator), [])
         except (ValueError, csv.Error):
+            if self._columns is None and not self._is_json:  # or the first row would be the header
+                raise SourceLost(
+                    f"{self.path.name}, line {self.line}: the header is not text in UTF-8. Convert"
+                    " the file, as with `iconv -f GBK -t UTF-8`, and start the recorder again."
+                ) from None
             return line
         if self._columns is None:
             try:

@@ -220,6 +220,11 @@ async def test_a_file_that_is_not_text_or_lacks_a_column_is_refused_with_a_sente
     headless.write_text(lines(1, 2))
     async with reading(headless) as two:
         assert "has no column for time: name it with --column time=HEADER" in await two.lost()
+    foreign = tmp_path / "foreign.csv"
+    for encoding in ("gbk", "utf-16"):
+        foreign.write_text("时间,price,quantity\n" + lines(1, 2), encoding=encoding)
+        async with reading(foreign) as other:
+            assert "foreign.csv, line 1: the header is not text in UTF-8" in await other.lost()
     async with reading(headless, '{"numbers": {}, "heard_us": 1}') as three:
         assert "was recorded from another source" in await three.lost()
 
