@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from portfolios.sentences import sentence as _
 from scheduling.db.transaction import execute
@@ -56,17 +56,19 @@ def give_role(user: Any, role: Role) -> None:
 
 def add_user(name: str, role: Role, *, actor: str) -> Any:
     """Return a new user of that role, without a password. Raise Invalid for a bad or taken name."""
-    users = get_user_model()
-    if users.objects.filter(username=name).exists():
-        message = _("there is a user named {name} already.", name=name)
-        raise Invalid([{"field": "name", "code": "exists", "message": message}])
-    with transaction.atomic():
-        try:
+    message = _("there is a user named {name} already.", name=name)
+    taken = Invalid([{"field": "name", "code": "exists", "message": message}])
+    if get_user_model().objects.filter(username=name).exists():
+        raise taken
+    try:
+        with transaction.atomic():
             user = find_or_create_user(name)
-        except Invalid as invalid:
-            errors = [{**error, "field": "name"} for error in invalid.extra["errors"]]
-            raise Invalid(errors) from None
-        give_role(user, role)
+            give_role(user, role)
+    except Invalid as invalid:
+        errors = [{**error, "field": "name"} for error in invalid.extra["errors"]]
+        raise Invalid(errors) from None
+    except IntegrityError:  # the unique name decides between two requests at once
+        raise taken from None
     return user
 
 

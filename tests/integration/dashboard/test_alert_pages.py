@@ -226,6 +226,12 @@ def test_second_address_hidden_in_a_channel_address_is_sent_nothing() -> None:
     assert both.mock_calls == []
 
 
+def test_address_that_is_not_understood_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    for address in ("slack://a-secret-token", "pagerduty://a-secret-token"):
+        assert "does not understand" in alert_delivery.send(address, "t", "b", "opened")
+    assert "a-secret-token" not in caplog.text
+
+
 def test_message_past_its_deadline_fails_without_being_sent(channel: Webhook) -> None:
     lose("node-1")
     AlertMessage.objects.update(at=ago(alert_messages.DEADLINE_S + 1))

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from scheduling.models import Event
-from scheduling.operations import registry
+from scheduling.operations import registry, users
 from scheduling.operations.registry.operation import Operation
 from scheduling.permissions import Role, role_of
 from tests.support.api_client import make_user
@@ -84,6 +84,19 @@ def test_password_that_is_refused_is_explained_in_the_language_of_the_page(desk:
         errors = re.findall(r'class="field-error"[^>]*>([^<]*)<', page)
         assert "密码长度太短。密码必须包含至少 12 个字符。" in " ".join(errors)
         assert not re.search("[A-Za-z]", " ".join(errors)), errors
+
+
+def test_name_that_somebody_else_takes_meanwhile_is_refused_beside_its_field(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create_twice(name: str) -> User:
+        User.objects.create_user(name)
+        return User.objects.create_user(name)
+
+    monkeypatch.setattr(users, "find_or_create_user", create_twice)
+    answer = desk.post("/people/add/", {"name": "neu", "role": "viewer"})
+    assert answer.status_code == 400
+    assert 'data-field="name">there is a user named neu already.' in text_of(answer)
 
 
 def test_viewer_may_not_open_the_people_pages() -> None:
