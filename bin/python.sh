@@ -1,5 +1,10 @@
 # Sourced by the other commands: finds a Python that can run this project and puts it into $python,
-# or says in one sentence what is missing and exits 1.
+# or says in one sentence what is missing and exits 1. $folder is where the caller was: relative paths mean that one.
+folder="$PWD"
+case "${GINKGO_HOME:-}" in
+    "" | /* | "~"*) ;;
+    *) export GINKGO_HOME="$folder/$GINKGO_HOME" ;;
+esac
 cd "$(dirname "$0")/.."
 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONPATH

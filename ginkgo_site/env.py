@@ -162,8 +162,12 @@ class _Source:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._env = environ.Env()
-        # An empty variable is how shells and compose files say "not set".
-        self._env.ENVIRON = {name: value for name, value in variables.items() if value.strip()}
+        self._env.escape_proxy = True
+        # An empty variable is how shells and compose files say "not set". django-environ takes a
+        # value that begins with "$" for the name of another variable; a random key may begin so.
+        self._env.ENVIRON = {
+            name: value.replace("$", r"\$") for name, value in variables.items() if value.strip()
+        }
 
     def text(self, name: str) -> str | None:
         """Return the stripped value; None if the variable is unset or empty."""
@@ -234,7 +238,13 @@ def _path(source: _Source, name: str, default: Path) -> Path:
     value = source.text(name)
     if value is None:
         return default
-    path = Path(value).expanduser()
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError:
+        raise InvalidSetting(
+            f"{name} is {value!r}, which begins with a user who has no home on this machine: "
+            "give an absolute path."
+        ) from None
     # Children start from other folders than the person who typed a relative path.
     if path.is_absolute():
         return path
@@ -253,8 +263,15 @@ def _folder(source: _Source, name: str, default: Path) -> Path:
     Raise InvalidSetting for a path of something else.
     """
     folder = _path(source, name, default)
-    if folder.exists() and not folder.is_dir():
-        value = source.text(name) or str(folder)
+    value = source.text(name) or str(folder)
+    try:
+        is_something_else = folder.exists() and not folder.is_dir()
+    except OSError as error:
+        raise InvalidSetting(
+            f"{name} is {value!r}, which cannot be looked at ({error.strerror}): "
+            "name a folder that this user may reach."
+        ) from None
+    if is_something_else:
         raise InvalidSetting(f"{name} is {value!r}, which is not a folder: name a folder.")
     return folder
 
@@ -296,7 +313,9 @@ def _redis_url(source: _Source) -> str | None:
 
 def _nats_url(source: _Source) -> str | None:
     url, file = source.text("GINKGO_NATS_URL"), source.text("GINKGO_NATS_URL_FILE")
+    name = "GINKGO_NATS_URL"
     if file is not None and url is None:
+        name = f"The text of {file!r} (GINKGO_NATS_URL_FILE)"
         try:
             url = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -307,7 +326,7 @@ def _nats_url(source: _Source) -> str | None:
     # The value is not repeated: it may hold a password.
     if url is not None and not url.startswith(("nats://", "tls://")):
         raise InvalidSetting(
-            "GINKGO_NATS_URL is not an address of a NATS server: give it as"
+            f"{name} is not an address of a NATS server: give it as"
             " nats://USER:PASSWORD@HOST:4222 or tls://…, or unset it to keep feeds in PostgreSQL."
         )
     return url

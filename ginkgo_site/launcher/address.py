@@ -57,18 +57,20 @@ def free_address(host: str, port: int) -> Address:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             return Address(host, probe.getsockname()[1])
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        if number == errno.EADDRINUSE:
             raise StartupError(
                 f"Port {port} on {host} is in use by another program: stop it, or choose another "
                 f"port with --port {port + 1 if port < 65535 else 8000}."
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM):
+        if number in (errno.EACCES, errno.EPERM):
             raise StartupError(
                 f"Port {port} on {host} may not be opened by this user: use one above 1023."
             ) from None
+        why = error.strerror if isinstance(error, OSError) else "no host has such a name"
         raise StartupError(
-            f"{host} is not an address of this machine ({error.strerror}): "
+            f"{host or 'The empty text'} is not an address of this machine ({why}): "
             "use --host 127.0.0.1 for this machine only, or --host 0.0.0.0 for all interfaces."
         ) from None
 

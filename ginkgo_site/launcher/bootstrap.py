@@ -104,14 +104,16 @@ def stop() -> None:
 
     home: Path = settings.GINKGO.home
     control = Control.objects.filter(frozen_at__isnull=False).first()
-    before: dict[str, Any] = {}
-    if control is not None and control.frozen_by != ACTOR:
+    if control is None:
+        write_private(_kept_freeze_file(home), {})
+    elif control.frozen_by != ACTOR:
         before = {
             "actor": control.frozen_by,
             "reason": control.frozen_reason,
             "failover": control.freeze_failover,
         }
-    write_private(_kept_freeze_file(home), before)
+        write_private(_kept_freeze_file(home), before)
+    # Otherwise the start was interrupted before it undid the freeze: what is kept still holds.
     operations.freeze(actor=ACTOR, reason="orderly shutdown", failover=True)
     _run_feed(0.0)
     _wait_for_pause()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import cast
@@ -36,23 +37,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     """Run a daemon with parsed arguments and return its exit code: 2 if they are invalid."""
     given = arguments if isinstance(arguments, dict) else vars(arguments)
+
+    def path(option: str) -> str:
+        named = str(given[option] or "")
+        return os.path.join(str(given.get("folder") or ""), named) if named else ""
+
     try:
         raise_open_file_limit()
         config = make_config(
             name=str(given["name"]),
             server=str(given["server"]),
             token=str(given["token"] or ""),
-            token_file=str(given["token_file"] or ""),
+            token_file=path("token_file"),
             capacity=int(str(given["capacity"])),
             labels=list(cast(list[str], given["label"])),
             json_logs=bool(given["json"]),
             tls=tls_context(
                 str(given["server"]),
-                ca=str(given["ca"] or ""),
-                certificate=str(given["client_cert"] or ""),
-                key=str(given["client_key"] or ""),
+                ca=path("ca"),
+                certificate=path("client_cert"),
+                key=path("client_key"),
             ),
-            client_key=str(given["client_key"] or given["client_cert"] or ""),
+            client_key=path("client_key") or path("client_cert"),
         )
     except (InvalidArguments, TooFewFiles) as wrong:
         sys.stderr.write(f"{wrong}\n")
@@ -77,4 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (None: of this process), run a daemon, and return its exit code."""
     parser = argparse.ArgumentParser(prog="bin/node", description="Run an execution node.")
     add_arguments(parser)
+    # From bin/node, which changes to the checkout: where its caller was.
+    parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
     return run(parser.parse_args(argv))

@@ -128,9 +128,10 @@ def _read_token(path: str) -> str:
 def _server_address(server: str) -> str:
     try:
         parts = urlsplit(server or "")
-    except ValueError:  # a bracket is not closed
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # a bracket is not closed, a name that no host can have, a port above 65535
+        parts, host = urlsplit(""), b""
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise InvalidArguments(
             f"--server is {server!r}; use an address like http://127.0.0.1:8000."
         )

@@ -54,7 +54,8 @@ class Command(GinkgoCommand):
 def _draw(findings: list[Finding], console: Console) -> None:
     for finding in findings:
         style = _STYLES[finding.severity]
-        console.print(f"[{style}]{finding.severity}[/{style}] {finding.topic}: ", end="")
+        console.print(finding.severity, style=style, end="")
+        console.print(f" {finding.topic}: ", end="")
         console.print(finding.found)
         console.print(f"    wanted: {finding.wanted}")
         console.print(f"    helps:  {finding.helps}")

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from ginkgo_site.launcher import bootstrap
 from ginkgo_site.launcher.bootstrap import _end_leases_of_dead_daemons
 from ginkgo_site.launcher.readiness import PASSES, Readiness
-from scheduling.models import Lease, Node, PassLock, Run
+from scheduling import operations
+from scheduling.models import Control, Lease, Node, PassLock, Run
 from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,3 +99,21 @@ def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_othe
     valid = Lease.objects.filter(expires_at__gt=readiness.database_now())
     assert set(valid.values_list("node", flat=True)) == {living, elsewhere}
     assert set(Node.objects.values_list("status", flat=True)) == {"alive"}
+
+
+def test_freeze_of_a_person_outlives_a_stop_during_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "GINKGO", replace(settings.GINKGO, home=tmp_path))
+    operations.freeze(actor="ann", reason="release", failover=False)
+    bootstrap.stop()
+    bootstrap.stop()  # Ctrl-C while nodes register, before the freeze of the first is undone
+    bootstrap._undo_own_freeze(tmp_path)
+    control = Control.objects.get(frozen_at__isnull=False)
+    assert (control.frozen_by, control.frozen_reason) == ("ann", "release")
+    assert not control.freeze_failover
+
+    operations.unfreeze(actor="ann")
+    bootstrap.stop()
+    bootstrap._undo_own_freeze(tmp_path)
+    assert not Control.objects.filter(frozen_at__isnull=False).exists()

@@ -63,6 +63,14 @@ def test_deploy_check_reports_findings_of_a_stopped_and_of_a_running_installatio
     assert "The token of n1 expires in" in token["found"]
 
 
+def test_text_of_a_finding_begins_with_its_severity_and_topic() -> None:
+    out = io.StringIO()
+    with pytest.raises(SystemExit):
+        call_command("deploy_check", "--url", "ginkgo", stdout=out)
+    assert "error url: ginkgo is not ready: " in out.getvalue()
+    assert "[" not in out.getvalue()
+
+
 @pytest.mark.parametrize(
     "url", ["https://[::1", "https://ginkgo:80a", "https://a..b", "https://a b", "ginkgo"]
 )

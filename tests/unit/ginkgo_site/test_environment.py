@@ -57,6 +57,9 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("GINKGO_HTTPS", "maybe", "use 1 or 0"),
         ("GINKGO_LOG_LEVEL", "loud", "use info, debug, warning or error"),
         ("GINKGO_HOME", "/dev/null", "name a folder"),
+        ("GINKGO_HOME", "x" * 300, "which cannot be looked at (File name too long)"),
+        ("GINKGO_HOME", "~no-such-user/ginkgo", "give an absolute path"),
+        ("GINKGO_NATS_URL", "http://h", "nats://USER:PASSWORD@HOST:4222"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_remedy(name: str, value: str, remedy: str) -> None:
@@ -89,6 +92,20 @@ def test_a_relative_path_in_a_deleted_folder_is_named_with_its_remedy(name: str)
         f"{name} is 'relative', relative to the current folder, which has been deleted: "
         "change to a folder that exists, or give an absolute path."
     )
+
+
+def test_value_that_begins_with_a_dollar_sign_is_taken_as_it_is() -> None:
+    key = r"$a9x8d7f6g5h4j3k2l1q0w9e8r7\$t6y5u4i3o2"
+    env = read_environment({"GINKGO_SECRET_KEY": key, "GINKGO_ALERT_URL": "$HOME", "HOME": "/root"})
+    assert (env.secret_key, env.alert_url) == (key, "$HOME")
+
+
+def test_file_without_an_address_of_nats_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "nats"
+    file.write_text("secret@host")
+    with pytest.raises(InvalidSetting) as caught:
+        read_environment({"GINKGO_NATS_URL_FILE": str(file)})
+    assert str(caught.value).startswith(f"The text of {str(file)!r} (GINKGO_NATS_URL_FILE) is not")
 
 
 def test_a_password_in_a_wrong_address_is_not_shown() -> None:

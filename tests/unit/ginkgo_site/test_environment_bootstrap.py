@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -55,6 +57,32 @@ def test_every_pin_has_a_hash_and_names_no_index(name: str) -> None:
     assert all(pin.endswith("\\") for pin in pins)
     if name == "requirements-node":
         assert not any(pin.startswith(("django", "psycopg", "uvicorn")) for pin in pins)
+
+
+def test_relative_home_is_below_the_folder_of_the_caller(tmp_path: Path) -> None:
+    script = f'. {CHECKOUT}/bin/python.sh; echo "$GINKGO_HOME"'
+    for given, wanted in {"a home": f"{tmp_path}/a home", "/b": "/b", "~/c": "~/c", "": ""}.items():
+        done = subprocess.run(
+            ["sh", "-euc", script, f"{CHECKOUT}/bin/up"],
+            cwd=tmp_path,
+            env=os.environ | {"GINKGO_HOME": given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"{wanted}\n"
+
+
+def test_paths_that_a_node_is_given_are_relative_to_the_folder_of_the_caller(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "node.token").touch(mode=0o600)
+    command = [f"{CHECKOUT}/bin/node", "--name", "n", "--server", "http://127.0.0.1:9"]
+    done = subprocess.run(
+        [*command, "--token-file", "node.token"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert f"'{tmp_path}/node.token' must contain one token" in done.stderr
 
 
 def test_uv_lock_names_the_public_index_alone() -> None:

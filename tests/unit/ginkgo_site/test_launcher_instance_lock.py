@@ -92,6 +92,12 @@ def test_an_address_of_another_machine_is_refused() -> None:
         free_address("192.0.2.1", 8000)
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, ""])
+def test_a_text_that_is_no_host_name_is_refused(host: str) -> None:
+    with pytest.raises(StartupError, match="is not an address of this machine"):
+        free_address(host, 8000)
+
+
 def test_port_0_is_replaced_by_a_free_port() -> None:
     assert free_address("127.0.0.1", 0).port > 0
 
