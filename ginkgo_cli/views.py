@@ -217,7 +217,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _time(text: str | None) -> str:
-    """Return an ISO time in UTC to the second, or – for none."""
+    """Return an ISO time, which is in UTC already, up to its second; "–" for None."""
     return "–" if not text else text[:19].replace("T", " ")
 
 

@@ -81,14 +81,14 @@ def freeze_web(context: FaultContext) -> None:
     """SIGSTOP of the web process for longer than a lease; connections stay open."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
     with context.suspended(context.processes_matching(WEB)):
-        context.sleep(context.ttl_s * 40 / 30)
+        context.sleep(context.ttl_s * 4 / 3)
 
 
 def starve_web(context: FaultContext) -> None:
     """The web process gets a twentieth of a processor for longer than a lease."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
     web = context.processes_matching(WEB)
-    for _ in range(int(context.ttl_s * 40 / 30 / 0.2)):
+    for _ in range(int(context.ttl_s * 4 / 3 / 0.2)):
         with context.suspended(web):
             context.sleep(0.19)
         context.sleep(0.01)

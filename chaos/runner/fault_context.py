@@ -37,7 +37,7 @@ class NotAvailable(Exception):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop."""
+    """`bin/chaos` or `bin/soak` was asked to stop."""
 
 
 @dataclass

@@ -371,7 +371,8 @@ def break_unit(
         while show(unit, "MainPID") in (str(pid), "0") or show(unit, "ActiveState") != "active":
             if time.monotonic() - began > limit_s:
                 raise AssertionError(
-                    f"{unit} was not active again within {limit_s:g} s of the signal"
+                    f"{unit} was not active with another main process within {limit_s:g} s: it is"
+                    f" {show(unit, 'ActiveState')} with pid {show(unit, 'MainPID')}, before {pid}"
                 )
             time.sleep(0.1)
         print(

@@ -111,7 +111,8 @@ def _folder_of(sha256: str) -> str:
     if folder is None:
         running = ", ".join(map(short, _installed)) or "no artifact"
         raise ArtifactUnusable(
-            f"this process has installed {running}, not {short(sha256)}: a defect to report"
+            f"artifact {short(sha256)} is not installed in this process, which has {running}: a"
+            " defect to report"
         )
     return folder
 

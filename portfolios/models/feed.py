@@ -153,7 +153,7 @@ class FeedDigest(models.Model):
     digest = models.BinaryField()
 
     def __str__(self) -> str:
-        return f"segment {self.segment} of {self.feed}"
+        return f"hash chain of {self.feed} after segment {self.segment}"
 
 
 class FeedAppend(models.Model):

@@ -124,7 +124,7 @@ class FreezeBody(ReasonBody):
 
 
 class AlertChannelBody(StrictSerializer):
-    """A channel and its apprise address, which no response returns."""
+    """A channel for alerts and its address, as the library apprise writes it. Never returned."""
 
     name = TextField(max_length=60, form=NAME)
     address = SecretField(max_length=2_000)

@@ -60,7 +60,7 @@ def render_views(fleet: FleetView, views: Iterable[LiveView]) -> dict[LiveView, 
 def render_view(
     fleet: FleetView, view: LiveView, pages: dict[str, tuple[BoardPage, BoardFigures]] | None = None
 ) -> Rendered:
-    """Render one view. `pages` holds the boards of this snapshot so far, by language."""
+    """Render one view. `pages`: the boards of this snapshot by language; a missing one is added."""
     with translation.override(view.language):
         if view.page != "board":
             return Rendered(_parts(fleet, view))

@@ -158,13 +158,10 @@ class Rules:
         return 0.0 if due is None else due.fire(point.name)
 
     def due(self, point: str) -> Rule | None:
-        """Count this visit for the matching rules. Return the one that fires on it, or None."""
-        for rule in self._rules:
-            if rule.matches(point):
-                self._visits[rule] += 1
-                if self._visits[rule] == rule.nth:
-                    return rule
-        return None
+        """Count this visit for all matching rules. Return the first that fires on it, or None."""
+        matching = [rule for rule in self._rules if rule.matches(point)]
+        self._visits.update(matching)
+        return next((rule for rule in matching if self._visits[rule] == rule.nth), None)
 
 
 class FileRules:

@@ -162,7 +162,10 @@ def handle_process_exit(
 
 
 def _count_further_exit(run: Row, death: str) -> Transaction[bool]:
-    """If there were MAX_EXITS lines lately, count the exit in the newest, and return True."""
+    """Count the exit in the newest line of the audit log if there were MAX_EXITS lately.
+
+    Return whether that was so.
+    """
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:
         return False

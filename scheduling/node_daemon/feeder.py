@@ -112,9 +112,10 @@ class Feeder:
         self._tenure = tenure
         self.catch_up_policy = catch_up.policy  #: may be changed while it runs
         self._resume_seq = catch_up.resume_seq
-        # A start lifts the halts up to where the portfolio stood then (`resumed_from`). A later
-        # one, made while it caught up, holds, even if its process ended before it was reported.
-        # The seq of a halt is that of the state: `last_seq` also passes events of other symbols.
+        # An operator's start lifts a halt by a limit up to where the portfolio stood at the start
+        # (`resumed_from`). A halt after that, while it caught up, still holds, even if the process
+        # ended before it was reported. Compared is the seq of the state, at which it halted:
+        # `last_seq` also passes events of other symbols.
         resumed_from = catch_up.resumed_from
         lifted_to = catch_up.resume_seq if resumed_from < 0 else resumed_from
         self._halted = "" if memory.state_seq <= lifted_to else start.halted

@@ -33,6 +33,7 @@ from scheduling.node_daemon.errors import (
     SequenceConflict,
     StaleEvent,
 )
+from scheduling.node_daemon.feed_reader import FeedReader
 from scheduling.node_daemon.feeder import (
     RELEASE_SPAN,
     CatchUp,
@@ -44,6 +45,7 @@ from scheduling.node_daemon.feeder import (
 )
 from scheduling.node_daemon.log_sender import PrintingProcess
 from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import (
     CheckpointAnswer,
     DesiredEntry,
@@ -210,7 +212,7 @@ class HostedPortfolio:
         except StaleEvent as stale:
             self._halt(str(stale), age_s=stale.age_s)
         except LimitReached as limit:
-            self._halt(str(limit), reason=str(limit))
+            self._halt(str(limit), limit=str(limit))
         except Exception as error:  # the run must show a cause
             LOG.exception("%s: internal error of the daemon, a defect to report", self)
             self._handle_failure(ChildFailed("exit", f"a daemon defect to report: {error!r}"))
@@ -264,13 +266,21 @@ class HostedPortfolio:
         self._context.on_change()
         await feeder.run()
 
-    def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
+    def _feed_reader(self) -> FeedReader | RecordedFeedReader:
+        """Return the reader of its feed. Raise ChildFailed if this node has none."""
         reader = self._context.feeds.get(self.entry.feed)
         if reader is None:
-            raise ChildFailed("exit", f"this node does not read the feed {self.entry.feed}")
+            raise ChildFailed(
+                "exit",
+                f"this node cannot read the feed {self.entry.feed}; if it is packaged, install the"
+                " server's release on the node",
+            )
+        return reader
+
+    def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
         self.feeder = Feeder(
             self._context,
-            reader,
+            self._feed_reader(),
             child,
             Tenure(self.portfolio, self.epoch, self.revision),
             StartingPoint(
@@ -363,7 +373,7 @@ class HostedPortfolio:
         request = Load(spec, found.state, found.last_seq, trial)
         loaded = await self.child.load(request, self._context.config.load_limit_s)
         if loaded.needs_history:
-            reader = self._context.feeds[self.entry.feed]
+            reader = self._feed_reader()
             try:
                 history = await reader.history(
                     spec.symbol_set(), loaded.last_seq, loaded.needs_history
@@ -461,14 +471,17 @@ class HostedPortfolio:
     def _on_report_delivered(self) -> None:
         self._reported = True
 
-    def _halt(self, why: str, *, age_s: float = 0.0, reason: str = "") -> None:
-        """Keep the process without feeding it, and report the halt."""
+    def _halt(self, why: str, *, age_s: float = 0.0, limit: str = "") -> None:
+        """Keep the process without feeding it, and report the halt. `why` is for the daemon's log.
+
+        `limit`: the sentence of the limit that was reached; "": the next event is `age_s` old.
+        """
         assert self.feeder is not None
         LOG.warning("%s halts: %s", self, why)
         self.phase = "halted"
         seq = self.feeder.seq
         report = Halted(
-            portfolio=self.portfolio, epoch=self.epoch, seq=seq, age_s=age_s, reason=reason
+            portfolio=self.portfolio, epoch=self.epoch, seq=seq, age_s=age_s, reason=limit
         )
         self._context.outbox.add(report)
         self._context.on_change()

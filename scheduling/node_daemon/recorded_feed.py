@@ -288,7 +288,7 @@ class RecordedFeedReader(Listeners):
         return None if record is _NONE else record
 
     def _loaded_to(self, cursor: int) -> int:
-        """Return up to which seq the records after `cursor` are loaded without a gap."""
+        """Return up to which seq the records after `cursor` are loaded, in its page or the ring."""
         if cursor + 1 >= self._oldest:
             return self._newest
         at, place = divmod(cursor, PAGE)

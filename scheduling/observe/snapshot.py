@@ -161,9 +161,9 @@ class FleetSnapshot:
 def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot:
     """Read the fleet as of one database snapshot. Five statements; six when rebalancing by CPU.
 
-    With the `cache` of the previous call, only changed rows are read; the result is then valid
-    until the next call with the same cache. Raise SnapshotUnavailable if the fleet cannot be read:
-    an empty fleet is a snapshot with no nodes, an unknown one is an error.
+    With the `cache` of the previous call, of the portfolios only changed rows are read;
+    the result is then valid until the next call with the same cache. Raise SnapshotUnavailable if
+    the fleet cannot be read: an empty fleet is a snapshot with no nodes, an unknown one an error.
     """
     cache = SnapshotCache() if cache is None else cache
     try:

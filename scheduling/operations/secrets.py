@@ -127,7 +127,7 @@ def _check_secret(name: str, value: str) -> None:
 
 
 def read_keys() -> MultiFernet:
-    """Return the keys, the newest first. Raise SecretUnreadable without one or for a wrong one."""
+    """Return the keys, the newest first. Raise SecretUnreadable if none or not all can be used."""
     env = settings.GINKGO
     try:
         keys: list[Fernet] = encryption_keys.parse(env.encryption_keys)

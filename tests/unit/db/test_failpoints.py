@@ -108,6 +108,8 @@ def test_rule_fires_on_the_nth_visit_only() -> None:
 
 
 def test_failpoint_rule_returns_its_pause_at_its_point_only() -> None:
+    both = Rules("a.b:*=pause(1),a.b:begin=pause(2)@2")
+    assert [both(Point("a.b:begin")) for _ in range(3)] == [1.0, 2.0, 0.0]
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:begin")) == 0.25
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:committed")) == 0.0
 

@@ -127,7 +127,8 @@ def test_wheel_without_entry_points_has_no_strategy(install: Install) -> None:
 def test_strategy_of_an_artifact_that_was_not_given_is_refused(install: Install) -> None:
     sha256 = install(wheels.counter("x"))
     assert failure("f" * 64, "counter", "counting:Counter") == (
-        f"this process has installed {sha256[:12]}, not ffffffffffff: a defect to report"
+        f"artifact ffffffffffff is not installed in this process, which has {sha256[:12]}: a"
+        " defect to report"
     )
 
 
