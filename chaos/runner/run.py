@@ -339,29 +339,26 @@ class ChaosRun:
 
     def _count_events(self) -> Counter[str]:
         """Return how many losses of nodes and halts of portfolios the audit log has, by kind."""
-        return Counter(
-            dict(
-                self.topology.cluster.query(
-                    "SELECT kind, count(*) FROM scheduling_event"
-                    " WHERE kind IN ('node_lost', 'halted') GROUP BY kind"
-                )
-            )
+        rows = self.topology.cluster.query(
+            "SELECT kind, count(*) FROM scheduling_event"
+            " WHERE kind IN ('node_lost', 'halted') GROUP BY kind"
         )
+        return Counter(dict(rows))
 
     def _check_moves(self, before: dict[int, RunSample], counted_before: Counter[str]) -> None:
         """Report portfolios that moved and nodes that were lost in a step that moves nothing."""
         happened = self._count_events() - counted_before
-        lost = happened["node_lost"]
-        after = self._runs()
         kept = before
-        if happened["halted"]:
-            # It halted as its catch_up says. The balancer may rebalance what that left uneven.
+        stood_still = any(run.name == HALTING and run.node is None for run in before.values())
+        if stood_still or happened["halted"]:
+            # It halted as its catch_up says, in this step or before it, and was started again. The
+            # balancer may rebalance what that left uneven.
             kept = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
             if self.current is not None:
                 self.current.notes.append(f"{HALTING} halted")
-        for invariant, what in invariants.unexpected_moves(kept, after):
+        for invariant, what in invariants.unexpected_moves(kept, self._runs()):
             self._report(invariant, what, {})
-        if lost:
+        if lost := happened["node_lost"]:
             self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
     def _was_rebalanced(self, number: int, before: RunSample) -> bool:
