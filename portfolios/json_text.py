@@ -7,6 +7,7 @@ from typing import Any
 
 #: Deeper nesting has no use, and each level costs a stack frame wherever it is walked.
 MAX_DEPTH = 32
+_NESTED = (list, dict)  # a tuple: `isinstance` takes three times as long with `list | dict`
 
 
 def read_json(text: str | bytes, **options: Any) -> Any:
@@ -20,11 +21,25 @@ def read_json(text: str | bytes, **options: Any) -> Any:
     except RecursionError:
         pass
     else:
-        level = [value]
-        for _ in range(MAX_DEPTH + 1):
-            lists = [one for one in level if isinstance(one, list)]
-            lists += [list(one.values()) for one in level if isinstance(one, dict)]
-            level = [inner for one in lists for inner in one]
-            if not level:
-                return value
+        # The brackets of a line of a market are counted in less time than its values are walked.
+        if _brackets(text) <= MAX_DEPTH or not _is_deeper(value, MAX_DEPTH):
+            return value
     raise json.JSONDecodeError(f"Nested deeper than {MAX_DEPTH} levels", "", 0)
+
+
+def _brackets(text: str | bytes) -> int:
+    """Return how many brackets open in the text, those in its strings included."""
+    if isinstance(text, str):
+        return text.count("[") + text.count("{")
+    return text.count(b"[") + text.count(b"{")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether `value` has lists and objects in more levels than these, its own included."""
+    if isinstance(value, _NESTED):
+        if levels == 0:
+            return True
+        for each in value.values() if isinstance(value, dict) else value:
+            if isinstance(each, _NESTED) and _is_deeper(each, levels - 1):
+                return True
+    return False

@@ -23,3 +23,12 @@ def test_a_text_that_is_nested_too_deeply_is_refused(depth: int, opening: str, e
         return
     with pytest.raises(json.JSONDecodeError, match="Nested deeper than 32 levels"):
         read_json(text)
+
+
+def test_many_brackets_are_read_if_they_are_not_nested() -> None:
+    wide = [{"trades": [[1, 2]] * 40, "text": "[{" * 100}] * 40
+    assert read_json(json.dumps(wide)) == wide
+    assert read_json(json.dumps(wide, ensure_ascii=False).encode()) == wide
+    deep = f"{json.dumps(wide)[:-1]}, {'[' * MAX_DEPTH}{']' * MAX_DEPTH}]"
+    with pytest.raises(json.JSONDecodeError, match="Nested deeper"):
+        read_json(deep.encode())
