@@ -45,7 +45,7 @@ def find_access(
         missing = "token (--token-file or GINKGO_TOKEN_FILE)" if server else "server (--server)"
         raise Failed(f"There is no {missing}; `ginkgo` needs the server's address and a token.")
     for path in _access_files(environment):
-        if path.is_file():
+        if os.path.isfile(path):  # False also where this user may not look; Path.is_file may raise
             return _from_file(path, ca)
     raise Failed(
         "No server is known here. On the machine of `bin/up`, start it, and set "
