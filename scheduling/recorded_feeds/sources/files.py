@@ -178,6 +178,8 @@ class FileSource:
             if items:
                 yield items
             if opened.at == before:
+                if _is_written_again(opened):
+                    following = opened.path
                 logger.info("%s has ended, %s follows", opened.path.name, following.name)
                 opened = _open(following, self._layout)
 
@@ -274,6 +276,14 @@ class FileSource:
         if not self._passed:
             self._passed = set(names)  # files that are there at the start are recorded in order
         return names
+
+
+def _is_written_again(opened: OpenedFile) -> bool:
+    """Return whether another file has taken the name of one of which no row was read."""
+    try:
+        return opened.at == 0 and os.stat(opened.path).st_ino != opened.inode
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path, layout: FileLayout) -> OpenedFile:

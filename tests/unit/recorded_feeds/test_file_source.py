@@ -301,6 +301,31 @@ def test_parquet_file_that_was_not_whole_and_went_away_is_passed_over(
     assert opened.read(is_complete=True) == []
 
 
+async def test_parquet_file_that_is_written_again_is_recorded_though_another_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_S", 0)
+    path = tmp_path / "1.parquet"
+    path.write_bytes(b"PAR1 being written")
+    write_parquet(tmp_path / "2.parquet", 2)
+
+    class BegunAgain(parquet.ParquetFile):
+        """At the first look of `is_complete` another file has the name, and is being written."""
+
+        def read(self, *, is_complete: bool = False) -> list[Item]:
+            if is_complete and not (tmp_path / "old").exists():
+                path.rename(tmp_path / "old")
+                path.write_bytes(b"PAR1 begun again")
+                found = super().read(is_complete=True)
+                write_parquet(path, 1)
+                return found
+            return super().read(is_complete=is_complete)
+
+    monkeypatch.setattr(parquet, "ParquetFile", BegunAgain)
+    async with reading(tmp_path, pattern="*.parquet") as one:
+        assert await one.rows(2) == ["1", "2"]
+
+
 def test_a_parquet_file_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "1.parquet"
     path.write_bytes(b"PAR1 being written")
