@@ -106,7 +106,7 @@ def object_row(
         row["symbol"] = symbol
     for name in ("time", "from", "to"):
         if isinstance(row.get(name), str | int | Decimal):
-            row[name] = times.read(str(row[name]))
+            row[name] = times.read(str(row[name]).strip())
     return row
 
 

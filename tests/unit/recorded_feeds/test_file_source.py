@@ -188,7 +188,7 @@ async def test_json_lines_are_read_by_the_stated_names_symbol_and_zone(tmp_path:
     path = tmp_path / "fx.jsonl"
     layout = FileLayout({"price": "p"}, "EURUSD", TimeForm(ZoneInfo("Asia/Shanghai")))
     add(path, '{"time": "2026-11-02T10:00", "p": 1.1, "quantity": 1, "symbol": "EUR"}\n')
-    add(path, '{"kind": "tick", "time": "2026-11-02T10:01"}\n{"time": [1], "p": 2}\n')
+    add(path, '{"kind": "tick", "time": " 2026-11-02T10:01 "}\n{"time": [1], "p": 2}\n')
     one = Reading(FileSource(path, layout))
     one.read += await anext(one._items)
     await one.end()
