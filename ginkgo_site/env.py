@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 
@@ -298,12 +299,20 @@ def _database_url(source: _Source, home: Path) -> tuple[str, bool]:
         raise InvalidSetting(f"DATABASE_URL cannot be read as an address: {remedy}") from None
     if not parts.get("dbname"):
         raise InvalidSetting(f"DATABASE_URL names no database: {remedy}")
+    # One for each host; an empty one is 5432.
+    for port in filter(None, str(parts.get("port") or "").split(",")):
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            # Not repeated either: after an unescaped slash it is a part of the password.
+            raise InvalidSetting(
+                "DATABASE_URL has a port that is not a number from 1 to 65535 (a / or @ of a "
+                f"password is written %2F or %40): {remedy}"
+            )
     return url, False
 
 
 def _redis_url(source: _Source) -> str | None:
     url = source.text("REDIS_URL")
-    if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+    if url is not None and not _is_address(url, "redis://", "rediss://", "unix://"):
         raise InvalidSetting(
             "REDIS_URL is not a Redis address: give it as redis://HOST:6379/0, "
             "rediss://… or unix://…, or unset it to let PostgreSQL carry the pushes."
@@ -324,12 +333,20 @@ def _nats_url(source: _Source) -> str | None:
                 " name a file that holds the address, or unset it."
             ) from None
     # The value is not repeated: it may hold a password.
-    if url is not None and not url.startswith(("nats://", "tls://")):
+    if url is not None and not _is_address(url, "nats://", "tls://"):
         raise InvalidSetting(
             f"{name} is not an address of a NATS server: give it as"
             " nats://USER:PASSWORD@HOST:4222 or tls://…, or unset it to keep feeds in PostgreSQL."
         )
     return url
+
+
+def _is_address(url: str, *schemes: str) -> bool:
+    """Return whether a URL begins with one of the schemes, and its port, if any, can be one."""
+    try:
+        return url.startswith(schemes) and urlsplit(url).port != 0
+    except ValueError:  # not a number, above 65535, or a bracket is not closed
+        return False
 
 
 def _secret_key(source: _Source) -> str | None:

@@ -297,12 +297,18 @@ def _create_feed_if_missing() -> None:
 def _run_feed(rate: float) -> None:
     """Run the feed at `rate` events a second from now on; 0 pauses it. Raise Refused."""
     from portfolios.feed_registration import FeedDiffers
+    from portfolios.feeds import UnknownFeed, feed_names
     from scheduling.operations import run_feed
 
     try:
         run_feed(rate, actor=ACTOR)
     except FeedDiffers as error:
         raise Refused(str(error)) from None
+    except UnknownFeed as unknown:
+        raise Refused(
+            f"GINKGO_FEED is {unknown.name!r}, which is no feed: use {' or '.join(feed_names())}, "
+            "or unset it."
+        ) from None
 
 
 def _wait_for_pause() -> None:

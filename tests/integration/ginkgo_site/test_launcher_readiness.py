@@ -101,6 +101,16 @@ def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_othe
     assert set(Node.objects.values_list("status", flat=True)) == {"alive"}
 
 
+def test_feed_that_does_not_exist_is_refused_with_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GINKGO_FEED", "nyse")
+    with pytest.raises(
+        bootstrap.Refused, match=r"^GINKGO_FEED is 'nyse', which is no feed: use re"
+    ):
+        bootstrap._create_feed_if_missing()
+
+
 def test_freeze_of_a_person_outlives_a_stop_during_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,11 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("DATABASE_URL", "nonsense", "unset it to use the embedded server"),
         ("DATABASE_URL", "postgresql://u@h:5432/", "names no database"),
         ("DATABASE_URL", "postgresql://u@h/d?sslmod=x", "cannot be read"),
+        ("DATABASE_URL", "postgresql://u@h:x/d", "has a port that is not a number"),
+        ("DATABASE_URL", "postgresql://u@h,h2:99999/d", "from 1 to 65535"),
         ("REDIS_URL", "localhost:6379", "redis://HOST:6379/0"),
+        ("REDIS_URL", "redis://h:x/0", "redis://HOST:6379/0"),
+        ("GINKGO_NATS_URL", "nats://h:99999", "nats://USER:PASSWORD@HOST:4222"),
         ("GINKGO_HEARTBEAT_INTERVAL_S", "ten", "a number such as 10"),
         ("GINKGO_HEARTBEAT_INTERVAL_S", "0", "between 0.1 and 86400"),
         ("GINKGO_LEASE_TTL_S", "nan", "the default is 30"),
@@ -94,6 +98,22 @@ def test_a_relative_path_in_a_deleted_folder_is_named_with_its_remedy(name: str)
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql://u:p@h,h2:1,[::1]:6543/d?sslmode=require"),
+        ("DATABASE_URL", "postgresql:///d?host=/run/postgresql"),
+        ("REDIS_URL", "rediss://:p%40ss@h:6379/0"),
+        ("REDIS_URL", "unix:///run/redis.sock"),
+        ("GINKGO_NATS_URL", "nats://u:p@h"),
+        ("GINKGO_NATS_URL", "tls://h:4222"),
+    ],
+)
+def test_address_of_a_service_is_taken(name: str, url: str) -> None:
+    env = read_environment({name: url})
+    assert url in (env.database_url, env.redis_url, env.nats_url)
+
+
 def test_value_that_begins_with_a_dollar_sign_is_taken_as_it_is() -> None:
     key = r"$a9x8d7f6g5h4j3k2l1q0w9e8r7\$t6y5u4i3o2"
     env = read_environment({"GINKGO_SECRET_KEY": key, "GINKGO_ALERT_URL": "$HOME", "HOME": "/root"})
@@ -111,6 +131,9 @@ def test_file_without_an_address_of_nats_is_named(tmp_path: Path) -> None:
 def test_a_password_in_a_wrong_address_is_not_shown() -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_environment({"DATABASE_URL": "mysql://u:hunter2@h/d"})
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(InvalidSetting) as caught:
+        read_environment({"DATABASE_URL": "postgresql://u:hunter2/x@h/d"})
     assert "hunter2" not in str(caught.value)
 
 
