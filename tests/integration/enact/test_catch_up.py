@@ -14,9 +14,15 @@ from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import decode_state, encode_state
 from scheduling.wire import messages as wire
-from tests.support.daemons import Daemons, assert_canary_is_exact, count_processes, reports
+from tests.support.daemons import (
+    Daemons,
+    assert_canary_is_exact,
+    awaited_reports,
+    count_processes,
+    reports,
+)
 from tests.support.fake_gateway import FakeGateway
-from tests.support.single_process_run import Replayed, replay
+from tests.support.single_process_run import replay
 
 HEAD = 6_000  #: events of 40 s, when the outage ends
 RATE = 150.0
@@ -53,16 +59,12 @@ def suppressed_ranges(gateway: FakeGateway) -> list[tuple[int, int]]:
     return [(c.from_seq + 1, c.to_seq) for c in commits if c.suppress and c.to_seq > c.from_seq]
 
 
-def replay_alone(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> Replayed:
-    """Return what one process makes of the same log with these ranges suppressed."""
+def assert_identical(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> None:
+    """Assert that one process makes the same of the log with these ranges suppressed."""
+    commits, run = list(gateway.runs[1].commits), gateway.runs[1]
     segments = [Segment(s.from_seq, s.from_time_us, s.rate) for s in gateway.segments]
     spec = msgspec.convert(entry.spec, Spec)
-    return replay([(1, spec)], gateway.feed, segments, gateway.runs[1].last_seq, ranges)
-
-
-def assert_identical(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> None:
-    commits, run = list(gateway.runs[1].commits), gateway.runs[1]
-    alone = replay_alone(gateway, entry, ranges)
+    alone = replay([(1, spec)], gateway.feed, segments, run.last_seq, ranges)
     assert run.state is not None
     assert decode_state(run.state) == alone.state
     ours = [(o.seq, o.index, o.symbol, o.side, o.status) for c in commits for o in c.orders]
@@ -99,27 +101,20 @@ async def test_catch_up_state_only_suppresses_old_decisions_and_records_their_ex
         assert_identical(gateway, entry, shorter)
 
 
-async def test_catch_up_full_orders_on_events_of_any_age(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_catch_up_full_orders_on_old_events(gateway: FakeGateway, daemons: Daemons) -> None:
     entry = await start_and_catch_up(gateway, daemons, catch_up="full", **LIVELY)
     await stop(gateway)
     assert suppressed_ranges(gateway) == []
-    statuses = {o.status for c in gateway.runs[1].commits for o in c.orders}
-    assert "suppressed" not in statuses
+    assert "suppressed" not in {o.status for c in gateway.runs[1].commits for o in c.orders}
     assert any(o.seq < STALE for c in gateway.runs[1].commits for o in c.orders)
     assert_identical(gateway, entry, [])
 
 
-async def test_catch_up_halt_stops_before_the_first_old_event_of_its_symbols(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_catch_up_halt_stops_before_stale_one(gateway: FakeGateway, daemons: Daemons) -> None:
     gateway.grant("node-1", 1, last_seq=0)
     await gateway.want("node-1", gateway.entry(1, "run", first_seq=1, catch_up="halt", **LIVELY))
     await daemons.start()
-    await gateway.until(lambda: reports(gateway, wire.Halted))
-    (halted,) = reports(gateway, wire.Halted)
-    assert isinstance(halted, wire.Halted)
+    (halted,) = await awaited_reports(gateway, wire.Halted)
     of_its_own = gateway.feed.read_for(frozenset(LIVELY["symbols"]), 1, 1000, (), 1)
     assert halted.seq == gateway.runs[1].last_seq == of_its_own[0].seq - 1
     assert halted.age_s > 5
@@ -139,13 +134,11 @@ async def test_catch_up_halt_suppresses_missed_events_after_a_start_instead_of_h
     assert_identical(gateway, entry, suppressed_ranges(gateway))
 
 
-async def test_catch_up_halt_stops_at_stale_events_behind_the_resume_seq(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_catch_up_halt_stops_at_resume_seq(gateway: FakeGateway, daemons: Daemons) -> None:
     gateway.grant("node-1", 1, last_seq=200)
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="halt", resume_seq=200))
     await daemons.start()
-    await gateway.until(lambda: reports(gateway, wire.Halted))
+    await awaited_reports(gateway, wire.Halted)
     assert gateway.runs[1].last_seq == 200
 
 
@@ -175,7 +168,7 @@ async def test_start_lifts_a_halt_by_a_limit_though_other_events_were_committed_
         return [gateway.runs[portfolio].last_seq > 200 for portfolio in (1, 2, 3, 4)]
 
     def halted() -> list[bool]:
-        told = [r.portfolio for r in reports(gateway, wire.Halted) if isinstance(r, wire.Halted)]
+        told = [report.portfolio for report in reports(gateway, wire.Halted)]
         return [portfolio in told for portfolio in (1, 2, 3, 4)]
 
     await gateway.until(lambda: all(map(any, zip(goes_on(), halted(), strict=True))))
@@ -183,9 +176,7 @@ async def test_start_lifts_a_halt_by_a_limit_though_other_events_were_committed_
     assert goes_on() == [not halts for *_, halts in cases]
 
 
-async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_change_of_catch_up_holds_at_once(gateway: FakeGateway, daemons: Daemons) -> None:
     gateway.next_beat_s = 0.5
     await daemons.start()
     await gateway.until(lambda: gateway.sockets)
@@ -206,9 +197,7 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_feed_that_stands_still_neither_stalls_nor_halts_a_portfolio(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_feed_at_rest_stalls_or_halts_nothing(gateway: FakeGateway, daemons: Daemons) -> None:
     began = gateway.segments[0].from_time_us
     gateway.segments = [
         wire.SegmentInfo(0, began, RATE),

@@ -36,9 +36,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultContext:
     topology = Topology(tmp_path, SHORT_TIMES)
     cluster = SimpleNamespace(query=query, connect_monitor=lambda: psycopg.connect(conninfo()))
     monkeypatch.setattr(topology, "cluster", cluster)
-    return FaultContext(
-        topology, random.Random(0), BlastRadius(), threading.Event(), lambda *_: None
-    )
+    ended = threading.Event()
+    return FaultContext(topology, random.Random(0), BlastRadius(), ended, lambda *_: None)
 
 
 @pytest.mark.parametrize("is_idle", [False, True])
@@ -58,19 +57,13 @@ def test_repeated_exit_reports_cause_no_miscount_of_exits(
 def test_repeated_heartbeat_contains_the_last_metrics_and_processes_of_the_daemon(
     context: FaultContext, hand: OwnerSession
 ) -> None:
-    process = ProcessStatus(
-        portfolio=hand.portfolio.pk, epoch=3, revision=1, phase="running", seq=9, lag=0, pid=42
-    )
-    said = Heartbeat(
-        incarnation=str(hand.daemon.incarnation),
-        have_version=10**9,
-        metrics={"cpu_pct": 12.5},
-        portfolios=[process],
-        reports=[hand.death()],
-    )
-    hand.daemon.beat(metrics=said.metrics, portfolios=said.portfolios)
-    node, incarnation = hand.daemon.row.name, said.incarnation
-    run = ClusterRun("p", node, incarnation, 3, 1, 9, "running", "", None)
+    its: dict[str, Any] = {"portfolio": hand.portfolio.pk, "epoch": 3, "revision": 1}
+    process = ProcessStatus(**its, phase="running", seq=9, lag=0, pid=42)
+    told: dict[str, Any] = {"metrics": {"cpu_pct": 12.5}, "portfolios": [process]}
+    who = str(hand.daemon.incarnation)
+    said = Heartbeat(incarnation=who, have_version=10**9, reports=[hand.death()], **told)
+    hand.daemon.beat(**told)
+    run = ClusterRun("p", hand.daemon.name, said.incarnation, 3, 1, 9, "running", "", None)
     (death,) = said.reports
     assert isinstance(death, ProcessExited)
     assert exits.repeated_heartbeat(context, run, death) == said

@@ -54,9 +54,7 @@ def hand() -> OwnerSession:
     return make_trader("p", make_node("node-1"), events=0)
 
 
-def test_a_commit_with_a_state_sets_the_seq_of_the_state_and_keeps_one_checkpoint(
-    hand: OwnerSession,
-) -> None:
+def test_commit_with_a_state_sets_its_seq_and_keeps_one_checkpoint(hand: OwnerSession) -> None:
     assert hand.commit(3, state=b"first") == "ok"
     assert hand.commit(4, state=b"second") == "ok"
     at = hand.run()
@@ -142,9 +140,7 @@ def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(
     assert hand.run().last_seq == last
 
 
-def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
-    hand: OwnerSession,
-) -> None:
+def test_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(hand: OwnerSession) -> None:
     assert hand.commit(epoch=hand.run().epoch + 1) == "ahead"
 
 
@@ -155,14 +151,11 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerS
     assert written(hand) == (0, 0, 0, 0)
     event = Event.objects.get(kind="commit_refused")
     assert event.data["orders"] == 1
-    assert (
-        event.reason == f"epoch {message.epoch} was refused: the epoch is {message.epoch + 1} now"
-    )
+    stale = message.epoch
+    assert event.reason == f"epoch {stale} was refused: the epoch is {stale + 1} now"
 
 
-def test_refused_commits_of_a_former_owner_are_counted_in_one_audit_line_per_epoch(
-    hand: OwnerSession,
-) -> None:
+def test_refused_commits_of_a_former_owner_are_one_audit_line_per_epoch(hand: OwnerSession) -> None:
     other = make_node("node-2")
     zombies = [make_trader(name, hand.daemon) for name in ("q", "r")]
     messages = [zombie.next_commit(1) for zombie in zombies]
@@ -204,7 +197,8 @@ def test_current_epoch_from_another_node_is_fenced(hand: OwnerSession) -> None:
     other = make_node("node-2")
     message = hand.next_commit(1)
     assert other.send(message)[0].answer == "fenced"
-    assert OwnerSession(replaced(hand), hand.portfolio).send(message).answer == "fenced"
+    # So it is from the same node with an incarnation that never registered.
+    assert FakeNode(hand.daemon.row, uuid4()).send(message)[0].answer == "fenced"
 
 
 def test_unknown_portfolio_is_fenced(hand: OwnerSession) -> None:
@@ -216,11 +210,6 @@ def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: Own
     hand.send(message)
     give(hand, make_node("node-2"))
     assert hand.send(message).answer == "fenced"
-
-
-def replaced(hand: OwnerSession) -> FakeNode:
-    """Return the same node with an incarnation that never registered."""
-    return FakeNode(hand.daemon.row, uuid4())
 
 
 def give(hand: OwnerSession, other: FakeNode, *, epochs_ago: int = 0) -> bool:
@@ -241,13 +230,10 @@ def test_grant_on_an_old_epoch_writes_nothing(hand: OwnerSession) -> None:
 def test_stale_commit_does_not_affect_others_of_its_request() -> None:
     node = make_node("node-1")
     good, stale, last = (make_trader(name, node) for name in ("good", "stale", "last"))
-    messages = [
-        good.next_commit(2),
-        stale.next_commit(2, from_seq=0, to_seq=2),
-        last.next_commit(2),
-    ]
-    assert [r.answer for r in node.send(*messages)] == ["ok", "conflict", "ok"]
-    assert good.run().last_seq == messages[0].to_seq
+    first, late = good.next_commit(2), stale.next_commit(2, from_seq=0, to_seq=2)
+    answers = [r.answer for r in node.send(first, late, last.next_commit(2))]
+    assert answers == ["ok", "conflict", "ok"]
+    assert good.run().last_seq == first.to_seq
 
 
 def test_commits_without_rows_are_accepted_with_and_without_a_state() -> None:
@@ -346,20 +332,17 @@ def test_metrics_are_kept_with_the_commit(hand: OwnerSession) -> None:
     assert [(p.seq, p.name, p.value) for p in stored] == [(seq, "spread", 0.25), (seq, "z", -1e300)]
 
 
-@pytest.mark.parametrize(
-    "rare",
-    [
-        {"metrics": [MetricLine(1, 0, "spread", 0.5)]},
-        {"ended": [OrderEndLine(1, 0, 1, "expired", "")]},
-        *(
-            {"orders": [msgspec.structs.replace(MARKET_ORDER, **fields)]}
-            for fields in ({"kind": "stop"}, {"time_in_force": "ioc"}, {"tag": "entry"})
-        ),
-    ],
-)
-def test_requests_with_a_rare_field_do_not_use_the_statement_for_plain_commits(
-    rare: dict[str, Any],
-) -> None:
+RARE: list[dict[str, Any]] = [
+    {"metrics": [MetricLine(1, 0, "spread", 0.5)]},
+    {"ended": [OrderEndLine(1, 0, 1, "expired", "")]},
+    {"orders": [msgspec.structs.replace(MARKET_ORDER, kind="stop")]},
+    {"orders": [msgspec.structs.replace(MARKET_ORDER, time_in_force="ioc")]},
+    {"orders": [msgspec.structs.replace(MARKET_ORDER, tag="entry")]},
+]
+
+
+@pytest.mark.parametrize("rare", RARE)
+def test_requests_with_a_rare_field_are_no_plain_commits(rare: dict[str, Any]) -> None:
     plain = make_commit(orders=[MARKET_ORDER])
     assert are_plain([plain, plain])
     assert not are_plain([plain, msgspec.structs.replace(plain, **rare)])

@@ -137,8 +137,7 @@ def test_source_capacity_is_reserved_until_the_first_commit() -> None:
 
 def test_return_to_the_source_uses_its_reserved_capacity() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
-    hand = make_trader("p", source)
-    handoff = activating(hand, target)
+    handoff = activating(make_trader("p", source), target)
     lose(target)
     row = owner("p", target).fail_over_to(source)
     assert (state_of(handoff), row.target_node_id) == ("superseded", source.row.pk)

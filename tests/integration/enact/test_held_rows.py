@@ -64,8 +64,7 @@ def hold_rows(table: str, where: str) -> Iterator[None]:
     lock = "FOR NO KEY UPDATE" if table == "scheduling_node" else "FOR UPDATE"
     with psycopg.connect(conninfo()) as frozen:
         frozen.execute("SET idle_in_transaction_session_timeout = 0")  # it outlasts who waits
-        found = frozen.execute(f"SELECT FROM {table} WHERE {where} {lock}".encode())
-        assert found.rowcount > 0
+        assert frozen.execute(f"SELECT FROM {table} WHERE {where} {lock}".encode()).rowcount > 0
         yield
         frozen.rollback()
 

@@ -106,9 +106,7 @@ def test_repeated_reports_of_exits_beyond_the_limit_count_once(hand: OwnerSessio
     assert newest.data["deaths"] == [death.death for death in reversed(deaths[12:])]
 
 
-def test_ids_of_exits_that_an_audit_line_counts_are_neither_in_the_api_nor_in_its_sentence(
-    hand: OwnerSession,
-) -> None:
+def test_ids_of_counted_exits_are_neither_in_the_api_nor_in_a_sentence(hand: OwnerSession) -> None:
     for _ in range(11):
         hand.die(idle=True)
     newest = Event.objects.filter(kind="process_died").latest("id")
@@ -128,9 +126,7 @@ def test_an_idle_exit_beyond_the_limit_still_ends_a_stop(hand: OwnerSession) -> 
     assert hand.run().phase == "stopped"
 
 
-def test_an_idle_exit_beyond_the_limit_still_rejects_an_unproven_revision(
-    hand: OwnerSession,
-) -> None:
+def test_idle_exit_beyond_the_limit_still_rejects_an_unproven_revision(hand: OwnerSession) -> None:
     for _ in range(10):
         hand.die(idle=True)
     second_revision(hand)
@@ -212,14 +208,10 @@ def test_exit_of_an_unproven_revision_during_a_stop_does_not_reload(hand: OwnerS
 
 
 def test_revision_is_good_after_a_minute_with_progress(node: FakeNode) -> None:
-    idle, young, proven = (
-        make_trader(name, node, events=0) for name in ("idle", "young", "proven")
-    )
-    young.commit(1)
-    proven.commit(1)
-    Run.objects.filter(pk__in=(idle.portfolio.pk, proven.portfolio.pk)).update(
-        first_commit_at=ago(61)
-    )
+    idle = make_trader("idle", node, events=0)
+    young, proven = make_trader("young", node), make_trader("proven", node)
+    begun = Run.objects.filter(pk__in=(idle.portfolio.pk, proven.portfolio.pk))
+    begun.update(first_commit_at=ago(61))
     assert execute(mark_proven_revisions(timing())) == 1
     assert [status(h, 1) for h in (idle, young, proven)] == ["unproven", "unproven", "good"]
     assert proven.run().good_revision == 1
@@ -228,9 +220,7 @@ def test_revision_is_good_after_a_minute_with_progress(node: FakeNode) -> None:
 
 def test_time_without_commits_does_not_prove_a_revision(node: FakeNode) -> None:
     silent = make_trader("silent", node, events=1)
-    Run.objects.filter(pk=silent.portfolio.pk).update(
-        first_commit_at=ago(600), last_commit_at=ago(599)
-    )
+    Run.objects.update(first_commit_at=ago(600), last_commit_at=ago(599))
     assert execute(mark_proven_revisions(timing())) == 0
     assert status(silent, 1) == "unproven"
 
@@ -260,9 +250,7 @@ def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node
     assert status(hand, 1) == "unproven"
 
 
-def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to(
-    hand: OwnerSession,
-) -> None:
+def test_an_earlier_good_revision_that_runs_again_is_fallen_back_to(hand: OwnerSession) -> None:
     second_revision(hand).commit(1)
     prove_revision(hand.portfolio)
     assert hand.run().good_revision == 2
@@ -287,9 +275,7 @@ def test_failed_reload_is_not_repeated_at_once(hand: OwnerSession) -> None:
     assert wanted_reloads() == [2]
 
 
-def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
-    hand: OwnerSession,
-) -> None:
+def test_after_failover_the_wanted_revision_waits_for_a_healthy_minute(hand: OwnerSession) -> None:
     revised(hand)
     target = make_node("node-2")
     lose(hand.daemon)

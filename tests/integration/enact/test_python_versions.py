@@ -84,9 +84,7 @@ def test_migrate_to_another_python_version_needs_acceptance(old_node: FakeNode) 
     assert hand.release(handoff).answer == "handed_over"
     assert new.commit("p", 5) == "ok"
     assert hand.run().python == "3.13"
-    assert list(Tenure.objects.order_by("epoch").values_list("python", flat=True)) == [
-        "3.11", "3.13",
-    ]  # fmt: skip
+    assert [tenure.python for tenure in Tenure.objects.order_by("epoch")] == ["3.11", "3.13"]
     # There is no way back without another consent.
     refused(lambda: operations.migrate("p", "node-1", actor="ann"))
 
@@ -111,10 +109,8 @@ def test_restarted_daemon_with_another_version_loses_its_runs(old_node: FakeNode
     again = make_node("node-1", python="3.13")
     at = hand.run()
     assert (at.phase, at.node_id, at.python) == ("pending", None, "3.11")
-    assert at.reason == (
-        "node-1 started again with Python 3.13, and the portfolio last ran under Python 3.11"
-    )
-    assert at.attempts == 0
+    told = "node-1 started again with Python 3.13, and the portfolio last ran under Python 3.11"
+    assert (at.reason, at.attempts) == (told, 0)
     run_pass()
     placed = newest_handoff(hand.portfolio)
     assert (placed.kind, placed.target_node_id) == ("place", spare.row.pk)
@@ -156,9 +152,7 @@ def test_accepted_version_is_audited_and_can_be_withdrawn(old_node: FakeNode) ->
         operations.accept_python("3.13.1", ["p"], actor="ann")
 
 
-def test_a_difference_from_a_run_under_another_python_is_reported_as_not_verifiable(
-    old_node: FakeNode,
-) -> None:
+def test_difference_from_a_run_under_another_python_is_not_verifiable(old_node: FakeNode) -> None:
     hand = make_owner(old_node, events=20)
     Tenure.objects.update(python="3.99")
     verdict = verify_portfolio("p")

@@ -42,9 +42,8 @@ def texts() -> list[tuple[str, str]]:
 def positional(text: str) -> str:
     """Return the text with $1, $2 … for named parameters, as the driver sends it."""
     names: dict[str, int] = {}
-    return PARAMETER.sub(lambda m: f"${names.setdefault(m[1], len(names) + 1)}", text).replace(
-        "%%", "%"
-    )
+    text = PARAMETER.sub(lambda m: f"${names.setdefault(m[1], len(names) + 1)}", text)
+    return text.replace("%%", "%")
 
 
 def typed_statements() -> list[Statement[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -17,7 +17,7 @@ from scheduling.enact.storage import sample_storage
 from scheduling.models import Alert, StorageSample
 from scheduling.timing import timing
 from tests.support.api_client import ApiClient
-from tests.support.factories import make_node, make_trader
+from tests.support.factories import ago, make_node, make_trader
 
 pytestmark = pytest.mark.django_db
 
@@ -49,9 +49,8 @@ def test_short_transaction_opens_no_alert() -> None:
 def test_records_without_a_partition_have_an_alert() -> None:
     hand = make_trader("p", make_node("node-1"), events=0)
     assert reasons("partition_missing") == []
-    point = EquityPoint.objects.create(
-        portfolio=hand.portfolio, seq=10**15, at=datetime.now(UTC), equity=1
-    )
+    beyond = {"portfolio": hand.portfolio, "seq": 10**15, "at": datetime.now(UTC)}
+    point = EquityPoint.objects.create(**beyond, equity=1)
     (told,) = reasons("partition_missing")
     assert "portfolios_equitypoint_default" in told
     point.delete()
@@ -59,10 +58,8 @@ def test_records_without_a_partition_have_an_alert() -> None:
 
 
 def make_sample(hours_ago: float, size: int, free: int | None, **tables: int) -> None:
-    at = datetime.now(UTC) - timedelta(hours=hours_ago)
-    StorageSample.objects.create(
-        at=at, database_bytes=size, wal_bytes=0, disk_free_bytes=free, tables=tables
-    )
+    sizes = {"database_bytes": size, "wal_bytes": 0, "disk_free_bytes": free, "tables": tables}
+    StorageSample.objects.create(at=ago(hours_ago * 3600), **sizes)
 
 
 def test_growth_alert_names_the_largest_table() -> None:
@@ -94,10 +91,6 @@ def test_sample_counts_partitions_and_old_samples_are_deleted() -> None:
 
 def test_prometheus_metrics_show_database_and_table_sizes(viewer: ApiClient) -> None:
     text: Any = viewer.get("metrics").content.decode()
-    for figure in (
-        'ginkgo_table_bytes{table="portfolios_order"}',
-        "ginkgo_wal_written_bytes_total",
-        "ginkgo_database_bytes",
-        "ginkgo_oldest_snapshot_seconds",
-    ):
-        assert figure in text
+    assert 'ginkgo_table_bytes{table="portfolios_order"}' in text
+    for figure in ("wal_written_bytes_total", "database_bytes", "oldest_snapshot_seconds"):
+        assert f"ginkgo_{figure}" in text

@@ -215,11 +215,9 @@ def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None
     set_claim_limits(monkeypatch, 1, per_portfolio=2)
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
-    told = [
-        report_all(first, *(make_claim(hand, seq=10**9 + n + m) for m in range(2)))
-        for n in (0, 2, 4)
-    ]
-    assert told == [(2, 0), (1, 1), (0, 2)]
+    for n, counts in ((0, (2, 0)), (2, (1, 1)), (4, (0, 2))):
+        claims = (make_claim(hand, seq=10**9 + n + m) for m in range(2))
+        assert report_all(first, *claims) == counts
     assert report_all(first, make_claim(hand, seq=10**9)) == (0, 0)  # stored before
     assert report(second, make_claim(other, seq=10**8)) == 1
     assert Event.objects.filter(kind="commits_vanished").count() == 3
@@ -232,9 +230,7 @@ def set_claim_limits(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfol
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW_PER_PORTFOLIO", per_portfolio)
 
 
-def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_claims_count_for_a_limit_until_they_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     set_claim_limits(monkeypatch, 2, per_portfolio=0)
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
@@ -247,11 +243,9 @@ def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
 
 def test_claims_of_one_node_for_one_epoch_stay_limited_after_they_are_settled() -> None:
     hand = make_trader("p", make_node("node-1"))
-    told = [
-        report(hand.daemon, *(make_claim(hand, seq=10**9 + n + m) for m in range(4)))
-        for n in (0, 4)
-    ]
-    assert told == [4, 1]
+    for n, stored in ((0, 4), (4, 1)):
+        claims = (make_claim(hand, seq=10**9 + n + m) for m in range(4))
+        assert report(hand.daemon, *claims) == stored
     VanishedCommits.objects.update(seen_at=ago(7 * 86_400), settled_at=ago(1))
     assert report(hand.daemon, make_claim(hand, seq=10**9 + 9)) == 0
     lines = Event.objects.filter(kind="commits_vanished")
@@ -272,9 +266,7 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
     assert report(first, told) == 1
 
 
-def test_claims_for_epochs_without_a_tenure_are_marked_unverified_and_limited(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_claims_without_a_tenure_are_unverified_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
     first, second = make_node("node-1"), make_node("node-2")
     hand, own = make_trader("p", first), make_trader("q", second)
@@ -285,9 +277,8 @@ def test_claims_for_epochs_without_a_tenure_are_marked_unverified_and_limited(
     assert report(second, *forgotten) == 2
     assert report(second, *forgotten, *created) == 1
     assert report(second, *created) == 0
-    assert set(VanishedCommits.objects.values_list("node_id", "unverified")) == {
-        (second.row.pk, True)
-    }
+    stored = set(VanishedCommits.objects.values_list("node_id", "unverified"))
+    assert stored == {(second.row.pk, True)}
     assert "unverified portfolios: 2" in open_alerts()[0]
     assert holder_of_failover() == ""  # one node's word
     assert report(second, make_claim(own, seq=10**9)) == 1  # the bound is that of the unverified

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 def die() -> None:
-    """End this process as kill -9 does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -48,9 +48,8 @@ class Substrate(Protocol):
 def euro(number: int) -> Event:
     """Return the bar of minute `number`, with five places."""
     price = 107_000 + number % 997
-    return make_bar(
-        0, "EURUSD", number * 60_000_000, 0, (price, price + 9, price - 9, price + 1), 0, scale=5
-    )
+    prices = (price, price + 9, price - 9, price + 1)
+    return make_bar(0, "EURUSD", number * 60_000_000, 0, prices, 0, scale=5)
 
 
 def euros(after: int, count: int) -> list[Event]:
@@ -76,11 +75,8 @@ async def test_an_empty_log_has_no_head(log: RecordedLog) -> None:
 
 async def test_events_are_read_back_in_order_with_seq_and_release_time(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
-    given: list[Event] = [
-        *euros(0, 3),
-        Quote(0, "KO", 9, 0, 500_000, 500_100, 1, 2),
-        Tick(0, "", 10, 0),
-    ]
+    quote = Quote(0, "KO", 9, 0, 500_000, 500_100, 1, 2)
+    given: list[Event] = [*euros(0, 3), quote, Tick(0, "", 10, 0)]
     done = await log.append(epoch, 0, given[:2], cursor="page 1")
     assert (done.from_seq, done.to_seq, done.repeated) == (1, 2, False)
     await log.append(epoch, 2, given[2:], cursor="page 2")
@@ -122,17 +118,14 @@ async def test_a_writer_that_was_replaced_writes_nothing(log: RecordedLog) -> No
 
 async def test_of_concurrent_appends_at_one_head_only_one_is_stored(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
-    outcomes = await asyncio.gather(
-        *(log.append(epoch, 0, euros(0, 5)) for _ in range(6)), return_exceptions=True
-    )
+    appends = (log.append(epoch, 0, euros(0, 5)) for _ in range(6))
+    outcomes = await asyncio.gather(*appends, return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, HeadMoved)]
     assert len(refused) == 5, outcomes
     assert len(await read_all(log)) == 5
 
 
-async def test_a_repeated_append_of_a_source_is_answered_as_before_and_writes_nothing(
-    log: RecordedLog,
-) -> None:
+async def test_repeated_append_of_a_source_is_answered_and_writes_nothing(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
     first = await log.append(epoch, 0, euros(0, 2), FIRST)
     await log.append(epoch, 2, euros(2, 1), SourceId("source-a", 2, "b" * 64))
@@ -149,9 +142,7 @@ async def test_a_source_with_other_content_under_one_number_is_refused(log: Reco
     assert (await log.head()).seq == 2
 
 
-async def test_missing_numbers_of_a_source_are_named_and_a_late_one_is_refused(
-    log: RecordedLog,
-) -> None:
+async def test_missing_numbers_of_a_source_are_named_and_late_refused(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
     await log.append(epoch, 0, euros(0, 1), FIRST)
     done = await log.append(epoch, 1, euros(1, 1), SourceId("source-a", 4, "d" * 64))

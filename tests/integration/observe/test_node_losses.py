@@ -74,9 +74,8 @@ def test_count_of_a_loss_does_not_depend_on_later_handoffs(fleet: list[FakeNode]
     found = {loss.node: (loss.portfolios, loss.moved, len(loss.moves)) for loss in seen.losses}
     assert found == {"node-1": (1, 15, 8), "node-2": (1, 4, 4)}
     page = build_board_page(seen)
-    assert sorted(row.kind_text for row in page.recent if row.id is None) == [
-        "15 failovers", "4 failovers",
-    ]  # fmt: skip
+    told = sorted(row.kind_text for row in page.recent if row.id is None)
+    assert told == ["15 failovers", "4 failovers"]
     assert len(seen.handoffs_recent) == 12
     assert next(h.kind for h in seen.handoffs_single if h.state == "done") == "place"
 
@@ -84,9 +83,8 @@ def test_count_of_a_loss_does_not_depend_on_later_handoffs(fleet: list[FakeNode]
 def test_each_loss_of_a_node_counts_its_own_failovers(fleet: list[FakeNode]) -> None:
     first, _, third = fleet
     lose_at_once(first)
-    Node.objects.filter(pk=first.row.pk).update(
-        status_since=ago(600), lost_times=[ago(600).timestamp()]
-    )
+    its = Node.objects.filter(pk=first.row.pk)
+    its.update(status_since=ago(600), lost_times=[ago(600).timestamp()])
     failovers(first, third, 3, seconds_ago=590)
     first.beat()
     (loss,) = read_fleet_view().losses
@@ -94,8 +92,7 @@ def test_each_loss_of_a_node_counts_its_own_failovers(fleet: list[FakeNode]) -> 
     lose_at_once(first)
     failovers(first, third, 2)
     newer, older = read_fleet_view().losses
-    assert (newer.moved, newer.is_over, newer.reason) == (2, False, Node.objects.get(
-        pk=first.row.pk).lost_reason)  # fmt: skip
+    assert (newer.moved, newer.is_over, newer.reason) == (2, False, its.get().lost_reason)
     assert (older.moved, older.is_over, older.reason) == (3, True, "")
 
 

@@ -45,13 +45,11 @@ def pending(daemon: FakeNode) -> Run:
 
 
 def reason_data(row: Run | Handoff) -> dict[str, Any]:
-    """Return the reason of a row as data."""
     assert row.why is not None
     return dict(row.why)
 
 
 def sentence_of(row: Run | Handoff) -> str:
-    """Return the sentence that its data makes."""
     why = reason_data(row)
     return render(Reason(why["code"], why["params"]))
 
@@ -136,9 +134,7 @@ def test_a_reason_with_the_same_text_is_not_written_again(pending: Run) -> None:
 # --- who reads it --------------------------------------------------------------------------------
 
 
-def test_a_portfolio_answers_in_the_language_of_the_request(
-    viewer: ApiClient, pending: Run
-) -> None:
+def test_portfolio_answers_in_the_language_of_the_request(viewer: ApiClient, pending: Run) -> None:
     english = viewer.get("portfolios/p/").json()["run"]
     answer = viewer.preferring(BROWSER).get("portfolios/p/")
     chinese = answer.json()["run"]
@@ -149,9 +145,8 @@ def test_a_portfolio_answers_in_the_language_of_the_request(
 
 
 def test_other_languages_are_answered_in_english(viewer: ApiClient, pending: Run) -> None:
-    assert viewer.preferring("de,fr;q=0.5").get("portfolios/p/").json()["run"]["reason"] == (
-        NEEDS_GPU
-    )
+    run = viewer.preferring("de,fr;q=0.5").get("portfolios/p/").json()["run"]
+    assert run["reason"] == NEEDS_GPU
 
 
 @pytest.mark.parametrize(
@@ -166,9 +161,7 @@ def test_a_reason_stored_as_text_only_is_translated_if_its_text_is_known(
     assert (run["reason"], run["why"]) == (told, None)
 
 
-def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
-    viewer: ApiClient, daemon: FakeNode
-) -> None:
+def test_handoffs_and_tenures_answer_in_two_languages(viewer: ApiClient, daemon: FakeNode) -> None:
     make_portfolio("p")
     tick()
     daemon.prepare()
@@ -189,9 +182,7 @@ def desk(db: None) -> Client:
 
 
 @pytest.mark.parametrize("path", ["/", "/portfolios/", "/portfolios/p/"])
-def test_pages_show_pending_reasons_in_the_language_of_the_request(
-    desk: Client, pending: Run, path: str
-) -> None:
+def test_pages_show_pending_reasons_in_two_languages(desk: Client, pending: Run, path: str) -> None:
     assert NEEDS_GPU in desk.get(path).content.decode()
     page = desk.get(path, headers={"Accept-Language": BROWSER}).content.decode()
     assert NEEDS_GPU_ZH in page
@@ -214,13 +205,13 @@ def test_pages_of_handoffs_show_reasons_in_the_language_of_the_request(
 
 def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
     board = read_fleet_view()
-    parts = {
-        language: "".join(render_view(board, LiveView("board", "", True, language))[0].values())
-        for language in ("zh-hans", "en")
-    }
-    assert NEEDS_GPU in parts["en"]
-    assert NEEDS_GPU_ZH in parts["zh-hans"]
-    assert NEEDS_GPU not in parts["zh-hans"]
+    english, chinese = (
+        "".join(render_view(board, LiveView("board", "", True, language))[0].values())
+        for language in ("en", "zh-hans")
+    )
+    assert NEEDS_GPU in english
+    assert NEEDS_GPU_ZH in chinese
+    assert NEEDS_GPU not in chinese
 
 
 @pytest.mark.parametrize(("asked", "given"), [("zh-hans", "zh-hans"), ("", "en"), ("x" * 99, "en")])
@@ -236,9 +227,7 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pendin
     assert english["params"] == chinese["params"] == reason_data(pending)["params"]
 
 
-def test_targets_are_explained_in_the_language_of_the_request(
-    viewer: ApiClient, pending: Run
-) -> None:
+def test_targets_are_explained_in_the_language_asked_for(viewer: ApiClient, pending: Run) -> None:
     (english,) = viewer.get("schedule/targets/", portfolio="p").json()["results"]
     (chinese,) = viewer.preferring("zh").get("schedule/targets/?portfolio=p").json()["results"]
     assert english == {**chinese, "sentence": "node-1 lacks gpu=yes"}

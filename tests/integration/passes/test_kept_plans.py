@@ -21,20 +21,22 @@ from tests.support.factories import make_node
 
 pytestmark = pytest.mark.django_db
 
+Session = psycopg.Connection[Any]
+PREPARES: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
 COUNT = b"SELECT count(*) FROM grown WHERE id > %(least)s"
 EXPLAIN = b"EXPLAIN (FORMAT JSON) EXECUTE _pg3_0 (0)"
 
 
 @pytest.fixture
-def session() -> Iterator[psycopg.Connection[Any]]:
+def session() -> Iterator[Session]:
     """Return a session that prepares, with a small table that nothing ever analyzes."""
-    with Connection.connect(conninfo(), autocommit=True, prepare_threshold=1) as session:
+    with Connection.connect(conninfo(), **PREPARES) as session:
         session.row_factory = namedtuple_row
         session.execute("CREATE TEMP TABLE grown AS SELECT 1 AS id")
         yield session
 
 
-def expected_rows(session: psycopg.Connection[Any]) -> int:
+def expected_rows(session: Session) -> int:
     """Return how many rows of the table the plan of COUNT was made for."""
     for _ in range(8):
         session.execute(COUNT, {"least": 0})
@@ -44,18 +46,20 @@ def expected_rows(session: psycopg.Connection[Any]) -> int:
     return int(plan[0]["Plan"]["Plans"][0]["Plan Rows"])
 
 
-def discards(session: psycopg.Connection[Any], plans: KeptPlans) -> bool:
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> KeptPlans:
+    """Return plans that only the growth of the small table outdates."""
+    monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
+    return KeptPlans()
+
+
+def discards(session: Session, plans: KeptPlans) -> bool:
     # Else the session reports its rows a second later, which a slow machine takes here.
     session.execute("SELECT pg_stat_force_next_flush()")
     return _run_steps(session.cursor(), plans.discard_outgrown(), None)
 
 
-def test_plans_are_kept_until_a_table_has_doubled(
-    session: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
-    plans = KeptPlans()
-
+def test_plans_are_kept_until_a_table_has_doubled(session: Session, plans: KeptPlans) -> None:
     for_few = expected_rows(session)
     assert not discards(session, plans)
     session.execute("INSERT INTO grown SELECT generate_series(1, 100000)")
@@ -65,12 +69,7 @@ def test_plans_are_kept_until_a_table_has_doubled(
     assert not discards(session, plans)
 
 
-def test_rows_that_take_the_space_of_deleted_ones_count_as_growth(
-    session: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept_plans, "TABLES", ["grown"])
-    plans = KeptPlans()
-
+def test_rows_in_the_space_of_deleted_ones_are_growth(session: Session, plans: KeptPlans) -> None:
     session.execute("INSERT INTO grown SELECT generate_series(1, 20000)")
     session.execute("DELETE FROM grown WHERE id < 20000")
     session.execute("VACUUM ANALYZE grown")
@@ -100,7 +99,7 @@ def test_the_watcher_prepares_its_statements(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def migrated() -> Iterator[psycopg.Connection[Any]]:
+def migrated() -> Iterator[Session]:
     """Return another session, with a table that it may alter."""
     with psycopg.connect(conninfo(), autocommit=True) as other:
         other.execute("CREATE TABLE migrated AS SELECT 1 AS a")
@@ -114,11 +113,8 @@ READ = "SELECT a FROM migrated"
 ALTER = "ALTER TABLE migrated ALTER a TYPE bigint"
 
 
-def test_prepared_statement_that_a_migration_outdated_fails_once(
-    migrated: psycopg.Connection[Any],
-) -> None:
-    options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
-    with Connection.connect(conninfo(), **options) as session, statement_limit(10):
+def test_statement_outdated_by_a_migration_fails_once(migrated: Session) -> None:
+    with Connection.connect(conninfo(), **PREPARES) as session, statement_limit(10):
         for _ in range(3):
             session.execute(READ)
         migrated.execute(ALTER)
@@ -127,11 +123,8 @@ def test_prepared_statement_that_a_migration_outdated_fails_once(
         assert session.execute(READ).fetchall() == [(1,)]
 
 
-async def test_prepared_async_statement_that_a_migration_outdated_fails_once(
-    migrated: psycopg.Connection[Any],
-) -> None:
-    options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 1}
-    async with await AsyncConnection.connect(conninfo(), **options) as session:
+async def test_async_statement_outdated_by_a_migration_fails_once(migrated: Session) -> None:
+    async with await AsyncConnection.connect(conninfo(), **PREPARES) as session:
         with statement_limit(10):
             for _ in range(3):
                 await session.execute(READ)

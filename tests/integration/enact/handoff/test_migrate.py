@@ -99,18 +99,14 @@ def test_release_for_a_handoff_of_another_portfolio_is_answered_keep(
     assert state_of(foreign) == "preparing"
 
 
-def test_a_release_to_a_target_whose_lease_has_expired_is_answered_keep(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_release_to_an_expired_target_is_kept(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
     expire_lease(target)
     assert hand.release(handoff).answer == "keep"
     assert (state_of(handoff), hand.run().phase) == ("failed", "running")
 
 
-def test_a_stale_release_is_refused_and_grants_nothing(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_stale_release_is_refused_and_grants_nothing(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
     message = hand.release_message(handoff, from_seq=0, to_seq=1)
     assert hand.daemon.release(message).answer == "conflict"
@@ -137,9 +133,8 @@ def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:
     migrated(first, small)
     refusal = refused(lambda: second.move_to(small))
     assert refusal.code == "node_full"
-    assert refusal.message == (
-        "Node node-2 has no room for b (weight 1): 1 of 1 are taken; choose another."
-    )
+    told = "Node node-2 has no room for b (weight 1): 1 of 1 are taken; choose another."
+    assert refusal.message == told
 
 
 def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: FakeNode) -> None:

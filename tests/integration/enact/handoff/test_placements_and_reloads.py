@@ -12,6 +12,7 @@ from tests.support.factories import (
     OwnerSession,
     expire_handoff,
     lose,
+    make_portfolio,
     newest_handoff,
     prove_revision,
     run_of,
@@ -20,9 +21,7 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_failed_placement_counts_as_an_attempt_of_its_node_and_the_fifth_quarantines(
-    target: FakeNode,
-) -> None:
+def test_failed_placement_is_an_attempt_of_its_node_and_fifth_quarantines(target: FakeNode) -> None:
     portfolio = placed(target)
     target.fails(newest_handoff(portfolio))
     for attempts in (2, 3, 4, 5):
@@ -45,9 +44,7 @@ def test_placement_on_a_lost_node_is_not_an_attempt(target: FakeNode) -> None:
 
 def placed(target: FakeNode) -> Portfolio:
     """Return a portfolio that nobody ran yet, on its way to `target`."""
-    portfolio = operations.create_portfolio(
-        operations.NewPortfolio(name="new", strategy="canary"), actor="ann"
-    )
+    portfolio = make_portfolio("new")
     operations.migrate("new", target.name, actor="ann")
     return portfolio
 
@@ -70,9 +67,7 @@ def test_reload_that_fails_twice_rejects_its_revision(hand: OwnerSession, source
     assert hand.run().phase == "running"
 
 
-def test_a_revision_is_rejected_only_after_it_missed_its_first_commit_twice(
-    hand: OwnerSession, source: FakeNode
-) -> None:
+def test_second_missed_first_commit_rejects_revision(hand: OwnerSession, source: FakeNode) -> None:
     handoff = revised(hand)
     for status in ("unproven", "rejected"):
         source.ready(handoff)

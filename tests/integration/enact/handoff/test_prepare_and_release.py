@@ -53,9 +53,8 @@ def test_target_gets_time_to_build_an_environment_except_for_a_failover(
     Artifact.objects.update(lock="x", env_sha256="e" * 64)
     Revision.objects.update(artifact=artifact)
     handoff = migrated(hand, target)
-    assert (handoff.deadline_at - handoff.requested_at).total_seconds() == pytest.approx(
-        360, abs=0.1
-    )
+    waits_s = (handoff.deadline_at - handoff.requested_at).total_seconds()
+    assert waits_s == pytest.approx(360, abs=0.1)
     assert expire_handoff(handoff) == "failed"
     assert error(handoff) == "node-2 could not prepare in 360 s"
     lose(source)
@@ -85,9 +84,7 @@ def test_no_deadline_is_judged_while_the_gateway_is_unreachable(
     assert execute(find_overdue(timing())) == [handoff.pk]
 
 
-def test_late_release_raises_the_epoch_without_the_source(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_late_release_raises_the_epoch_without_source(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
     late = hand.release_message(handoff, events=1)
     assert expire_handoff(handoff) == "activating"
@@ -98,9 +95,7 @@ def test_late_release_raises_the_epoch_without_the_source(
     assert row.error == "node-1 did not release in 5 s: the epoch was raised without it"
 
 
-def test_a_source_node_lost_before_its_release_is_not_waited_for(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_lost_source_is_not_waited_for(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
     lose(hand.daemon)
     assert execute(find_overdue(timing())) == [handoff.pk]

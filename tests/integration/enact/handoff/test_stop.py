@@ -17,7 +17,9 @@ from tests.support.factories import (
     expire_lease,
     lose,
     make_node,
+    make_portfolio,
     newest_handoff,
+    owner,
     state_of,
 )
 
@@ -65,11 +67,8 @@ def test_stop_supersedes_a_handoff_in_any_step(
     first = under_way(hand, target)  # type: ignore[operator]
     stop = operations.stop("p", actor="ann")
     assert (state_of(first), state_of(stop)) == ("superseded", "draining")
-    holder = OwnerSession(
-        {hand.daemon.row.pk: hand.daemon, target.row.pk: target}[hand.run().node_id or 0],
-        hand.portfolio,
-    )
-    assert holder.release(stop).answer == "handed_over"
+    daemon = target if hand.run().node_id == target.row.pk else hand.daemon
+    assert owner("p", daemon).release(stop).answer == "handed_over"
     assert hand.run().phase == "stopped"
     assert Handoff.objects.filter(state__in=("preparing", "draining", "activating")).count() == 0
 
@@ -83,10 +82,7 @@ def test_delete_supersedes_any_handoff_and_frees_the_name(
     assert state_of(first) == "superseded"
     expire_handoff(newest_handoff(hand.portfolio))
     assert hand.run().node_id is None
-    again = operations.create_portfolio(
-        operations.NewPortfolio(name="p", strategy="canary"), actor="ann"
-    )
-    assert again.pk != hand.portfolio.pk
+    assert make_portfolio("p").pk != hand.portfolio.pk
 
 
 def test_start_during_a_stop_leaves_the_portfolio_pending(hand: OwnerSession) -> None:
