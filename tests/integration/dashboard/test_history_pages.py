@@ -32,9 +32,15 @@ def viewer() -> Client:
     return signed_in(Role.VIEWER)
 
 
+def make_fleet() -> None:
+    make_running_portfolio("p", make_node("node-1"), events=3)
+    make_running_portfolio("q", make_node("node-2"))
+    operations.cordon("node-2", actor="ann", reason="=1+1")
+
+
 @pytest.fixture
 def fleet() -> None:
-    _make_fleet()
+    make_fleet()
 
 
 async def exported(address: str, role: Role = Role.VIEWER, language: str = "en") -> str:
@@ -80,9 +86,7 @@ def _day(days: int) -> str:
 
 
 @pytest.mark.parametrize("address", ["/audit/?since=yesterday", "/handoffs/?until=2026-13-01"])
-def test_page_with_an_invalid_time_filter_names_it_and_shows_no_rows(
-    viewer: Client, fleet: None, address: str
-) -> None:
+def test_invalid_time_is_named_and_shows_no_rows(viewer: Client, fleet: None, address: str) -> None:
     answer = viewer.get(address)
     assert answer.status_code == 400
     assert "give a date such as 2026-01-31" in text_of(answer)
@@ -111,11 +115,9 @@ def test_history_rows_come_oldest_first_or_with_the_longest_pause_first(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_exported_history_has_every_row_of_the_filter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_exported_history_has_every_row_of_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "EXPORT_BATCH", 3)  # several parts
-    await sync_to_async(_make_fleet)()
+    await sync_to_async(make_fleet)()
     rows = list(csv.DictReader(io.StringIO(await exported("/audit/?format=csv"))))
     keys = await sync_to_async(lambda: list(Event.objects.values_list("pk", flat=True)))()
     assert [int(row["id"]) for row in rows if row["kind"] != "logged_in"]
@@ -128,18 +130,11 @@ async def test_exported_history_has_every_row_of_the_filter(
     assert document["rows"][0]["requested_at"].endswith("Z")
 
 
-def _make_fleet() -> None:
-    nodes = [make_node("node-1"), make_node("node-2")]
-    make_running_portfolio("p", nodes[0], events=3)
-    make_running_portfolio("q", nodes[1])
-    operations.cordon("node-2", actor="ann", reason="=1+1")
-
-
 @pytest.mark.django_db(transaction=True)
 async def test_exported_audit_log_is_bounded_and_hides_incarnations_from_viewers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await sync_to_async(_make_fleet)()
+    await sync_to_async(make_fleet)()
     monkeypatch.setattr(history, "MAX_EXPORTED", 4)
     monkeypatch.setattr(history, "EXPORT_BATCH", 3)
     assert len(json.loads(await exported("/audit/?format=json"))["rows"]) == 4
@@ -161,7 +156,7 @@ async def test_exported_audit_log_leaves_out_the_ids_of_counted_exits() -> None:
 
 @pytest.mark.django_db(transaction=True)
 async def test_exported_history_is_in_the_language_of_the_page() -> None:
-    await sync_to_async(_make_fleet)()
+    await sync_to_async(make_fleet)()
     answer = await exported("/audit/?format=json&kind=node_cordoned", language="zh-CN")
     english = await exported("/audit/?format=json&kind=node_cordoned")
     (there,), (here,) = json.loads(answer)["rows"], json.loads(english)["rows"]

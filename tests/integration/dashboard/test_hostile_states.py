@@ -67,8 +67,7 @@ def test_numbers_that_a_node_made_up_break_no_page(desk: Client, number: float) 
 
 def test_process_id_of_a_portfolio_is_the_one_that_its_owner_reports() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
-    at = hand.run()
+    at = make_trader("p", first).run()
     first.beat(portfolios=[status_of(at.portfolio_id, at.epoch, pid=4711)])
     second.beat(portfolios=[status_of(at.portfolio_id, at.epoch, pid=666)])
     assert [shown.pid for shown in read_fleet_view().portfolios] == [4711]

@@ -71,9 +71,7 @@ def row_of(page: str, portfolio: str) -> str:
     return found[0]
 
 
-def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_had_no_owner(
-    desk: Client,
-) -> None:
+def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_waited(desk: Client) -> None:
     first, second = make_settled_nodes(2)
     for name in ("moved", "waiting"):
         make_running_portfolio(name, first, events=5)
@@ -111,14 +109,10 @@ def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> Non
     seq, epoch = Run.objects.get().last_seq, Run.objects.get().epoch
     begun = Tenure.objects.get(node=second.row).first_commit_at
     assert begun is not None
-    for place, (status, decided_at, of_epoch) in enumerate(
-        [
-            ("suppressed", ago(10), epoch),
-            ("filled", ago(10), epoch),
-            ("suppressed", ago(-3600), epoch),  # of a later outage
-            ("suppressed", ago(10), epoch - 1),
-        ]
-    ):
+    orders = [("suppressed", ago(10), epoch), ("filled", ago(10), epoch)]
+    # And of a later outage, and of an earlier epoch.
+    orders += [("suppressed", ago(-3600), epoch), ("suppressed", ago(10), epoch - 1)]
+    for place, (status, decided_at, of_epoch) in enumerate(orders):
         given: dict[str, Any] = {"decided_at": decided_at, "committed_at": begun, "node": "node-2"}
         make_order(portfolio, seq + 1 + place, status=status, epoch=of_epoch, **given)
     page = page_of(desk, number)
@@ -178,19 +172,13 @@ def test_exported_incident_has_a_line_for_each_portfolio(desk: Client) -> None:
 
 def test_unknown_incident_is_not_found(desk: Client) -> None:
     make_settled_nodes(1)
-    for address in (
-        "/incidents/999/",
-        "/incidents/999/export.csv",
-        "/nodes/node-1/incident/",
-        "/handoffs/999/incident/",
-    ):
+    unknown = ("/incidents/999/", "/incidents/999/export.csv", "/handoffs/999/incident/")
+    for address in (*unknown, "/nodes/node-1/incident/"):
         assert desk.get(address).status_code == 404, address
     assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
 
 
-def test_incident_pages_need_as_many_statements_for_many_portfolios_as_for_few(
-    desk: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_rows_need_no_more_statements(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     first, second = make_settled_nodes(2)
     for name in ("a", "b", "c"):

@@ -28,41 +28,27 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 NODES = 100
 VIEW = LiveView("board", "", True)
+#: The portfolios of cards.
+NAMES = "all => all.map(card => card.dataset.portfolio)"
 
 
 def large_fleet(**of_node_70: Any) -> FleetView:
     """A hundred nodes in four zones, ten portfolios on each; node-70 as given."""
     nodes = [
-        node(
-            f"node-{n:02}",
-            id=n + 1,
-            capacity=16,
-            labels={"zone": f"z{n % 4}"},
-            **(of_node_70 if n == 70 else {}),
-        )
+        node(f"node-{n:02}", id=n + 1, capacity=16, labels={"zone": f"z{n % 4}"}, **given)
         for n in range(NODES)
+        for given in [of_node_70 if n == 70 else {}]
     ]
     portfolios = [
-        portfolio(
-            f"p-{n:03}",
-            f"node-{n % NODES:02}",
-            id=n + 1,
-            strategy="canary" if n == 705 else "sma_cross",
-            symbols=["VOD"] if n == 333 else ["XOM"],
-        )
+        portfolio(f"p-{n:03}", f"node-{n % NODES:02}", id=n + 1, strategy=kind, symbols=[symbol])
         for n in range(10 * NODES)
+        for kind, symbol in [("canary" if n == 705 else "sma_cross", "VOD" if n == 333 else "XOM")]
     ]
     return fleet_view(nodes, portfolios)
 
 
-LOST = {
-    "status": "lost",
-    "schedulable": False,
-    "lease_left_s": 0.0,
-    "last_heartbeat_at": ago(40),
-    "status_since": ago(9),
-    "reason": "31 s without a heartbeat, limit 30 s",
-}
+LOST = {"reason": "31 s without a heartbeat, limit 30 s", "last_heartbeat_at": ago(40)}
+LOST |= {"status": "lost", "schedulable": False, "lease_left_s": 0.0, "status_since": ago(9)}
 
 
 class Board:
@@ -85,13 +71,8 @@ class Board:
         rendered = render_view(fleet, VIEW)
         assert rendered.figures is not None
         before = self.shown.figures if self.shown else None
-        message = {
-            "type": "parts",
-            "at": "14:05:12 UTC",
-            "age_ms": 1,
-            "parts": rendered.parts,
-            "figures": figures_part(rendered.figures, before),
-        }
+        news = {"parts": rendered.parts, "figures": figures_part(rendered.figures, before)}
+        message = {"type": "parts", "at": "14:05:12 UTC", "age_ms": 1, **news}
         self.shown = rendered
         self.sockets[-1].send(encode_json(message).decode())
 
@@ -147,8 +128,7 @@ def test_lost_node_outside_the_window_is_listed_in_the_trouble_strip_with_a_link
     board.show(large_fleet(**LOST))
     entry = page.locator("#trouble-strip li")
     entry.wait_for()
-    text = " ".join(entry.inner_text().split())
-    assert text == "node-70 31 s without a heartbeat, limit 30 s"
+    assert " ".join(entry.inner_text().split()) == "node-70 31 s without a heartbeat, limit 30 s"
     assert page.locator("#trouble-strip").bounding_box()["y"] == 48  # below the top bar
     entry.locator("a").click()
     assert page.evaluate("document.activeElement.closest('.col').id") == "col-node-70"
@@ -162,9 +142,7 @@ def test_search_and_filters_are_in_the_address_and_survive_a_reload(board):
     page.keyboard.type("vod")
     page.wait_for_selector("#col-node-00", state="hidden")
     assert board.columns() == ["col-node-33"]
-    assert page.locator(".card").evaluate_all("all => all.map(c => c.dataset.portfolio)") == [
-        "p-333"
-    ]
+    assert page.locator(".card").evaluate_all(NAMES) == ["p-333"]
     assert page.evaluate("location.search") == "?q=vod"
     page.reload()
     page.wait_for_selector(".card")
@@ -220,8 +198,7 @@ def test_heatmap_is_filtered_by_name_and_phase_also_outside_of_nodes(board):
     page.wait_for_selector(".heat-cell[data-cell=x]")
     page.fill("#board-search", "vod")
     cells = page.locator("#heatmap [data-cells] .heat-cell")
-    names = cells.evaluate_all("all => all.map(cell => cell.dataset.cell)")
-    assert names == ["p-333", "vod"]
+    assert cells.evaluate_all("all => all.map(cell => cell.dataset.cell)") == ["p-333", "vod"]
     assert page.inner_text("[data-count=waiting]") == "1"
 
 
@@ -314,7 +291,6 @@ def test_narrow_board_has_a_short_top_bar_and_opens_the_column_of_a_lost_node(bo
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-SELECTED = "all => all.map(card => card.dataset.portfolio)"
 #: A tap, as a finger makes it.
 TAP = """
 card => card.dispatchEvent(new PointerEvent("click", { bubbles: true, pointerType: "touch" }))
@@ -356,7 +332,7 @@ def test_several_cards_are_selected_by_key_mouse_and_finger_and_lifted_together(
     page.mouse.down()
     page.locator("#col-node-01 > header h3").hover()
     page.locator("#col-node-01 .drop-note").wait_for()
-    assert page.locator(".card.lifted").evaluate_all(SELECTED) == ["p-000", "p-100", "p-200"]
+    assert page.locator(".card.lifted").evaluate_all(NAMES) == ["p-000", "p-100", "p-200"]
     assert page.locator("#col-node-01 .drop-note p").all_inner_texts() == [
         "2 of 3 can go",
         "p-200: node-01 is full: load 12 of 12, the portfolio needs 1",
@@ -376,7 +352,7 @@ def test_several_cards_are_selected_by_key_mouse_and_finger_and_lifted_together(
     page.click("#cardmenu-p-500 >> text=Select")
     page.locator("#card-p-600 .card-strategy").evaluate(TAP)
     seven = [f"p-{n}00" for n in range(7)]
-    assert page.locator(".card.selected").evaluate_all(SELECTED) == seven
+    assert page.locator(".card.selected").evaluate_all(NAMES) == seven
     assert page.locator("#card-p-600 .selected-mark").is_visible()
 
     page.focus("#card-p-600")

@@ -97,10 +97,8 @@ async def test_first_message_has_all_parts_and_later_ones_only_changes(board_pub
     assert wanted <= set(first["parts"])
     assert first["figures"]["nodes"]["names"] == ["node-1", "node-2", "node-3"]
     assert set(first["figures"]["portfolios"]["columns"]) == set(CARD_FIELDS)
-    changed = source.board.nodes[:1] + [
-        dataclasses.replace(node, cordoned=True) if node.name == "node-2" else node
-        for node in source.board.nodes[1:]
-    ]
+    one, two, three = source.board.nodes
+    changed = [one, dataclasses.replace(two, cordoned=True), three]
     source.board = dataclasses.replace(source.board, nodes=changed)
     while "nodes" not in (later := await page.next())["figures"]:
         pass
@@ -139,9 +137,7 @@ async def test_viewer_is_sent_no_actions(board_publisher):
     assert of_viewer["figures"] == of_operator["figures"]
 
 
-async def test_picture_of_a_view_whose_last_page_was_closed_during_a_read_is_not_kept(
-    board_publisher, source, monkeypatch
-):
+async def test_picture_of_a_view_without_pages_is_not_kept(board_publisher, source, monkeypatch):
     viewer, operator = Page(), Page()
     board_publisher.subscribe(operator, OPERATOR)
     board_publisher.subscribe(viewer, VIEWER)
@@ -217,11 +213,9 @@ async def test_failed_read_is_reported_with_its_cause_and_not_shown_as_an_empty_
 
 async def test_changes_are_announced_to_screen_readers(board_publisher, source):
     page = await opened(board_publisher)
-    lost = [
-        dataclasses.replace(n, status="lost") if n.name == "node-3" else n
-        for n in source.board.nodes
-    ]
-    source.board = dataclasses.replace(source.board, nodes=lost)
+    *others, last = source.board.nodes
+    lost = dataclasses.replace(last, status="lost")
+    source.board = dataclasses.replace(source.board, nodes=[*others, lost])
     while not (later := await page.next()).get("announce"):
         pass
     assert later["announce"] == ["node-3 is lost"]
@@ -273,17 +267,9 @@ def test_portfolio_view_has_new_lines_of_its_log_escaped():
     (shown,) = [p for p in fleet.portfolios if p.name == "aapl-sma"]
     view = LiveView("portfolio", "aapl-sma", False)
     assert "have printed nothing yet" in render_view(fleet, view).parts["part-log"]
+    given = {"portfolio_id": shown.id, "at": board_fixture.NOW, "node": "node-1", "revision": 12}
     for no, (text, lost) in enumerate((("<b>one</b>", 0), ("", 7), ("two", 0)), 1):
-        LogLine.objects.create(
-            portfolio_id=shown.id,
-            no=no,
-            at=board_fixture.NOW,
-            node="node-1",
-            revision=12,
-            text=text,
-            lost=lost,
-            end_byte=no,
-        )
+        LogLine.objects.create(no=no, text=text, lost=lost, end_byte=no, **given)
     part = render_view(fleet, view).parts["part-log"]
     shown_lines = [part.index(text) for text in ("&lt;b&gt;one", "(7 lines were lost here)", "two")]
     assert shown_lines == sorted(shown_lines)  # newest last

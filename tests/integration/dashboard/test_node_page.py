@@ -96,8 +96,7 @@ def test_malformed_label_keeps_what_was_typed(desk: Client, typed: str, said: st
 
 
 def test_label_form_names_the_portfolios_that_need_a_label(desk: Client) -> None:
-    node = make_node("node-1", labels={"gpu": "yes"})
-    make_running_portfolio("p", node, selector={"gpu": "yes"})
+    make_running_portfolio("p", make_node("node-1", labels={"gpu": "yes"}), selector={"gpu": "yes"})
     assert "runs here and needs gpu=yes" in text_of(desk.get("/nodes/node-1/labels/", **DIALOG))
 
 
@@ -114,9 +113,7 @@ def test_node_token_is_shown_once_and_only_its_hash_is_kept(desk: Client) -> Non
     assert token not in page
 
 
-def test_node_is_added_with_its_first_token_and_has_a_page_before_it_registers(
-    desk: Client,
-) -> None:
+def test_node_is_added_with_its_first_token_and_has_page_before_it_registers(desk: Client) -> None:
     answer = desk.post("/add-node/", {"node": "node-9", "capacity": "8"})
     assert "--name node-9 --capacity 8" in text_of(answer)
     assert "waits for its daemon to register" in text_of(desk.get("/nodes/node-9/"))

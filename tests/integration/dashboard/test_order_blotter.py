@@ -47,15 +47,12 @@ def rows_of(answer: Any) -> list[str]:
     return re.findall(r'data-order="[^"]+-(\d+)-0" data-status', answer.content.decode())
 
 
-def test_blotter_counts_the_orders_of_all_portfolios_by_their_status(
-    day: None, browser: Client
-) -> None:
+def test_blotter_counts_orders_of_all_portfolios_by_status(day: None, browser: Client) -> None:
     answer = browser.get("/orders/")
     page = " ".join(answer.content.decode().split())
     assert rows_of(answer) == ["4", "3", "2", "1", "2", "1"]  # not the one of the day before
-    assert re.findall(r'data-count="(\w+)">([\d,]+) ', page) == [
-        ("filled", "2"), ("suppressed", "1"), ("refused", "3"),
-    ]  # fmt: skip
+    counts = re.findall(r'data-count="(\w+)">([\d,]+) ', page)
+    assert counts == [("filled", "2"), ("suppressed", "1"), ("refused", "3")]
     assert "order of 10 is over the largest, 1" in page
 
 
@@ -86,9 +83,7 @@ def test_blotter_is_filtered(day: None, browser: Client, query: str, seqs: list[
     assert rows_of(browser.get(f"/orders/?{query}")) == seqs
 
 
-def test_blotter_pages_show_each_of_several_orders_of_one_moment_once(
-    browser: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blotter_pages_show_orders_once(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orders, "PAGE_ROWS", 5)
     portfolio = make_portfolio("p")
     for seq in range(1, 13):
@@ -124,9 +119,7 @@ def test_exported_blotter_has_the_orders_that_match_its_filter(day: None, browse
 
 def test_api_lists_orders_of_all_portfolios(day: None, operator: ApiClient) -> None:
     found = operator.get("orders/", status="unplaced").json()["results"]
-    assert [(row["portfolio"], row["seq"]) for row in found] == [
-        ("bad", 4), ("bad", 3), ("bad", 2), ("bad", 1),
-    ]  # fmt: skip
+    assert [(row["portfolio"], row["seq"]) for row in found] == [("bad", n) for n in (4, 3, 2, 1)]
     assert len(operator.get("orders/").json()["results"]) == 6
     assert len(operator.get("orders/", since="2020-01-01T00:00:00Z").json()["results"]) == 7
     assert operator.get("orders/", status="lost").status_code == 400

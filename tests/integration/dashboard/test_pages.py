@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,14 +61,11 @@ def calls(monkeypatch):
     """Replace operations by recorders and return the recorded calls."""
     recorded: list[tuple] = []
 
-    def recorder(verb):
-        def record(*given, **named):
-            recorded.append((verb, given, named))
-
-        return record
+    def record(verb, *given, **named):
+        recorded.append((verb, given, named))
 
     for verb in ("migrate", "revise_portfolio"):
-        monkeypatch.setattr(actions.operations, verb, recorder(verb))
+        monkeypatch.setattr(actions.operations, verb, partial(record, verb))
     return recorded
 
 
@@ -218,9 +216,7 @@ def test_migrate_dialog_for_a_node_that_cannot_take_it_says_why(operator):
 
 
 @pytest.mark.parametrize("node", ["node-5", None])
-def test_migrate_dialog_of_a_portfolio_that_no_node_runs_says_that_nothing_stops(
-    operator, monkeypatch, node
-):
+def test_migrate_dialog_of_a_portfolio_without_node_says_nothing_stops(operator, monkeypatch, node):
     fleet = board_fixture.busy_fleet()
     fleet.portfolios.append(board_fixture.portfolio("gone", node, phase="pending"))
     monkeypatch.setattr(context, "read_fleet_view", lambda: fleet)
@@ -236,9 +232,8 @@ def test_migrate_dialog_of_a_portfolio_that_no_node_runs_says_that_nothing_stops
 def test_migrate_form_calls_the_operation_once_with_actor_and_reason(operator, calls):
     given = {"target_node": "node-2", "reason": " next to its data "}
     answer = operator.post("/portfolios/aapl-sma/migrate/", given, **DIALOG)
-    assert calls == [
-        ("migrate", ("aapl-sma", "node-2"), {"actor": "mira", "reason": "next to its data"})
-    ]
+    named = {"actor": "mira", "reason": "next to its data"}
+    assert calls == [("migrate", ("aapl-sma", "node-2"), named)]
     assert answer.json() == {"message": "aapl-sma is moving to node-2."}
 
 

@@ -86,9 +86,7 @@ def test_password_that_is_refused_is_explained_in_the_language_of_the_page(desk:
         assert not re.search("[A-Za-z]", " ".join(errors)), errors
 
 
-def test_name_that_somebody_else_takes_meanwhile_is_refused_beside_its_field(
-    desk: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_name_taken_meanwhile_is_refused(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def create_twice(name: str) -> User:
         User.objects.create_user(name)
         return User.objects.create_user(name)
@@ -106,13 +104,11 @@ def test_viewer_may_not_open_the_people_pages() -> None:
 
 
 def test_every_dangerous_operation_asks_for_a_reason() -> None:
-    names = [
-        found.name for found in pkgutil.iter_modules(registry.__path__, f"{registry.__name__}.")
-    ]
+    modules = pkgutil.iter_modules(registry.__path__, f"{registry.__name__}.")
     found = [
         each
-        for name in names
-        for each in vars(importlib.import_module(name)).values()
+        for module in modules
+        for each in vars(importlib.import_module(module.name)).values()
         if isinstance(each, Operation)
     ]
     assert len(found) > 40

@@ -29,9 +29,7 @@ def typed(**given: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_form_has_a_typed_field_for_each_parameter_with_its_default_and_bounds(
-    desk: Client,
-) -> None:
+def test_form_has_typed_field_for_each_parameter_with_its_default_and_bounds(desk: Client) -> None:
     page = text_of(desk.get("/new-portfolio/?strategy=sma_cross"))
     assert re.search(r'<input[^>]*name="config.fast"[^>]*placeholder="10"', page)
     assert "whole number, ≥ 1, ≤ 1000" in page
@@ -44,8 +42,7 @@ def test_form_values_become_a_portfolio_with_the_right_types(desk: Client) -> No
     assert (answer.status_code, answer["Location"]) == (302, "/portfolios/ibm-cross/")
     made = Portfolio.objects.get(name="ibm-cross")
     revision = made.revisions.get()
-    assert revision.config == {"fast": 5, "quantity": "12.5"}
-    assert revision.symbols == ["IBM", "XOM"]
+    assert (revision.config, revision.symbols) == ({"fast": 5, "quantity": "12.5"}, ["IBM", "XOM"])
     assert revision.limits == {
         "largest_order": "100", "allow_short": True, "broker": {"fee_bps": "2"},
     }  # fmt: skip
@@ -205,8 +202,7 @@ def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client
 def test_label_with_a_comma_stays_as_it_is_in_an_edit(desk: Client) -> None:
     selector, text = {"rack": "1,2", "zone": "a"}, {"selector": "rack=1,2, zone=a"}
     make_portfolio("p", strategy="sma_cross", symbols=["IBM"], selector=selector)
-    answer = desk.post("/portfolios/p/edit/", opened(desk, weight="2", **text))
-    assert answer.status_code == 302
+    assert desk.post("/portfolios/p/edit/", opened(desk, weight="2", **text)).status_code == 302
     made = Portfolio.objects.get()
     assert (made.weight, made.selector) == (2, selector)
 

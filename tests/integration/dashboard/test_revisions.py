@@ -20,14 +20,12 @@ pytestmark = pytest.mark.django_db
 CONFIG = {"fast": 1, "slow": 2, "quantity": "5"}
 
 
-@pytest.fixture
-def portfolio() -> Portfolio:
+@pytest.fixture(autouse=True)
+def portfolio(db: None) -> None:
     """A portfolio on node-1 that runs r1 and wants r2, with no handoff under way."""
-    made = make_running_portfolio(
-        "p", make_node("node-1"), events=2_000, strategy="sma_cross", symbols=["IBM"], config=CONFIG
-    )
+    given: dict[str, Any] = {"strategy": "sma_cross", "symbols": ["IBM"], "config": CONFIG}
+    make_running_portfolio("p", make_node("node-1"), events=2_000, **given)
     revise({**CONFIG, "slow": 9})
-    return made
 
 
 def revise(config: dict[str, Any]) -> None:
@@ -35,7 +33,7 @@ def revise(config: dict[str, Any]) -> None:
     Handoff.objects.update(state=HandoffState.DONE)
 
 
-def test_two_revisions_are_compared_in_either_order(desk: Client, portfolio: Portfolio) -> None:
+def test_two_revisions_are_compared_in_either_order(desk: Client) -> None:
     for query in ("older=1&newer=2", "older=2&newer=1"):
         page = text_of(desk.get(f"/portfolios/p/?{query}"))
         (line,) = re.findall(r'data-differs="([^"]*)"', page)
@@ -47,31 +45,26 @@ def test_two_revisions_are_compared_in_either_order(desk: Client, portfolio: Por
         assert "There are revisions 1 to 2; give two of them." in page
 
 
-def test_reload_dialog_offers_each_revision_and_its_difference(
-    desk: Client, portfolio: Portfolio
-) -> None:
+def test_reload_dialog_offers_each_revision_and_its_difference(desk: Client) -> None:
     page = text_of(desk.get("/portfolios/p/reload/?revision=1"))
     assert re.search(r'name="revision" value="1" checked', page)
     assert re.search(r'data-revision="2".*?slow <del>2</del> <ins>9</ins>', page)
-    assert (
-        desk.post("/portfolios/p/reload/", {"revision": "1", "reason": "back"}).status_code == 302
-    )
+    back = desk.post("/portfolios/p/reload/", {"revision": "1", "reason": "back"})
+    assert back.status_code == 302
     assert Portfolio.objects.get().revision == 1
     refused = desk.post("/portfolios/p/reload/", {"revision": "7", "reason": "typed"})
     assert "handoff" in text_of(refused) or "r7" in text_of(refused)
     assert 'value="typed"' in text_of(refused)
 
 
-def test_revisions_are_counted_and_compared_also_after_the_return_to_the_first(
-    desk: Client, portfolio: Portfolio
-) -> None:
+def test_revisions_are_counted_and_compared_also_after_a_return_to_the_first(desk: Client) -> None:
     desk.post("/portfolios/p/reload/", {"revision": "1", "reason": "back"})
     page = text_of(desk.get("/portfolios/p/?older=1&newer=2"))
     assert re.findall(r'data-differs="([^"]*)"', page) == ["config.slow"]
     assert re.search(r'id="revision-count" data-refresh>2<', page)
 
 
-def test_viewer_compares_revisions_and_may_not_reload(portfolio: Portfolio) -> None:
+def test_viewer_compares_revisions_and_may_not_reload() -> None:
     viewer = signed_in(Role.VIEWER)
     page = text_of(viewer.get("/portfolios/p/"))
     assert "Compare r1 and r2" in page
@@ -79,9 +72,7 @@ def test_viewer_compares_revisions_and_may_not_reload(portfolio: Portfolio) -> N
     assert viewer.post("/portfolios/p/reload/", {"revision": "1"}).status_code == 403
 
 
-def test_portfolio_page_shows_defaults_state_and_order_marks(
-    desk: Client, portfolio: Portfolio
-) -> None:
+def test_portfolio_page_shows_defaults_state_and_order_marks(desk: Client) -> None:
     page = text_of(desk.get("/portfolios/p/"))
     assert re.search(r'data-parameter="slow"> <dt>slow</dt> <dd> 9', page)
     assert re.search(r'id="state".*?<b>closes</b>', page)

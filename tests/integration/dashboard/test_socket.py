@@ -76,10 +76,7 @@ async def opened_by(name: str, group: str, view: str = "board") -> Socket:
 
 @pytest.mark.parametrize("group", ["signed out", None])
 async def test_user_without_a_role_is_closed_with_4401(group):
-    cookie = None
-    if group is None:
-        cookie = await database_sync_to_async(cookie_of)("nob", None)
-    opened = Socket(cookie)
+    opened = Socket(None if group else await database_sync_to_async(cookie_of)("nob", None))
     await opened.open()
     message = await opened.receive_output(SLOW_MACHINE_S)
     assert (message["type"], message["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
@@ -148,9 +145,7 @@ async def test_socket_of_a_page_that_sends_a_message_is_closed():
     assert not consumer.OPEN_PAGES
 
 
-async def test_page_is_closed_after_its_user_was_deactivated_though_a_check_found_no_database(
-    monkeypatch,
-):
+async def test_page_of_a_deactivated_user_is_closed_though_a_check_found_no_database(monkeypatch):
     monkeypatch.setattr(consumer, "ROLE_CHECK_PERIOD_S", 0.1)
     opened = await opened_by("mira", "operator")
     honest, asked = consumer.role_of, asyncio.Event()

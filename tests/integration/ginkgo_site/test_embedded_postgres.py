@@ -110,9 +110,7 @@ def test_the_server_comes_back_after_kill_9(used_home: Path) -> None:
     server.stop()
 
 
-def test_the_server_ends_with_its_killed_launcher_and_the_next_start_waits_for_its_end(
-    used_home: Path,
-) -> None:
+def test_server_ends_with_its_killed_launcher_and_the_next_start_waits(used_home: Path) -> None:
     owner, url = launched(used_home)
     session = psycopg.connect(url, autocommit=True)
     owner.kill()
@@ -185,17 +183,14 @@ def test_database_user_of_ginkgo_is_owner_and_no_superuser(running: EmbeddedPost
 
 @AS_ROOT_ONLY
 def test_the_socket_is_closed_to_other_users_of_the_machine(running: EmbeddedPostgres) -> None:
-    server = running
-    assert server.process is not None
-    assert psutil.Process(server.process.pid).uids().real == POSTGRES_UID
-    assert as_user(STRATEGY_UID, server.url) == "PermissionError"
-    assert as_user(65534, server.url) == "PermissionError"
-    assert "nobody" not in (server.data / "pg_ident.conf").read_text()
+    assert running.process is not None
+    assert psutil.Process(running.process.pid).uids().real == POSTGRES_UID
+    for uid in (STRATEGY_UID, 65534):
+        assert as_user(uid, running.url) == "PermissionError"
+    assert "nobody" not in (running.data / "pg_ident.conf").read_text()
 
 
-def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_of_an_earlier_release_is_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr(roles, "SUPERUSER", "ginkgo")
         earlier.setattr(accounts, "POSTGRES_UID", 65534 if AS_ROOT else POSTGRES_UID)

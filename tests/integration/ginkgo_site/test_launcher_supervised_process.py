@@ -33,12 +33,10 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def a_service(
-    tmp_path: Path, argv: list[str], restart_after_s: float = 0
-) -> tuple[Service, list[str]]:
+def a_service(tmp_path: Path, argv: list[str], after_s: float = 0) -> tuple[Service, list[str]]:
     said: list[str] = []
     program = Program(argv, dict(os.environ), tmp_path / "it.log")
-    return Service("it", program, said.append, restart_after_s=restart_after_s), said
+    return Service("it", program, said.append, restart_after_s=after_s), said
 
 
 def kill(service: Service) -> int:
@@ -63,7 +61,7 @@ def test_a_process_that_dies_is_restarted_at_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_service_with_a_restart_delay_restarts_after_that_delay(tmp_path: Path) -> None:
-    service, said = a_service(tmp_path, SLEEPER, restart_after_s=15)
+    service, said = a_service(tmp_path, SLEEPER, after_s=15)
     service.start(now=0)
     kill(service)
     service.poll(now=100)
@@ -127,9 +125,7 @@ def test_services_end_with_a_killed_launcher(tmp_path: Path) -> None:
     eventually(lambda: is_gone(child), limit_s=budget_s(1))
 
 
-def test_a_start_kills_processes_that_an_earlier_start_of_the_same_home_left(
-    tmp_path: Path,
-) -> None:
+def test_start_kills_processes_that_an_earlier_start_of_the_same_home_left(tmp_path: Path) -> None:
     left = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path)})
     other = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path / "other")})
     assert kill_orphans(tmp_path) == 1

@@ -22,17 +22,13 @@ LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_time
 
 def limits_of_the_session() -> dict[str, str]:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
-            [list(LIMITS)],
-        )
+        settings = "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)"
+        cursor.execute(settings, [list(LIMITS)])
         return dict(cursor.fetchall())
 
 
 @pytest.mark.django_db
-def test_migrate_lifts_the_session_limits_and_restores_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_migrate_lifts_session_limits_and_restores_them(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, str]] = []
 
     def look(*_: object, **__: object) -> None:
@@ -49,9 +45,8 @@ def test_migrate_lifts_the_session_limits_and_restores_them(
 def test_the_server_is_told_when_to_give_up_a_host_without_power() -> None:
     """On a Unix socket the value in effect is 0; what a reset would set is what was asked for."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp\\_keepalives%'"
-        )
+        settings = "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp\\_keepalives%'"
+        cursor.execute(settings)
         asked = dict(cursor.fetchall())
     assert asked == {n: v for n, v in SESSION_LIMITS.items() if n.startswith("tcp_keepalives")}
     assert len(asked) == 3
@@ -112,9 +107,7 @@ def test_a_session_has_the_name_of_its_process_and_its_limits_even_behind_a_pool
 
 
 @pytest.mark.django_db
-async def test_an_async_session_of_the_gateway_has_its_limits_behind_a_pooler(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_async_session_has_limits_behind_a_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
     monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
     async with await AsyncConnection.connect(conninfo(), autocommit=True) as session:

@@ -68,8 +68,7 @@ def fleet(db: Any) -> Portfolio:
 
 
 def make_fleet() -> tuple[FakeNode, FakeNode, Portfolio]:
-    first, second = make_node("node-1"), make_node("node-2")
-    gone = make_node("node-3")
+    first, second, gone = (make_node(f"node-{number}") for number in (1, 2, 3))
     lose(gone)
     Alert.objects.create(
         kind="node_lost", key="node:3", node=gone.row, reason="silent", opened_at=ago(1)
@@ -99,8 +98,7 @@ def test_admin_shows_every_list_and_row_and_lets_nobody_edit_them(model: Any, ro
 def test_message_of_the_admin_begins_with_the_name_as_it_is() -> None:
     client = signed_in(Role.OPERATOR)
     form = chosen("cordon", Node.objects.get(name="node-1"), confirmed="yes", reason="disk")
-    page = text_of(client.post(address(Node), form, follow=True))
-    assert '<li class="success">node-1 ' in page
+    assert '<li class="success">node-1 ' in text_of(client.post(address(Node), form, follow=True))
 
 
 def test_every_fleet_model_has_read_only_admin_pages() -> None:
@@ -180,9 +178,7 @@ def test_admin_lists_need_as_many_statements_for_many_rows_as_for_few(operator: 
 # --- acts -----------------------------------------------------------------------------------------
 
 
-def test_admin_action_shows_its_consequence_before_it_is_confirmed(
-    operator: Client, fleet: Portfolio
-) -> None:
+def test_admin_shows_the_consequence_before_it_acts(operator: Client, fleet: Portfolio) -> None:
     page = ask(operator, Portfolio, "migrate", fleet)
     words = page.content.decode()
     assert page.status_code == 200
@@ -195,9 +191,7 @@ def test_admin_action_shows_its_consequence_before_it_is_confirmed(
     assert Handoff.objects.count() == 1
 
 
-def test_admin_describes_the_nodes_to_migrate_to_in_the_language_of_the_reader(
-    operator: Client, fleet: Portfolio
-) -> None:
+def test_admin_targets_are_in_the_language_of_reader(operator: Client, fleet: Portfolio) -> None:
     operator.cookies["ginkgo-language"] = "zh-hans"
     with translation.override("en"):  # the request leaves its own language behind
         page = ask(operator, Portfolio, "migrate", fleet)
@@ -214,9 +208,7 @@ def test_admin_migrates_portfolios_to_a_chosen_node(operator: Client, fleet: Por
     assert Run.objects.filter(portfolio=fleet, pinned_node__name="node-2").exists()
 
 
-def test_each_row_of_an_admin_action_has_an_outcome_and_one_refusal_stops_no_other(
-    operator: Client, fleet: Portfolio
-) -> None:
+def test_each_row_has_an_outcome_though_one_is_refused(operator: Client, fleet: Portfolio) -> None:
     idle = make_portfolio("idle", desired_state="stopped")
     told = confirm(operator, Portfolio, "stop", idle, fleet)
     assert len(told) == 2
@@ -304,9 +296,7 @@ def test_admin_revokes_a_token_and_never_shows_it(operator: Client) -> None:
 # --- who may --------------------------------------------------------------------------------------
 
 
-def test_admin_offers_a_viewer_no_action_and_refuses_a_posted_one(
-    viewer: Client, fleet: Portfolio
-) -> None:
+def test_admin_offers_viewers_no_action_and_refuses_posts(viewer: Client, fleet: Portfolio) -> None:
     assert 'name="action"' not in viewer.get(address(Portfolio)).content.decode()
     for fields in ({"index": "0"}, {"confirmed": "yes"}):
         viewer.post(address(Portfolio), chosen("stop", fleet, **fields))

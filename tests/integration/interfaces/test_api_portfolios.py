@@ -18,13 +18,12 @@ from tests.support.factories import (
     make_portfolio,
     make_running_portfolio,
 )
+from tests.support.patches import note_calls
 
 SMA = {
-    "name": "ibm-sma",
-    "strategy": "sma_cross",
+    "name": "ibm-sma", "strategy": "sma_cross", "symbols": ["IBM"],
     "config": {"fast": 3, "slow": 8, "quantity": "10"},
-    "symbols": ["IBM"],
-}
+}  # fmt: skip
 
 
 def test_portfolios_of_a_lost_node_are_shown_as_pending(viewer: ApiClient) -> None:
@@ -133,11 +132,8 @@ def test_every_wrong_field_is_named_at_once(operator: ApiClient) -> None:
     body = {"strategy": 7, "weight": "2", "wieght": 2}
     document = problem(operator.post("portfolios/", body), 400, "invalid")
     assert fields_of(document) == {
-        "name": "required",
-        "strategy": "invalid",
-        "weight": "invalid",
-        "wieght": "unknown_field",
-    }
+        "name": "required", "strategy": "invalid", "weight": "invalid", "wieght": "unknown_field",
+    }  # fmt: skip
 
 
 def test_a_weight_that_no_longer_fits_is_accepted_with_a_warning(operator: ApiClient) -> None:
@@ -158,9 +154,8 @@ def test_a_selector_that_no_longer_fits_is_accepted_with_a_warning(operator: Api
 
 
 def test_a_patch_makes_a_revision_and_returns_the_reload(operator: ApiClient) -> None:
-    daemon = make_node("node-1")
     given: dict[str, Any] = {key: value for key, value in SMA.items() if key != "name"}
-    make_running_portfolio("ibm-sma", daemon, **given)
+    make_running_portfolio("ibm-sma", make_node("node-1"), **given)
     Revision.objects.update(status="good")
     answer = operator.patch("portfolios/ibm-sma/", {"config": {"fast": 4, "slow": 9}})
     assert answer.status_code == 202
@@ -200,8 +195,8 @@ def test_migrate_returns_the_handoff_and_pins(operator: ApiClient) -> None:
 
 
 def test_schedule_migrate_is_equivalent_to_migrate(operator: ApiClient) -> None:
-    first, _ = make_node("node-1"), make_node("node-2")
-    make_running_portfolio("canary-1", first)
+    make_running_portfolio("canary-1", make_node("node-1"))
+    make_node("node-2")
     body = {"portfolio": "canary-1", "target_node": "node-2"}
     assert operator.post("schedule/migrate/", body).json()["target_node"] == "node-2"
 
@@ -215,11 +210,9 @@ def test_migrate_several_answers_for_each_portfolio(operator: ApiClient) -> None
     assert answer.status_code == 202
     stayed, moved = answer.json()["results"]
     assert (stayed["portfolio"], stayed["handoff"], stayed["code"], stayed["sentence"]) == (
-        "canary-2",
-        None,
-        "node_full",
+        "canary-2", None, "node_full",
         "canary-2 cannot move to node-2: node-2 is full: load 1 of 1, the portfolio needs 1.",
-    )
+    )  # fmt: skip
     assert (moved["portfolio"], moved["code"], moved["sentence"]) == ("canary-1", None, None)
     assert (moved["handoff"]["target_node"], moved["handoff"]["reason"]) == ("node-2", "rack")
     wrong = {"portfolios": [], "target_node": "node-2"}
@@ -250,8 +243,7 @@ def test_a_start_without_room_is_pending_with_the_reason(operator: ApiClient) ->
 def test_delete_keeps_the_audit_log(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.delete("portfolios/canary-1/", {"reason": "no longer needed"})
-    assert answer.status_code == 202
-    assert answer.json()["handoff"]["kind"] == "stop"
+    assert (answer.status_code, answer.json()["handoff"]["kind"]) == (202, "stop")
     assert Portfolio.objects.count() == 1
     assert Event.objects.filter(kind="portfolio_deleted", reason="no longer needed").exists()
 
@@ -309,26 +301,16 @@ def test_portfolios_are_filtered_by_node_phase_and_desired_state(viewer: ApiClie
     assert fields_of(document) == {"phase": "invalid_choice"}
 
 
-def test_reading_one_portfolio_decodes_no_state_of_another(
-    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_one_decodes_no_other(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two", "three"):
         make_running_portfolio(name, make_node(f"node-{name}"))
     listed = {each["name"]: each for each in operator.get("portfolios/").json()["results"]}
-    read: list[int] = []
-    decode_new = fleet_read.decode_new_states
-
-    def noted(cursor: Any, rows: list[Any]) -> None:
-        read.append(len(rows))
-        decode_new(cursor, rows)
-
-    monkeypatch.setattr(fleet_read, "decode_new_states", noted)
+    noted = note_calls(monkeypatch, fleet_read, "decode_new_states")
     told = operator.get("portfolios/two/").json()
-    moving = ("at", "head", "lag_events")
-    assert {k: v for k, v in told.items() if k not in moving and k != "run"} == {
-        k: v for k, v in listed["two"].items() if k not in moving and k != "run"
-    }
+    steady = told.keys() - {"at", "head", "lag_events", "run"}
+    assert told.keys() == listed["two"].keys()
+    assert {key: told[key] for key in steady} == {key: listed["two"][key] for key in steady}
     assert told["run"]["epoch"] == listed["two"]["run"]["epoch"]
     assert operator.post("portfolios/", SMA).status_code == 201
     assert operator.get("portfolios/none/").status_code == 404
-    assert read == [1, 1, 0]
+    assert [len(rows) for _, rows in noted] == [1, 1, 0]

@@ -16,15 +16,12 @@ from tests.support.api_client import ApiClient, problem
 from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 
 HOLD: dict[str, Any] = {
-    "strategy": "buy_and_hold",
-    "symbols": ["IBM", "HPQ", "XRX"],
-    "config": {"quantity": "7"},
-}
+    "strategy": "buy_and_hold", "symbols": ["IBM", "HPQ", "XRX"], "config": {"quantity": "7"},
+}  # fmt: skip
 
 
 def follow(caller: ApiClient, page: dict[str, Any]) -> dict[str, Any]:
-    document: dict[str, Any] = caller.get(page["next"].partition("/api/")[2]).json()
-    return document
+    return dict(caller.get(page["next"].partition("/api/")[2]).json())
 
 
 @pytest.fixture
@@ -115,8 +112,7 @@ def test_handoffs_and_events_are_filtered_by_their_parameters(operator: ApiClien
     assert set(events[0]) == {
         "id", "at", "kind", "portfolio", "node", "actor", "interface", "address", "reason", "data",
     }  # fmt: skip
-    said = {"actor": "olive", "reason": "why not", "node": "node-2"}
-    assert events[0] == events[0] | said
+    assert events[0] == events[0] | {"actor": "olive", "reason": "why not", "node": "node-2"}
 
 
 @pytest.mark.usefixtures("holder")
@@ -128,9 +124,7 @@ def test_the_feed_is_the_released_part_of_the_log(viewer: ApiClient) -> None:
     assert [event["seq"] for event in answer["results"]] == [92_119, 92_120, 92_121]
     assert [event["symbol"] for event in answer["results"]] == ["YUM", "ZMH", "A"]
     first, last = answer["results"][0], answer["results"][-1]
-    assert set(first) == {
-        "seq", "symbol", "time", "open", "high", "low", "close", "volume",
-    }  # fmt: skip
+    assert set(first) == {"seq", "symbol", "time", "open", "high", "low", "close", "volume"}
     assert first["time"] == "2010-08-20T00:00:00Z"
     assert last["time"] > first["time"]
     for name in ("open", "high", "low", "close"):
@@ -139,9 +133,7 @@ def test_the_feed_is_the_released_part_of_the_log(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
-    viewer: ApiClient,
-) -> None:
+def test_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(viewer: ApiClient) -> None:
     head = current_head("replay")
     beyond = viewer.get("feed/", **{"from": head + 1_000_000, "limit": 10}).json()
     assert beyond["results"] == []
@@ -159,9 +151,7 @@ def test_the_events_of_an_unknown_feed_are_not_found(viewer: ApiClient, name: st
     problem(viewer.get("feed/", feed=name), 404, "not_found")
 
 
-def test_a_reused_name_inherits_neither_audit_log_nor_handoffs_nor_alerts(
-    operator: ApiClient,
-) -> None:
+def test_reused_name_inherits_no_audit_log_no_handoffs_and_no_alerts(operator: ApiClient) -> None:
     old = make_running_portfolio("one", make_node("node-1"))
     Alert.objects.create(kind="halted", key="x", opened_at=ago(1), portfolio=old)
     assert len(operator.get("alerts/", portfolio="one").json()["results"]) == 1

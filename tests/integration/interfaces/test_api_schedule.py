@@ -12,6 +12,7 @@ from drf_spectacular.validation import validate_schema
 from portfolios.runtime.state import Account, State, StrategyPart, encode_state
 from scheduling import operations
 from scheduling.models import Control, Event, Handoff
+from scheduling.permissions import Role
 from tests.support.api_client import ApiClient
 from tests.support.factories import (
     lose,
@@ -22,7 +23,7 @@ from tests.support.factories import (
     owner,
     serving_since,
 )
-from tests.support.pages import signed_in
+from tests.support.pages import signed_in, text_of
 
 
 def test_targets_of_a_portfolio_list_every_node_with_its_answer(viewer: ApiClient) -> None:
@@ -31,18 +32,14 @@ def test_targets_of_a_portfolio_list_every_node_with_its_answer(viewer: ApiClien
     lose(make_node("node-3"))
     make_running_portfolio("canary-1", first)
     answer = viewer.get("schedule/targets/", portfolio="canary-1").json()
-    assert answer["portfolio"] == "canary-1"
-    assert answer["pause_ms"] == {"p50": None, "p99": None}
+    assert (answer["portfolio"], answer["pause_ms"]) == ("canary-1", {"p50": None, "p99": None})
     verdicts = {t["node"]: (t["feasible"], t["code"]) for t in answer["results"]}
     assert verdicts == {
-        "node-1": (False, "same_node"),
-        "node-2": (True, None),
-        "node-3": (False, "node_lost"),
-    }
+        "node-1": (False, "same_node"), "node-2": (True, None), "node-3": (False, "node_lost"),
+    }  # fmt: skip
     for target in answer["results"]:
-        assert set(target) >= {
-            "node", "feasible", "code", "sentence", "risk", "load_before", "load_after",
-        }  # fmt: skip
+        fields = {"node", "feasible", "code", "sentence", "risk", "load_before", "load_after"}
+        assert set(target) >= fields
         assert target["sentence"]
 
 
@@ -87,6 +84,8 @@ def test_plan_of_an_empty_fleet_is_empty_and_not_an_error(viewer: ApiClient) -> 
     assert viewer.get("portfolios/").json()["results"] == []
     assert viewer.get("schedule/plan/").json()["load"] == []
     assert viewer.get("feed/").json() == {"head": 0, "length": 92_120, "results": []}
+    page = text_of(signed_in(Role.VIEWER, "vic").get("/what-if/"))
+    assert "What the next pass would do" in page and "No node has registered yet." in page
 
 
 def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
@@ -105,9 +104,7 @@ def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
     assert "ginkgo_frozen 0.0" in text
 
 
-def test_metrics_of_running_strategies_are_bounded(
-    viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strategy_metrics_are_bounded(viewer: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = make_node("node-1")
     account = Account(Decimal(9), Decimal(9), Decimal(0), {}, [], 1)
     for name, metrics in (("a", {"spread": 0.5}), ("b", {"x": 1.0, "y": 2.0}), ("c", {"z": 3.0})):

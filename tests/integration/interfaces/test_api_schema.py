@@ -30,6 +30,8 @@ from tests.support.api_client import ApiClient, counted_statements, problem
 from tests.support.artifacts import store_artifact
 from tests.support.factories import ago, make_buyer, make_node, make_portfolio
 
+Schema = dict[str, Any]
+
 pytestmark = pytest.mark.django_db
 JSON, PROBLEM = "application/json", "application/problem+json"
 
@@ -45,18 +47,17 @@ NAMES = {"name": "p", "pk": "1", "id": "1"}
 
 
 @pytest.fixture(scope="module")
-def schema() -> dict[str, Any]:
-    found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
-    return found
+def schema() -> Schema:
+    return dict(SchemaGenerator().get_schema(request=None, public=True))
 
 
-def operations(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def operations(schema: Schema) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
-def resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: Schema, part: dict[str, Any]) -> dict[str, Any]:
     """Return the part that a reference leads to; of alternatives the first."""
     if "$ref" in part:
         return resolved(schema, schema["components"]["schemas"][part["$ref"].rsplit("/", 1)[1]])
@@ -67,14 +68,14 @@ def resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-def bodies(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def bodies(schema: Schema) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, method, operation in operations(schema):
         content = operation.get("requestBody", {}).get("content", {})
         if JSON in content:
             yield path, method, resolved(schema, content[JSON]["schema"])
 
 
-def a_value(schema: dict[str, Any], part: dict[str, Any]) -> Any:
+def a_value(schema: Schema, part: dict[str, Any]) -> Any:
     part = resolved(schema, part)
     if "enum" in part:
         return part["enum"][0]
@@ -87,7 +88,7 @@ def a_value(schema: dict[str, Any], part: dict[str, Any]) -> Any:
     }[part["type"]]
 
 
-def wrong_values(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[Any]:
+def wrong_values(schema: Schema, part: dict[str, Any]) -> Iterator[Any]:
     """Yield values just beyond each limit that the part states."""
     part = resolved(schema, part)
     if not part:
@@ -125,7 +126,7 @@ def send(caller: ApiClient, method: str, path: str, body: Any) -> Any:
     return getattr(caller, method)(filled(path), body)
 
 
-def test_every_limit_of_every_body_is_enforced(operator: ApiClient, schema: dict[str, Any]) -> None:
+def test_every_limit_of_every_body_is_enforced(operator: ApiClient, schema: Schema) -> None:
     make_portfolio("p", desired_state="stopped")
     make_node("p")
     tried, accepted = 0, []
@@ -179,7 +180,7 @@ def differences(name: str, field: Any, part: dict[str, Any]) -> Iterator[str]:
         yield from differences(f"{name}.*", field.child, part["additionalProperties"])
 
 
-def test_every_limit_that_is_enforced_is_described(schema: dict[str, Any]) -> None:
+def test_every_limit_that_is_enforced_is_described(schema: Schema) -> None:
     found: list[str] = []
     seen = 0
     described = schema["components"]["schemas"]
@@ -211,14 +212,12 @@ def test_every_limit_that_is_enforced_is_described(schema: dict[str, Any]) -> No
     ],
 )
 def test_limits_that_operations_check_are_described(
-    schema: dict[str, Any], body: str, field: str, limits: dict[str, Any]
+    schema: Schema, body: str, field: str, limits: dict[str, Any]
 ) -> None:
     assert limits.items() <= schema["components"]["schemas"][body]["properties"][field].items()
 
 
-def test_labels_of_a_node_are_described_as_they_are_enforced(
-    operator: ApiClient, schema: dict[str, Any]
-) -> None:
+def test_node_labels_are_described_as_enforced(operator: ApiClient, schema: Schema) -> None:
     make_node("node-1", labels={"its own": "v" * 90})
     labels = schema["components"]["schemas"]["PatchedLabelsBody"]["properties"]["labels"]
     assert "80 characters, no `=` and no spaces" in labels["description"]
@@ -235,9 +234,7 @@ def test_labels_of_a_node_are_described_as_they_are_enforced(
         assert operator.patch("nodes/node-1/", {"labels": given}).status_code == status, given
 
 
-def test_path_parameters_are_described_with_the_pattern_that_the_server_applies(
-    operator: ApiClient, schema: dict[str, Any]
-) -> None:
+def test_patterns_of_paths_are_described_as_applied(operator: ApiClient, schema: Schema) -> None:
     for path, _, operation in operations(schema):
         for one in operation.get("parameters", ()):
             if one.get("in") == "path":
@@ -256,7 +253,7 @@ def test_a_patch_of_a_node_without_labels_changes_none(operator: ApiClient) -> N
     assert operator.patch("nodes/node-1/", {"labels": {}}).json()["labels"] == {}
 
 
-def with_definitions(schema: dict[str, Any], name: str) -> dict[str, Any]:
+def with_definitions(schema: Schema, name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}", "components": schema["components"]}
 
 
@@ -270,7 +267,7 @@ def nullable(part: Any) -> Any:
     return {"anyOf": [inner, {"type": "null"}]} if part.get("nullable") is True else inner
 
 
-def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict[str, Any]) -> None:
+def test_every_get_response_matches_its_schema(operator: ApiClient, schema: Schema) -> None:
     make_buyer("p", make_node("node-1"), 20, "IBM")
     operator.post("nodes/node-1/cordon/")
     create_feed("p", [], actor="test")
@@ -297,9 +294,7 @@ def test_every_get_response_matches_its_schema(operator: ApiClient, schema: dict
     assert seen > 20
 
 
-def test_lists_cost_the_same_number_of_statements_whatever_their_length(
-    operator: ApiClient, schema: dict[str, Any]
-) -> None:
+def test_lists_of_any_length_cost_as_many_statements(operator: ApiClient, schema: Schema) -> None:
     lists = [
         path
         for path, method, operation in operations(schema)
@@ -343,9 +338,7 @@ def test_lists_cost_the_same_number_of_statements_whatever_their_length(
     assert len(few) > 30
 
 
-def test_the_response_to_a_deletion_is_described(
-    operator: ApiClient, schema: dict[str, Any]
-) -> None:
+def test_response_to_a_deletion_is_described(operator: ApiClient, schema: Schema) -> None:
     make_portfolio("p", desired_state="stopped")
     operation = schema["paths"]["/api/portfolios/{name}/"]["delete"]
     stated = operation["responses"]["202"]["content"][JSON]["schema"]
@@ -356,9 +349,7 @@ def test_the_response_to_a_deletion_is_described(
     assert set(answer.json()) == {"handoff"}
 
 
-def test_every_problem_is_described_with_its_codes(
-    operator: ApiClient, schema: dict[str, Any]
-) -> None:
+def test_every_problem_is_described_with_its_codes(operator: ApiClient, schema: Schema) -> None:
     described: set[str] = set()
     for path, method, operation in operations(schema):
         problems = {status for status in operation["responses"] if status >= "400"}
@@ -392,9 +383,7 @@ def test_every_problem_code_that_is_raised_is_documented() -> None:
     assert raised <= set(CODES)
 
 
-def test_every_body_has_an_example_that_is_accepted(
-    operator: ApiClient, schema: dict[str, Any]
-) -> None:
+def test_every_body_has_an_example_that_is_accepted(operator: ApiClient, schema: Schema) -> None:
     make_node("node-2")
     make_portfolio("p", desired_state="stopped", strategy="sma_cross", symbols=["IBM"])
     schemas = schema["components"]["schemas"]
@@ -410,7 +399,7 @@ def test_every_body_has_an_example_that_is_accepted(
         assert answer.status_code != 400 or wrong == ["artifact"], (path, answer.content)
 
 
-def test_limits_of_a_list_of_new_portfolios_are_described(schema: dict[str, Any]) -> None:
+def test_limits_of_a_list_of_new_portfolios_are_described(schema: Schema) -> None:
     post = schema["paths"]["/api/portfolios/"]["post"]
     _, many = post["requestBody"]["content"][JSON]["schema"]["oneOf"]
     assert (many["minItems"], many["maxItems"]) == (1, 1000)

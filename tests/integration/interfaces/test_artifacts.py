@@ -76,10 +76,9 @@ def test_parameters_are_checked_by_schema_and_across_fields_in_a_process() -> No
     artifact = add().artifact
 
     def errors(**config: Any) -> list[tuple[str, str]]:
+        given: dict[str, Any] = {"strategy": "momentum", "symbols": ["IBM"], "config": config}
         try:
-            make_portfolio(
-                "p", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256, config=config
-            )
+            make_portfolio("p", artifact=artifact.sha256, **given)
         except Invalid as invalid:
             return [(e["field"], e["code"]) for e in invalid.extra["errors"]]
         return []

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from functools import partial
 from io import StringIO
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
+from ginkgo_site.env import CHECKOUT
 from portfolios.models import FeedRow, FeedSegment, Order, Portfolio, Revision
 from scheduling import operations
 from scheduling.management.base import Failed
@@ -28,8 +28,6 @@ from tests.support.commands import said, told
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
-
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:
@@ -49,14 +47,9 @@ def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run manage.py as a person would, against a database that does not answer."""
     nowhere = {"DATABASE_URL": "postgresql://ginkgo@127.0.0.1:1/ginkgo", **environment}
+    command, env = [sys.executable, "manage.py", *arguments], {**os.environ, **nowhere}
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=CHECKOUT,
-        env={**os.environ, **nowhere},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        command, cwd=CHECKOUT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -124,22 +117,18 @@ def test_unpin_portfolio_ends_the_pin() -> None:
     assert Event.objects.filter(kind="unpinned").latest("id").actor.startswith("cli:")
 
 
-def test_migrate_portfolio_prints_the_handoff() -> None:
+def test_migrate_portfolio_prints_and_describes_the_handoff() -> None:
     first, _ = make_node("node-1"), make_node("node-2")
-    make_running_portfolio("canary-1", first)
+    for name in ("canary-1", "canary-2"):
+        make_running_portfolio(name, first)
     handoff = told("migrate_portfolio", "canary-1", "--to", "node-2", "--reason", "why not")
     assert handoff == handoff | {
         "id": Handoff.objects.latest("id").pk, "kind": "migrate", "target_node": "node-2",
         "reason": "why not",
     }  # fmt: skip
     assert handoff["requested_by"].startswith("cli:")
-
-
-def test_migrate_portfolio_describes_the_handoff() -> None:
-    first, _ = make_node("node-1"), make_node("node-2")
-    make_running_portfolio("canary-1", first)
-    line = said("migrate_portfolio", "canary-1")
-    assert "migrate of canary-1 (node-1 → node-2): preparing" in line
+    line = said("migrate_portfolio", "canary-2")
+    assert "migrate of canary-2 (node-1 → node-2): preparing" in line
 
 
 def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
@@ -155,9 +144,7 @@ def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
     assert [row["handoff"]["target_node"] for row in done["results"]] == ["node-3", "node-3"]
 
 
-def test_migrate_portfolio_waits_for_several_and_tells_the_outcome_of_each(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_migrate_portfolio_awaits_several_and_tells_each(monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = make_node("node-1"), make_node("node-2", capacity=4)
     names = ("canary-1", "canary-2", "canary-3", "canary-4", "canary-5")
     for name in names:
@@ -183,12 +170,9 @@ def test_migrate_portfolio_waits_for_several_and_tells_the_outcome_of_each(
     )
     rows = document["results"]
     assert [(row["portfolio"], row["code"]) for row in rows] == [
-        ("canary-1", "wait_timeout"),
-        ("canary-2", "handoff_failed"),
-        ("canary-3", None),
-        ("canary-4", "wait_timeout"),
-        ("canary-5", "node_full"),
-    ]
+        ("canary-1", "wait_timeout"), ("canary-2", "handoff_failed"), ("canary-3", None),
+        ("canary-4", "wait_timeout"), ("canary-5", "node_full"),
+    ]  # fmt: skip
     assert [row["handoff"]["state"] for row in rows[:3]] == ["preparing", "failed", "done"]
     assert "the disk is full" in rows[1]["sentence"]
     assert clock[0] < 101.1  # one deadline for all
@@ -261,9 +245,7 @@ class Terminal(StringIO):
 
 
 @pytest.mark.parametrize("typed", ["", "yes", "idle2"])
-def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
-    typed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_deletion_before_its_name_is_typed(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make_portfolio("idle", desired_state="stopped")
     monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
     assert refused("delete_portfolio", "idle")[1]["code"] == "not_confirmed"
@@ -281,9 +263,7 @@ def test_start_without_room_says_that_the_portfolio_is_pending_with_and_without_
     assert "pending" in sentence
 
 
-def test_wait_for_the_start_of_a_portfolio_that_is_deleted_meanwhile_is_told_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_wait_for_a_start_ends_when_portfolio_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     make_portfolio("idle", desired_state="stopped")
     delete = partial(operations.delete_portfolio, "idle", actor="ann")
     fake = SimpleNamespace(monotonic=lambda: 100.0, sleep=lambda _: delete())

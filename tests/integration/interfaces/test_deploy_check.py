@@ -6,6 +6,7 @@ import io
 import json
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -46,11 +47,7 @@ def test_deploy_check_reports_findings_of_a_stopped_and_of_a_running_installatio
     NodeToken.objects.create(node=node, sha256="b" * 64)
     for number in (1, 2):
         Gateway.objects.create(
-            id=f"00000000-0000-0000-0000-00000000000{number}",
-            host="vm",
-            pid=number,
-            serving_since=now,
-            pulsed_at=now,
+            id=UUID(int=number), host="vm", pid=number, serving_since=now, pulsed_at=now
         )
     for name in ("pass", "watcher"):
         PassLock.objects.update_or_create(
@@ -96,7 +93,5 @@ def test_missing_migration_and_migration_of_a_newer_version_are_findings() -> No
         )
     code, document = checked()
     assert code == 1
-    found = [finding["found"] for finding in document["findings"]]
-    assert any(
-        text.startswith("1 migration of this version must still be applied") for text in found
-    )
+    missing = "1 migration of this version must still be applied"
+    assert any(finding["found"].startswith(missing) for finding in document["findings"])

@@ -35,6 +35,7 @@ from tests.support.api_client import make_user
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 ROOT = Path(__file__).parents[3]
+Said = Callable[..., str]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,34 +51,35 @@ def server(live_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(live_server.url)
 
 
-def said(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Run one verb and return what it prints."""
-    assert main(argv) == 0
-    return capsys.readouterr().out.strip()
+@pytest.fixture
+def said(server: str, capsys: pytest.CaptureFixture[str]) -> Said:
+    """Return a function that runs one verb and returns what it prints."""
+
+    def run_verb(*argv: str) -> str:
+        assert main(argv) == 0
+        return capsys.readouterr().out.strip()
+
+    return run_verb
 
 
-def test_read_commands_show_lists_and_single_objects(
-    server: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status = said(capsys, "status")
+def test_read_commands_show_lists_and_single_objects(said: Said) -> None:
+    status = said("status")
     assert "node-1  alive" in status
     assert "canary-2" in status
-    assert json.loads(said(capsys, "portfolios", "--json"))[0]["name"] == "canary-1"
-    assert "canary-1" in said(capsys, "node", "node-1")
-    assert "strategy   canary" in said(capsys, "portfolio", "canary-1")
-    assert "place" in said(capsys, "handoffs", "--last", "1", "--portfolio", "canary-1")
-    assert "node_registered" in said(capsys, "events", "--kind", "node_registered")
-    assert said(capsys, "alerts") == "No alert is open."
-    assert said(capsys, "orders", "canary-1") == "No order was found."
-    assert said(capsys, "log", "canary-1") == "canary-1 printed nothing."
+    assert json.loads(said("portfolios", "--json"))[0]["name"] == "canary-1"
+    assert "canary-1" in said("node", "node-1")
+    assert "strategy   canary" in said("portfolio", "canary-1")
+    assert "place" in said("handoffs", "--last", "1", "--portfolio", "canary-1")
+    assert "node_registered" in said("events", "--kind", "node_registered")
+    assert said("alerts") == "No alert is open."
+    assert said("orders", "canary-1") == "No order was found."
+    assert said("log", "canary-1") == "canary-1 printed nothing."
 
 
-def test_a_beginning_of_a_name_is_enough_if_only_one_fits(
-    server: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_beginning_of_a_name_is_enough_if_only_one_fits(said: Said) -> None:
     make_node("spare")
-    assert said(capsys, "cordon", "sp", "--reason", "kernel").startswith("spare is cordoned")
-    assert said(capsys, "uncordon", "spare") == "spare is no longer cordoned."
+    assert said("cordon", "sp", "--reason", "kernel").startswith("spare is cordoned")
+    assert said("uncordon", "spare") == "spare is no longer cordoned."
     with pytest.raises(Failed, match=r"^can could be canary-1 or canary-2; write more of it\.$"):
         main(["portfolio", "can"])
     with pytest.raises(Failed, match=r"^There is no portfolio canray-1\. Did you mean canary-1"):
@@ -86,10 +88,8 @@ def test_a_beginning_of_a_name_is_enough_if_only_one_fits(
         main(["node", "x"])
 
 
-def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(
-    server: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sentence = said(capsys, "migrate", "canary-1", "--to", "node-2", "--reason", "test")
+def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(said: Said) -> None:
+    sentence = said("migrate", "canary-1", "--to", "node-2", "--reason", "test")
     assert sentence.startswith("migrate of canary-1 (node-1 → node-2): preparing [")
     assert Event.objects.filter(kind="handoff_requested", actor="olive").exists()
     with pytest.raises(Failed, match=r"is still draining after 0\.1 s; it continues\.$"):
@@ -99,9 +99,7 @@ def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(
     assert refused.value.problem["code"]
 
 
-def test_several_portfolios_move_with_one_request_and_refused_ones_are_named(
-    server: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refused_ones_of_several_are_named(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     make_node("node-3")
     with pytest.raises(Failed, match=r"^1 of 2 did not move: canary-2\.$"):
         main(["migrate", "canary-1", "canary-2", "--to", "node-2", "--reason", "rack"])
@@ -211,9 +209,7 @@ def test_an_action_whose_answer_was_lost_is_repeated_and_acts_once(
         Client(dataclasses.replace(client.access, server=broken)).get("nodes/")
 
 
-def test_an_action_that_was_never_answered_says_that_it_may_have_acted(
-    server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unanswered_action_may_have_acted(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("ginkgo_cli.client.REPEAT_FOR_S", 0.0)
     with breaking(server, 1) as broken, pytest.raises(Failed, match="acted is not known"):
@@ -267,9 +263,9 @@ def test_a_redirect_is_not_followed(act: Callable[[Client], Any]) -> None:
 
 RAW = "failed: \x1b[2Jdone\u202e"
 RAW_PROBLEM = (409, {"detail": RAW, "code": RAW})
-RAW_ROW = {"name": RAW}
 RAW_HANDOFF = {"id": 1, "kind": RAW, "portfolio": RAW, "state": "draining", "error": RAW}
 RAW_HANDOFF |= {"source_node": RAW, "target_node": RAW}
+RAW_END = (200, {**RAW_HANDOFF, "state": RAW})
 
 
 @pytest.mark.parametrize(
@@ -278,22 +274,12 @@ RAW_HANDOFF |= {"source_node": RAW, "target_node": RAW}
         ("unfreeze", [RAW_PROBLEM]),
         ("unfreeze --json", [RAW_PROBLEM]),
         ("unfreeze", [(503, {"detail": RAW}), RAW_PROBLEM]),
-        ("completion node", [(200, {"results": [RAW_ROW]})]),
-        (
-            "stop p --wait 9",
-            [
-                (200, {"results": [{"name": "p"}]}),
-                (200, RAW_HANDOFF),
-                (200, {**RAW_HANDOFF, "state": RAW}),
-            ],
-        ),
+        ("completion node", [(200, {"results": [{"name": RAW}]})]),
+        ("stop p --wait 9", [(200, {"results": [{"name": "p"}]}), (200, RAW_HANDOFF), RAW_END]),
     ],
 )
 def test_control_characters_from_nodes_and_strategies_never_reach_the_terminal(
-    argv: str,
-    answers: list[tuple[int, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    argv: str, answers: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
@@ -309,45 +295,38 @@ def test_control_characters_from_nodes_and_strategies_never_reach_the_terminal(
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
-def test_json_output_escapes_control_characters_and_stays_valid(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    server = "http://127.0.0.1:9"
+def test_json_output_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     document = {"sentence": "\x9b2J"}
-    Context(Client(Access(server, "token")), Namespace(json=True)).show(document, "")
+    Context(Client(Access("http://127.0.0.1:9", "token")), Namespace(json=True)).show(document, "")
     shown = capsys.readouterr().out
     assert (json.loads(shown), "\x9b" in shown) == (document, False)
 
 
-def test_drain_command_plans_and_drains(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drain_command_plans_and_drains(said: Said) -> None:
     node, portfolio = Node.objects.get(name="node-1"), Portfolio.objects.get(name="canary-1")
     execute(pin(portfolio.pk, node.pk, actor="olive", reason=""))
-    plan = said(capsys, "drain", "node-1", "--plan")
+    plan = said("drain", "node-1", "--plan")
     assert "canary-1 → node-2" in plan
     assert plan.splitlines()[1].endswith("; its pin ends")
     assert not Node.objects.filter(draining=True).exists()
-    assert said(capsys, "drain", "node-1") == "node-1 is draining: 1 to hand off."
+    assert said("drain", "node-1") == "node-1 is draining: 1 to hand off."
     late = r"^node-1 still runs canary-1 after 0\.1 s; it is still draining"
     with pytest.raises(Failed, match=late):
         main(["drain", "node-1", "--wait", "0.1"])
-    assert "no longer draining" in said(capsys, "undrain", "node-1")
+    assert "no longer draining" in said("undrain", "node-1")
 
 
-def test_halt_all_asks_first_and_names_the_number(
-    server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_halt_all_asks_first_naming_the_number(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "yes")
     with pytest.raises(Failed, match="Nothing was halted"):
         main(["halt-all"])
     monkeypatch.setattr("builtins.input", lambda _: "halt 2")
-    assert "2 were running" in said(capsys, "halt-all", "--reason", "test")
-    assert said(capsys, "undo-halt") == "Started: canary-1, canary-2."
+    assert "2 were running" in said("halt-all", "--reason", "test")
+    assert said("undo-halt") == "Started: canary-1, canary-2."
 
 
-def test_command_runs_without_installed_packages_and_fails_with_a_sentence(
-    server: str, tmp_path: Path
-) -> None:
+def test_command_needs_no_package_and_fails_with_a_sentence(server: str, tmp_path: Path) -> None:
     def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         # -S: without any installed package.
         command = [sys.executable, "-S", "-m", "ginkgo_cli", *argv]
@@ -368,9 +347,7 @@ def test_command_runs_without_installed_packages_and_fails_with_a_sentence(
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
-def test_empty_names_and_invalid_options_are_usage_errors(
-    server: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments_are_usage_errors(server: str, capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (
         ("stop", ""),
         ("drain", " "),
@@ -391,14 +368,12 @@ def test_empty_names_and_invalid_options_are_usage_errors(
     assert not Handoff.objects.exclude(kind__in=("place", "migrate")).exists()
 
 
-def test_start_without_a_place_is_pending_and_a_wait_for_it_can_time_out(
-    server: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_start_without_a_place_is_pending_and_a_wait_for_it_can_time_out(said: Said) -> None:
     make_portfolio("waits", desired_state="stopped")
     for node in Node.objects.all():
         cordon(node.name, actor="cast")
-    assert "waits is pending" in said(capsys, "start", "waits")
-    said(capsys, "stop", "waits")
+    assert "waits is pending" in said("start", "waits")
+    said("stop", "waits")
     with pytest.raises(Failed, match=r"^waits is still pending after 0\.1 s: "):
         main(["start", "waits", "--wait", "0.1"])
 
@@ -420,18 +395,10 @@ def test_a_server_that_is_not_ginkgo_is_named() -> None:
         list(Client(Access(server, "token")).rows("nodes/"))
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
-        "ginkgo",
-        "ftp://h",
-        "file:///etc/passwd",
-        "http://",
-        "http://h:x",
-        "http://[::1",
-        "http://h?a",
-    ],
-)
+MALFORMED = "ginkgo ftp://h file:///etc/passwd http:// http://h:x http://[::1 http://h?a"
+
+
+@pytest.mark.parametrize("server", MALFORMED.split())
 def test_malformed_server_address_is_refused_before_a_request_is_sent(server: str) -> None:
     with pytest.raises(Failed, match="is not the address of a server"):
         find_access(server=server, environment={"GINKGO_TOKEN": "abc"})

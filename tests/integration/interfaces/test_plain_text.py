@@ -54,9 +54,7 @@ def test_the_database_refuses_a_name_with_a_line_break(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "becomes"), [("bad\n", "bad-{}"), ("Bad One\t!", "bad-one-{}"), ("\n", "{}")]
 )
-def test_the_migration_renames_invalid_names_and_pages_open(
-    name: str, becomes: str, browser: Client
-) -> None:
+def test_migration_mends_names_and_pages_open(name: str, becomes: str, browser: Client) -> None:
     migration = importlib.import_module("portfolios.migrations.0005_plain_names")
     portfolio = make_portfolio("bad")
     make_portfolio("other")
@@ -150,18 +148,15 @@ def test_a_list_creates_the_same_portfolios_as_single_calls(operator: ApiClient)
     rows = {row.name: row for row in Portfolio.objects.all()}
     for name in ("weight", "catch_up", "desired_state", "starting_cash", "feed_id", "revision"):
         assert {getattr(row, name) for row in rows.values()} == {getattr(rows["alone"], name)}
-    assert set(Run.objects.values_list("phase", "reason")) == {
-        ("pending", "waits for the next pass")
-    }
+    waiting = ("pending", "waits for the next pass")
+    assert set(Run.objects.values_list("phase", "reason")) == {waiting}
     assert Revision.objects.filter(number=1, created_by="olive", note="batch").count() == 4
     lines = Event.objects.filter(kind="portfolio_created", actor="olive", interface="api")
     assert lines.count() == 4
     assert set(lines.values_list("portfolio__name", flat=True)) == set(rows)
 
 
-def test_a_list_with_one_invalid_portfolio_creates_none_and_names_its_position(
-    operator: ApiClient,
-) -> None:
+def test_list_with_an_invalid_portfolio_creates_none_and_names_it(operator: ApiClient) -> None:
     wrong = many(4)
     wrong[2] = {"name": "BAD", "strategy": "nothing", "weights": 1}
     document = problem(operator.post("portfolios/", wrong), 400, "invalid")
@@ -192,19 +187,21 @@ def test_a_list_costs_as_many_statements_as_one(operator: ApiClient) -> None:
     assert len(seen) < 20, len(seen)
 
 
-def test_portfolios_of_a_file_are_created_in_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a file, of which ten portfolios are created at once."""
     for module in ("scheduling.operations", "scheduling.operations.portfolios"):
         monkeypatch.setattr(f"{module}.MAX_AT_ONCE", 10)
-    path = tmp_path / "many.jsonl"
+    return tmp_path / "many.jsonl"
+
+
+def test_portfolios_of_a_file_are_created_in_batches(path: Path) -> None:
     path.write_text("\n\n".join(json.dumps(one) for one in many(11)) + "\n")
     assert told("create_portfolio", "--file", str(path)) == {"created": 11}
     assert Portfolio.objects.count() == 11
 
 
-def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Path) -> None:
-    path = tmp_path / "many.jsonl"
+def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(path: Path) -> None:
     path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
     with pytest.raises(CommandError, match=r"line 2: strategy: .*created from earlier lines: 0"):
         said("create_portfolio", "--file", str(path))
@@ -221,15 +218,10 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(tmp_path: Pat
     with pytest.raises(CommandError, match=r"line 3\.name: line 2\.name is a too\."):
         said("create_portfolio", "--file", str(path))
     with pytest.raises(CommandError, match="cannot be read"):
-        said("create_portfolio", "--file", str(tmp_path / "no"))
+        said("create_portfolio", "--file", str(path.parent / "no"))
 
 
-def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("scheduling.operations", "scheduling.operations.portfolios"):
-        monkeypatch.setattr(f"{module}.MAX_AT_ONCE", 10)
-    path = tmp_path / "many.jsonl"
+def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(path: Path) -> None:
     lines = "\n".join(json.dumps(one) for one in many(10)).encode()
     path.write_bytes(lines + b"\n" * 100_000 + b"\xff")  # behind what a first read returns
     with pytest.raises(CommandError, match=r"not text in UTF-8\. .* from earlier lines: 10\."):
@@ -256,9 +248,7 @@ def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(
         (("feed", "append", "fx", "rows.jsonl", "--number", "1"), "--source and --number together"),
     ],
 )
-def test_arguments_that_do_not_go_together_are_a_usage_error(
-    arguments: tuple[str, ...], words: str
-) -> None:
+def test_arguments_that_do_not_fit_are_usage_errors(arguments: tuple[str, ...], words: str) -> None:
     with pytest.raises(CommandError, match=words) as caught:
         said(*arguments)
     assert caught.value.returncode == 2

@@ -12,14 +12,12 @@ from scheduling import operations
 from tests.support.api_client import ApiClient
 from tests.support.factories import FakeNode, ago, expire_lease, lose, make_node, make_portfolio
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("crowded")]
 
 PLAN = "schedule/plan/"
 
 
-def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(
-    viewer: ApiClient, crowded: list[FakeNode]
-) -> None:
+def test_plan_counts_stuck_pending_and_suspects(viewer: ApiClient, crowded: list[FakeNode]) -> None:
     make_portfolio("gpu", selector={"gpu": "yes"})
     expire_lease(crowded[1])  # nobody has marked it: it is suspect
     document = viewer.get(PLAN, drain="node-1").json()
@@ -31,14 +29,10 @@ def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(
     assert stuck.keys() == {"one", "two"}
     assert all(stuck.values())
     (move,) = document["move"]
-    assert (move["source_node"], move["target_node"], move["cause"]) == (
-        "node-1", "node-2", "drain",
-    )  # fmt: skip
+    assert move == move | {"source_node": "node-1", "target_node": "node-2", "cause": "drain"}
 
 
-def test_waiting_portfolios_are_counted_and_a_freeze_is_named(
-    viewer: ApiClient, crowded: list[FakeNode]
-) -> None:
+def test_waiting_portfolios_are_counted_and_a_freeze_is_named(viewer: ApiClient) -> None:
     assert viewer.get(PLAN).json()["frozen"] is False
     operations.freeze(actor="cast", failover=True)
     document = viewer.get(PLAN, lose="node-2").json()
@@ -50,9 +44,7 @@ def test_waiting_portfolios_are_counted_and_a_freeze_is_named(
     ]  # fmt: skip
 
 
-def test_placements_and_failovers_are_counted_separately(
-    viewer: ApiClient, crowded: list[FakeNode]
-) -> None:
+def test_placements_and_failovers_are_counted_separately(viewer: ApiClient) -> None:
     operations.uncordon("node-3", actor="cast")
     make_portfolio("new", weight=2)
     document = viewer.get(PLAN, lose="node-2").json()
@@ -65,18 +57,14 @@ def test_placements_and_failovers_are_counted_separately(
     assert (move["source_node"], move["cause"]) == ("node-2", "failover")
 
 
-def test_whether_it_is_a_storm_and_for_how_long_follows_the_settings(
-    viewer: ApiClient, crowded: list[FakeNode], settings: Any
-) -> None:
+def test_storm_and_its_duration_follow_the_settings(viewer: ApiClient, settings: Any) -> None:
     asked = {"lose": "node-1,node-2"}
     operations.uncordon("node-3", actor="cast")
     verdict = viewer.get(PLAN, **asked).json()["verdict"]
     assert verdict["storm"] is True
     assert any("failover is first held for 30 s" in note for note in verdict["notes"])
-    environment = {
-        "GINKGO_STORM_FRACTION": "0.9", "GINKGO_SOCKET_GRACE_S": "7", "GINKGO_LEASE_TTL_S": "60",
-    }  # fmt: skip
-    settings.GINKGO = read_environment(environment)
+    limits = {"GINKGO_SOCKET_GRACE_S": "7", "GINKGO_LEASE_TTL_S": "60"}
+    settings.GINKGO = read_environment({"GINKGO_STORM_FRACTION": "0.9", **limits})
     verdict = viewer.get(PLAN, **asked).json()["verdict"]
     assert verdict["storm"] is False
     # The lease and 3 s more; after a kill the grace and 2 s more.
@@ -86,29 +74,22 @@ def test_whether_it_is_a_storm_and_for_how_long_follows_the_settings(
     assert any("failover is first held for 60 s" in note for note in everything["notes"])
 
 
-def test_every_node_is_shown_as_the_scenario_assumes(
-    viewer: ApiClient, crowded: list[FakeNode]
-) -> None:
+def test_every_node_is_shown_as_the_scenario_assumes(viewer: ApiClient) -> None:
     lose(make_node("node-4"))
     document = viewer.get(PLAN, drain="node-1").json()
     loads = {load.pop("node"): load for load in document["load"]}
     still = {"status": "alive", "cordoned": False, "draining": False}
-    assert loads["node-1"] == {
-        **still, "draining": True, "capacity": 5, "before": 3.0, "after": 2.0,
-    }  # fmt: skip
+    draining, cordoned = still | {"draining": True}, still | {"cordoned": True}
+    assert loads["node-1"] == {**draining, "capacity": 5, "before": 3.0, "after": 2.0}
     assert loads["node-2"] == {**still, "capacity": 2, "before": 1.0, "after": 2.0}
-    assert loads["node-3"] == {
-        **still, "cordoned": True, "capacity": 3, "before": 0.0, "after": 0.0,
-    }  # fmt: skip
+    assert loads["node-3"] == {**cordoned, "capacity": 3, "before": 0.0, "after": 0.0}
     assert loads.get("node-4", {"status": "lost"})["status"] == "lost"
     taken_at = document["taken_at"]
     assert taken_at.endswith("Z")
     assert ago(60) < datetime.fromisoformat(taken_at) < ago(-60)
 
 
-def test_reasons_are_in_the_language_of_the_request(
-    viewer: ApiClient, crowded: list[FakeNode]
-) -> None:
+def test_reasons_are_in_language_of_the_request(viewer: ApiClient) -> None:
     make_node("node-4", capacity=1)
     make_portfolio("new")
     make_portfolio("gpu", selector={"gpu": "yes"})

@@ -48,9 +48,7 @@ VALUES ('evil', %s, %s, %s, %s, 'O', -1, now() - interval '1 minute')
 """
 
 
-def schedule_by_sql(
-    func: str, *, hook: str | None = None, args: str = "", kwargs: str = ""
-) -> None:
+def schedule_row(func: str, *, hook: str | None = None, args: str = "", kwargs: str = "") -> None:
     """Write a schedule as somebody with a connection to the database would."""
     with connection.cursor() as cursor:
         cursor.execute(INSERT, [func, hook, args, kwargs])
@@ -81,7 +79,7 @@ def run_packages(packages: list[tuple[int, dict[str, Any]]]) -> list[dict[str, A
 
 def test_a_schedule_written_by_sql_runs_no_program(tmp_path: Path) -> None:
     witness = tmp_path / "ran"
-    schedule_by_sql("subprocess.check_output", args=f"(['touch', '{witness}'],)")
+    schedule_row("subprocess.check_output", args=f"(['touch', '{witness}'],)")
     (task,) = work_off()
     assert not witness.exists()
     assert not task["success"]
@@ -94,20 +92,15 @@ def test_a_schedule_written_by_sql_runs_no_program(tmp_path: Path) -> None:
 
 def test_a_synchronous_schedule_runs_no_program_in_the_scheduler(tmp_path: Path) -> None:
     witness = tmp_path / "ran"
-    schedule_by_sql(
-        "subprocess.check_output",
-        args=f"(['touch', '{witness}'],)",
-        kwargs="{'q_options': {'sync': True}}",
-    )
+    at_once = "{'q_options': {'sync': True}}"
+    schedule_row("subprocess.check_output", args=f"(['touch', '{witness}'],)", kwargs=at_once)
     work_off()
     assert not witness.exists()
     assert Event.objects.filter(kind="task_refused").count() == 1
 
 
-def test_a_hook_or_chain_on_one_of_our_own_tasks_is_refused(tmp_path: Path) -> None:
-    schedule_by_sql(
-        "scheduling.tasks.verify", hook="tests.integration.interfaces.test_queue_allow_list.hooked"
-    )
+def test_a_hook_or_chain_on_one_of_our_own_tasks_is_refused() -> None:
+    schedule_row("scheduling.tasks.verify", hook=f"{__name__}.hooked")
     (task,) = work_off()
     assert not task["success"]
     assert "hook" in task["result"]
@@ -117,13 +110,9 @@ def test_a_hook_or_chain_on_one_of_our_own_tasks_is_refused(tmp_path: Path) -> N
 def test_an_unregistered_task_in_the_queue_is_refused_by_the_worker(tmp_path: Path) -> None:
     witness = tmp_path / "ran"
     package = {
-        "id": "0" * 32,
-        "name": "evil",
-        "func": "subprocess.check_output",
-        "args": (["touch", str(witness)],),
-        "kwargs": {},
-        "started": timezone.now(),
-    }
+        "id": "0" * 32, "name": "evil", "func": "subprocess.check_output",
+        "args": (["touch", str(witness)],), "kwargs": {}, "started": timezone.now(),
+    }  # fmt: skip
     (task,) = run_packages([(1, package)])
     assert not witness.exists()
     assert not task["success"]
@@ -133,8 +122,8 @@ def test_an_unregistered_task_in_the_queue_is_refused_by_the_worker(tmp_path: Pa
 def test_a_refused_schedule_delays_no_other_and_is_recorded_once() -> None:
     Schedule.objects.all().delete()
     for _ in range(3):
-        schedule_by_sql("os.system", args="('true',)")
-    schedule_by_sql("scheduling.tasks.prune")
+        schedule_row("os.system", args="('true',)")
+    schedule_row("scheduling.tasks.prune")
     done = work_off()
     while OrmQ.objects.exists():
         rows = OrmQ.objects.all()
@@ -175,7 +164,7 @@ def test_every_installed_schedule_is_a_task_that_may_run() -> None:
 
 def test_an_unknown_schedule_is_one_alert_until_it_is_gone() -> None:
     for _ in range(3):
-        schedule_by_sql("os.system", args="('true',)")
+        schedule_row("os.system", args="('true',)")
     execute(update_alerts(timing()))
     alert = Alert.objects.get(kind="unknown_schedule")
     assert "os.system" in alert.reason
@@ -189,7 +178,7 @@ def test_an_unknown_schedule_is_one_alert_until_it_is_gone() -> None:
 @pytest.mark.parametrize("model", ["schedule", "success", "failure", "ormq"])
 def test_the_queue_is_read_only_in_the_admin_for_a_superuser_too(model: str) -> None:
     client = signed_in(superuser=True)
-    schedule_by_sql("os.system")
+    schedule_row("os.system")
     listed = client.get(reverse(f"admin:django_q_{model}_changelist"))
     assert listed.status_code == 200
     assert b"Resubmit" not in listed.content
@@ -204,14 +193,8 @@ def test_the_queue_is_read_only_in_the_admin_for_a_superuser_too(model: str) -> 
 
 
 def test_a_failure_page_reads_no_pickle() -> None:
-    Failure.objects.create(
-        id="1" * 32,
-        name="n",
-        func="f",
-        started=timezone.now(),
-        stopped=timezone.now(),
-        success=False,
-    )
+    now = timezone.now()
+    Failure.objects.create(id="1" * 32, name="n", func="f", started=now, stopped=now, success=False)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE django_q_task SET args = 'no pickle', result = 'no pickle'")
     page = signed_in(superuser=True).get(reverse("admin:django_q_failure_change", args=["1" * 32]))
@@ -240,8 +223,7 @@ def test_an_administrator_creates_users_but_no_superusers() -> None:
     assert b"is_superuser" not in page.content
     assert b"user_permissions" not in page.content
     form = {"username": "olive", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
-    times = {"last_login_0": "", "last_login_1": "", "date_joined_0": "2026-01-01"}
-    times |= {"date_joined_1": "00:00:00"}
+    times = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
     answer = client.post(change, {**form, **times, "groups": [operators.pk]})
     assert answer.status_code == 302, answer.content
     other.refresh_from_db()

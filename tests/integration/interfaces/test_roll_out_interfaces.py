@@ -32,12 +32,10 @@ def test_api_begins_stops_and_takes_back_a_roll_out(operator: ApiClient, viewer:
     answer = operator.post("roll-outs/", body)
     assert answer.status_code == 201
     made = answer.json()
-    assert (made["artifact"], made["state"], made["total"], made["ended"]) == (
-        "momentum-demo 2.0", "running", 2, 0,
-    )  # fmt: skip
-    assert [(i["portfolio"], i["canary"], i["state"]) for i in made["items"]] == [
-        ("a", True, "waiting"), ("b", False, "waiting"),
-    ]  # fmt: skip
+    found = (made["artifact"], made["state"], made["total"], made["ended"])
+    assert found == ("momentum-demo 2.0", "running", 2, 0)
+    items = [(item["portfolio"], item["canary"], item["state"]) for item in made["items"]]
+    assert items == [("a", True, "waiting"), ("b", False, "waiting")]
     address = f"roll-outs/{made['id']}/"
     assert viewer.get(address).json() == made
     assert viewer.post(f"{address}stop/", {}).status_code == 403

@@ -31,16 +31,16 @@ pytestmark = pytest.mark.django_db
 
 DAEMON = ("python", "-m", "scheduling.node_daemon", "--name", "node-1")
 Started = subprocess.Popen[bytes]
+Start = Callable[..., Started]
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Started]]:
+def start() -> Iterator[Start]:
     """Return a function that starts a process with these words, which waits until it is ended."""
     with ExitStack() as until_end:
 
         def started(*words: str) -> Started:
-            command = ["sh", "-c", "echo; read _", *words]
-            pipe = subprocess.PIPE
+            command, pipe = ["sh", "-c", "echo; read _", *words], subprocess.PIPE
             process = until_end.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
             until_end.callback(process.kill)
             assert process.stdout is not None
@@ -51,9 +51,7 @@ def start() -> Iterator[Callable[..., Started]]:
 
 
 @pytest.fixture
-def daemon(
-    node: FakeNode, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
-) -> Started:
+def daemon(node: FakeNode, start: Start, monkeypatch: pytest.MonkeyPatch) -> Started:
     """Return the process of node-1 of this host, beside which there is node-2."""
     nothing = rolling_restart.Found([], [])  # no processes of this machine's developers
     monkeypatch.setattr(rolling_restart, "_find", lambda: nothing)
@@ -83,9 +81,7 @@ def register_again_once_ended(monkeypatch: pytest.MonkeyPatch, daemon: Started) 
     monkeypatch.setattr(rolling_restart, "_end", ended)
 
 
-def test_a_node_that_does_not_get_empty_is_left_running_and_undrained(
-    daemon: Started, node: FakeNode
-) -> None:
+def test_node_that_never_empties_runs_on_undrained(daemon: Started, node: FakeNode) -> None:
     make_trader("p", node)
     with pytest.raises(Refused, match="node-1 still runs 1 portfolio after"):
         restart()
@@ -93,9 +89,7 @@ def test_a_node_that_does_not_get_empty_is_left_running_and_undrained(
     assert not node_1().draining
 
 
-def test_an_only_node_is_restarted_without_a_drain(
-    daemon: Started, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_node_restarts_without_drain(daemon: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     Node.objects.filter(name="node-2").delete()
     register_again_once_ended(monkeypatch, daemon)
     (said,) = restart()
@@ -103,9 +97,7 @@ def test_an_only_node_is_restarted_without_a_drain(
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
-def test_the_drain_of_a_rolling_restart_ends_though_its_daemon_was_killed(
-    daemon: Started, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drain_ends_after_a_killed_daemon(daemon: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     # It registers again without having left: then no drain ends by itself.
     register_again_once_ended(monkeypatch, daemon)
     assert restart()[0].startswith("node-1 emptied and restarted within")
@@ -114,9 +106,7 @@ def test_the_drain_of_a_rolling_restart_ends_though_its_daemon_was_killed(
 
 
 @pytest.mark.parametrize("until_return", [False, True])
-def test_a_drain_by_an_operator_remains_after_a_failed_restart(
-    daemon: Started, node: FakeNode, until_return: bool
-) -> None:
+def test_drain_of_an_operator_remains(daemon: Started, node: FakeNode, until_return: bool) -> None:
     make_trader("p", node)
     drain("node-1", actor="bob", reason="disk", until_return=until_return)
     with pytest.raises(Refused, match="node-1 still runs 1 portfolio after"):
@@ -139,9 +129,7 @@ def test_a_drain_is_taken_back_however_the_restart_ends(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_drain_is_taken_back_though_its_database_session_was_lost(
-    daemon: Started, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drain_ends_after_a_lost_session(daemon: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
@@ -156,9 +144,7 @@ def test_a_drain_is_taken_back_though_its_database_session_was_lost(
     assert not node_1().draining
 
 
-def test_a_pid_that_is_not_a_daemon_any_more_gets_no_signal(
-    daemon: Started, start: Callable[..., Started]
-) -> None:
+def test_a_pid_that_is_not_a_daemon_any_more_gets_no_signal(daemon: Started, start: Start) -> None:
     for words in (("editor",), (*DAEMON[:-1], "node-3")):
         stranger = start(*words)
         Node.objects.filter(name="node-1").update(pid=stranger.pid)
@@ -169,7 +155,7 @@ def test_a_pid_that_is_not_a_daemon_any_more_gets_no_signal(
 
 
 def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
-    daemon: Started, start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
+    daemon: Started, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = rolling_restart.Process("worker", start("manage.py", "qcluster").pid, time.time())
     monkeypatch.setattr(rolling_restart, "_find", lambda: rolling_restart.Found([worker], []))
@@ -180,9 +166,7 @@ def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
-def test_a_control_plane_of_another_user_is_refused_not_passed_over(
-    start: Callable[..., Started], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_foreign_control_plane_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start("python", "manage.py", "qcluster")
     monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])
     monkeypatch.setattr(psutil.Process, "environ", raising(psutil.AccessDenied))
