@@ -72,7 +72,7 @@ def test_backtest_over_a_stream_that_cannot_be_read_says_why(fx: str) -> None:
     FeedWriter.objects.update(in_stream=True)
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
     for more in ((), ("--from", "2024-01-01")):
-        with pytest.raises(CommandError, match=r"^The feed is kept in NATS.*commands alike\.$"):
+        with pytest.raises(CommandError, match=r"^A feed in NATS .*commands alike\.$"):
             said("backtest", *given, *more)
 
 
