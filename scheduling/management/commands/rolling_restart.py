@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from django.core.management.base import CommandParser
 
+from scheduling.errors import Refused
 from scheduling.management.arguments import seconds
-from scheduling.management.base import GinkgoCommand
+from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.operations.rolling_restart import rolling_restart
 
 
@@ -26,13 +28,22 @@ class Command(GinkgoCommand):
             metavar="SECONDS",
             help="give up if a node is not empty by then (%(default)s)",
         )
+        # From bin/upgrade, before it changes anything.
+        parser.add_argument("--check-options", action="store_true", help=argparse.SUPPRESS)
 
     def act(self, options: dict[str, Any]) -> None:
         """Restart, and say each step as it is done."""
-        sentences = []
-        for sentence in rolling_restart(drain_s=options["drain_wait"], actor=self.actor):
-            sentences.append(sentence)
-            if not self.as_json:
-                self.show({}, sentence)
+        if options["check_options"]:
+            return
+        sentences: list[str] = []
+        try:
+            for sentence in rolling_restart(drain_s=options["drain_wait"], actor=self.actor):
+                sentences.append(sentence)
+                if not self.as_json:
+                    self.show({}, sentence)
+        except Refused as refused:
+            # What was restarted before is said with --json too.
+            extra = refused.extra | {"steps": sentences}
+            raise Failed(refused.code, refused.message, **extra) from refused
         if self.as_json or not sentences:
             self.show({"steps": sentences}, "Nothing of this installation runs on this host.")

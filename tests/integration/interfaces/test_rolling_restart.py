@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import socket
 import subprocess
 import time
@@ -14,6 +16,7 @@ from uuid import uuid4
 import psutil
 import psycopg
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -218,3 +221,19 @@ def test_a_new_process_is_proven_by_its_age_and_a_watcher_also_by_its_first_chec
     execute(record_watcher_seen("w"))
     assert works("watcher", proven_s + 1)
     assert not works("watcher", proven_s / 2)
+
+
+def test_refusal_as_json_has_the_steps_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(**_: Any) -> Iterator[str]:
+        yield "web 7 restarted within 2.0 s."
+        raise Refused("wait_timeout", "node-1 still runs 4 portfolios.")
+
+    monkeypatch.setattr("scheduling.management.commands.rolling_restart.rolling_restart", steps)
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("rolling_restart", json=True, stdout=out)
+    document = json.loads(out.getvalue())
+    assert (document["code"], document["steps"]) == (
+        "wait_timeout",
+        ["web 7 restarted within 2.0 s."],
+    )

@@ -85,6 +85,20 @@ def test_paths_that_a_node_is_given_are_relative_to_the_folder_of_the_caller(
     assert f"'{tmp_path}/node.token' must contain one token" in done.stderr
 
 
+def test_upgrade_changes_nothing_for_its_help_or_a_wrong_option() -> None:
+    nowhere = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/d"}
+    for option, code, said in (("--help", 0, "--drain-wait SECONDS"), ("--nope", 2, "--nope")):
+        done = subprocess.run(
+            [f"{CHECKOUT}/bin/upgrade", option],
+            env=os.environ | nowhere,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code, done.stderr
+        assert said in done.stdout + done.stderr
+        assert "127.0.0.1" not in done.stderr  # no attempt to migrate
+
+
 def test_uv_lock_names_the_public_index_alone() -> None:
     hosts = set(re.findall(r"https?://([^/\"]+)", (CHECKOUT / "uv.lock").read_text("utf-8")))
     assert hosts == {"pypi.org", "files.pythonhosted.org"}
