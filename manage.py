@@ -28,8 +28,20 @@ def main() -> None:
 
         refuse_unusable_database()
     set_up_django()
-    with exits_on_closed_output(), acting_from(of_command(name)):
-        execute_from_command_line(sys.argv)
+    from django.db import OperationalError
+
+    try:
+        with exits_on_closed_output(), acting_from(of_command(name)):
+            execute_from_command_line(sys.argv)
+    except OperationalError as error:
+        # One of Django's own commands: those of this project say it themselves. What a server
+        # refuses has an SQLSTATE.
+        if getattr(error.__cause__, "sqlstate", None) or "--traceback" in sys.argv:
+            raise
+        sys.exit(
+            f"The database does not answer: {str(error).strip().splitlines()[0]}. "
+            "Start it, or correct DATABASE_URL."
+        )
 
 
 if __name__ == "__main__":

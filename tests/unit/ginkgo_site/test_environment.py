@@ -144,6 +144,17 @@ def test_a_wrong_value_stops_django_with_one_line(tmp_path: Path) -> None:
     assert "GINKGO_STALL_S is 'soon'" in done.stderr
 
 
+@pytest.mark.parametrize("words", [["migrate"], ["check", "--database", "default"]])
+def test_database_that_is_away_ends_a_command_of_django_with_one_line(
+    words: list[str], tmp_path: Path
+) -> None:
+    url = "postgresql://u@127.0.0.1:1/d"
+    done = run_python("manage.py", *words, GINKGO_HOME=str(tmp_path), DATABASE_URL=url)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("The database does not answer: connection failed: ")
+
+
 def test_interrupt_while_a_command_is_loaded_ends_it_with_one_line(tmp_path: Path) -> None:
     program = """if True:
         import runpy, sys
