@@ -53,7 +53,9 @@ def window(quick_cluster: Cluster, desk: DashboardWindow) -> Iterator[DashboardW
     desk.assert_clean()
 
 
-def test_board_shows_a_lost_node_come_back(window: DashboardWindow, quick_cluster: Cluster) -> None:
+def test_board_shows_a_stopped_node_as_lost_and_then_alive(
+    window: DashboardWindow, quick_cluster: Cluster
+) -> None:
     window.mark()
     column = window.page.locator("#col-node-2")
     lease = column.locator(".lease")
@@ -100,7 +102,9 @@ def losses(cluster: Cluster, node: str) -> int:
     return int(found[0][0])
 
 
-def test_sidebar_shows_failovers_of_a_loss(window: DashboardWindow, quick_cluster: Cluster) -> None:
+def test_sidebar_shows_the_failovers_of_a_killed_node(
+    window: DashboardWindow, quick_cluster: Cluster
+) -> None:
     quick_cluster.wait_for_portfolios_on("node-1")
     lost_before = losses(quick_cluster, "node-1")
     quick_cluster.node_process("node-1").kill()

@@ -35,7 +35,9 @@ def begin_migration(cluster: Cluster, name: str) -> tuple[int, str, str]:
     return answer.json["id"], source, target
 
 
-def test_migration_to_frozen_target_fails_and_source_keeps_running(quick_cluster: Cluster) -> None:
+def test_migration_to_a_frozen_target_fails_and_the_source_keeps_running(
+    quick_cluster: Cluster,
+) -> None:
     name = "canary-1"
 
     def migrate_to_a_frozen_target() -> tuple[str, dict[str, Any], ClusterRun, ClusterRun]:
@@ -66,7 +68,9 @@ def test_migration_to_frozen_target_fails_and_source_keeps_running(quick_cluster
     quick_cluster.converge_without_loss()
 
 
-def test_migration_from_frozen_source_is_granted_without_release(quick_cluster: Cluster) -> None:
+def test_migration_from_a_frozen_source_is_granted_without_its_release(
+    quick_cluster: Cluster,
+) -> None:
     name = "canary-2"
     before = quick_cluster.run(name)
     with suspended(process_tree(quick_cluster.daemon(str(before.node)))):

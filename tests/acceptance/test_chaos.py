@@ -22,7 +22,9 @@ STEPS = 1
 
 
 @pytest.mark.slow
-def test_chaos_has_no_violation(shared_installations: SharedInstallations, tmp_path: Path) -> None:
+def test_a_short_chaos_run_has_no_violation(
+    shared_installations: SharedInstallations, tmp_path: Path
+) -> None:
     planned = schedule(SEED, MINUTES, [registry.FAULTS[name].planned for name in FAULTS])
     assert sorted(planned[0].faults) == sorted(FAULTS)
     shared_installations.close()

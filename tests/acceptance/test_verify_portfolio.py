@@ -12,7 +12,9 @@ from chaos.harness.observation import DEMO_NODES, wait_for
 
 
 @pytest.mark.slow
-def test_verification_is_identical_after_moves_reload_stop_and_kill(quick_cluster: Cluster) -> None:
+def test_verification_is_identical_after_migrations_a_reload_a_stop_and_a_kill(
+    quick_cluster: Cluster,
+) -> None:
     cluster = quick_cluster
     for name in (*CANARIES, "ge-sma", "bank-revert"):
         assert cluster.migrate(name, cluster.other_node(name))["state"] == "done"

@@ -122,7 +122,9 @@ def test_bell_counts_the_alerts_that_nobody_has_acknowledged(desk: Client) -> No
     assert Event.objects.get(kind="alert_acknowledged").reason == "power cut in rack 7"
 
 
-def test_second_acknowledgement_is_refused_and_names_the_first(desk: Client, operator: Any) -> None:
+def test_second_acknowledgement_is_refused_and_names_the_person_who_acknowledged(
+    desk: Client, operator: Any
+) -> None:
     make_settled_nodes(2)
     alert = lose("node-1")
     document = operator.post(f"alerts/{alert.pk}/acknowledge/", {"reason": "seen"}).json()
@@ -189,7 +191,9 @@ def test_a_web_process_sends_the_alert_messages_that_no_worker_sends(channel: We
     assert AlertMessage.objects.get().state == "sent"
 
 
-def test_messages_wait_for_delivery_lock_of_a_dead_host_until_it_expires(channel: Webhook) -> None:
+def test_messages_wait_for_the_delivery_lock_of_a_dead_host_until_it_expires(
+    channel: Webhook,
+) -> None:
     lose("node-1")
     hold_s = alert_delivery.HOLD_S
     assert execute_autocommit(acquire("worker-1, unplugged", alert_delivery.LOCK, hold_s))
@@ -236,7 +240,9 @@ def test_message_past_its_deadline_fails_without_being_sent(channel: Webhook) ->
     assert channel.received == []
 
 
-def test_hanging_service_delays_no_other(channel: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_alert_service_delays_nothing_but_its_own_message(
+    channel: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(alert_delivery, "READ_S", 0.2)
     released = threading.Event()
     monkeypatch.setattr(_Handler, "do_POST", lambda self: released.wait(20))

@@ -94,7 +94,9 @@ def assert_chinese(
     assert english(page, data) == set(), f"{address}, {answer.status_code}"
 
 
-def test_board_and_portfolios_are_chinese_in_any_state(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_board_and_portfolio_pages_are_chinese_in_every_condition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fleet = board_fixture.busy_fleet()
     for module in (context, portfolio_view):
         monkeypatch.setattr(module, "read_fleet_view", lambda: fleet)

@@ -44,7 +44,9 @@ def crowded() -> list[FakeNode]:
     return nodes
 
 
-def test_drain_dialog_shows_each_target_and_the_effect_of_a_later_node_loss(desk: Client) -> None:
+def test_drain_dialog_shows_the_target_of_each_portfolio_and_the_effect_of_a_later_node_loss(
+    desk: Client,
+) -> None:
     make_running_portfolio("gone", make_node("node-1"))
     make_running_portfolio("here", make_node("node-2"))
     page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
@@ -54,7 +56,9 @@ def test_drain_dialog_shows_each_target_and_the_effect_of_a_later_node_loss(desk
     assert page.index(loss) < page.index('name="reason"') < page.index("Drain node-1 </button>")
 
 
-def test_portfolio_that_no_node_takes_stays_with_its_reason_and_what_helps(desk: Client) -> None:
+def test_portfolio_that_no_node_takes_stays_with_its_reason_and_what_would_help(
+    desk: Client,
+) -> None:
     make_running_portfolio("heavy", make_node("node-1"), weight=4)
     make_node("node-2", capacity=3)
     page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
@@ -75,7 +79,9 @@ def test_drain_dialog_names_the_portfolios_whose_pins_end(desk: Client) -> None:
     assert "its pin ends" in page
 
 
-def test_drain_dialog_of_gone_node_is_a_404(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drain_dialog_of_a_node_that_was_just_forgotten_is_a_404(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_node("node-1")
     monkeypatch.setattr(nodes, "drain_document", raising(NotFound("node", "node-1")))
     answer = desk.get("/nodes/node-1/drain/", **DIALOG)

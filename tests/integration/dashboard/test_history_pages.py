@@ -86,7 +86,9 @@ def _day(days: int) -> str:
 
 
 @pytest.mark.parametrize("address", ["/audit/?since=yesterday", "/handoffs/?until=2026-13-01"])
-def test_invalid_time_is_named_and_shows_no_rows(viewer: Client, fleet: None, address: str) -> None:
+def test_page_with_an_invalid_time_filter_names_it_and_shows_no_rows(
+    viewer: Client, fleet: None, address: str
+) -> None:
     answer = viewer.get(address)
     assert answer.status_code == 400
     assert "give a date such as 2026-01-31" in text_of(answer)
@@ -115,7 +117,9 @@ def test_history_rows_come_oldest_first_or_with_the_longest_pause_first(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_exported_history_has_every_row_of_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exported_history_has_every_row_of_the_filter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(history, "EXPORT_BATCH", 3)  # several parts
     await sync_to_async(make_fleet)()
     rows = list(csv.DictReader(io.StringIO(await exported("/audit/?format=csv"))))

@@ -71,7 +71,9 @@ def row_of(page: str, portfolio: str) -> str:
     return found[0]
 
 
-def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_waited(desk: Client) -> None:
+def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_had_no_owner(
+    desk: Client,
+) -> None:
     first, second = make_settled_nodes(2)
     for name in ("moved", "waiting"):
         make_running_portfolio(name, first, events=5)
@@ -178,7 +180,9 @@ def test_unknown_incident_is_not_found(desk: Client) -> None:
     assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
 
 
-def test_many_rows_need_no_more_statements(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incident_pages_need_as_many_statements_for_many_portfolios_as_for_few(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     first, second = make_settled_nodes(2)
     for name in ("a", "b", "c"):

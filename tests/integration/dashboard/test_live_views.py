@@ -137,7 +137,9 @@ async def test_viewer_is_sent_no_actions(board_publisher):
     assert of_viewer["figures"] == of_operator["figures"]
 
 
-async def test_picture_of_a_view_without_pages_is_not_kept(board_publisher, source, monkeypatch):
+async def test_picture_of_a_view_whose_last_page_was_closed_during_a_read_is_not_kept(
+    board_publisher, source, monkeypatch
+):
     viewer, operator = Page(), Page()
     board_publisher.subscribe(operator, OPERATOR)
     board_publisher.subscribe(viewer, VIEWER)

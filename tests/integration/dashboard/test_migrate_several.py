@@ -39,7 +39,9 @@ def target(page: str, node: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", label)).strip()
 
 
-def test_migrate_several_form_says_how_many_can_go_where_and_why_not_others(desk: Client) -> None:
+def test_migrate_several_form_says_how_many_can_go_to_each_target_and_why_others_cannot(
+    desk: Client,
+) -> None:
     page = text_of(desk.get(FORM, **DIALOG))
     assert "Migrate 3 portfolios" in page
     assert target(page, "node-2") == (

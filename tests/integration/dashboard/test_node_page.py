@@ -113,7 +113,9 @@ def test_node_token_is_shown_once_and_only_its_hash_is_kept(desk: Client) -> Non
     assert token not in page
 
 
-def test_node_is_added_with_its_first_token_and_has_page_before_it_registers(desk: Client) -> None:
+def test_node_is_added_with_its_first_token_and_has_a_page_before_it_registers(
+    desk: Client,
+) -> None:
     answer = desk.post("/add-node/", {"node": "node-9", "capacity": "8"})
     assert "--name node-9 --capacity 8" in text_of(answer)
     assert "waits for its daemon to register" in text_of(desk.get("/nodes/node-9/"))

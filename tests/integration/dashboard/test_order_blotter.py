@@ -47,7 +47,9 @@ def rows_of(answer: Any) -> list[str]:
     return re.findall(r'data-order="[^"]+-(\d+)-0" data-status', answer.content.decode())
 
 
-def test_blotter_counts_orders_of_all_portfolios_by_status(day: None, browser: Client) -> None:
+def test_blotter_counts_the_orders_of_all_portfolios_by_their_status(
+    day: None, browser: Client
+) -> None:
     answer = browser.get("/orders/")
     page = " ".join(answer.content.decode().split())
     assert rows_of(answer) == ["4", "3", "2", "1", "2", "1"]  # not the one of the day before
@@ -83,7 +85,9 @@ def test_blotter_is_filtered(day: None, browser: Client, query: str, seqs: list[
     assert rows_of(browser.get(f"/orders/?{query}")) == seqs
 
 
-def test_blotter_pages_show_orders_once(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blotter_pages_show_each_of_several_orders_of_one_moment_once(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(orders, "PAGE_ROWS", 5)
     portfolio = make_portfolio("p")
     for seq in range(1, 13):

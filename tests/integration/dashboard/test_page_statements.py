@@ -42,7 +42,9 @@ def add_rows(node: FakeNode, number: int, lost: FakeNode) -> None:
     execute_autocommit(alerts.update_alerts(timing()))
 
 
-def test_many_rows_need_no_more_statements(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_need_as_many_statements_for_many_rows_as_for_few(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     node, _, *lost = make_settled_nodes(5)
     Node.objects.update(capacity=20)

@@ -216,7 +216,9 @@ def test_migrate_dialog_for_a_node_that_cannot_take_it_says_why(operator):
 
 
 @pytest.mark.parametrize("node", ["node-5", None])
-def test_migrate_dialog_of_a_portfolio_without_node_says_nothing_stops(operator, monkeypatch, node):
+def test_migrate_dialog_of_a_portfolio_that_no_node_runs_says_that_nothing_stops(
+    operator, monkeypatch, node
+):
     fleet = board_fixture.busy_fleet()
     fleet.portfolios.append(board_fixture.portfolio("gone", node, phase="pending"))
     monkeypatch.setattr(context, "read_fleet_view", lambda: fleet)

@@ -86,7 +86,9 @@ def test_password_that_is_refused_is_explained_in_the_language_of_the_page(desk:
         assert not re.search("[A-Za-z]", " ".join(errors)), errors
 
 
-def test_name_taken_meanwhile_is_refused(desk: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_that_somebody_else_takes_meanwhile_is_refused_beside_its_field(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def create_twice(name: str) -> User:
         User.objects.create_user(name)
         return User.objects.create_user(name)

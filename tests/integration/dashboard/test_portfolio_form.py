@@ -29,7 +29,9 @@ def typed(**given: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_form_has_typed_field_for_each_parameter_with_its_default_and_bounds(desk: Client) -> None:
+def test_form_has_a_typed_field_for_each_parameter_with_its_default_and_bounds(
+    desk: Client,
+) -> None:
     page = text_of(desk.get("/new-portfolio/?strategy=sma_cross"))
     assert re.search(r'<input[^>]*name="config.fast"[^>]*placeholder="10"', page)
     assert "whole number, ≥ 1, ≤ 1000" in page

@@ -41,7 +41,9 @@ def age_losses() -> None:
 
 
 @pytest.mark.parametrize("way", ["beats", "leaves", "is forgotten"])
-def test_lost_node_has_one_alert_until_it_is_back_or_gone(nodes: list[FakeNode], way: str) -> None:
+def test_lost_node_has_one_alert_until_it_returns_or_is_forgotten(
+    nodes: list[FakeNode], way: str
+) -> None:
     expire_lease(nodes[0])
     tick()
     age_losses()
@@ -135,7 +137,9 @@ def test_stall_counts_from_the_first_event_after_a_quiet_hour(
 
 
 @pytest.mark.parametrize("rate", [0, 100, 300])
-def test_announced_rate_change_is_no_stall(nodes: list[FakeNode], rate: float) -> None:
+def test_announced_rate_change_does_not_stall_a_waiting_portfolio(
+    nodes: list[FakeNode], rate: float
+) -> None:
     make_trader("p", nodes[0])
     segment(0.001, 100)  # an event in a quarter of an hour
     segment(rate, -1, ahead=1)

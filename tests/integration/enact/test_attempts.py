@@ -45,7 +45,9 @@ def test_desired_set_names_the_failed_event(hand: OwnerSession) -> None:
     assert (entry.failed_seq, entry.attempts) == (hand.run().last_seq + 3, 1)
 
 
-def test_start_lifts_a_stale_halt_for_events_up_to_the_head_of_then(hand: OwnerSession) -> None:
+def test_a_start_lifts_a_stale_halt_for_events_up_to_the_head_at_the_start(
+    hand: OwnerSession,
+) -> None:
     at = hand.run()
     assert hand.halts() == "halted"
     before = current_head("replay")
@@ -65,7 +67,9 @@ def begun_by_pass() -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(("waited_s", "begun"), [(4.0, 0), (5.5, 1)])
-def test_back_off_continues_on_next_node(hand: OwnerSession, waited_s: float, begun: int) -> None:
+def test_back_off_continues_on_the_next_node(
+    hand: OwnerSession, waited_s: float, begun: int
+) -> None:
     second = make_node("node-2")
     assert [hand.die(before_first_event=True) for _ in range(2)] == ["restart", "elsewhere"]
     assert begun_by_pass() == ()

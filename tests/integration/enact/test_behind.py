@@ -72,7 +72,9 @@ def test_behind_alert_opens_after_a_minute_and_closes_after_catch_up(hand: Owner
     assert open_alerts() == {}
 
 
-def test_portfolio_of_a_node_with_a_silent_gateway_has_no_behind_alert(hand: OwnerSession) -> None:
+def test_portfolio_of_a_node_whose_gateway_is_silent_has_no_behind_alert(
+    hand: OwnerSession,
+) -> None:
     Run.objects.update(behind_since=ago(61))
     serving_since(3600, gateway=uuid4())
     serving_since(3600, pulsed_ago=30)  # its own: nobody knows how far the portfolio has come
@@ -119,7 +121,9 @@ def count_unplaced(hand: OwnerSession) -> tuple[int, int, int]:
     return at.orders_refused, at.orders_suppressed, at.unplaced_orders
 
 
-def test_commit_counts_orders_refused_or_suppressed_since_a_placed_one(hand: OwnerSession) -> None:
+def test_commit_counts_orders_refused_or_suppressed_since_one_was_placed(
+    hand: OwnerSession,
+) -> None:
     commit_orders(hand, "open")
     assert count_unplaced(hand) == (0, 0, 0)
     commit_orders(hand, "refused", "refused", "suppressed")

@@ -101,7 +101,9 @@ async def test_catch_up_state_only_suppresses_old_decisions_and_records_their_ex
         assert_identical(gateway, entry, shorter)
 
 
-async def test_catch_up_full_orders_on_old_events(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_catch_up_full_orders_on_events_of_any_age(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     entry = await start_and_catch_up(gateway, daemons, catch_up="full", **LIVELY)
     await stop(gateway)
     assert suppressed_ranges(gateway) == []
@@ -110,7 +112,9 @@ async def test_catch_up_full_orders_on_old_events(gateway: FakeGateway, daemons:
     assert_identical(gateway, entry, [])
 
 
-async def test_catch_up_halt_stops_before_stale_one(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_catch_up_halt_stops_before_the_first_old_event_of_its_symbols(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.grant("node-1", 1, last_seq=0)
     await gateway.want("node-1", gateway.entry(1, "run", first_seq=1, catch_up="halt", **LIVELY))
     await daemons.start()
@@ -134,7 +138,9 @@ async def test_catch_up_halt_suppresses_missed_events_after_a_start_instead_of_h
     assert_identical(gateway, entry, suppressed_ranges(gateway))
 
 
-async def test_catch_up_halt_stops_at_resume_seq(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_catch_up_halt_stops_at_stale_events_behind_the_resume_seq(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.grant("node-1", 1, last_seq=200)
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="halt", resume_seq=200))
     await daemons.start()
@@ -176,7 +182,9 @@ async def test_start_lifts_a_halt_by_a_limit_though_other_events_were_committed_
     assert goes_on() == [not halts for *_, halts in cases]
 
 
-async def test_change_of_catch_up_holds_at_once(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.next_beat_s = 0.5
     await daemons.start()
     await gateway.until(lambda: gateway.sockets)
@@ -197,7 +205,9 @@ async def test_change_of_catch_up_holds_at_once(gateway: FakeGateway, daemons: D
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_feed_at_rest_stalls_or_halts_nothing(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_a_feed_that_stands_still_neither_stalls_nor_halts_a_portfolio(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     began = gateway.segments[0].from_time_us
     gateway.segments = [
         wire.SegmentInfo(0, began, RATE),

@@ -194,7 +194,9 @@ def _database_now() -> datetime:
     return now
 
 
-def test_statements_read_the_test_clock(clock: Clock, nodes: list[FakeNode]) -> None:
+def test_statements_read_the_test_clock_of_the_database(
+    clock: Clock, nodes: list[FakeNode]
+) -> None:
     before = Lease.objects.get(node=nodes[0].row).expires_at
     clock.jump(1000)
     nodes[0].beat()

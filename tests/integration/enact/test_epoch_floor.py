@@ -136,7 +136,9 @@ def test_a_node_is_not_forgotten_while_a_handoff_names_it(operator: ApiClient) -
     assert Handoff.objects.filter(state="preparing").exists()
 
 
-def test_forgotten_node_leaves_the_lists_and_its_history_has_the_name(operator: ApiClient) -> None:
+def test_a_forgotten_node_leaves_the_lists_and_its_history_keeps_the_name(
+    operator: ApiClient,
+) -> None:
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
     make_trader("one", node)

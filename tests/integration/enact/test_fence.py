@@ -54,7 +54,9 @@ def hand() -> OwnerSession:
     return make_trader("p", make_node("node-1"), events=0)
 
 
-def test_commit_with_a_state_sets_its_seq_and_keeps_one_checkpoint(hand: OwnerSession) -> None:
+def test_a_commit_with_a_state_sets_the_seq_of_the_state_and_keeps_one_checkpoint(
+    hand: OwnerSession,
+) -> None:
     assert hand.commit(3, state=b"first") == "ok"
     assert hand.commit(4, state=b"second") == "ok"
     at = hand.run()
@@ -140,7 +142,9 @@ def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(
     assert hand.run().last_seq == last
 
 
-def test_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(hand: OwnerSession) -> None:
+def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
+    hand: OwnerSession,
+) -> None:
     assert hand.commit(epoch=hand.run().epoch + 1) == "ahead"
 
 
@@ -155,7 +159,9 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerS
     assert event.reason == f"epoch {stale} was refused: the epoch is {stale + 1} now"
 
 
-def test_refused_commits_of_a_former_owner_are_one_audit_line_per_epoch(hand: OwnerSession) -> None:
+def test_refused_commits_of_a_former_owner_are_counted_in_one_audit_line_per_epoch(
+    hand: OwnerSession,
+) -> None:
     other = make_node("node-2")
     zombies = [make_trader(name, hand.daemon) for name in ("q", "r")]
     messages = [zombie.next_commit(1) for zombie in zombies]
@@ -342,7 +348,9 @@ RARE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("rare", RARE)
-def test_requests_with_a_rare_field_are_no_plain_commits(rare: dict[str, Any]) -> None:
+def test_requests_with_a_rare_field_do_not_use_the_statement_for_plain_commits(
+    rare: dict[str, Any],
+) -> None:
     plain = make_commit(orders=[MARKET_ORDER])
     assert are_plain([plain, plain])
     assert not are_plain([plain, msgspec.structs.replace(plain, **rare)])

@@ -90,7 +90,9 @@ def test_halt_ends_handoffs_and_their_targets_never_own(pair: Pair, one: OwnerSe
     assert pair[1].owns() == []
 
 
-def test_halt_between_release_and_first_commit_fences_both(pair: Pair, one: OwnerSession) -> None:
+def test_halt_between_release_and_first_commit_fences_both_nodes(
+    pair: Pair, one: OwnerSession
+) -> None:
     moving = operations.migrate("one", "node-2", actor="cast")
     pair[1].ready(moving)
     assert one.release(moving).answer == "handed_over"
@@ -100,7 +102,9 @@ def test_halt_between_release_and_first_commit_fences_both(pair: Pair, one: Owne
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
 
 
-def test_portfolios_of_a_halt_do_not_start_by_themselves(pair: Pair, one: OwnerSession) -> None:
+def test_portfolios_stopped_by_halt_all_do_not_start_by_themselves(
+    pair: Pair, one: OwnerSession
+) -> None:
     make_portfolio("waiting")
     lose(pair[1])
     halt_all(actor="olive")
@@ -138,7 +142,9 @@ def test_quarantined_portfolio_keeps_its_reason_in_a_halt(one: OwnerSession) -> 
     assert phases()["one"] == "quarantined"
 
 
-def test_halt_writes_an_event_per_portfolio_and_its_own(pair: Pair, one: OwnerSession) -> None:
+def test_halt_writes_one_event_per_portfolio_and_one_for_itself(
+    pair: Pair, one: OwnerSession
+) -> None:
     make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
     (act,) = Event.objects.filter(kind="halted_all")
@@ -269,7 +275,9 @@ def test_command_halts_and_undoes(one: OwnerSession) -> None:
         said("halt_all", "--expect", "3")
 
 
-def test_command_asks_on_a_terminal(one: OwnerSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_asks_on_a_terminal_unless_it_is_told_yes(
+    one: OwnerSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     type_at_terminal("yes\n", monkeypatch)
     with pytest.raises(CommandError, match="Nothing was stopped"):
         said("halt_all")

@@ -126,7 +126,9 @@ def test_a_closed_socket_shortens_the_lease_to_3_s_after_the_close(node: FakeNod
     assert 1.5 < left_s() <= 1.9  # of 3 s after the close
 
 
-def test_closed_socket_shortens_no_lease_before_the_judgement_delay_ends(node: FakeNode) -> None:
+def test_a_closed_socket_shortens_no_lease_before_the_judgement_delay_has_passed(
+    node: FakeNode,
+) -> None:
     close(node, connect(node), seconds_ago=0.5)
     assert left_s() > 29
     in_s = execute(next_expiry())

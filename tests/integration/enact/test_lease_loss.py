@@ -103,7 +103,9 @@ def test_loss_of_a_dead_daemon_states_when_its_process_was_found_ended(node: Fak
     assert re.fullmatch(r"its process was found ended at \d\d:\d\d:\d\d UTC", reason_of_the_loss())
 
 
-def test_loss_of_an_unanswered_node_states_time_without_answer_and_beat(node: FakeNode) -> None:
+def test_loss_of_an_unanswered_node_states_time_without_answer_and_without_heartbeat(
+    node: FakeNode,
+) -> None:
     node.beat(unheard_s=21)
     Lease.objects.update(renewed_at=ago(9), cut_at=ago(30), expires_at=ago(0.1))
     expected = r"\d+(\.\d)? s without a heartbeat after 21 s without an answer, limit 30 s"

@@ -42,7 +42,9 @@ def test_missing_pass_beside_a_live_watcher_opens_an_alert() -> None:
     [(9, 60, 4), (60, 60, -1), (60, 5, 4)],
     ids=["it ran", "no watcher lives", "the watcher has just come"],
 )
-def test_pass_without_a_watcher_is_not_missed(pass_ago: float, since: float, until: float) -> None:
+def test_missing_pass_without_a_live_watcher_opens_no_alert(
+    pass_ago: float, since: float, until: float
+) -> None:
     set_times(pass_ago, since, until)
     assert compare() == []
 

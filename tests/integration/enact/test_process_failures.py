@@ -106,7 +106,9 @@ def test_repeated_reports_of_exits_beyond_the_limit_count_once(hand: OwnerSessio
     assert newest.data["deaths"] == [death.death for death in reversed(deaths[12:])]
 
 
-def test_ids_of_counted_exits_are_neither_in_the_api_nor_in_a_sentence(hand: OwnerSession) -> None:
+def test_ids_of_exits_that_an_audit_line_counts_are_neither_in_the_api_nor_in_its_sentence(
+    hand: OwnerSession,
+) -> None:
     for _ in range(11):
         hand.die(idle=True)
     newest = Event.objects.filter(kind="process_died").latest("id")
@@ -126,7 +128,9 @@ def test_an_idle_exit_beyond_the_limit_still_ends_a_stop(hand: OwnerSession) -> 
     assert hand.run().phase == "stopped"
 
 
-def test_idle_exit_beyond_the_limit_still_rejects_an_unproven_revision(hand: OwnerSession) -> None:
+def test_an_idle_exit_beyond_the_limit_still_rejects_an_unproven_revision(
+    hand: OwnerSession,
+) -> None:
     for _ in range(10):
         hand.die(idle=True)
     second_revision(hand)
@@ -250,7 +254,9 @@ def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node
     assert status(hand, 1) == "unproven"
 
 
-def test_an_earlier_good_revision_that_runs_again_is_fallen_back_to(hand: OwnerSession) -> None:
+def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to(
+    hand: OwnerSession,
+) -> None:
     second_revision(hand).commit(1)
     prove_revision(hand.portfolio)
     assert hand.run().good_revision == 2
@@ -275,7 +281,9 @@ def test_failed_reload_is_not_repeated_at_once(hand: OwnerSession) -> None:
     assert wanted_reloads() == [2]
 
 
-def test_after_failover_the_wanted_revision_waits_for_a_healthy_minute(hand: OwnerSession) -> None:
+def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
+    hand: OwnerSession,
+) -> None:
     revised(hand)
     target = make_node("node-2")
     lose(hand.daemon)

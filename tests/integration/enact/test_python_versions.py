@@ -152,7 +152,9 @@ def test_accepted_version_is_audited_and_can_be_withdrawn(old_node: FakeNode) ->
         operations.accept_python("3.13.1", ["p"], actor="ann")
 
 
-def test_difference_from_a_run_under_another_python_is_not_verifiable(old_node: FakeNode) -> None:
+def test_a_difference_from_a_run_under_another_python_is_reported_as_not_verifiable(
+    old_node: FakeNode,
+) -> None:
     hand = make_owner(old_node, events=20)
     Tenure.objects.update(python="3.99")
     verdict = verify_portfolio("p")

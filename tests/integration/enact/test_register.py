@@ -32,7 +32,9 @@ from tests.support.refusals import refused
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_new_incarnation_owns_everything_and_the_old_one_is_fenced(hand: OwnerSession) -> None:
+def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
+    hand: OwnerSession,
+) -> None:
     other = make_trader("q", hand.daemon)
     stale = hand.next_commit(1)
     before = hand.run().epoch, other.run().epoch
@@ -43,7 +45,9 @@ def test_new_incarnation_owns_everything_and_the_old_one_is_fenced(hand: OwnerSe
     assert owner("p", again).commit(1) == "ok"
 
 
-def test_registering_again_with_one_incarnation_changes_only_the_lease(hand: OwnerSession) -> None:
+def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lease(
+    hand: OwnerSession,
+) -> None:
     before = hand.run()
     message = register_message(hand.daemon.incarnation)
     assert execute(register(hand.daemon.row.pk, "node-1", message, timing(), GATEWAY_ID)) == 0
@@ -158,7 +162,9 @@ def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("gone", [lose, expire_lease])
-def test_silent_node_may_be_taken_over_as_often_as_wanted(gone: Callable[[FakeNode], None]) -> None:
+def test_silent_node_may_be_taken_over_any_number_of_times(
+    gone: Callable[[FakeNode], None],
+) -> None:
     for _ in range(5):
         gone(make_node("node-1"))
     assert make_node("node-1").beat().renewed is True

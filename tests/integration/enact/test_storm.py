@@ -85,7 +85,9 @@ def end_hold() -> None:
     Node.objects.filter(status="lost").update(status_since=ago(31.5))
 
 
-def test_loss_of_three_of_five_nodes_holds_failover_for_a_ttl(nodes: Nodes, owners: Owners) -> None:
+def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
+    nodes: Nodes, owners: Owners
+) -> None:
     before = [(hand.run().node_id, hand.run().epoch) for hand in owners]
     lose_three(nodes)
     tick("another watcher")
@@ -109,7 +111,9 @@ def test_failover_continues_after_the_hold_without_another_storm(nodes: Nodes) -
     assert len(reasons_of("storm_held")) == len(reasons_of("storm_over")) == 1
 
 
-def test_node_that_returns_during_a_hold_keeps_its_portfolio(nodes: Nodes, owners: Owners) -> None:
+def test_node_that_returns_during_the_hold_keeps_its_portfolio(
+    nodes: Nodes, owners: Owners
+) -> None:
     expire_leases(*nodes[:3])
     epoch = owners[0].run().epoch
     tick()
@@ -131,7 +135,9 @@ def test_successive_losses_within_one_ttl_are_a_storm(nodes: Nodes) -> None:
     assert Storm.objects.get().of_nodes == 5
 
 
-def test_failover_waits_while_late_nodes_may_complete_a_storm(nodes: Nodes, owners: Owners) -> None:
+def test_failover_waits_while_suspect_nodes_may_complete_a_storm(
+    nodes: Nodes, owners: Owners
+) -> None:
     expire_leases(nodes[0])
     expire_leases(*nodes[1:3], seconds_ago=-3)  # 3 s of their leases are left
     tick()

@@ -69,7 +69,9 @@ def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
     assert operations.reload("p", actor="ann").state == "preparing"  # the one that runs
 
 
-def test_large_account_is_checked_as_well(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_symbols_of_a_large_account_are_checked_too(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_holder(node)
     monkeypatch.setattr(runtime_state, "MAX_OUTLINE_BYTES", 1)
     change = {"symbols": ["HPQ"]}

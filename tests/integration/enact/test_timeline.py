@@ -230,7 +230,9 @@ def set_claim_limits(monkeypatch: pytest.MonkeyPatch, at_least: int, per_portfol
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW_PER_PORTFOLIO", per_portfolio)
 
 
-def test_claims_count_for_a_limit_until_they_are_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     set_claim_limits(monkeypatch, 2, per_portfolio=0)
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
@@ -266,7 +268,9 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
     assert report(first, told) == 1
 
 
-def test_claims_without_a_tenure_are_unverified_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_for_epochs_without_a_tenure_are_marked_unverified_and_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
     first, second = make_node("node-1"), make_node("node-2")
     hand, own = make_trader("p", first), make_trader("q", second)

@@ -125,7 +125,9 @@ async def test_of_concurrent_appends_at_one_head_only_one_is_stored(log: Recorde
     assert len(await read_all(log)) == 5
 
 
-async def test_repeated_append_of_a_source_is_answered_and_writes_nothing(log: RecordedLog) -> None:
+async def test_a_repeated_append_of_a_source_is_answered_as_before_and_writes_nothing(
+    log: RecordedLog,
+) -> None:
     epoch = await log.claim("writer")
     first = await log.append(epoch, 0, euros(0, 2), FIRST)
     await log.append(epoch, 2, euros(2, 1), SourceId("source-a", 2, "b" * 64))
@@ -142,7 +144,9 @@ async def test_a_source_with_other_content_under_one_number_is_refused(log: Reco
     assert (await log.head()).seq == 2
 
 
-async def test_missing_numbers_of_a_source_are_named_and_late_refused(log: RecordedLog) -> None:
+async def test_missing_numbers_of_a_source_are_named_and_a_late_one_is_refused(
+    log: RecordedLog,
+) -> None:
     epoch = await log.claim("writer")
     await log.append(epoch, 0, euros(0, 1), FIRST)
     done = await log.append(epoch, 1, euros(1, 1), SourceId("source-a", 4, "d" * 64))

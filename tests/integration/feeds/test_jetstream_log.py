@@ -307,7 +307,9 @@ async def test_message_parts_of_an_accepted_append_survive_a_rejected_late_appen
     assert len(await read_all(JetStreamLog(Stream(client, "pieces")))) == 1_000
 
 
-async def test_server_failures_are_named(substrate: JetStreamSubstrate, client: Client) -> None:
+async def test_failures_of_the_server_are_reported_in_a_sentence(
+    substrate: JetStreamSubstrate, client: Client
+) -> None:
     with pytest.raises(StreamMissing, match="has no stream GINKGO_FEED_none, in which feed none"):
         await JetStreamLog(Stream(client, "none")).head()
     log = await substrate.make("full", ["EURUSD"])

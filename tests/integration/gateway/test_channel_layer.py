@@ -103,7 +103,9 @@ async def test_channel_that_left_a_group_gets_no_message_of_it(layer: PostgresCh
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_changed_sets_hint_nodes_and_wakes_hint_boards(layer: PostgresChannelLayer) -> None:
+async def test_a_change_of_a_desired_set_hints_its_nodes_and_a_wake_hints_every_board(
+    layer: PostgresChannelLayer,
+) -> None:
     node = await in_a_thread(lambda: make_node("node-1"))
     mine = await member(layer, f"node.{node.row.pk}")
     board = await member(layer, "board")
@@ -219,7 +221,9 @@ async def test_sender_retries_once_on_a_new_connection(layer: PostgresChannelLay
     assert [await next_of(layer, channel) for _ in range(2)] == [HINT, HINT]
 
 
-async def test_payload_over_the_limit_is_refused_unsent(layer: PostgresChannelLayer) -> None:
+async def test_payload_over_the_limit_is_refused_before_sending(
+    layer: PostgresChannelLayer,
+) -> None:
     frame = len('{"groups":["board"],"message":{"type":"x","text":""}}')
     channel = await member(layer, "board")
     largest = {"type": "x", "text": "a" * (MAX_PAYLOAD - frame)}
@@ -242,7 +246,9 @@ def notify_raw(*payloads: str) -> None:
             session.execute("SELECT pg_notify('ginkgo', %s)", [payload])
 
 
-async def test_full_queue_keeps_newest_hints_and_blocks_none(layer: PostgresChannelLayer) -> None:
+async def test_full_queue_keeps_the_newest_hints_and_blocks_no_other(
+    layer: PostgresChannelLayer,
+) -> None:
     slow, quick = await member(layer, "board"), await member(layer, "board")
     layer._state().queues[slow] = asyncio.Queue(maxsize=2)
     for version in range(4):

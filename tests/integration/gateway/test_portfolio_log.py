@@ -63,14 +63,18 @@ def texts() -> list[str]:
 
 
 @by_gateway
-def test_daemon_writes_log_lines_of_its_own_only(node: FakeNode, portfolio: Portfolio) -> None:
+def test_a_daemon_writes_log_lines_of_its_own_portfolios_only(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     lines = [lines_of(portfolio.pk, "one"), lines_of(7, "forged")]
     request = wire.LogRequest(str(node.incarnation), str(uuid4()), lines)
     assert post("log/", request) == (200, {"written": 1})
     assert texts() == ["one"]
 
 
-def test_owner_numbers_lines_and_names_its_revision(node: FakeNode, portfolio: Portfolio) -> None:
+def test_the_owner_writes_numbered_lines_with_its_node_and_revision(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     assert send(node, lines_of(portfolio.pk, "one", "two")) == 2
     assert send(node, lines_of(portfolio.pk, "three")) == 1
     found = list(LogLine.objects.order_by("no").values_list("no", "text", "node", "revision"))
@@ -123,7 +127,9 @@ def test_log_lines_of_a_loading_process_are_accepted_by_its_handoff(node: FakeNo
 # --- bounds --------------------------------------------------------------------------------------
 
 
-def test_repeated_batch_of_log_lines_is_written_once(node: FakeNode, portfolio: Portfolio) -> None:
+def test_a_repeated_batch_of_log_lines_is_written_once(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     batch = str(uuid4())
     assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 2
     assert send(node, lines_of(portfolio.pk, "once", lost=7), batch=batch) == 0
@@ -144,7 +150,9 @@ def test_the_newest_log_lines_of_a_portfolio_are_kept(node: FakeNode, portfolio:
     assert LogLine.objects.filter(portfolio=other).count() == 1
 
 
-def test_log_lines_of_portfolio_are_bounded_in_bytes(node: FakeNode, portfolio: Portfolio) -> None:
+def test_log_lines_of_a_portfolio_are_bounded_in_bytes(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     fit = portfolio_log.KEPT_BYTES // (1_000 + portfolio_log.ROW_BYTES)
     for _ in range(4):
         send(node, lines_of(portfolio.pk, *["x" * 1_000] * 180))
@@ -203,7 +211,9 @@ def test_control_and_bidirectional_characters_are_escaped_everywhere(
     assert said("portfolio_log", "p").endswith(f"Z node-1 r1 {SHOWN}\n")
 
 
-def test_escaping_keeps_a_log_line_within_its_bound(node: FakeNode, portfolio: Portfolio) -> None:
+def test_escaping_does_not_lengthen_a_log_line_beyond_its_bound(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     send(node, lines_of(portfolio.pk, "\x1b" * 1_000))
     assert len(texts()[0]) == wire.MAX_LOG_LINE
 
@@ -226,7 +236,9 @@ def test_viewers_read_the_newest_log_lines_or_those_after_a_number(
     assert nobody.get("portfolios/p/log/").status_code == 401
 
 
-def test_log_command_says_how_many_lines_were_lost(node: FakeNode, portfolio: Portfolio) -> None:
+def test_portfolio_log_command_says_how_many_lines_were_lost(
+    node: FakeNode, portfolio: Portfolio
+) -> None:
     assert said("portfolio_log", "p") == "p printed nothing.\n"
     send(node, lines_of(portfolio.pk, "a", lost=1_234))
     assert "(1,234 lines were lost here)" in said("portfolio_log", "p")

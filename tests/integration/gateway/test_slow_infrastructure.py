@@ -136,7 +136,9 @@ def test_start_of_blocked_commits_is_kept_across_liveness_writes(db: Any) -> Non
     assert third.commits_stand_since is not None and third.commits_stand_since > ago(2)
 
 
-def test_commits_blocked_in_one_process_only_suspend_no_deadline(nodes: list[FakeNode]) -> None:
+def test_blocked_commits_of_one_process_suspend_no_deadline_while_another_succeeds(
+    nodes: list[FakeNode],
+) -> None:
     serving_since(3600)
     make_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")

@@ -78,7 +78,9 @@ def no_process_limit() -> Iterator[None]:
     limit_statements(None)
 
 
-def test_statement_without_answer_ends_at_its_limit_and_closes_the_socket(mute: MuteServer) -> None:
+def test_a_statement_without_an_answer_ends_at_its_limit_and_closes_the_socket(
+    mute: MuteServer,
+) -> None:
     limit_statements(0.5)
     connection = Connection.connect(mute.url, autocommit=True)
     began = time.monotonic()
@@ -211,7 +213,9 @@ def test_address_with_several_hosts_connects_to_the_primary_unless_it_says_other
     assert other["OPTIONS"]["target_session_attrs"] == "any"
 
 
-def test_silent_hosts_are_tried_last_not_by_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_that_fell_silent_are_tried_last_and_not_by_each_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = 100.0
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now))
     hosts, known = _Hosts(), known_options("host=a,b,c port=1,2,3", {})

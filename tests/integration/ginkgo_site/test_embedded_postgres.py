@@ -110,7 +110,9 @@ def test_the_server_comes_back_after_kill_9(used_home: Path) -> None:
     server.stop()
 
 
-def test_server_ends_with_its_killed_launcher_and_the_next_start_waits(used_home: Path) -> None:
+def test_the_server_ends_with_its_killed_launcher_and_the_next_start_waits_for_its_end(
+    used_home: Path,
+) -> None:
     owner, url = launched(used_home)
     session = psycopg.connect(url, autocommit=True)
     owner.kill()
@@ -190,7 +192,9 @@ def test_the_socket_is_closed_to_other_users_of_the_machine(running: EmbeddedPos
     assert "nobody" not in (running.data / "pg_ident.conf").read_text()
 
 
-def test_home_of_an_earlier_release_is_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr(roles, "SUPERUSER", "ginkgo")
         earlier.setattr(accounts, "POSTGRES_UID", 65534 if AS_ROOT else POSTGRES_UID)

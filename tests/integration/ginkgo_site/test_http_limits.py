@@ -85,7 +85,9 @@ def all_of(ours: socket.socket) -> bytes:
     ],
     ids=["silence", "empty lines", "line", "headers", "second request", "body", "answer"],
 )
-def test_stalled_client_is_closed(monkeypatch: pytest.MonkeyPatch, name: str, words: bytes) -> None:
+def test_a_connection_that_does_not_go_on_is_closed(
+    monkeypatch: pytest.MonkeyPatch, name: str, words: bytes
+) -> None:
     monkeypatch.setattr(http_limits, name, 0.2)
     with served() as port, connected(port) as ours:
         ours.sendall(words)
@@ -156,7 +158,9 @@ def test_idle_connections_are_closed_for_new_ones(monkeypatch: pytest.MonkeyPatc
             each.close()
 
 
-def test_half_sent_bodies_are_closed_except_known_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oldest_half_sent_bodies_of_one_address_are_closed_but_not_known_senders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(http_limits, "MAX_HALF_BODIES", 5)
     monkeypatch.setattr(GuardedHttp, "_half_bodies", {})
     with served() as port, ExitStack() as stack:

@@ -61,7 +61,9 @@ def test_a_portfolio_that_no_node_takes_is_waited_for_until_passes_have_looked(
     assert readiness.waiting() == ["drained waits: no room on 3 nodes"]
 
 
-def test_portfolio_with_a_node_is_waited_for_however_many_passes_end(readiness: Readiness) -> None:
+def test_a_portfolio_that_has_a_node_is_waited_for_however_many_passes_end(
+    readiness: Readiness,
+) -> None:
     now = readiness.database_now()
     make_trader("owned", make_node("node-1"))
     for number in range(3 * PASSES):
@@ -78,7 +80,9 @@ def test_waiting_portfolios_are_listed_up_to_ten_and_the_rest_counted(readiness:
     assert told[-1] == "2 more portfolios wait."
 
 
-def test_lease_of_a_daemon_here_ends_with_its_process_and_no_other(readiness: Readiness) -> None:
+def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_other_does(
+    readiness: Readiness,
+) -> None:
     here = socket.gethostname()
     dead, living, elsewhere = (make_node(name).row.pk for name in ("dead", "living", "elsewhere"))
     gone = 2**22 + 1  # above the largest process id of Linux

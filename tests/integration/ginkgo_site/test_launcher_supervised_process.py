@@ -125,7 +125,9 @@ def test_services_end_with_a_killed_launcher(tmp_path: Path) -> None:
     eventually(lambda: is_gone(child), limit_s=budget_s(1))
 
 
-def test_start_kills_processes_that_an_earlier_start_of_the_same_home_left(tmp_path: Path) -> None:
+def test_a_start_kills_processes_that_an_earlier_start_of_the_same_home_left(
+    tmp_path: Path,
+) -> None:
     left = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path)})
     other = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path / "other")})
     assert kill_orphans(tmp_path) == 1

@@ -89,7 +89,9 @@ def test_a_successful_login_resets_the_failures_of_its_user() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", ["olive", "nobody-of-that-name"])
-def test_no_connection_is_held_while_hashing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_is_held_while_a_password_is_hashed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held: list[bool] = []
     nice: list[int] = []
     mine = connections["default"]  # of this thread, which is the request's
@@ -108,7 +110,9 @@ def test_no_connection_is_held_while_hashing(name: str, monkeypatch: pytest.Monk
     assert nice[0] == 10
 
 
-def test_login_beyond_the_limit_of_password_checks_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_beyond_the_limit_of_concurrent_password_checks_gets_503(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(logins, "HASH_WAIT_S", 0.01)
     taken = [logins._slots.acquire(blocking=False) for _ in range(logins.HASHES_AT_ONCE)]
     try:

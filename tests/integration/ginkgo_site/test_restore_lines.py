@@ -11,7 +11,9 @@ from tests.support.documented_commands import run_lines, sh_blocks, without_dump
 from tests.support.postgres_pair import postgres_pair
 
 
-def test_owner_without_createdb_restores_over_the_network_and_keeps_the_old(tmp_path: Path) -> None:
+def test_an_owner_without_createdb_restores_over_the_network_and_keeps_what_was_there(
+    tmp_path: Path,
+) -> None:
     backup, restore = sh_blocks("docs/mechanisms/backup.md")
     with postgres_pair() as pair:
         url = pair.url(pair.primary.port)

@@ -28,7 +28,9 @@ def limits_of_the_session() -> dict[str, str]:
 
 
 @pytest.mark.django_db
-def test_migrate_lifts_session_limits_and_restores_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrate_lifts_the_session_limits_and_restores_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[dict[str, str]] = []
 
     def look(*_: object, **__: object) -> None:
@@ -107,7 +109,9 @@ def test_a_session_has_the_name_of_its_process_and_its_limits_even_behind_a_pool
 
 
 @pytest.mark.django_db
-async def test_async_session_has_limits_behind_a_pooler(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_async_session_of_the_gateway_has_its_limits_behind_a_pooler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
     monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
     async with await AsyncConnection.connect(conninfo(), autocommit=True) as session:

@@ -178,7 +178,9 @@ def test_admin_lists_need_as_many_statements_for_many_rows_as_for_few(operator: 
 # --- acts -----------------------------------------------------------------------------------------
 
 
-def test_admin_shows_the_consequence_before_it_acts(operator: Client, fleet: Portfolio) -> None:
+def test_admin_action_shows_its_consequence_before_it_is_confirmed(
+    operator: Client, fleet: Portfolio
+) -> None:
     page = ask(operator, Portfolio, "migrate", fleet)
     words = page.content.decode()
     assert page.status_code == 200
@@ -191,7 +193,9 @@ def test_admin_shows_the_consequence_before_it_acts(operator: Client, fleet: Por
     assert Handoff.objects.count() == 1
 
 
-def test_admin_targets_are_in_the_language_of_reader(operator: Client, fleet: Portfolio) -> None:
+def test_admin_describes_the_nodes_to_migrate_to_in_the_language_of_the_reader(
+    operator: Client, fleet: Portfolio
+) -> None:
     operator.cookies["ginkgo-language"] = "zh-hans"
     with translation.override("en"):  # the request leaves its own language behind
         page = ask(operator, Portfolio, "migrate", fleet)
@@ -208,7 +212,9 @@ def test_admin_migrates_portfolios_to_a_chosen_node(operator: Client, fleet: Por
     assert Run.objects.filter(portfolio=fleet, pinned_node__name="node-2").exists()
 
 
-def test_each_row_has_an_outcome_though_one_is_refused(operator: Client, fleet: Portfolio) -> None:
+def test_each_row_of_an_admin_action_has_an_outcome_and_one_refusal_stops_no_other(
+    operator: Client, fleet: Portfolio
+) -> None:
     idle = make_portfolio("idle", desired_state="stopped")
     told = confirm(operator, Portfolio, "stop", idle, fleet)
     assert len(told) == 2
@@ -296,7 +302,9 @@ def test_admin_revokes_a_token_and_never_shows_it(operator: Client) -> None:
 # --- who may --------------------------------------------------------------------------------------
 
 
-def test_admin_offers_viewers_no_action_and_refuses_posts(viewer: Client, fleet: Portfolio) -> None:
+def test_admin_offers_a_viewer_no_action_and_refuses_a_posted_one(
+    viewer: Client, fleet: Portfolio
+) -> None:
     assert 'name="action"' not in viewer.get(address(Portfolio)).content.decode()
     for fields in ({"index": "0"}, {"confirmed": "yes"}):
         viewer.post(address(Portfolio), chosen("stop", fleet, **fields))

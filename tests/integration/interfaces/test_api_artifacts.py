@@ -53,7 +53,9 @@ def test_malformed_lock_is_refused(operator: ApiClient) -> None:
     assert binary.json()["errors"][0]["field"] == "lock"
 
 
-def test_too_large_upload_is_refused(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_upload_is_refused_in_a_form_and_as_a_body(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(artifacts, "MAX_BODY_BYTES", 1000)
     monkeypatch.setattr(artifacts, "MAX_WHEEL_BYTES", 1000)
     filename, wheel = make_wheel(files={"a.py": "x = 1\n" + "".join(map(str, range(5000)))})
@@ -84,7 +86,9 @@ def test_artifact_used_by_portfolios_names_them_and_is_not_deleted(operator: Api
     assert Event.objects.filter(kind="artifact_deleted", actor="olive").count() == 1
 
 
-def test_strategies_of_release_and_artifacts_are_listed_with_schemas(viewer: ApiClient) -> None:
+def test_strategies_of_release_and_artifacts_are_listed_with_their_schemas(
+    viewer: ApiClient,
+) -> None:
     artifact = store_artifact()
     lines = viewer.get("strategies/").json()["results"]
     by_name = {line["name"]: line for line in lines}

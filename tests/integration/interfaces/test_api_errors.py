@@ -44,7 +44,9 @@ WRITES = (
 # --- who may --------------------------------------------------------------------------------------
 
 
-def test_reading_requires_a_role(nobody: ApiClient, stranger: ApiClient, viewer: ApiClient) -> None:
+def test_reading_requires_a_known_caller_with_a_role(
+    nobody: ApiClient, stranger: ApiClient, viewer: ApiClient
+) -> None:
     for path in READS:
         answer = nobody.get(path)
         problem(answer, 401, "unauthenticated")
@@ -53,7 +55,9 @@ def test_reading_requires_a_role(nobody: ApiClient, stranger: ApiClient, viewer:
         assert viewer.get(path).status_code == 200, path
 
 
-def test_acting_requires_known_caller_who_may_operate(nobody: ApiClient, viewer: ApiClient) -> None:
+def test_acting_requires_a_known_caller_who_may_operate(
+    nobody: ApiClient, viewer: ApiClient
+) -> None:
     for path in WRITES:
         problem(nobody.post(path), 401, "unauthenticated")
         assert "operator" in problem(viewer.post(path), 403, "forbidden")["detail"]
@@ -105,7 +109,9 @@ def test_a_session_without_the_csrf_token_is_refused(db: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT"])
-def test_unknown_address_is_problem_without_authentication(nobody: ApiClient, method: str) -> None:
+def test_an_unknown_address_is_a_problem_without_authentication(
+    nobody: ApiClient, method: str
+) -> None:
     answer = nobody.raw(method, "no/such/thing/", b"", "text/plain")
     assert "/api/no/such/thing/" in problem(answer, 404, "not_found")["detail"]
 
@@ -203,7 +209,9 @@ def test_a_malformed_path_is_not_found(viewer: ApiClient, path: str) -> None:
 # --- limits and outages ---------------------------------------------------------------------------
 
 
-def test_throttled_writes_name_a_wait(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_throttled_writes_name_the_wait(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(WriteThrottle, "rate", "2/min")
     assert operator.post("schedule/unfreeze/").status_code == 200
     assert operator.post("schedule/unfreeze/").status_code == 200
@@ -225,7 +233,9 @@ def database_away(operator: ApiClient, viewer: ApiClient) -> Iterator[None]:
 
 @pytest.mark.parametrize("path", ["nodes/", "portfolios/", "events/", "schedule/plan/", "feed/"])
 @pytest.mark.usefixtures("database_away")
-def test_database_outage_is_unavailable_and_not_empty_list(operator: ApiClient, path: str) -> None:
+def test_a_database_outage_is_unavailable_and_not_an_empty_list(
+    operator: ApiClient, path: str
+) -> None:
     answer = operator.get(path)
     problem(answer, 503, "unavailable")
     assert answer.headers["Retry-After"]
@@ -261,7 +271,9 @@ def test_a_process_whose_gateway_is_not_open_is_not_ready(nobody: ApiClient, db:
 
 
 @pytest.mark.usefixtures("database_away")
-def test_unready_gateway_says_at_once_what_failed(nobody: ApiClient, gateway_works: Health) -> None:
+def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_once(
+    nobody: ApiClient, gateway_works: Health
+) -> None:
     """Django's own connection is not asked: it may have reconnected, or hang."""
     gateway_works.write.succeeded_at = time.monotonic() - 7.04
     gateway_works.write.fail(ServerSilent("The database at 10.0.0.1:5432 did not answer"))

@@ -123,7 +123,9 @@ def test_one_idempotency_key_may_be_used_by_two_users(send: Send) -> None:
     assert Node.objects.filter(cordoned=True).count() == 2
 
 
-def test_refused_caller_claims_no_key(send: Send, viewer: ApiClient, nobody: ApiClient) -> None:
+def test_a_user_without_permission_claims_no_key_and_gets_no_stored_answer(
+    send: Send, viewer: ApiClient, nobody: ApiClient
+) -> None:
     problem(sender(viewer)("nodes/node-1/cordon/", {}), 403, "forbidden")
     problem(sender(nobody)("nodes/node-1/cordon/", {}), 401, "unauthenticated")
     assert not IdempotencyKey.objects.exists()
@@ -196,7 +198,9 @@ def test_an_uploaded_form_is_a_repeat_if_its_files_are_equal(operator: ApiClient
 # --- failures and races ---------------------------------------------------------------------------
 
 
-def test_failure_before_acting_frees_the_key(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_before_it_acted_leaves_the_key_free(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(moves, "locked_portfolio", raising(InterfaceError("gone")))
         problem(send("portfolios/p/stop/", {}), 503, "unavailable")
@@ -204,7 +208,9 @@ def test_failure_before_acting_frees_the_key(send: Send, monkeypatch: pytest.Mon
     assert send("portfolios/p/stop/", {}).status_code == 202
 
 
-def test_failure_after_acting_is_not_repeated(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_failed_after_it_acted_is_not_repeated(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(portfolios, "handoff_document", raising(ZeroDivisionError))
         problem(send("portfolios/p/reload/", {}), 500, "internal_error")
@@ -253,7 +259,9 @@ def user_of(name: str) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_concurrent_repeat_acts(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_concurrent_repeats_one_acts_and_the_others_are_told_to_wait(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_running_portfolio("p", make_node("node-1"), events=3)
     send = sender(operator)
     entered, go_on = threading.Event(), threading.Event()
@@ -312,14 +320,18 @@ def test_keys_end_after_a_day_and_may_be_used_anew(send: Send) -> None:
     assert [row.key for row in IdempotencyKey.objects.all()] == ["k-1"]
 
 
-def test_only_newest_keys_of_a_user_are_kept(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_newest_keys_of_each_user_are_kept(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(idempotency, "KEPT_PER_USER", 3)
     for number in range(5):
         send("nodes/node-1/cordon/", {}, f"k-{number}")
     assert {row.key for row in IdempotencyKey.objects.all()} == {"k-2", "k-3", "k-4"}
 
 
-def test_answer_that_is_too_large_is_not_kept(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_too_large_is_not_kept(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduling.operations.idempotency.MAX_BODY", 10)
     send("nodes/node-1/cordon/", {})
     problem(send("nodes/node-1/cordon/", {}), 409, "answer_not_kept")

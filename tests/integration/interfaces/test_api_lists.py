@@ -45,7 +45,9 @@ def test_every_list_has_the_parameters_that_it_describes_and_no_others(operator:
     ("path", "field"),
     [("events/", "id"), ("portfolios/", "name"), ("nodes/", "name"), ("strategies/", "name")],
 )
-def test_pages_show_the_same_rows_in_any_order(operator: ApiClient, path: str, field: str) -> None:
+def test_pages_show_the_same_rows_in_either_order_and_direction(
+    operator: ApiClient, path: str, field: str
+) -> None:
     for number in range(7):
         make_portfolio(f"p-{number}")
         make_node(f"node-{number}")

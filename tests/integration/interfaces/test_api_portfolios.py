@@ -301,7 +301,9 @@ def test_portfolios_are_filtered_by_node_phase_and_desired_state(viewer: ApiClie
     assert fields_of(document) == {"phase": "invalid_choice"}
 
 
-def test_reading_one_decodes_no_other(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_one_portfolio_decodes_no_state_of_another(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("one", "two", "three"):
         make_running_portfolio(name, make_node(f"node-{name}"))
     listed = {each["name"]: each for each in operator.get("portfolios/").json()["results"]}

@@ -133,7 +133,9 @@ def test_the_feed_is_the_released_part_of_the_log(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(viewer: ApiClient) -> None:
+def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
+    viewer: ApiClient,
+) -> None:
     head = current_head("replay")
     beyond = viewer.get("feed/", **{"from": head + 1_000_000, "limit": 10}).json()
     assert beyond["results"] == []
@@ -151,7 +153,9 @@ def test_the_events_of_an_unknown_feed_are_not_found(viewer: ApiClient, name: st
     problem(viewer.get("feed/", feed=name), 404, "not_found")
 
 
-def test_reused_name_inherits_no_audit_log_no_handoffs_and_no_alerts(operator: ApiClient) -> None:
+def test_a_reused_name_inherits_neither_audit_log_nor_handoffs_nor_alerts(
+    operator: ApiClient,
+) -> None:
     old = make_running_portfolio("one", make_node("node-1"))
     Alert.objects.create(kind="halted", key="x", opened_at=ago(1), portfolio=old)
     assert len(operator.get("alerts/", portfolio="one").json()["results"]) == 1

@@ -104,7 +104,9 @@ def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
     assert "ginkgo_frozen 0.0" in text
 
 
-def test_strategy_metrics_are_bounded(viewer: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_running_strategies_are_bounded(
+    viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     daemon = make_node("node-1")
     account = Account(Decimal(9), Decimal(9), Decimal(0), {}, [], 1)
     for name, metrics in (("a", {"spread": 0.5}), ("b", {"x": 1.0, "y": 2.0}), ("c", {"z": 3.0})):

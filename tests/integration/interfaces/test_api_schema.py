@@ -217,7 +217,9 @@ def test_limits_that_operations_check_are_described(
     assert limits.items() <= schema["components"]["schemas"][body]["properties"][field].items()
 
 
-def test_node_labels_are_described_as_enforced(operator: ApiClient, schema: Schema) -> None:
+def test_labels_of_a_node_are_described_as_they_are_enforced(
+    operator: ApiClient, schema: Schema
+) -> None:
     make_node("node-1", labels={"its own": "v" * 90})
     labels = schema["components"]["schemas"]["PatchedLabelsBody"]["properties"]["labels"]
     assert "80 characters, no `=` and no spaces" in labels["description"]
@@ -234,7 +236,9 @@ def test_node_labels_are_described_as_enforced(operator: ApiClient, schema: Sche
         assert operator.patch("nodes/node-1/", {"labels": given}).status_code == status, given
 
 
-def test_patterns_of_paths_are_described_as_applied(operator: ApiClient, schema: Schema) -> None:
+def test_path_parameters_are_described_with_the_pattern_that_the_server_applies(
+    operator: ApiClient, schema: Schema
+) -> None:
     for path, _, operation in operations(schema):
         for one in operation.get("parameters", ()):
             if one.get("in") == "path":
@@ -294,7 +298,9 @@ def test_every_get_response_matches_its_schema(operator: ApiClient, schema: Sche
     assert seen > 20
 
 
-def test_lists_of_any_length_cost_as_many_statements(operator: ApiClient, schema: Schema) -> None:
+def test_lists_cost_the_same_number_of_statements_whatever_their_length(
+    operator: ApiClient, schema: Schema
+) -> None:
     lists = [
         path
         for path, method, operation in operations(schema)
@@ -338,7 +344,7 @@ def test_lists_of_any_length_cost_as_many_statements(operator: ApiClient, schema
     assert len(few) > 30
 
 
-def test_response_to_a_deletion_is_described(operator: ApiClient, schema: Schema) -> None:
+def test_the_response_to_a_deletion_is_described(operator: ApiClient, schema: Schema) -> None:
     make_portfolio("p", desired_state="stopped")
     operation = schema["paths"]["/api/portfolios/{name}/"]["delete"]
     stated = operation["responses"]["202"]["content"][JSON]["schema"]

@@ -38,7 +38,9 @@ def misused(*arguments: str) -> str:
 @pytest.mark.parametrize(
     "option", [["--stopped"], ["--weight", "3"], ["--feed", "fx"], ["--wait", "5"]]
 )
-def test_options_of_one_portfolio_are_refused_for_a_file(option: list[str], tmp_path: Path) -> None:
+def test_options_of_one_portfolio_are_refused_for_a_file_of_many(
+    option: list[str], tmp_path: Path
+) -> None:
     file = tmp_path / "many.jsonl"
     file.write_text(json.dumps({"name": "canary-1", "strategy": "canary"}))
     assert (
@@ -122,7 +124,9 @@ def test_a_halt_may_have_any_number_that_a_raise_of_the_floor_leads_to(operator:
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
-def test_hidden_input_is_text_whatever_locale(errors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_input_is_text_whatever_the_locale(
+    errors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def given(content: bytes) -> str:
         stream = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors=errors)
         monkeypatch.setattr("sys.stdin", stream)

@@ -144,7 +144,9 @@ def test_migrate_portfolio_moves_several_and_fails_if_one_stays() -> None:
     assert [row["handoff"]["target_node"] for row in done["results"]] == ["node-3", "node-3"]
 
 
-def test_migrate_portfolio_awaits_several_and_tells_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrate_portfolio_waits_for_several_and_tells_the_outcome_of_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first, _ = make_node("node-1"), make_node("node-2", capacity=4)
     names = ("canary-1", "canary-2", "canary-3", "canary-4", "canary-5")
     for name in names:
@@ -245,7 +247,9 @@ class Terminal(StringIO):
 
 
 @pytest.mark.parametrize("typed", ["", "yes", "idle2"])
-def test_no_deletion_before_its_name_is_typed(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_portfolio("idle", desired_state="stopped")
     monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
     assert refused("delete_portfolio", "idle")[1]["code"] == "not_confirmed"
@@ -263,7 +267,9 @@ def test_start_without_room_says_that_the_portfolio_is_pending_with_and_without_
     assert "pending" in sentence
 
 
-def test_wait_for_a_start_ends_when_portfolio_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_the_start_of_a_portfolio_that_is_deleted_meanwhile_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     make_portfolio("idle", desired_state="stopped")
     delete = partial(operations.delete_portfolio, "idle", actor="ann")
     fake = SimpleNamespace(monotonic=lambda: 100.0, sleep=lambda _: delete())

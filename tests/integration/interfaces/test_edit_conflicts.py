@@ -65,7 +65,9 @@ def config_now() -> Any:
     return portfolio.revisions.get(number=portfolio.revision).config
 
 
-def test_old_form_is_refused_and_reverts_nothing(portfolio: Portfolio, browser: Client) -> None:
+def test_form_opened_before_another_change_is_refused_and_reverts_nothing(
+    portfolio: Portfolio, browser: Client
+) -> None:
     first, second = opened(browser), opened(browser)
     assert saved(browser, with_quantity(first, "200")).status_code == 200
     answer = saved(browser, {**second, "priority": "5"})
@@ -87,7 +89,9 @@ def _rebased_form(page: str) -> dict[str, str]:
     return dict(found)
 
 
-def test_conflict_shows_old_stored_and_typed_value(portfolio: Portfolio, browser: Client) -> None:
+def test_conflict_over_one_parameter_shows_its_old_its_stored_and_the_typed_value(
+    portfolio: Portfolio, browser: Client
+) -> None:
     second = opened(browser)
     changed = {"config": {"fast": 3, "slow": 8, "quantity": "200"}}
     operations.revise_portfolio("ibm-sma", changed, actor="ann")
@@ -98,7 +102,9 @@ def test_conflict_shows_old_stored_and_typed_value(portfolio: Portfolio, browser
     assert _rebased_form(answer.content.decode())["config.quantity"] == "50"
 
 
-def test_placement_change_without_revision_conflicts(portfolio: Portfolio, browser: Client) -> None:
+def test_placement_change_without_a_revision_causes_a_conflict_too(
+    portfolio: Portfolio, browser: Client
+) -> None:
     second = opened(browser)
     operations.revise_portfolio("ibm-sma", {"priority": 7}, actor="ann")
     answer = saved(browser, {**second, "weight": "2"})
@@ -120,7 +126,9 @@ def test_conflict_with_a_reload_to_an_earlier_revision_names_who_reloaded(browse
     assert re.search(r"r1 by bob \d+ s ago changed quantity 200 → 100", text_of(answer))
 
 
-def test_form_of_a_portfolio_created_anew_is_refused(portfolio: Portfolio, browser: Client) -> None:
+def test_form_opened_before_a_portfolio_was_deleted_and_created_again_is_refused(
+    portfolio: Portfolio, browser: Client
+) -> None:
     form = opened(browser)
     operations.delete_portfolio("ibm-sma", actor="ann")
     make_portfolio("ibm-sma", strategy="sma_cross", symbols=["IBM"])
@@ -130,7 +138,9 @@ def test_form_of_a_portfolio_created_anew_is_refused(portfolio: Portfolio, brows
     assert Portfolio.objects.present().get().priority == 0
 
 
-def test_form_with_an_invalid_base_keeps_the_input(portfolio: Portfolio, browser: Client) -> None:
+def test_form_with_an_invalid_base_is_refused_and_keeps_the_input(
+    portfolio: Portfolio, browser: Client
+) -> None:
     answer = saved(browser, {**opened(browser), "priority": "5", "base": "nonsense"})
     assert answer.status_code == 400
     assert "does not say which values it was opened with" in text_of(answer)

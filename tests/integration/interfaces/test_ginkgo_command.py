@@ -99,7 +99,9 @@ def test_a_move_is_requested_by_the_user_of_the_token_and_waited_for(said: Said)
     assert refused.value.problem["code"]
 
 
-def test_refused_ones_of_several_are_named(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_portfolios_move_with_one_request_and_refused_ones_are_named(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_node("node-3")
     with pytest.raises(Failed, match=r"^1 of 2 did not move: canary-2\.$"):
         main(["migrate", "canary-1", "canary-2", "--to", "node-2", "--reason", "rack"])
@@ -209,7 +211,9 @@ def test_an_action_whose_answer_was_lost_is_repeated_and_acts_once(
         Client(dataclasses.replace(client.access, server=broken)).get("nodes/")
 
 
-def test_unanswered_action_may_have_acted(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_that_was_never_answered_says_that_it_may_have_acted(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr("ginkgo_cli.client.REPEAT_FOR_S", 0.0)
     with breaking(server, 1) as broken, pytest.raises(Failed, match="acted is not known"):
@@ -295,7 +299,9 @@ def test_control_characters_from_nodes_and_strategies_never_reach_the_terminal(
     assert not {"\x1b", "\u202e"} & set(shown)
 
 
-def test_json_output_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_escapes_control_characters_and_stays_valid(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     document = {"sentence": "\x9b2J"}
     Context(Client(Access("http://127.0.0.1:9", "token")), Namespace(json=True)).show(document, "")
     shown = capsys.readouterr().out
@@ -316,7 +322,9 @@ def test_drain_command_plans_and_drains(said: Said) -> None:
     assert "no longer draining" in said("undrain", "node-1")
 
 
-def test_halt_all_asks_first_naming_the_number(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halt_all_asks_first_and_names_the_number(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "yes")
     with pytest.raises(Failed, match="Nothing was halted"):
@@ -326,7 +334,9 @@ def test_halt_all_asks_first_naming_the_number(said: Said, monkeypatch: pytest.M
     assert said("undo-halt") == "Started: canary-1, canary-2."
 
 
-def test_command_needs_no_package_and_fails_with_a_sentence(server: str, tmp_path: Path) -> None:
+def test_command_runs_without_installed_packages_and_fails_with_a_sentence(
+    server: str, tmp_path: Path
+) -> None:
     def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         # -S: without any installed package.
         command = [sys.executable, "-S", "-m", "ginkgo_cli", *argv]
@@ -347,7 +357,9 @@ def test_command_needs_no_package_and_fails_with_a_sentence(server: str, tmp_pat
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
-def test_wrong_arguments_are_usage_errors(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_names_and_invalid_options_are_usage_errors(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for argv in (
         ("stop", ""),
         ("drain", " "),

@@ -49,7 +49,9 @@ def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize(("target", "code"), [("node-9", "not_found"), (None, "no_room")])
-def test_move_needs_another_known_node(node: FakeNode, target: str | None, code: str) -> None:
+def test_a_move_to_a_node_that_does_not_exist_is_not_found(
+    node: FakeNode, target: str | None, code: str
+) -> None:
     make_trader("p", node)
     assert refused(lambda: operations.migrate("p", target, actor="ann")).code == code
 
@@ -104,7 +106,9 @@ def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize("phase", ["halted", "quarantined"])
-def test_halted_or_quarantined_portfolio_must_start_to_be_moved(node: FakeNode, phase: str) -> None:
+def test_a_halted_or_quarantined_portfolio_must_be_started_before_it_is_moved(
+    node: FakeNode, phase: str
+) -> None:
     Run.objects.filter(pk=make_portfolio("p").pk).update(phase=phase)
     refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
     found = (refusal.code, refusal.message)
@@ -138,7 +142,9 @@ def test_a_move_from_a_lost_node_is_a_failover(node: FakeNode) -> None:
         lambda: operations.reload("p", actor="bob"),
     ],
 )
-def test_second_handoff_is_refused_with_id_of_first(node: FakeNode, act: Callable[[], Any]) -> None:
+def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
+    node: FakeNode, act: Callable[[], Any]
+) -> None:
     make_trader("p", node)
     make_node("node-2")
     make_node("node-3")
@@ -191,7 +197,9 @@ def test_move_of_several_moves_the_others_if_some_are_refused(node: FakeNode) ->
 
 
 @pytest.mark.parametrize("target", ["node-2", None])
-def test_moving_several_costs_as_many_statements_as_one(node: FakeNode, target: str | None) -> None:
+def test_moving_several_costs_as_many_statements_as_moving_one(
+    node: FakeNode, target: str | None
+) -> None:
     for name in "abcd":
         make_trader(name, node)
     Run.objects.update(pinned_node=node.row)
@@ -220,7 +228,9 @@ def test_several_portfolios_moved_to_any_node_spread_and_lose_their_pins(node: F
     assert [hand.run().pinned_node for hand in hands] == [None, None]
 
 
-def test_stopped_one_of_several_stays(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_portfolios_one_stopped_meanwhile_stays_and_the_others_move(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b"):
         make_trader(name, node)
     make_node("node-2")

@@ -139,7 +139,9 @@ def test_operation_on_a_missing_object_is_not_found(act: Callable[[], Any]) -> N
     ],
     ids=str,
 )
-def test_wrong_change_names_its_field(node: FakeNode, changes: dict[str, Any], field: str) -> None:
+def test_an_invalid_change_names_its_field(
+    node: FakeNode, changes: dict[str, Any], field: str
+) -> None:
     make_trader("p", node)
     assert fields(lambda: operations.revise_portfolio("p", changes, actor="ann")) == [field]
 
@@ -235,7 +237,9 @@ def test_a_quarantined_portfolio_can_be_stopped() -> None:
 # --- delete --------------------------------------------------------------------------------------
 
 
-def test_deleted_portfolio_is_gone_from_every_interface_and_keeps_its_rows(node: FakeNode) -> None:
+def test_a_deleted_portfolio_is_gone_from_every_interface_and_keeps_its_rows(
+    node: FakeNode,
+) -> None:
     hand = make_trader("p", node)
     operations.delete_portfolio("p", actor="ann")
     assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"

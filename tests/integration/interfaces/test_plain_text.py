@@ -54,7 +54,9 @@ def test_the_database_refuses_a_name_with_a_line_break(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "becomes"), [("bad\n", "bad-{}"), ("Bad One\t!", "bad-one-{}"), ("\n", "{}")]
 )
-def test_migration_mends_names_and_pages_open(name: str, becomes: str, browser: Client) -> None:
+def test_the_migration_renames_invalid_names_and_pages_open(
+    name: str, becomes: str, browser: Client
+) -> None:
     migration = importlib.import_module("portfolios.migrations.0005_plain_names")
     portfolio = make_portfolio("bad")
     make_portfolio("other")
@@ -156,7 +158,9 @@ def test_a_list_creates_the_same_portfolios_as_single_calls(operator: ApiClient)
     assert set(lines.values_list("portfolio__name", flat=True)) == set(rows)
 
 
-def test_list_with_an_invalid_portfolio_creates_none_and_names_it(operator: ApiClient) -> None:
+def test_a_list_with_one_invalid_portfolio_creates_none_and_names_its_position(
+    operator: ApiClient,
+) -> None:
     wrong = many(4)
     wrong[2] = {"name": "BAD", "strategy": "nothing", "weights": 1}
     document = problem(operator.post("portfolios/", wrong), 400, "invalid")
@@ -248,7 +252,9 @@ def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(path:
         (("feed", "append", "fx", "rows.jsonl", "--number", "1"), "--source and --number together"),
     ],
 )
-def test_arguments_that_do_not_fit_are_usage_errors(arguments: tuple[str, ...], words: str) -> None:
+def test_arguments_that_do_not_go_together_are_a_usage_error(
+    arguments: tuple[str, ...], words: str
+) -> None:
     with pytest.raises(CommandError, match=words) as caught:
         said(*arguments)
     assert caught.value.returncode == 2

@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("crowded")]
 PLAN = "schedule/plan/"
 
 
-def test_plan_counts_stuck_pending_and_suspects(viewer: ApiClient, crowded: list[FakeNode]) -> None:
+def test_the_plan_counts_stuck_and_pending_portfolios_and_suspects(
+    viewer: ApiClient, crowded: list[FakeNode]
+) -> None:
     make_portfolio("gpu", selector={"gpu": "yes"})
     expire_lease(crowded[1])  # nobody has marked it: it is suspect
     document = viewer.get(PLAN, drain="node-1").json()
@@ -57,7 +59,9 @@ def test_placements_and_failovers_are_counted_separately(viewer: ApiClient) -> N
     assert (move["source_node"], move["cause"]) == ("node-2", "failover")
 
 
-def test_storm_and_its_duration_follow_the_settings(viewer: ApiClient, settings: Any) -> None:
+def test_whether_it_is_a_storm_and_for_how_long_follows_the_settings(
+    viewer: ApiClient, settings: Any
+) -> None:
     asked = {"lose": "node-1,node-2"}
     operations.uncordon("node-3", actor="cast")
     verdict = viewer.get(PLAN, **asked).json()["verdict"]
@@ -89,7 +93,7 @@ def test_every_node_is_shown_as_the_scenario_assumes(viewer: ApiClient) -> None:
     assert ago(60) < datetime.fromisoformat(taken_at) < ago(-60)
 
 
-def test_reasons_are_in_language_of_the_request(viewer: ApiClient) -> None:
+def test_reasons_are_in_the_language_of_the_request(viewer: ApiClient) -> None:
     make_node("node-4", capacity=1)
     make_portfolio("new")
     make_portfolio("gpu", selector={"gpu": "yes"})

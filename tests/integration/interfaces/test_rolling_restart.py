@@ -84,7 +84,9 @@ def register_again_once_ended(monkeypatch: pytest.MonkeyPatch, daemon: Started) 
     monkeypatch.setattr(rolling_restart, "_end", ended)
 
 
-def test_node_that_never_empties_runs_on_undrained(daemon: Started, node: FakeNode) -> None:
+def test_a_node_that_does_not_get_empty_is_left_running_and_undrained(
+    daemon: Started, node: FakeNode
+) -> None:
     make_trader("p", node)
     with pytest.raises(Refused, match="node-1 still runs 1 portfolio after"):
         restart()
@@ -92,7 +94,9 @@ def test_node_that_never_empties_runs_on_undrained(daemon: Started, node: FakeNo
     assert not node_1().draining
 
 
-def test_only_node_restarts_without_drain(daemon: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_only_node_is_restarted_without_a_drain(
+    daemon: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Node.objects.filter(name="node-2").delete()
     register_again_once_ended(monkeypatch, daemon)
     (said,) = restart()
@@ -100,7 +104,9 @@ def test_only_node_restarts_without_drain(daemon: Started, monkeypatch: pytest.M
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
-def test_drain_ends_after_a_killed_daemon(daemon: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drain_of_a_rolling_restart_ends_though_its_daemon_was_killed(
+    daemon: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # It registers again without having left: then no drain ends by itself.
     register_again_once_ended(monkeypatch, daemon)
     assert restart()[0].startswith("node-1 emptied and restarted within")
@@ -109,7 +115,9 @@ def test_drain_ends_after_a_killed_daemon(daemon: Started, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("until_return", [False, True])
-def test_drain_of_an_operator_remains(daemon: Started, node: FakeNode, until_return: bool) -> None:
+def test_a_drain_by_an_operator_remains_after_a_failed_restart(
+    daemon: Started, node: FakeNode, until_return: bool
+) -> None:
     make_trader("p", node)
     drain("node-1", actor="bob", reason="disk", until_return=until_return)
     with pytest.raises(Refused, match="node-1 still runs 1 portfolio after"):
@@ -132,7 +140,9 @@ def test_a_drain_is_taken_back_however_the_restart_ends(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_drain_ends_after_a_lost_session(daemon: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drain_is_taken_back_though_its_database_session_was_lost(
+    daemon: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lose(*_: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
@@ -169,7 +179,9 @@ def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
-def test_foreign_control_plane_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_plane_of_another_user_is_refused_not_passed_over(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = start("python", "manage.py", "qcluster")
     monkeypatch.setattr(psutil, "process_iter", lambda: [psutil.Process(process.pid)])
     monkeypatch.setattr(psutil.Process, "environ", raising(psutil.AccessDenied))

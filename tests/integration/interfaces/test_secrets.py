@@ -69,7 +69,9 @@ def test_a_key_file_is_private_and_made_once(key_file: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "usable"), [(0o600, True), (0o440, True), (0o644, False),
                                               (0o660, False), (0o604, False)])  # fmt: skip
-def test_key_file_that_others_may_read_is_refused(key_file: Path, mode: int, usable: bool) -> None:
+def test_a_key_file_that_others_may_read_is_refused_with_what_helps(
+    key_file: Path, mode: int, usable: bool
+) -> None:
     set_secret("broker-key", VALUE, actor="ann")
     key_file.chmod(mode)
     if usable:
@@ -152,7 +154,9 @@ def test_rotation_with_a_missing_key_changes_nothing(key_file: Path) -> None:
         ("é", "The keys for secrets in {file} cannot be read: it is not ASCII text."),
     ],
 )
-def test_error_about_keys_shows_no_key(key_file: Path, content: str | None, sentence: str) -> None:
+def test_error_about_unusable_encryption_keys_shows_no_key(
+    key_file: Path, content: str | None, sentence: str
+) -> None:
     key_file.unlink() if content is None else key_file.write_text(content)
     with pytest.raises(SecretUnreadable) as unreadable:
         set_secret("one", VALUE, actor="ann")
@@ -175,7 +179,9 @@ def test_keys_of_the_environment_come_before_the_file(key_file: Path, settings: 
 # --- interfaces ----------------------------------------------------------------------------------
 
 
-def test_command_reads_a_value_from_stdin(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reads_the_value_from_standard_input(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = run("set", "broker-key", value=f"{VALUE}\n", monkeypatch=monkeypatch)
     assert shown == "The secret broker-key is set.\n"
     assert read_secret("broker-key", used_by="x") == VALUE
@@ -261,7 +267,9 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("keyed")
-def test_configured_secret_is_refused_and_not_shown(operator: ApiClient, viewer: ApiClient) -> None:
+def test_secret_parameter_in_a_configuration_is_refused_and_never_shown(
+    operator: ApiClient, viewer: ApiClient
+) -> None:
     body = {"name": "p", "strategy": "keyed", "symbols": ["IBM"]}
     refused = operator.post("portfolios/", {**body, "config": {"api_key": VALUE}})
     assert refused.status_code == 400
@@ -283,7 +291,9 @@ def test_configured_secret_is_refused_and_not_shown(operator: ApiClient, viewer:
 # --- start ---------------------------------------------------------------------------------------
 
 
-def test_start_creates_encryption_keys_unless_stored_secrets_need_lost_ones(key_file: Path) -> None:
+def test_a_start_creates_encryption_keys_unless_stored_secrets_need_lost_ones(
+    key_file: Path,
+) -> None:
     key_file.unlink()
     bootstrap._make_encryption_keys()
     set_secret("one", VALUE, actor="ann")

@@ -120,7 +120,9 @@ def test_logins_are_recorded_without_what_was_typed() -> None:
         assert secret not in everything
 
 
-def test_flood_of_refused_logins_writes_few_audit_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_refused_logins_writes_a_bounded_number_of_audit_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(user_audit, "clock", lambda: 0.0)  # all of it within one minute
     make_user("olive", Role.OPERATOR)
     for _ in range(8):
@@ -208,7 +210,9 @@ def test_the_last_use_of_a_token_is_written_at_most_once_a_minute(operator: ApiC
     assert ApiToken.objects.filter(last_used_at__gt=first - timedelta(seconds=1)).exists()
 
 
-def test_tokens_are_shown_to_operators_only(operator: ApiClient, viewer: ApiClient) -> None:
+def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
+    operator: ApiClient, viewer: ApiClient
+) -> None:
     issue_node_token("node-1", actor="cast", wanted=NewToken("rack 4", 30))
     rows = told("list_tokens")["results"]
     assert {row["scope"] for row in rows} == {"operate", "node"}
@@ -232,7 +236,9 @@ def test_tokens_are_shown_to_operators_only(operator: ApiClient, viewer: ApiClie
         (["--name", "x" * 81], "give 80 at most"),
     ],
 )
-def test_invalid_lifetime_or_name_of_token_is_refused(arguments: list[str], sentence: str) -> None:
+def test_invalid_lifetime_or_name_of_a_token_is_refused(
+    arguments: list[str], sentence: str
+) -> None:
     with pytest.raises(CommandError, match=sentence):
         call_command("create_node_token", "node-1", *arguments)
     assert not NodeToken.objects.exists()

@@ -60,13 +60,17 @@ def aged(seconds: float, *fields: str) -> None:
     Verification.objects.update(**{field: F(field) - past for field in fields})
 
 
-def test_portfolio_without_verification_says_that_it_was_never_verified(viewer: ApiClient) -> None:
+def test_portfolio_without_a_verification_says_that_it_was_never_verified(
+    viewer: ApiClient,
+) -> None:
     document = viewer.get(PATH).json()
     assert (document["state"], document["id"], document["difference"]) == ("never", None, None)
     assert document["sentence"] == "canary-1 has not been verified yet."
 
 
-def test_verification_is_queued_run_and_shown(operator: ApiClient, viewer: ApiClient) -> None:
+def test_a_requested_verification_is_queued_run_and_shown(
+    operator: ApiClient, viewer: ApiClient
+) -> None:
     answer = operator.post(PATH)
     assert answer.status_code == 202
     asked = answer.json()
@@ -123,7 +127,9 @@ def test_an_internal_error_fails_the_verification_and_is_stored_as_its_sentence(
     assert (document["state"], document["sentence"]) == ("failed", "RuntimeError: no more disk")
 
 
-def test_second_request_is_refused_with_id_of_verification_in_progress(operator: ApiClient) -> None:
+def test_second_request_is_refused_with_the_id_of_the_verification_in_progress(
+    operator: ApiClient,
+) -> None:
     first = operator.post(PATH).json()["id"]
     assert problem(operator.post(PATH), 409, "verification_in_progress")["verification"] == first
     assert OrmQ.objects.count() == 1
@@ -142,7 +148,9 @@ def test_running_verifications_are_limited_and_the_oldest_goes_first(operator: A
     assert Verification.objects.get(portfolio__name="three").state == "waiting"
 
 
-def test_no_more_run_than_processors(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_verifications_run_at_once_as_there_are_processors(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert runner.max_parallel() == 3
     monkeypatch.setattr(runner, "max_parallel", lambda: 2)
@@ -168,7 +176,9 @@ def test_progress_is_shown_while_it_runs_and_after_it_failed(operator: ApiClient
     assert (document["state"], document["progress"]) == ("failed", 0.5)
 
 
-def test_verification_with_a_silent_runner_fails_and_may_be_repeated(operator: ApiClient) -> None:
+def test_a_verification_with_a_silent_runner_fails_and_may_be_requested_again(
+    operator: ApiClient,
+) -> None:
     operator.post(PATH)
     me = uuid4()
     asked = claimed(me)
@@ -193,7 +203,9 @@ def test_a_verification_that_no_worker_claims_fails_with_what_to_check(operator:
     assert operator.post(PATH).status_code == 202
 
 
-def test_verification_behind_a_long_one_is_claimed_when_that_ends(operator: ApiClient) -> None:
+def test_a_verification_that_waited_for_a_long_one_is_claimed_when_that_ends(
+    operator: ApiClient,
+) -> None:
     make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
@@ -221,7 +233,9 @@ def test_a_verification_fails_unless_its_own_runner_reports_progress(operator: A
     assert operator.get(PATH).json()["state"] == "failed"
 
 
-def test_verification_without_progress_does_not_block_the_waiting_ones(operator: ApiClient) -> None:
+def test_a_verification_without_progress_does_not_block_the_waiting_ones(
+    operator: ApiClient,
+) -> None:
     make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
@@ -251,7 +265,9 @@ def test_two_concurrent_runners_claim_one_verification_at_a_time(operator: ApiCl
     assert (running.id, running.runner) == (held.outcome.id, mine)
 
 
-def test_runner_taken_for_dead_stops(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     went_on: list[int] = []
 
     def slow(portfolio: int, progress: Any, **how: Any) -> None:
@@ -266,7 +282,9 @@ def test_runner_taken_for_dead_stops(operator: ApiClient, monkeypatch: pytest.Mo
     assert Verification.objects.get().sentence == "taken for dead"
 
 
-def test_runner_runs_all_and_reports(operator: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runner_runs_all_waiting_verifications_and_stores_its_progress(
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int | None] = []
 
     def told(portfolio: int, progress: Any, **how: Any) -> Any:

@@ -45,7 +45,9 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize(("query", "arguments"), QUESTIONS.items())
-def test_command_and_rest_agree(viewer: ApiClient, query: str, arguments: tuple[str, ...]) -> None:
+def test_command_and_rest_give_the_same_answer(
+    viewer: ApiClient, query: str, arguments: tuple[str, ...]
+) -> None:
     answer = viewer.get(f"schedule/plan/{query}").json()
     assert without_time(told("rebalance", *arguments)) == without_time(answer)
 
@@ -61,7 +63,9 @@ def test_the_answer_names_the_nodes_that_are_lost_drained_and_added(viewer: ApiC
     assert viewer.get("schedule/plan/?lose=node-1").json()["scope"] == "next_pass"
 
 
-def test_verdict_counts_what_moves_what_has_no_place_and_for_how_long(viewer: ApiClient) -> None:
+def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
+    viewer: ApiClient,
+) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     verdict = plan["verdict"]
     assert verdict["sentence"] == "1 portfolio moves, 2 would have no place."
@@ -100,7 +104,9 @@ def test_nothing_is_changed_by_asking(viewer: ApiClient) -> None:
         ("loose=node-1", "loose", "known parameters"),
     ],
 )
-def test_wrong_parameter_is_named(viewer: ApiClient, query: str, field: str, words: str) -> None:
+def test_an_invalid_scenario_is_refused_with_its_parameter(
+    viewer: ApiClient, query: str, field: str, words: str
+) -> None:
     (error,) = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")["errors"]
     assert error["field"] == field
     assert words in error["message"]
@@ -125,7 +131,9 @@ def test_the_command_prints_the_verdict_the_plan_and_the_remedies() -> None:
 
 
 @pytest.mark.django_db(transaction=True)  # what is not committed counts as changed
-def test_next_answer_reads_only_changes(viewer: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_what_if_answer_reads_only_the_rows_that_changed(
+    viewer: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     viewer.get("schedule/plan/")
     noted = note_calls(monkeypatch, snapshot.SnapshotCache, "apply_changes")
 
@@ -179,7 +187,7 @@ def test_the_what_if_page_shows_the_api_answer(viewer: ApiClient, page: Client) 
     assert 'id="permalink">http://testserver/what-if/?lose=node-1<' in text
 
 
-def test_units_of_times_are_in_language_of_reader(page: Client) -> None:
+def test_units_of_times_are_in_the_language_of_the_reader(page: Client) -> None:
     assert "≤ 33 s" in shown(page, "?lose=node-1")
     text = page.get("/what-if/?lose=node-1", headers={"Accept-Language": "zh-CN"}).content.decode()
     assert "≤ 33 秒" in text
@@ -212,7 +220,7 @@ def test_a_viewer_reads_and_an_operator_may_act(page: Client) -> None:
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
 
 
-def test_invalid_scenario_is_a_page_with_the_error(page: Client) -> None:
+def test_an_invalid_scenario_is_a_page_with_the_error(page: Client) -> None:
     assert "There is no node named nix." in shown(page, "?lose=nix", 404)
     assert "'x': the capacity is not a whole number" in shown(page, "?add=x", 400)
     assert "cannot be both lost and drained" in shown(page, "?lose=node-1&drain=node-1", 400)

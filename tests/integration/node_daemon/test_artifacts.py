@@ -76,7 +76,9 @@ async def test_two_versions_of_one_package_run_side_by_side_and_restart_from_the
     assert sorted(gateway.fetched) == sorted([old, new])  # each once
 
 
-async def test_unusable_artifact_fails_its_prepare(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_artifact_that_cannot_be_used_fails_its_prepare_with_a_sentence(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     good = wheels.counter("x").data()
     other_python = wheels.counter("x", requires_python="<3")
     broken = wheels.Wheel({"counting.py": "import absent"}, {"counter": "counting:Counter"})
@@ -114,7 +116,9 @@ async def test_unusable_artifact_fails_its_prepare(gateway: FakeGateway, daemons
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_slow_download_delays_nothing_else(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_slow_download_delays_no_other_portfolio_and_no_heartbeat(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     slow = [offer(gateway, wheels.counter(f"{number}").data()) for number in range(17)]
     gateway.files_wait = asyncio.Event()
     gateway.next_beat_s = 0.2

@@ -26,7 +26,9 @@ from tests.support.daemons import (
 from tests.support.fake_gateway import FakeGateway
 
 
-async def test_failures_are_reported_and_harm_none(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_failed_portfolios_are_reported_and_others_continue(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     for portfolio in (1, 2, 3):
         gateway.grant("node-1", portfolio)
     await gateway.want(
@@ -77,7 +79,9 @@ async def test_commit_is_repeated_until_answered(gateway: FakeGateway, daemons: 
     assert len(gateway.registered) == 1
 
 
-async def test_conflict_returns_to_the_checkpoint(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_conflict_returns_to_the_checkpoint_in_the_same_process(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     await run_canary(gateway, daemons)
     run, at = gateway.runs[1], gateway.runs[1].last_seq
     run.last_seq += 5  # somebody committed five events without a change of state
@@ -87,7 +91,9 @@ async def test_conflict_returns_to_the_checkpoint(gateway: FakeGateway, daemons:
     assert count_processes(gateway) == 1
 
 
-async def test_node_without_renewal_stops_feeding(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_node_without_renewal_stops_feeding_and_keeps_its_processes(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.ttl_s = 2.0
     gateway.next_beat_s = 0.5
     daemon = await run_canary(gateway, daemons)
@@ -153,7 +159,9 @@ async def test_node_reports_the_time_without_answers_and_sends_a_heartbeat_after
 
 
 @pytest.mark.slow
-async def test_node_resumed_too_late_feeds_nothing(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_node_resumed_after_its_lease_feeds_nothing_before_a_renewal(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.ttl_s = 2.0
     daemon = await run_canary(gateway, daemons)
     daemon.send_signal(signal.SIGSTOP)
@@ -168,7 +176,9 @@ async def test_node_resumed_too_late_feeds_nothing(gateway: FakeGateway, daemons
 
 
 @pytest.mark.slow
-async def test_suspended_daemon_times_out_nothing(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_suspended_daemon_does_not_time_out_its_portfolios(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.grant("node-1", 1)
     busy = gateway.entry(1, "run", strategy="sleeper", parameters={"seconds": 0.0095})
     limit_s = max(budget_s(0.75), 6.0)  # a batch on a machine that stands still for seconds
@@ -197,7 +207,9 @@ async def test_node_without_websocket_sends_a_heartbeat_each_second(
     assert len(gateway.beats) - seen <= 3 + time.monotonic() - began
 
 
-async def test_rejected_commit_is_a_failed_attempt(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_a_rejected_commit_is_a_failed_attempt(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     await run_canary(gateway, daemons)
     gateway.reject_next = True
     died, *_ = await awaited_reports(gateway, wire.ProcessExited)
@@ -206,7 +218,9 @@ async def test_rejected_commit_is_a_failed_attempt(gateway: FakeGateway, daemons
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_revoked_token_ends_the_daemon_with_4(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_revoked_token_ends_the_daemon_with_a_sentence(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     daemon = await run_canary(gateway, daemons)
     gateway.revoked = True
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 4

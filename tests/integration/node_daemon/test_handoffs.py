@@ -82,7 +82,9 @@ def hardly_any_beats(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.usefixtures("hardly_any_beats")
-async def test_answer_to_a_commit_replaces_a_push(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_answer_to_the_next_commit_replaces_a_lost_push(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start("node-1")
@@ -92,7 +94,9 @@ async def test_answer_to_a_commit_replaces_a_push(gateway: FakeGateway, daemons:
     await gateway.until(lambda: gateway.runs[1].commits[-1].release == HANDOFF)
 
 
-async def test_reload_prepares_beside_the_old_one(gateway: FakeGateway, source: Daemons) -> None:
+async def test_reload_prepares_the_new_revision_beside_the_old_one(
+    gateway: FakeGateway, source: Daemons
+) -> None:
     await prepare(gateway, "node-1", revision=2)
     await continue_for(gateway, 20)
     await drain(gateway)
@@ -104,7 +108,9 @@ async def test_reload_prepares_beside_the_old_one(gateway: FakeGateway, source: 
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_source_answered_keep_keeps_its_epoch(gateway: FakeGateway, source: Daemons) -> None:
+async def test_source_answered_keep_continues_under_its_epoch(
+    gateway: FakeGateway, source: Daemons
+) -> None:
     gateway.release_answer = "keep"
     await drain(gateway)
     await continue_for(gateway, 100)  # although the set still says drain
@@ -131,7 +137,9 @@ async def test_unanswered_release_is_repeated_byte_for_byte(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_warm_source_replaces_silent_target(gateway: FakeGateway, two_nodes: Daemons) -> None:
+async def test_warm_source_replaces_a_target_that_never_commits(
+    gateway: FakeGateway, two_nodes: Daemons
+) -> None:
     await prepare(gateway, "node-2")
     await drain(gateway)
     released = gateway.runs[1].epoch
@@ -145,7 +153,9 @@ async def test_warm_source_replaces_silent_target(gateway: FakeGateway, two_node
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_process_continues_in_the_next_epoch(gateway: FakeGateway, source: Daemons) -> None:
+async def test_process_granted_the_next_epoch_continues_in_memory(
+    gateway: FakeGateway, source: Daemons
+) -> None:
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await continue_for(gateway)
@@ -166,7 +176,9 @@ async def test_strategy_that_fails_to_load_fails_only_the_prepare(
     assert "no_such_strategy" in failed.error
 
 
-async def test_owner_without_process_releases(gateway: FakeGateway, two_nodes: Daemons) -> None:
+async def test_owner_without_a_process_answers_a_drain_with_a_release(
+    gateway: FakeGateway, two_nodes: Daemons
+) -> None:
     gateway.runs[1].epoch = gateway.grant("node-1", 1)
     gateway.runs[2] = gateway.runs[1].__class__(4, 1, 500, "node-2", state_seq=500)
     await gateway.want("node-2", gateway.entry(2, "drain", handoff=9))

@@ -134,7 +134,9 @@ def test_a_reason_with_the_same_text_is_not_written_again(pending: Run) -> None:
 # --- who reads it --------------------------------------------------------------------------------
 
 
-def test_portfolio_answers_in_the_language_of_the_request(viewer: ApiClient, pending: Run) -> None:
+def test_a_portfolio_answers_in_the_language_of_the_request(
+    viewer: ApiClient, pending: Run
+) -> None:
     english = viewer.get("portfolios/p/").json()["run"]
     answer = viewer.preferring(BROWSER).get("portfolios/p/")
     chinese = answer.json()["run"]
@@ -161,7 +163,9 @@ def test_a_reason_stored_as_text_only_is_translated_if_its_text_is_known(
     assert (run["reason"], run["why"]) == (told, None)
 
 
-def test_handoffs_and_tenures_answer_in_two_languages(viewer: ApiClient, daemon: FakeNode) -> None:
+def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
+    viewer: ApiClient, daemon: FakeNode
+) -> None:
     make_portfolio("p")
     tick()
     daemon.prepare()
@@ -182,7 +186,9 @@ def desk(db: None) -> Client:
 
 
 @pytest.mark.parametrize("path", ["/", "/portfolios/", "/portfolios/p/"])
-def test_pages_show_pending_reasons_in_two_languages(desk: Client, pending: Run, path: str) -> None:
+def test_pages_show_pending_reasons_in_the_language_of_the_request(
+    desk: Client, pending: Run, path: str
+) -> None:
     assert NEEDS_GPU in desk.get(path).content.decode()
     page = desk.get(path, headers={"Accept-Language": BROWSER}).content.decode()
     assert NEEDS_GPU_ZH in page
@@ -227,7 +233,9 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pendin
     assert english["params"] == chinese["params"] == reason_data(pending)["params"]
 
 
-def test_targets_are_explained_in_the_language_asked_for(viewer: ApiClient, pending: Run) -> None:
+def test_targets_are_explained_in_the_language_of_the_request(
+    viewer: ApiClient, pending: Run
+) -> None:
     (english,) = viewer.get("schedule/targets/", portfolio="p").json()["results"]
     (chinese,) = viewer.preferring("zh").get("schedule/targets/?portfolio=p").json()["results"]
     assert english == {**chinese, "sentence": "node-1 lacks gpu=yes"}

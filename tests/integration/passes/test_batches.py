@@ -47,7 +47,9 @@ def statements_of(changes: int) -> list[str]:
     return said
 
 
-def test_batch_of_requests_takes_as_many_statements_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_requests_takes_as_many_statements_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for number in range(3):
         make_node(f"node-{number}", capacity=100)
     monkeypatch.setattr(balance, "BATCH", 6)
@@ -134,7 +136,9 @@ def test_portfolio_that_changed_since_the_plan_is_refused_alone(
     assert run_of(other).reason == "waits for the next pass"
 
 
-def test_reason_found_before_a_grant_is_not_written_after(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reason_found_before_a_grant_is_not_written_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     other = waiting("a", "b")[1]
     once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
     tick()
@@ -244,7 +248,9 @@ def test_source_of_a_superseded_move_gets_a_new_desired_set() -> None:
 
 
 @pytest.mark.parametrize("error", [DataError, DeadlockDetected, IntegrityError])
-def test_bad_request_fails_alone(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+def test_request_that_fails_a_batch_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
     make_node("node-1")
     bad = waiting("a", "b", "c")[1]
     honest = balance.request_all
@@ -325,7 +331,9 @@ def test_pass_that_lost_its_lock_starts_no_further_batch(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("attempts", "revision"), [(0, 2), (1, 1)])
-def test_placement_after_a_failure_takes_the_good_revision(attempts: int, revision: int) -> None:
+def test_placement_takes_the_wanted_revision_and_after_a_failure_the_good_one(
+    attempts: int, revision: int
+) -> None:
     make_node("node-1")
     portfolio = waiting("p")[0]
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")

@@ -69,7 +69,9 @@ def test_plans_are_kept_until_a_table_has_doubled(session: Session, plans: KeptP
     assert not discards(session, plans)
 
 
-def test_rows_in_the_space_of_deleted_ones_are_growth(session: Session, plans: KeptPlans) -> None:
+def test_rows_that_take_the_space_of_deleted_ones_count_as_growth(
+    session: Session, plans: KeptPlans
+) -> None:
     session.execute("INSERT INTO grown SELECT generate_series(1, 20000)")
     session.execute("DELETE FROM grown WHERE id < 20000")
     session.execute("VACUUM ANALYZE grown")
@@ -113,7 +115,7 @@ READ = "SELECT a FROM migrated"
 ALTER = "ALTER TABLE migrated ALTER a TYPE bigint"
 
 
-def test_statement_outdated_by_a_migration_fails_once(migrated: Session) -> None:
+def test_prepared_statement_that_a_migration_outdated_fails_once(migrated: Session) -> None:
     with Connection.connect(conninfo(), **PREPARES) as session, statement_limit(10):
         for _ in range(3):
             session.execute(READ)
@@ -123,7 +125,9 @@ def test_statement_outdated_by_a_migration_fails_once(migrated: Session) -> None
         assert session.execute(READ).fetchall() == [(1,)]
 
 
-async def test_async_statement_outdated_by_a_migration_fails_once(migrated: Session) -> None:
+async def test_prepared_async_statement_that_a_migration_outdated_fails_once(
+    migrated: Session,
+) -> None:
     async with await AsyncConnection.connect(conninfo(), **PREPARES) as session:
         with statement_limit(10):
             for _ in range(3):

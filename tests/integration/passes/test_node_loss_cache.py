@@ -189,7 +189,9 @@ def test_a_column_shows_the_forecast_and_links_to_the_scenario(
     assert re.search(r'href="/what-if/\?lose=__name__"[^>]*data-loss', " ".join(page.split()))
 
 
-def test_old_forecast_is_shown_with_its_time(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+def test_an_old_forecast_is_shown_with_its_time(
+    kept: LossCacheHarness, fleet: list[FakeNode]
+) -> None:
     kept.refresh()
     Row.objects.update(as_of="2026-01-01T14:03:09Z")
     assert loss_line("node-1") == "2 would be unplaced, as of 14:03:09 UTC"

@@ -42,13 +42,17 @@ def test_failed_activation_grants_back_at_once(
     assert target.fails(handoff, "activate") == "late"
 
 
-def test_failed_activation_before_the_grant_is_late(hand: OwnerSession, target: FakeNode) -> None:
+def test_failed_activation_of_a_handoff_without_a_grant_changes_nothing(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = migrated(hand, target)
     assert target.fails(handoff, "activate") == "late"
     assert Handoff.objects.get(pk=handoff.pk).state == "preparing"
 
 
-def test_late_deadline_rolls_back_no_committed_target(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_target_that_committed_is_not_rolled_back_by_a_late_deadline(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = activating(hand, target)
     owner("p", target).commit(0)
     assert expire_handoff(handoff) == "early"

@@ -10,7 +10,9 @@ from tests.support.factories import FakeNode, OwnerSession, lose, owner
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_failover_grants_when_its_target_is_ready(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_failover_grants_as_soon_as_the_target_is_ready(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     lose(hand.daemon)
     before = hand.run()
     assert target.ready(failing_over(hand, target)) == "activating"
@@ -20,7 +22,9 @@ def test_failover_grants_when_its_target_is_ready(hand: OwnerSession, target: Fa
     assert hand.send(hand.next_commit(1, epoch=before.epoch)).answer == "fenced"
 
 
-def test_failover_fails_if_the_owner_returns_first(hand: OwnerSession, target: FakeNode) -> None:
+def test_failover_fails_if_the_owner_returns_before_the_grant(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     lose(hand.daemon)
     handoff = failing_over(hand, target)
     hand.daemon.beat()
@@ -29,7 +33,9 @@ def test_failover_fails_if_the_owner_returns_first(hand: OwnerSession, target: F
     assert hand.commit(1) == "ok"
 
 
-def test_failover_is_an_attempt_until_progress(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_failover_counts_as_an_attempt_until_the_next_progress(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     lose(hand.daemon)
     target.ready(failing_over(hand, target))
     assert hand.run().attempts == 1
@@ -40,7 +46,9 @@ def test_failover_is_an_attempt_until_progress(hand: OwnerSession, target: FakeN
     assert hand.run().attempts == 0
 
 
-def test_fifth_lost_owner_is_a_quarantine(hand: OwnerSession, target: FakeNode) -> None:
+def test_fifth_lost_owner_quarantines_instead_of_failover(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     for _ in range(4):
         hand.die()
     lose(hand.daemon)
@@ -50,7 +58,9 @@ def test_fifth_lost_owner_is_a_quarantine(hand: OwnerSession, target: FakeNode) 
     assert "node-1, which ran it, was lost" in at.reason
 
 
-def test_failover_that_cannot_start_costs_an_attempt(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     lose(hand.daemon)
     assert target.fails(failing_over(hand, target)) == "failed"
     at = hand.run()

@@ -99,14 +99,18 @@ def test_release_for_a_handoff_of_another_portfolio_is_answered_keep(
     assert state_of(foreign) == "preparing"
 
 
-def test_release_to_an_expired_target_is_kept(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_release_to_a_target_whose_lease_has_expired_is_answered_keep(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     expire_lease(target)
     assert hand.release(handoff).answer == "keep"
     assert (state_of(handoff), hand.run().phase) == ("failed", "running")
 
 
-def test_stale_release_is_refused_and_grants_nothing(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_stale_release_is_refused_and_grants_nothing(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     message = hand.release_message(handoff, from_seq=0, to_seq=1)
     assert hand.daemon.release(message).answer == "conflict"

@@ -21,7 +21,9 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_failed_placement_is_an_attempt_of_its_node_and_fifth_quarantines(target: FakeNode) -> None:
+def test_failed_placement_counts_as_an_attempt_of_its_node_and_the_fifth_quarantines(
+    target: FakeNode,
+) -> None:
     portfolio = placed(target)
     target.fails(newest_handoff(portfolio))
     for attempts in (2, 3, 4, 5):
@@ -67,7 +69,9 @@ def test_reload_that_fails_twice_rejects_its_revision(hand: OwnerSession, source
     assert hand.run().phase == "running"
 
 
-def test_second_missed_first_commit_rejects_revision(hand: OwnerSession, source: FakeNode) -> None:
+def test_a_revision_is_rejected_only_after_it_missed_its_first_commit_twice(
+    hand: OwnerSession, source: FakeNode
+) -> None:
     handoff = revised(hand)
     for status in ("unproven", "rejected"):
         source.ready(handoff)

@@ -84,7 +84,9 @@ def test_no_deadline_is_judged_while_the_gateway_is_unreachable(
     assert execute(find_overdue(timing())) == [handoff.pk]
 
 
-def test_late_release_raises_the_epoch_without_source(hand: OwnerSession, target: FakeNode) -> None:
+def test_late_release_raises_the_epoch_without_the_source(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     late = hand.release_message(handoff, events=1)
     assert expire_handoff(handoff) == "activating"
@@ -95,7 +97,9 @@ def test_late_release_raises_the_epoch_without_source(hand: OwnerSession, target
     assert row.error == "node-1 did not release in 5 s: the epoch was raised without it"
 
 
-def test_lost_source_is_not_waited_for(hand: OwnerSession, target: FakeNode) -> None:
+def test_a_source_node_lost_before_its_release_is_not_waited_for(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     lose(hand.daemon)
     assert execute(find_overdue(timing())) == [handoff.pk]
