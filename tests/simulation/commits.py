@@ -119,8 +119,7 @@ def _store_lines(db: Store, run: rows.Run, p: Any) -> None:
         if portfolio == mine
     ]
     filled = {(seq, index) for seq, index, _ in fills}
-    earlier = [db.orders[mine, *key] for key in filled if (mine, *key) in db.orders]
-    for order in earlier:
+    for order in [db.orders[mine, *key] for key in filled if (mine, *key) in db.orders]:
         db.set(order, status="filled")
     ended = {
         (seq, index): status
@@ -191,8 +190,7 @@ def fenced_event(db: Store, p: Any) -> None:
             "orders": p.orders[number], "granted": granted, "times": 1,
         }  # fmt: skip
         db.write_event(
-            "commit_refused", portfolio, p.node,
-            actor="fence", reason=p.reasons[number], data=data,
+            "commit_refused", portfolio, p.node, actor="fence", reason=p.reasons[number], data=data,
         )  # fmt: skip
 
 

@@ -21,14 +21,8 @@ def outcome(act: Callable[[], Any]) -> Any:
 
 
 ANSWER_COLUMNS = (
-    "renewed",
-    "held_by",
-    "status",
-    "desired_version",
-    "now_us",
-    "late",
-    "pending",
-    "busy",
+    *("renewed", "held_by", "status", "desired_version"),
+    *("now_us", "late", "pending", "busy"),
 )
 
 

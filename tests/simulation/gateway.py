@@ -71,8 +71,7 @@ class Gateway:
         rows = self.db.execute(lease.renew_leases([node], [beat], self.timing, self.id))
         row, incarnation = rows[node], UUID(beat.incarnation)
         if not row.renewed:
-            gone = row.held_by == incarnation
-            return ("unknown" if gone else "superseded"), None, False
+            return ("unknown" if row.held_by == incarnation else "superseded"), None, False
         for report in beat.reports:
             self.db.execute(self._report(node, incarnation, report))
         return "ok", self.db.execute(desired_set(node)), row.pending

@@ -42,11 +42,10 @@ def grant(db: Store, p: Any) -> list[Row]:
         reported = db.nodes[p.node].python if p.python is None else p.python
         python = reported or run.python
     db.set(
-        run,
-        python=python, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation,
-        revision=p.revision,
-        granted_at=db.now, first_commit_at=None, batch=None, attempts=run.attempts + p.deaths,
-        phase=p.phase, phase_since=db.now, reason=p.reason, why=None,
+        run, python=python, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation,
+        revision=p.revision, granted_at=db.now, first_commit_at=None, batch=None,
+        attempts=run.attempts + p.deaths, phase=p.phase, phase_since=db.now, reason=p.reason,
+        why=None,
         resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
         resumed_from=run.last_seq if run.last_commit_at is None else run.resumed_from,
     )  # fmt: skip
@@ -64,9 +63,7 @@ def grant(db: Store, p: Any) -> list[Row]:
         data={
             "epoch": run.epoch,
             "incarnation": None if p.incarnation is None else str(p.incarnation),
-            "revision": p.revision,
-            "from_seq": run.last_seq,
-            "cause": p.cause,
+            "revision": p.revision, "from_seq": run.last_seq, "cause": p.cause,
             "handoff": p.handoff,
         },
     )  # fmt: skip

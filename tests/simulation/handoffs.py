@@ -38,12 +38,10 @@ def lock_handoff(db: Store, p: Any) -> list[Row]:
     source, target = _place(db, h.source_node_id), _place(db, h.target_node_id)
     revision = db.revisions.get((h.portfolio_id, h.from_revision))
     return [
-        view(
-            h, target_lease=target.lease, target_valid=target.valid, target_name=target.name,
-            source_name=source.name, source_lease=source.lease, source_valid=source.valid,
-            source_status=source.status, source_drains=source.drains,
-            from_status=None if revision is None else revision.status,
-        )
+        view(h, target_lease=target.lease, target_valid=target.valid, target_name=target.name,
+             source_name=source.name, source_lease=source.lease, source_valid=source.valid,
+             source_status=source.status, source_drains=source.drains,
+             from_status=None if revision is None else revision.status)
     ]  # fmt: skip
 
 
@@ -116,13 +114,10 @@ def move(db: Store, p: Any) -> list[Row]:
         return []
     ready = p.to == "draining" or (p.to == "activating" and h.prepared_at is None)
     db.set(
-        h,
-        state=p.to,
-        error=p.error or h.error,
-        deadline_at=db.now + p.deadline_s,
+        h, state=p.to, error=p.error or h.error, deadline_at=db.now + p.deadline_s,
         prepared_at=db.now if ready else h.prepared_at,
         finished_at=db.now if p.to in ENDS else h.finished_at,
-    )
+    )  # fmt: skip
     return [view(h)]
 
 
@@ -174,11 +169,9 @@ def follow(db: Store, p: Any) -> None:
     for h in db.handoffs.values():
         if (h.portfolio_id, h.state, h.to_epoch) == (p.portfolio, "activating", p.seen_epoch):
             db.set(
-                h,
-                to_epoch=p.epoch,
-                target_incarnation=p.incarnation,
+                h, to_epoch=p.epoch, target_incarnation=p.incarnation,
                 deadline_at=db.now + p.deadline_s,
-            )
+            )  # fmt: skip
 
 
 def delayed(db: Store, p: Any, *nodes: int | None) -> bool:

@@ -34,8 +34,7 @@ class Ledger:
     @contextmanager
     def watching(self, db: Store, node: int, incarnation: UUID, words: Commit) -> Iterator[None]:
         """Record a commit if it passes the fence, and check I1, I2, I4 and I5."""
-        run = db.runs[words.portfolio]
-        before, epoch = _written(db, words.portfolio), run.epoch
+        before, epoch = _written(db, words.portfolio), db.runs[words.portfolio].epoch
         yield
         if _written(db, words.portfolio) == before:
             return

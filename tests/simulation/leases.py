@@ -42,12 +42,10 @@ def renew(db: Store, p: Any) -> list[Row]:
         if not renewed or held is None:
             continue
         db.set(
-            held,
-            renewals=held.renewals + 1,
-            gateway_id=p.gateway,
+            held, renewals=held.renewals + 1, gateway_id=p.gateway,
             renewed_at=db.now if unheard_s < p.ttl_s else held.renewed_at,
             expires_at=_renewed(db, held, p.ttl_s, unheard_s),
-        )
+        )  # fmt: skip
         if leaving and not node.leaving:
             db.set(node, leaving=True)
             db.write_event("node_leaving", None, node_id, reason="its daemon was asked to stop")
@@ -258,10 +256,8 @@ def lease_of(db: Store, p: Any) -> list[Row]:
         return []
     node = db.nodes[p.node]
     return [
-        view(
-            held, valid=held.expires_at > db.now, host=node.host, pid=node.pid, status=node.status,
-            now=db.now,
-        )
+        view(held, valid=held.expires_at > db.now, host=node.host, pid=node.pid, status=node.status,
+             now=db.now)
     ]  # fmt: skip
 
 

@@ -90,9 +90,7 @@ def run(hosted: Hosted, to_seq: int, suppress: bool) -> Batch:
         step = see(done.state, hosted.revision, seq, suppress)
         done.state, done.to_seq = step.state, seq
         if step.fill is not None:
-            line = FillLine(step.fill, 0, seq, 0, "AAPL", "buy", "1", "2", seq)
-            done.fills.append(line)
+            done.fills.append(FillLine(step.fill, 0, seq, 0, "AAPL", "buy", "1", "2", seq))
         if step.order is not None:
-            line_ = OrderLine(seq, 0, "AAPL", "buy", "1", "2", "open", "", seq)
-            done.orders.append(line_)
+            done.orders.append(OrderLine(seq, 0, "AAPL", "buy", "1", "2", "open", "", seq))
     return done

@@ -178,10 +178,8 @@ def touch_item(db: Store, p: Any) -> None:
 @answers(observed.OPEN)
 def open_roll_outs(db: Store, p: Any) -> list[Row]:
     return [
-        view(
-            row, now=db.now, artifact="canary 2.0", python_requirement="", pythons=[],
-            has_environment=False,
-        )
+        view(row, now=db.now, artifact="canary 2.0", python_requirement="", pythons=[],
+             has_environment=False)
         for row in db.roll_outs.values()
         if row.state in OPEN_ROLL_OUTS
     ]  # fmt: skip

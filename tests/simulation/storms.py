@@ -13,15 +13,12 @@ from tests.simulation.database import Row, Store, answers
 def node_histories(db: Store, p: Any) -> list[Row]:
     held = db.storm.get(1)
     return [
-        Row(
-            name=node.name, status=node.status, status_since=node.status_since,
+        Row(name=node.name, status=node.status, status_since=node.status_since,
             lost_times=node.lost_times,
-            expires_at=db.leases[node.id].expires_at if node.id in db.leases else None,
-            now=db.now,
+            expires_at=db.leases[node.id].expires_at if node.id in db.leases else None, now=db.now,
             ended_at=None if held is None else held.ended_at,
             ended=None if held is None else held.ended_at,
-            held=held is not None and held.held_at is not None,
-        )
+            held=held is not None and held.held_at is not None)
         for node in sorted(db.nodes.values(), key=lambda each: each.name)
         if node.status != "new"
     ]  # fmt: skip

@@ -43,8 +43,7 @@ class ApiClient:
 
     def patch(self, path: str, body: Any = None, if_match: str | None = None) -> Any:
         """Return the response to PATCH, with If-Match where given."""
-        condition = {} if if_match is None else {"If-Match": if_match}
-        return self._send("PATCH", path, body, condition)
+        return self._send("PATCH", path, body, {} if if_match is None else {"If-Match": if_match})
 
     def delete(self, path: str, body: Any = None) -> Any:
         return self._send("DELETE", path, body)
@@ -97,8 +96,7 @@ def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert response.headers["Content-Type"] == PROBLEM
     document: dict[str, Any] = response.json()
     assert document["code"] == code, document
-    assert document["status"] == status
-    assert document["type"] == f"urn:ginkgo:problem:{code}"
+    assert (document["status"], document["type"]) == (status, f"urn:ginkgo:problem:{code}")
     assert document["title"]
     assert document["detail"]
     assert document["instance"].startswith("/api/")

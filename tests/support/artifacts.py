@@ -69,14 +69,10 @@ def momentum(code: str = "one") -> dict[str, str]:
 
 
 def make_wheel(
-    name: str = "momentum-demo",
-    version: str = "1.0",
-    files: Mapping[str, str] | None = None,
-    *,
-    tag: str = "py3-none-any",
-    metadata: str = "",
+    name: str = "momentum-demo", version: str = "1.0", files: Mapping[str, str] | None = None, *,
+    tag: str = "py3-none-any", metadata: str = "",
     entry_points: str = "[ginkgo.strategies]\nmomentum = momentum_demo:Momentum\n",
-) -> tuple[str, bytes]:
+) -> tuple[str, bytes]:  # fmt: skip
     """Return the file name and the bytes of a wheel, by default of `momentum`."""
     given = momentum() if files is None else files
     return build_wheel(name, version, given, tag=tag, metadata=metadata, entry_points=entry_points)

@@ -157,19 +157,13 @@ def busy_fleet() -> FleetView:
             last_heartbeat_at=ago(19), reason="19 s without a heartbeat, limit 30 s",
             why={"code": "suspect", "params": {"closed_at": None, "silent_s": 19, "limit_s": 30.0}},
         ),
-        node(
-            "node-4", labels={"zone": "b"}, draining=True, schedulable=False, drain_actor="mira",
-            drain_reason="kernel update", lease_left_s=29.0,
-        ),
-        node(
-            "node-5", labels={"zone": "c"}, status="lost", schedulable=False, lease_left_s=0.0,
-            last_heartbeat_at=ago(154), status_since=ago(123),
-            reason="31 s without a heartbeat, limit 30 s", why={"code": "lost", "params": LOST},
-        ),
-        node(
-            "node-6", capacity=8, labels={"zone": "c"}, cordoned=True, schedulable=False,
-            lease_left_s=21.0,
-        ),
+        node("node-4", labels={"zone": "b"}, draining=True, schedulable=False, drain_actor="mira",
+             drain_reason="kernel update", lease_left_s=29.0),
+        node("node-5", labels={"zone": "c"}, status="lost", schedulable=False, lease_left_s=0.0,
+             last_heartbeat_at=ago(154), status_since=ago(123),
+             reason="31 s without a heartbeat, limit 30 s", why={"code": "lost", "params": LOST}),
+        node("node-6", capacity=8, labels={"zone": "c"}, cordoned=True, schedulable=False,
+             lease_left_s=21.0),
     ]  # fmt: skip
     portfolios = [
         canary("canary-1", "node-1"),
@@ -181,25 +175,19 @@ def busy_fleet() -> FleetView:
         portfolio("retail-hold", "node-2", weight=2, strategy="buy_and_hold"),
         portfolio("ibm-sma", "node-2", pnl=Decimal("-118.04")),
         canary("canary-3", "node-3"),
-        portfolio(
-            "pharma-revert", "node-3", strategy="mean_reversion", revision=7, running_revision=7,
-            rev_status="unproven", rev_left_s=22.0,
-        ),
-        portfolio(
-            "xom-sma", "node-3", phase="starting", revision=4, running_revision=4, handoff=reload
-        ),
-        portfolio(
-            "energy-revert", "node-4", strategy="mean_reversion", phase="draining", revision=12,
-            running_revision=12, handoff=draining,
-        ),
+        portfolio("pharma-revert", "node-3", strategy="mean_reversion", revision=7,
+                  running_revision=7, rev_status="unproven", rev_left_s=22.0),
+        portfolio("xom-sma", "node-3", phase="starting", revision=4, running_revision=4,
+                  handoff=reload),
+        portfolio("energy-revert", "node-4", strategy="mean_reversion", phase="draining",
+                  revision=12, running_revision=12, handoff=draining),
         canary("canary-4", "node-4", handoff=preparing),
         portfolio("semis-hold", "node-4", strategy="buy_and_hold"),
         canary("canary-6", "node-6"),
         canary("canary-5", "node-6", state={"events": 8_658_331, "gaps": 1, "duplicates": 0}),
         portfolio("oil-sma", "node-6", pnl=Decimal("-1377.20")),
-        portfolio(
-            "ge-sma", "node-6", stalled=True, stalled_s=42.0, lag_events=4211, pnl=Decimal("410.05")
-        ),
+        portfolio("ge-sma", "node-6", stalled=True, stalled_s=42.0, lag_events=4211,
+                  pnl=Decimal("410.05")),
         portfolio(
             "gpu-arb", None, phase="pending", epoch=0,
             reason="needs gpu=yes: 0 of 6 nodes have it; add the label to one node or drop the "
@@ -220,9 +208,8 @@ def busy_fleet() -> FleetView:
     ]  # fmt: skip
     lost = {"kind": "failover", "source_node": "node-5", "reason": "node-5 lost after 31 s"}
     recent = [
-        ended_handoff(
-            4181, "ibm-sma", 5, target_node="node-2", pause_ms=16.0, reason="drain of node-4"
-        ),
+        ended_handoff(4181, "ibm-sma", 5, target_node="node-2", pause_ms=16.0,
+                      reason="drain of node-4"),
         ended_handoff(4180, "aapl-sma", 41, requested_by="mira", reason="next to its data"),
         ended_handoff(4179, "bank-revert", 119.9, pause_ms=33_100.0, **lost),
         ended_handoff(4178, "canary-5", 120, target_node="node-6", pause_ms=33_000.0, **lost),
@@ -232,14 +219,12 @@ def busy_fleet() -> FleetView:
             target_node="node-2", from_revision=4, to_revision=5, pause_ms=61.0,
             error="r5 rejected: exited at seq 9,844,611, fast must be less than slow. r4 runs.",
         ),
-        ended_handoff(
-            4175, "tech-hold", 405, state="failed", source_node="node-1", target_node="node-6",
-            prepared_at=None, released_at=None, granted_at=None, activated_at=None, pause_ms=None,
-            error="node-6 could not prepare in 30 s. It never stopped on node-1.",
-        ),
-        ended_handoff(
-            4174, "retail-hold", 812, kind="place", source_node=None, target_node="node-2"
-        ),
+        ended_handoff(4175, "tech-hold", 405, state="failed", source_node="node-1",
+                      target_node="node-6", prepared_at=None, released_at=None, granted_at=None,
+                      activated_at=None, pause_ms=None,
+                      error="node-6 could not prepare in 30 s. It never stopped on node-1."),
+        ended_handoff(4174, "retail-hold", 812, kind="place", source_node=None,
+                      target_node="node-2"),
     ]  # fmt: skip
     moves = [
         MoveView("bank-revert", "node-1", 33_100.0),

@@ -9,20 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Page,
-    ViewportSize,
-    sync_playwright,
-)
+from playwright import sync_api
 
 from chaos.harness.installation import SLOW_MACHINE_S, Installation
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-SIZE: ViewportSize = {"width": 1600, "height": 940}
+SIZE: sync_api.ViewportSize = {"width": 1600, "height": 940}
 
 _IS_PLAIN_BOARD = """
 location.pathname === "/" && !location.search
@@ -58,10 +51,10 @@ addEventListener("securitypolicyviolation", (event) =>
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
+def open_browser() -> Iterator[sync_api.Browser]:
     """Start the machine's Chromium headless, or that of Playwright if there is none."""
     found = os.environ.get("GINKGO_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    with sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -70,7 +63,7 @@ def open_browser() -> Iterator[Browser]:
 class DashboardWindow:
     """A browser window on the dashboard of an installation."""
 
-    def __init__(self, page: Page, installation: Installation) -> None:
+    def __init__(self, page: sync_api.Page, installation: Installation) -> None:
         self.page = page
         self.installation = installation
         self.errors: list[str] = []
@@ -79,7 +72,7 @@ class DashboardWindow:
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
-    def _note(self, message: ConsoleMessage) -> None:
+    def _note(self, message: sync_api.ConsoleMessage) -> None:
         # Chromium itself logs every response with status 400 or above and every lost connection.
         own = "Failed to load resource" in message.text or "WebSocket connection" in message.text
         if message.type in ("error", "warning") and not own:
@@ -187,18 +180,17 @@ class DashboardWindow:
         assert self.page.evaluate("window.policyViolations") == []
 
 
-def open_context(browser: Browser, **options: Any) -> BrowserContext:
+def open_context(browser: sync_api.Browser, **options: Any) -> sync_api.BrowserContext:
     """Return a browser context: windows with cookies, storage and cache of their own.
 
     Without motion: the pulse of the live mark alone draws sixty pictures a second, in software.
     """
-    usual = {"viewport": SIZE, "reduced_motion": "reduce"}
-    return browser.new_context(**{**usual, **options})
+    return browser.new_context(**{"viewport": SIZE, "reduced_motion": "reduce", **options})
 
 
 @contextmanager
 def window_in(
-    context: BrowserContext, installation: Installation, *, scripts: bool = True
+    context: sync_api.BrowserContext, installation: Installation, *, scripts: bool = True
 ) -> Iterator[DashboardWindow]:
     """Open a window. At its end no error and no policy violation may have occurred."""
     window = DashboardWindow(context.new_page(), installation)
@@ -213,7 +205,7 @@ def window_in(
 
 @contextmanager
 def dashboard_window(
-    browser: Browser, installation: Installation, **options: Any
+    browser: sync_api.Browser, installation: Installation, **options: Any
 ) -> Iterator[DashboardWindow]:
     """Open a window in a context of its own."""
     scripts = options.get("java_script_enabled", True)

@@ -41,16 +41,7 @@ from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.observe.desired_set import desired_set
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from scheduling.wire.messages import (
-    PROTOCOL,
-    Commit,
-    CommitResult,
-    DesiredEntry,
-    Halted,
-    Heartbeat,
-    ProcessExited,
-    Register,
-)
+from scheduling.wire import messages as wire
 
 
 @dataclass
@@ -66,7 +57,7 @@ class FakeNode:
     def name(self) -> str:
         return self.row.name
 
-    def desired(self, role: str) -> list[DesiredEntry]:
+    def desired(self, role: str) -> list[wire.DesiredEntry]:
         """Return the desired-set entries with this role."""
         wanted = execute(desired_set(self.row.pk))
         assert wanted is not None
@@ -102,9 +93,9 @@ class FakeNode:
         (result,) = execute(commit(self.row.pk, self.name, self.incarnation, [message]))
         return result.answer
 
-    def send(self, *commits: Commit) -> list[CommitResult]:
+    def send(self, *commits: wire.Commit) -> list[wire.CommitResult]:
         """Send commits as one request, and repeat those that the answer omits."""
-        answers: dict[int, CommitResult] = {}
+        answers: dict[int, wire.CommitResult] = {}
 
         def all_answered() -> bool:
             asked = [c for c in commits if c.portfolio not in answers]
@@ -115,9 +106,9 @@ class FakeNode:
         self._repeat(all_answered)
         return [answers[c.portfolio] for c in commits]
 
-    def release(self, message: Commit) -> CommitResult:
+    def release(self, message: wire.Commit) -> wire.CommitResult:
         """Send a releasing commit until it is answered."""
-        answer: list[CommitResult] = []
+        answer: list[wire.CommitResult] = []
 
         def answered() -> bool:
             found = execute(release(self.row.pk, self.name, self.incarnation, message, timing()))
@@ -129,7 +120,7 @@ class FakeNode:
 
     def beat(self, *, gateway: UUID = GATEWAY_ID, **said: Any) -> Any:
         """Send heartbeats until the lease row is not locked. Return the row of the answer."""
-        words = Heartbeat(incarnation=str(self.incarnation), have_version=0, **said)
+        words = wire.Heartbeat(incarnation=str(self.incarnation), have_version=0, **said)
         answer: list[Any] = []
 
         def written() -> bool:
@@ -188,11 +179,11 @@ def make_settled_nodes(count: int) -> list[FakeNode]:
 
 def register_message(
     incarnation: UUID, *, capacity: int = 5, labels: dict[str, str] | None = None, python: str = ""
-) -> Register:
+) -> wire.Register:
     feed = open_feed()
-    return Register(
-        protocol=PROTOCOL, incarnation=str(incarnation), host="rack-1", pid=4100, version="0.1.0",
-        capacity=capacity, labels=labels or {}, strategies=registry.versions(),
+    return wire.Register(
+        protocol=wire.PROTOCOL, incarnation=str(incarnation), host="rack-1", pid=4100,
+        version="0.1.0", capacity=capacity, labels=labels or {}, strategies=registry.versions(),
         feeds={feed.name: feed.sha256, RECORDED_FEEDS: "1"}, python=python,
     )  # fmt: skip
 
@@ -297,7 +288,7 @@ class OwnerSession:
         """Return the run as it is in the database."""
         return run_of(self.portfolio)
 
-    def next_commit(self, events: int = 1, **given: Any) -> Commit:
+    def next_commit(self, events: int = 1, **given: Any) -> wire.Commit:
         """Return a commit message of the next `events` events, with given fields replaced."""
         at = self.run()
         values: dict[str, Any] = {
@@ -305,14 +296,14 @@ class OwnerSession:
             "to_seq": at.last_seq + events, "batch": str(uuid4()),
             "record": self._record(at.last_seq + events), **given,
         }  # fmt: skip
-        return Commit(**values)
+        return wire.Commit(**values)
 
     def _record(self, seq: int) -> bytes:
         """Return the hash of a record as a node that has read it sends it; b"" if there is none."""
         found = FeedRecord.objects.filter(feed=self.portfolio.feed_id, seq=seq).first()
         return sha256(found.event).digest() if found else b""
 
-    def send(self, message: Commit) -> CommitResult:
+    def send(self, message: wire.Commit) -> wire.CommitResult:
         """Send a commit message, which may be a repeat or from an older epoch."""
         return self.daemon.send(message)[0]
 
@@ -320,11 +311,11 @@ class OwnerSession:
         """Send a commit of the next events and return the answer."""
         return self.send(self.next_commit(events, **given)).answer
 
-    def release_message(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
+    def release_message(self, handoff: Handoff, events: int = 0, **given: Any) -> wire.Commit:
         """Return the releasing commit for `handoff`."""
         return self.next_commit(events, release=handoff.pk, **given)
 
-    def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
+    def release(self, handoff: Handoff, events: int = 0, **given: Any) -> wire.CommitResult:
         return self.daemon.release(self.release_message(handoff, events, **given))
 
     def move_to(self, target: FakeNode, *, kind: str = "migrate", **given: Any) -> Any:
@@ -341,7 +332,7 @@ class OwnerSession:
         """Report that the portfolio's process exited."""
         return self.report_death(self.death(**given))
 
-    def death(self, **given: Any) -> ProcessExited:
+    def death(self, **given: Any) -> wire.ProcessExited:
         """Return the report that its process exited, with given fields replaced."""
         at = self.run()
         values: dict[str, Any] = {
@@ -349,9 +340,9 @@ class OwnerSession:
             "revision": at.revision, "seq": at.last_seq, "stage": "event",
             "error": "ValueError: boom", **given,
         }  # fmt: skip
-        return ProcessExited(**values)
+        return wire.ProcessExited(**values)
 
-    def report_death(self, death: ProcessExited) -> str:
+    def report_death(self, death: wire.ProcessExited) -> str:
         return execute(
             handle_process_exit(self.daemon.row.pk, self.daemon.incarnation, death, timing())
         )
@@ -364,7 +355,7 @@ class OwnerSession:
             "portfolio": self.portfolio.pk, "epoch": at.epoch, "seq": at.last_seq, "age_s": 41.2,
             **given,
         }  # fmt: skip
-        said = Halted(**values)
+        said = wire.Halted(**values)
         return execute(handle_halt(self.daemon.row.pk, self.daemon.incarnation, said, timing()))
 
 
@@ -375,8 +366,7 @@ def owner(name: str, daemon: FakeNode) -> OwnerSession:
 
 def make_trader(name: str, daemon: FakeNode, *, events: int = 1, **given: Any) -> OwnerSession:
     """Return a portfolio that runs on `daemon` and has committed `events` events."""
-    portfolio = make_running_portfolio(name, daemon, **given)
-    hand = OwnerSession(daemon, portfolio)
+    hand = OwnerSession(daemon, make_running_portfolio(name, daemon, **given))
     if events:
         assert hand.commit(events) == "ok"
     return hand

@@ -54,22 +54,18 @@ class FakeGateway:
         self.ttl_s = TTL_S
         self.stale_order_age_s = 5.0
         self.next_beat_s = 10.0
-        self.frozen = False
-        self.pushing = True
+        self.frozen = self.reject_next = self.revoked = False
+        self.pushing = self.socket_open = True
         self.refuse_register: tuple[int, str, str] | None = None
         self.speaks: tuple[int, ...] = wire.SPOKEN
         self.asked_in: list[int] = []  #: the protocol of each registration, refused ones included
         self.status: dict[str, str] = {}
         self.refuses_heartbeats = False  #: answer 503 to heartbeats only
-        self.refused_heartbeats = 0
+        self.refused_heartbeats = self.lose_release_answers = 0
         self.away = False  #: answer 503 to everything
         self.lose_commit_answers = 0  #: number of commit requests to apply and answer with 500
         self.paused_at: int | None = None  #: the feed is paused at this seq
-        self.lose_release_answers = 0
         self.release_answer = "handed_over"
-        self.reject_next = False
-        self.revoked = False
-        self.socket_open = True
         self.files: dict[str, bytes] = {}  #: by sha256: wheels and locks that nodes may fetch
         self.fetched: list[str] = []  #: the sha256 of each request for a file, in order
         #: Bodies of files stop half-way until it is set.
@@ -84,8 +80,7 @@ class FakeGateway:
         app.router.add_get("/node/{kind}/{sha256}", self._file)
         self._runner = web.AppRunner(app, shutdown_timeout=0.2, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 

@@ -146,8 +146,7 @@ class Pair:
         self._start_standby()
 
     def _start_standby(self) -> None:
-        port = self.primary.port
-        source = f"host=127.0.0.1 port={port} user=postgres application_name={STANDBY}"
+        source = f"host=127.0.0.1 port={self.primary.port} user=postgres application_name={STANDBY}"
         self.standby.run(
             *("pg_basebackup", "-D", str(self.standby.data), "-R", "-X", "stream"),
             *("--checkpoint=fast", "-d", source),

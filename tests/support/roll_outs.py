@@ -13,17 +13,8 @@ from scheduling.models import RollOut, Run
 from scheduling.operations import NewRollOut
 from scheduling.passes.roll_outs import advance
 from scheduling.timing import timing
+from tests.support import factories
 from tests.support.artifacts import store_artifact
-from tests.support.factories import (
-    FakeNode,
-    OwnerSession,
-    ago,
-    make_node,
-    make_portfolio,
-    newest_handoff,
-    owner,
-    prove_revision,
-)
 
 #: A class of the release under the name of an artifact: it runs in the process of the test.
 HELD: dict[str, Any] = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
@@ -39,26 +30,26 @@ def make_artifact(version: str, **given: Any) -> Artifact:
     return store_artifact(version, code=version, **{**FACTS, **given})
 
 
-def make_fleet(*names: str) -> tuple[FakeNode, Artifact, Artifact]:
+def make_fleet(*names: str) -> tuple[factories.FakeNode, Artifact, Artifact]:
     """Return a node that runs these portfolios under the first of two artifacts, all proven."""
     first, second = make_artifact("1.0"), make_artifact("2.0")
-    node = make_node("node-1", capacity=20, python="3.13")
+    node = factories.make_node("node-1", capacity=20, python="3.13")
     for name in names:
         make_holder(name, node, first)
-        assert owner(name, node).commit(1) == "ok"
-        prove_revision(Portfolio.objects.get(name=name))
+        assert factories.owner(name, node).commit(1) == "ok"
+        factories.prove_revision(Portfolio.objects.get(name=name))
     return node, first, second
 
 
-def make_holder(name: str, node: FakeNode, artifact: Artifact) -> OwnerSession:
+def make_holder(name: str, node: factories.FakeNode, artifact: Artifact) -> factories.OwnerSession:
     """Return a portfolio that runs under the artifact and has committed one event.
 
     Its commits are written by hand: this process has no artifact on its path.
     """
-    portfolio = make_portfolio(name, artifact=artifact.sha256, **HELD)
+    portfolio = factories.make_portfolio(name, artifact=artifact.sha256, **HELD)
     operations.migrate(name, node.name, actor="cast")
     node.prepare()
-    hand = OwnerSession(node, portfolio)
+    hand = factories.OwnerSession(node, portfolio)
     assert hand.commit(1) == "ok"
     operations.unpin(name, actor="cast")
     return hand
@@ -70,7 +61,7 @@ def begin(artifact: Artifact, *names: str, **given: Any) -> int:
     return operations.roll_out(NewRollOut(artifact.sha256, **values), actor="ann").id
 
 
-def begun(*names: str, **given: Any) -> tuple[FakeNode, int]:
+def begun(*names: str, **given: Any) -> tuple[factories.FakeNode, int]:
     """Return a node with these portfolios, and the roll-out over them that has begun."""
     node, _, second = make_fleet(*names)
     return node, begin(second, *names, **given)
@@ -100,10 +91,10 @@ def state(roll_out: int) -> str:
     return RollOut.objects.get(pk=roll_out).state
 
 
-def reload_done(name: str, node: FakeNode) -> OwnerSession:
+def reload_done(name: str, node: factories.FakeNode) -> factories.OwnerSession:
     """Let the node carry out the newest handoff of a portfolio, up to its first commit."""
-    hand = owner(name, node)
-    handoff = newest_handoff(hand.portfolio)
+    hand = factories.owner(name, node)
+    handoff = factories.newest_handoff(hand.portfolio)
     assert handoff.state == "preparing", handoff
     assert node.ready(handoff) == "draining"
     assert hand.release(handoff).answer == "handed_over"
@@ -113,7 +104,7 @@ def reload_done(name: str, node: FakeNode) -> OwnerSession:
 
 def prove_all() -> None:
     """Let every revision have run for long enough, and mark it good."""
-    Run.objects.filter(node__isnull=False).update(first_commit_at=ago(3600))
+    Run.objects.filter(node__isnull=False).update(first_commit_at=factories.ago(3600))
     execute_autocommit(mark_proven_revisions(timing()))
 
 

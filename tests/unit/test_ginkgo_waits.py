@@ -69,21 +69,14 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
         (acting_verbs.drain, {"portfolios": ["p"]}, {"portfolios": []}, "one is drained"),
         (acting_verbs.verify, verification("running"), verification("identical"), "identical"),
         (handoff_verbs.stop, handoff("draining"), handoff("done"), "done"),
-        (
-            handoff_verbs.start,
-            {"handoff": None},
-            {"run": {"phase": "running", "node": "n"}},
-            "one runs on n.",
-        ),
+        (handoff_verbs.start, {"handoff": None}, {"run": {"phase": "running", "node": "n"}},
+         "one runs on n."),
     ],
-)
+)  # fmt: skip
 def test_a_wait_goes_on_through_a_restart_of_the_server(
-    verb: Callable[[Context], None],
-    first: dict[str, Any],
-    last: dict[str, Any],
-    said: str,
+    verb: Callable[[Context], None], first: dict[str, Any], last: dict[str, Any], said: str,
     capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> None:  # fmt: skip
     server: Any = Server(dict(first), [AWAY, AWAY, last])
     verb(Context(server, given(wait=60)))
     assert said in capsys.readouterr().out
@@ -100,13 +93,9 @@ def test_a_watch_and_a_followed_log_go_on_through_a_restart_of_the_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = {
-        "no": 1,
-        "at": "2026-01-01T00:00:00Z",
-        "node": "n",
-        "revision": 1,
-        "text": "hello",
+        "no": 1, "at": "2026-01-01T00:00:00Z", "node": "n", "revision": 1, "text": "hello",
         "lost": 0,
-    }
+    }  # fmt: skip
     empty = {"last": 0, "results": []}
     server: Any = Server({}, [empty, AWAY, AWAY, {"last": 1, "results": [line]}])
     with pytest.raises(KeyboardInterrupt):
@@ -114,7 +103,6 @@ def test_a_watch_and_a_followed_log_go_on_through_a_restart_of_the_server(
     told = capsys.readouterr()
     assert told.out.endswith("hello\n")
     assert told.err.count("does not answer: Connection refused. It is asked again") == 1
-    refused = Failed("The token is revoked.")
-    server = Server({}, [empty, AWAY, refused])
+    server = Server({}, [empty, AWAY, Failed("The token is revoked.")])
     with pytest.raises(Failed, match="The token is revoked"):
         reading_verbs.log(Context(server, given(wait=0)))

@@ -15,6 +15,7 @@ from opentelemetry.trace import StatusCode
 
 from ginkgo_site.env import CHECKOUT
 from scheduling import tracing
+from tests.support.patches import raising
 from tests.support.traces import Collector, tracing_to_memory
 
 
@@ -71,10 +72,7 @@ def test_an_error_is_the_status_of_its_span_and_is_raised(collector: Collector) 
 def test_a_failure_of_the_library_does_not_reach_the_caller(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("a bug of the library")
-
-    monkeypatch.setattr(collector.sender, "send", fail)
+    monkeypatch.setattr(collector.sender, "send", raising(RuntimeError("a bug of the library")))
     with tracing.handoff_span(7, "prepare"):
         pass
 

@@ -23,14 +23,10 @@ FIELDS = (
 SENSIBLE = ("canary", "sma_cross", "canary-1", "node-1", "IBM", "*", "running", "full", "1e9", "-1")
 PARAMETERS = ("fast", "slow", "quantity", "largest_order", "allow_short", "zone")
 
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=12)
-    | st.sampled_from(SENSIBLE)
-)
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=12), st.sampled_from(SENSIBLE),
+)  # fmt: skip
 values = st.recursive(
     leaves,
     lambda inner: (
@@ -42,17 +38,11 @@ values = st.recursive(
 bodies = st.dictionaries(st.sampled_from(FIELDS), values, max_size=8) | values
 
 WRITES = (
-    ("POST", "portfolios/"),
-    ("PATCH", "portfolios/canary-1/"),
-    ("POST", "portfolios/canary-1/migrate/"),
-    ("POST", "portfolios/canary-1/reload/"),
-    ("POST", "schedule/migrate/"),
-    ("POST", "schedule/migrate-several/"),
-    ("POST", "schedule/freeze/"),
-    ("POST", "nodes/node-1/drain/"),
-    ("POST", "halt/"),
-)
-
+    ("POST", "portfolios/"), ("PATCH", "portfolios/canary-1/"),
+    ("POST", "portfolios/canary-1/migrate/"), ("POST", "portfolios/canary-1/reload/"),
+    ("POST", "schedule/migrate/"), ("POST", "schedule/migrate-several/"),
+    ("POST", "schedule/freeze/"), ("POST", "nodes/node-1/drain/"), ("POST", "halt/"),
+)  # fmt: skip
 
 DRAWN = settings(
     max_examples=examples(60),

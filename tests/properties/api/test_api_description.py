@@ -25,12 +25,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 from schemathesis.core.transport import Response
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
+from schemathesis.specs.openapi import checks
 
 from ginkgo_site import encryption_keys
 from scheduling.api.throttling import AppendThrottle, ReadThrottle, WriteThrottle
@@ -56,11 +51,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 EXAMPLES = int(os.environ.get("GINKGO_API_EXAMPLES", "1"))
 PART = os.environ.get("GINKGO_API_PART", "/api/")
 CHECKS = [
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-]
+    checks.content_type_conformance, checks.response_headers_conformance,
+    checks.response_schema_conformance, checks.status_code_conformance,
+]  # fmt: skip
 MANY = EXAMPLES > 1
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE] if MANY else [GenerationMode.POSITIVE]
 ROLES = ("nobody", "viewer", "operator")
@@ -72,8 +65,7 @@ Known = dict[str, Sequence[Any]]
 @pytest.fixture(scope="module")
 def described() -> Any:
     """The operations, as schemathesis reads their description."""
-    document = SchemaGenerator().get_schema(request=None, public=True)
-    return schemathesis.openapi.from_dict(document)
+    return schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))
 
 
 @pytest.fixture
@@ -176,21 +168,16 @@ def test_every_api_response_matches_its_description(
 
 
 def _check(
-    operation: Any,
-    callers: dict[str, ApiClient],
-    known: Known,
-    mode: GenerationMode,
+    operation: Any, callers: dict[str, ApiClient], known: Known, mode: GenerationMode,
     answers: dict[str, Counter[int]],
-) -> None:
+) -> None:  # fmt: skip
     """Send drawn requests to the operation, and count the statuses of the answers."""
     there = known.get(operation.path.split("/")[2], ())
 
     @drawing(
-        max_examples=EXAMPLES,
-        deadline=None,
-        phases=[Phase.generate],
+        max_examples=EXAMPLES, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )
+    )  # fmt: skip
     @given(case=operation.as_strategy(mode), key=st.sampled_from([*there, None]))
     def check(case: Any, key: Any) -> None:
         for name in set(case.path_parameters or {}) & {"name", "id", "sha256"}:

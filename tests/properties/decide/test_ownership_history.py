@@ -52,9 +52,7 @@ def audit_lines_of(history: list[OwnershipPeriod]) -> list[AuditLine]:
     """Return the audit lines that the grants would write."""
     return [
         AuditLine(
-            number,
-            "granted" if owned.node is not None else "ended",
-            owned.node,
+            number, "granted" if owned.node is not None else "ended", owned.node,
             {
                 "epoch": owned.epoch, "incarnation": owned.incarnation, "revision": owned.revision,
                 "from_seq": owned.from_seq, "cause": owned.cause, "handoff": owned.handoff,

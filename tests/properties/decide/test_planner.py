@@ -30,11 +30,9 @@ from tests.support.plan_factories import NOW, applied, loads, node, portfolio, w
 
 UNLIMITED = Policy(max_moves=10_000, handoffs_per_node=10_000)
 POLICIES = st.builds(
-    Policy,
-    rebalance_gain=st.sampled_from([0.0, 0.1, 0.25]),
-    max_moves=st.integers(0, 6),
+    Policy, rebalance_gain=st.sampled_from([0.0, 0.1, 0.25]), max_moves=st.integers(0, 6),
     handoffs_per_node=st.integers(0, 3),
-)
+)  # fmt: skip
 ZONES = st.sampled_from([{}, {"zone": "hk"}, {"zone": "ny"}])
 #: Mostly ordinary nodes and portfolios, so that most snapshots allow some placements.
 RARELY = st.sampled_from([False] * 5 + [True])
@@ -82,10 +80,8 @@ def snapshots(draw: st.DrawFn, handoffs: bool = True) -> Snapshot:
     return world(
         [draw(nodes(i)) for i in range(1, node_count + 1)],
         [draw(portfolios(i, node_count, handoffs)) for i in range(count)],
-        frozen=draw(RARELY),
-        frozen_failover=draw(RARELY),
-        storm_hold=draw(RARELY),
-    )
+        frozen=draw(RARELY), frozen_failover=draw(RARELY), storm_hold=draw(RARELY),
+    )  # fmt: skip
 
 
 @st.composite
@@ -97,15 +93,12 @@ def healthy_snapshots(draw: st.DrawFn) -> Snapshot:
         [node(i, capacity=draw(capacity)) for i in range(1, node_count + 1)],
         [
             portfolio(
-                f"p-{i:02}",
-                id=i,
-                weight=draw(st.integers(1, 2)),
-                priority=draw(st.integers(0, 2)),
+                f"p-{i:02}", id=i, weight=draw(st.integers(1, 2)), priority=draw(st.integers(0, 2)),
                 node=draw(st.none() | st.integers(1, node_count)),
             )
             for i in range(draw(st.integers(0, 5 * node_count)))
         ],
-    )
+    )  # fmt: skip
 
 
 def held(snapshot: Snapshot) -> Counter[int]:

@@ -117,8 +117,7 @@ def test_cpu_passes_terminate_without_raising_the_highest_usage(
     snapshot, true = fleet
     highest = max(loads(snapshot, true).values())
     for _ in range(40):
-        figures = Cpu(dict(loads(snapshot, true)), true)
-        plan = make_plan(replace(snapshot, cpu=figures), Policy())
+        plan = make_plan(replace(snapshot, cpu=Cpu(dict(loads(snapshot, true)), true)), Policy())
         snapshot = applied(snapshot, plan)
         assert max(loads(snapshot, true).values()) <= highest + 1e-9
         highest = max(loads(snapshot, true).values())

@@ -45,8 +45,7 @@ def crowded_snapshots(draw: st.DrawFn) -> Snapshot:
             f"p-{i}", id=i, weight=draw(st.integers(1, 3)), priority=draw(st.integers(0, 1)),
             selector=draw(ZONES), spread_group=draw(GROUPS), spread_hard=True,
         )  # fmt: skip
-        home = draw(st.integers(1, count))
-        runs = replace(view, node=home, phase="running")
+        runs = replace(view, node=draw(st.integers(1, count)), phase="running")
         with_it = replace(snapshot, portfolios=(*snapshot.portfolios, runs))
         if not allowed(with_it):
             with_it = replace(snapshot, portfolios=(*snapshot.portfolios, view))

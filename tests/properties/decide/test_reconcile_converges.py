@@ -104,8 +104,7 @@ def test_one_round_of_reconcile_leaves_nothing_to_do_and_runs_only_granted_epoch
     used = [slot for slot in slots if slot is not None]
     assert len(used) == len(set(used)), "two actions on one slot"
     begun = begin(existing, actions)
-    again = [a for a in reconcile(entries, begun, LATER_S) if not isinstance(a, decide.Wait)]
-    assert again == []
+    assert [a for a in reconcile(entries, begun, LATER_S) if not isinstance(a, decide.Wait)] == []
     granted = {(e.portfolio, e.epoch) for e in entries} | {(e.portfolio, 0) for e in entries}
     assert {(p.portfolio, p.epoch) for p in begun} <= granted
     for entry in entries:

@@ -8,20 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduling.decide.roll_out import (
-    FAILED_ITEMS,
-    NOT_RETURNABLE,
-    OPEN_ITEMS,
-    RETURN_AT_A_TIME,
-    RETURNABLE,
-    Item,
-    Limits,
-    RollOut,
-    next_steps,
-)
+from scheduling.decide import roll_out as decide
 from tests.support.drawn_examples import examples
 
-LIMITS = Limits(change_s=300, build_s=330, good_s=60, prove_s=600, ready_s=120)
+LIMITS = decide.Limits(change_s=300, build_s=330, good_s=60, prove_s=600, ready_s=120)
 LAST = ("finished", "stopped", "back")
 
 #: What happens to one portfolio, by the fields that it sets; beside these: time passes, `stop`,
@@ -41,7 +31,7 @@ HAPPENINGS = [*OPERATOR, "patched", "started", "runs", "progresses", "proven", "
 class World:
     """A roll-out, enacted as the pass does it, and which revision of each portfolio is whose."""
 
-    roll_out: RollOut
+    roll_out: decide.RollOut
     by_operator: set[int] = field(default_factory=set)  #: changed since the roll-out did
     touched: set[int] = field(default_factory=set)  #: given the new revision by the roll-out
     proven: set[int] = field(default_factory=set)
@@ -51,7 +41,7 @@ class World:
         items = tuple(replace(i, **changes) if i.id == id else i for i in self.roll_out.items)
         self.roll_out = replace(self.roll_out, items=items)
 
-    def item(self, id: int) -> Item:
+    def item(self, id: int) -> decide.Item:
         return next(i for i in self.roll_out.items if i.id == id)
 
     def happen(self, what: str, id: int) -> None:
@@ -85,7 +75,7 @@ class World:
     def step(self) -> None:
         """Enact the next steps, and check what must hold whenever they are decided."""
         before = self.roll_out
-        steps = next_steps(before, LIMITS)
+        steps = decide.next_steps(before, LIMITS)
         if before.state in LAST:
             assert not steps
             return
@@ -113,15 +103,15 @@ class World:
 
     def go_back(self) -> None:
         for item in self.roll_out.items:
-            if item.state not in NOT_RETURNABLE:
+            if item.state not in decide.NOT_RETURNABLE:
                 self.update(item.id, state="returning", since=self.roll_out.now)
         self.roll_out = replace(self.roll_out, state="going_back")
 
-    def _check_starts(self, start: tuple[Item, ...], before: RollOut) -> None:
+    def _check_starts(self, start: tuple[decide.Item, ...], before: decide.RollOut) -> None:
         if not start:
             return
         assert before.state == "running"
-        assert not any(i.state in FAILED_ITEMS for i in self.roll_out.items)
+        assert not any(i.state in decide.FAILED_ITEMS for i in self.roll_out.items)
         assert not any(
             i.status == "rejected" and i.state in ("changing", "proving") for i in before.items
         ), "started after a rejection"
@@ -137,7 +127,7 @@ class World:
             others = {i.id for i in before.items if i.to_revision is not None and i.id != 0}
             assert others or 0 in self.proven or self._is_canary_due(first), "before the canary"
 
-    def _is_canary_due(self, canary: Item) -> bool:
+    def _is_canary_due(self, canary: decide.Item) -> bool:
         canary_s = self.roll_out.canary_s
         return (
             canary_s is not None
@@ -149,11 +139,11 @@ class World:
         items = self.roll_out.items
         at_work = [i for i in items if i.state == "changing" and not i.is_canary]
         assert len(at_work) <= self.roll_out.at_a_time
-        limit = max(self.roll_out.at_a_time, RETURN_AT_A_TIME)
+        limit = max(self.roll_out.at_a_time, decide.RETURN_AT_A_TIME)
         assert sum(i.state == "returning" and i.wanted == i.from_revision for i in items) <= limit
         assert all(i.id not in self.touched for i in items if i.state in ("waiting", "skipped"))
         if self.roll_out.state in LAST:
-            assert not any(i.state in OPEN_ITEMS for i in items)
+            assert not any(i.state in decide.OPEN_ITEMS for i in items)
 
     def run_to_the_end(self) -> int:
         """Let only time pass. Return how many passes the roll-out needs."""
@@ -169,13 +159,13 @@ class World:
 def worlds(draw: st.DrawFn) -> World:
     count = draw(st.integers(1, 14))
     items = tuple(
-        Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2,
+        decide.Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2,
              has_good=draw(st.sampled_from([True, True, True, False])))
         for id in range(count)
     )  # fmt: skip
     at_a_time = draw(st.integers(1, 4))
     canary_s = draw(st.sampled_from([None, 0.0, 20.0, 2000.0]))
-    return World(RollOut(1, "running", 0.0, items, at_a_time, canary_s))
+    return World(decide.RollOut(1, "running", 0.0, items, at_a_time, canary_s))
 
 
 EVENTS = st.lists(
@@ -195,7 +185,7 @@ def play(world: World, events: list[tuple[str, int, float]], *, back: bool = Tru
             world.roll_out = replace(world.roll_out, now=world.roll_out.now + seconds)
         elif what == "stop" and world.roll_out.state == "running":
             world.roll_out = replace(world.roll_out, state="stopping")
-        elif what == "back" and back and world.roll_out.state in RETURNABLE:
+        elif what == "back" and back and world.roll_out.state in decide.RETURNABLE:
             world.go_back()
         elif what == "all run":
             for item in world.roll_out.items:
@@ -237,10 +227,10 @@ def test_the_way_back_returns_what_was_changed_and_nothing_that_an_operator_chan
 @settings(max_examples=examples(50), deadline=None)
 def test_healthy_portfolios_all_get_the_new_revision(count: int, at_a_time: int) -> None:
     items = tuple(
-        Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2)
+        decide.Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2)
         for id in range(count)
     )
-    world = World(RollOut(1, "running", 0.0, items, at_a_time))
+    world = World(decide.RollOut(1, "running", 0.0, items, at_a_time))
     passes = 0
     while world.roll_out.state == "running":
         world.step()

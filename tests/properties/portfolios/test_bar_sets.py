@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Bar, Event, ScaledBar, Trade
-from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
 from tests.properties.portfolios.test_runtime_cuts import rows
@@ -61,21 +60,13 @@ def complete_sets(made: list[Event]) -> list[list[list[object]]]:
     return sets
 
 
-def a_spec() -> Spec:
-    return spec(CheapestOfAll.name, symbols=list(TRADED), first_seq=HISTORY + 1)
-
-
-def warm_up_events(made: list[Event]) -> list[Event]:
-    """Return what the portfolio warms up with."""
-    return [e for e in made[:HISTORY] if e.symbol in TRADED][-5:]
-
-
 @settings(deadline=None, max_examples=examples(80))
 @given(made=events(), ends=st.sets(st.integers(1, 60)), stale=st.booleans())
 def test_sets_of_bars_are_complete_at_the_same_events_wherever_a_run_is_cut(
     made: list[Event], ends: set[int], stale: bool
 ) -> None:
-    chosen, history, live = a_spec(), warm_up_events(made), made[HISTORY:]
+    chosen = spec(CheapestOfAll.name, symbols=list(TRADED), first_seq=HISTORY + 1)
+    history, live = [e for e in made[:HISTORY] if e.symbol in TRADED][-5:], made[HISTORY:]
     whole = PortfolioEngine.fresh(chosen, history)
     uncut = [whole.run(live, HISTORY, live[-1].seq, stale)] if live else []
     cut, pieces, batch = PortfolioEngine.fresh(chosen, history), [], list[Event]()

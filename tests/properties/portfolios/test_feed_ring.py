@@ -93,15 +93,13 @@ def test_an_empty_ring_reads_only_the_events_of_its_first_request(
         "read_for",
         lambda *given: [read.append(e.seq) or e for e in BarLog.read_for(FEED, *given)],
     )
-    ring = Ring(FEED, SEGMENTS, 20)
-    assert ring.batch(47, None, 50)[1] == 50
+    assert Ring(FEED, SEGMENTS, 20).batch(47, None, 50)[1] == 50
     assert read == [48, 49, 50]
 
 
 def test_events_in_the_ring_get_new_release_times_when_the_rate_changes() -> None:
     ring = Ring(FEED, SEGMENTS, 8)
     ring.batch(0, None, 6)
-    changed = (Segment(1, 0, 100.0), Segment(3, 20_000, 1.0))
-    ring.set_segments(changed)
+    ring.set_segments((Segment(1, 0, 100.0), Segment(3, 20_000, 1.0)))
     released = [event.released for event in decode_events(ring.batch(0, None, 5)[0])]
     assert released == [0, 10_000, 20_000, 1_020_000, 2_020_000]

@@ -62,10 +62,6 @@ def cases(draw: st.DrawFn) -> tuple[list[Event], list[Wanted]]:
     return bars, sorted(wanted)
 
 
-def price_of(price_e4: int) -> Decimal:
-    return Decimal(price_e4).scaleb(-4)
-
-
 class Orders(Strategy):
     """Places and cancels the wanted orders."""
 
@@ -82,7 +78,7 @@ class Orders(Strategy):
         ]
         for number, order in enumerate(self.wanted):
             if order.at == now:
-                price = price_of(order.price_e4)
+                price = Decimal(order.price_e4).scaleb(-4)
                 intents.append(
                     OrderIntent(
                         event.symbol,
@@ -104,8 +100,7 @@ def our_fills(bars: list[Event], wanted: list[Wanted], patch: pytest.MonkeyPatch
     patch.setattr(Orders, "bars", numbers)
     patch.setattr(Orders, "wanted", wanted)
     limits = Limits(allow_short=True, allow_negative_cash=True)
-    engine = PortfolioEngine.fresh(spec(Orders.name, limits=limits))
-    result = engine.run(bars, 0, bars[-1].seq)
+    result = PortfolioEngine.fresh(spec(Orders.name, limits=limits)).run(bars, 0, bars[-1].seq)
     number_of = {(order.seq, order.index): int(order.tag) for order in result.orders}
     return [
         Fill(

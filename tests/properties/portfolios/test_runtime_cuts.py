@@ -38,12 +38,10 @@ HISTORY = [Bar(-n, "KO", -n, 0, 5, 5, 5, 5, 1) for n in range(9, 0, -1)]
 def steps(draw: st.DrawFn) -> list[Step]:
     """Events of three shares, some of them stale."""
     made: list[Step] = []
-    count = draw(st.integers(1, 40))
-    for seq in range(1, count + 1):
+    for seq in range(1, draw(st.integers(1, 40)) + 1):
         symbol = draw(st.sampled_from(["KO", "GE", "IBM"]))
         first, last = draw(st.integers(1, 500_000)), draw(st.integers(1, 500_000))
-        released = seq * 3_000_000
-        event = Bar(seq, symbol, seq, released, first, first, last, last, 1)
+        event = Bar(seq, symbol, seq, seq * 3_000_000, first, first, last, last, 1)
         made.append((event, draw(st.booleans())))
     return made
 
@@ -177,8 +175,7 @@ def test_results_of_strategies_do_not_depend_on_the_hash_seed() -> None:
 @st.composite
 def narrowed(draw: st.DrawFn) -> tuple[Spec, Spec, int]:
     """A spec of three shares, a later one that lacks some of them, and the seq it begins at."""
-    name = draw(st.sampled_from(["buy_and_hold", "mean_reversion", "sma_cross"]))
-    wide = draw(specs(name))
+    wide = draw(specs(draw(st.sampled_from(["buy_and_hold", "mean_reversion", "sma_cross"]))))
     kept = draw(st.sets(st.sampled_from(["KO", "GE", "IBM"]), min_size=1, max_size=2))
     narrow = msgspec.structs.replace(wide, revision=2, symbols=sorted(kept))
     return wide, narrow, draw(st.integers(2, 40))

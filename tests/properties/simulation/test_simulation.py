@@ -241,23 +241,13 @@ class AllFaults(ControlPlaneFaults):
         self.somebody_deletes(portfolio)
 
     @act(
-        3,
-        canary=WHOSE,
-        others=(0, 2, 4),
-        at_a_time=(1, 3),
-        canary_s=(None, 0.0, 20.0),
-        fault=("none", "none", "none", "load", "event"),
-        fuse=FUSES,
-    )
+        3, canary=WHOSE, others=(0, 2, 4), at_a_time=(1, 3), canary_s=(None, 0.0, 20.0),
+        fault=("none", "none", "none", "load", "event"), fuse=FUSES,
+    )  # fmt: skip
     def somebody_rolls_out(
-        self,
-        canary: int,
-        others: int,
-        at_a_time: int,
-        canary_s: float | None,
-        fault: str,
+        self, canary: int, others: int, at_a_time: int, canary_s: float | None, fault: str,
         fuse: int | None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         db = self.world.db
         turns = [1 + (canary + n - 1) % PORTFOLIOS for n in range(others + 1)]
         wanted = [(n, db.portfolios[n].revision) for n in turns if not db.portfolios[n].archived_at]

@@ -64,8 +64,7 @@ def check_outcome(world: World, number: int, step: str, victim: str, portfolio: 
     revision that is not proven was killed: nobody knows that its code was not at fault."""
     db = world.db
     if (step, victim) == ("proving", "process"):
-        assert db.roll_outs[number].state == "stopped"
-        assert db.runs[portfolio].revision == 1
+        assert (db.roll_outs[number].state, db.runs[portfolio].revision) == ("stopped", 1)
         return
     wanted = 1 if step == "returning" else 2
     assert db.roll_outs[number].state == ("back" if step == "returning" else "finished")
@@ -97,7 +96,6 @@ def test_a_roll_out_survives_kill_9_at_each_step(
     restart()
     world.go_on(60)
     check_roll_outs_end(world)
-
     check_outcome(world, number, step, victim, portfolio)
     for run in db.runs.values():
         limit_s = FAILOVER_S

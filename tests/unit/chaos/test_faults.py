@@ -46,8 +46,7 @@ OTHER = ClusterRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
 def test_a_portfolio_is_taken_over_by_a_running_owner_or_a_reason(
     changes: dict, expected: bool
 ) -> None:
-    now = {"ibm-sma": replace(OLD, **changes), "ge-sma": OTHER}
-    assert are_taken_over([OLD], now) is expected
+    assert are_taken_over([OLD], {"ibm-sma": replace(OLD, **changes), "ge-sma": OTHER}) is expected
 
 
 def test_a_deleted_portfolio_need_not_be_taken_over() -> None:
@@ -182,17 +181,14 @@ def test_exits_or_attempts_other_than_expected_are_a_miscount(
     assert miscounts(BEFORE, replace(BEFORE, attempts=attempts, exits=exits), exits=2) == expected
 
 
-def metrics_of_commits(*took_s: float, failed: int = 0, given_up: int = 0) -> str:
-    """Return the metrics of a web process that answered commits after these seconds, a heartbeat
+def times_of(*took_s: float, failed: int = 0, given_up: int = 0) -> CommitTimes:
+    """Return the times of a web process that answered commits after these seconds, a heartbeat
     after three, and other commits with 503 at once and with 499 after four."""
     registry = CollectorRegistry(auto_describe=False)
     requests = Histogram(
-        "ginkgo_gateway_request_seconds",
-        "",
-        ["kind", "status"],
-        buckets=(0.1, 0.5, 1),
+        "ginkgo_gateway_request_seconds", "", ["kind", "status"], buckets=(0.1, 0.5, 1),
         registry=registry,
-    )
+    )  # fmt: skip
     for each in took_s:
         requests.labels("commit", "200").observe(each)
     requests.labels("heartbeat", "200").observe(3)
@@ -200,17 +196,11 @@ def metrics_of_commits(*took_s: float, failed: int = 0, given_up: int = 0) -> st
         requests.labels("commit", "503").observe(0)
     for _ in range(given_up):
         requests.labels("commit", "499").observe(4)
-    return generate_latest(registry).decode()
-
-
-def times_of(*took_s: float, failed: int = 0, given_up: int = 0) -> CommitTimes:
-    text = metrics_of_commits(*took_s, failed=failed, given_up=given_up)
-    return read_commit_times(read_metrics(text))
+    return read_commit_times(read_metrics(generate_latest(registry).decode()))
 
 
 def test_commit_times_are_the_difference_of_two_readings() -> None:
-    last = times_of(0.5, 2.0, 0.25, 0.75, failed=3, given_up=1)
-    asked = last.since(times_of(0.5, 2.0, failed=1))
+    asked = times_of(0.5, 2.0, 0.25, 0.75, failed=3, given_up=1).since(times_of(0.5, 2.0, failed=1))
     assert asked == CommitTimes(2, 5.0, {0.1: 2, 0.5: 3, 1.0: 4, math.inf: 5})
     assert (asked.count, asked.mean_ms, asked.median_s, asked.blocked_share) == (5, 1000, 0.5, 0.2)
 

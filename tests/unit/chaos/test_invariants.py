@@ -55,10 +55,8 @@ def test_two_owners_and_progress_that_goes_back_are_found(
 
 
 def test_a_correct_migration_is_not_a_violation() -> None:
-    assert (
-        found_by(OwnershipChecker(), sample(3), sample(4, 100, None), sample(5, 120, "node-2"))
-        == []
-    )
+    runs = (sample(3), sample(4, 100, None), sample(5, 120, "node-2"))
+    assert found_by(OwnershipChecker(), *runs) == []
 
 
 def bystander_failures(
@@ -101,8 +99,7 @@ def test_allowed_pauses_of_a_portfolio_are_not_a_violation(
 
 
 def test_an_affected_portfolio_may_pause() -> None:
-    paused = [(0, sample(), False), (9, sample(), False)]
-    assert bystander_failures(*paused, is_affected=True) == []
+    assert bystander_failures((0, sample(), False), (9, sample(), False), is_affected=True) == []
 
 
 def test_a_blast_radius_includes_its_portfolios_and_those_of_its_nodes() -> None:
@@ -129,11 +126,6 @@ def test_moved_stopped_and_missing_portfolios_are_found() -> None:
     assert invariants.unexpected_moves({1: sample()}, {1: sample(3, 150)}) == []
 
 
-def history(*rows: tuple[int, int, int | None]) -> list[tuple[str, str]]:
-    """Return the failures in tenures (epoch, from_seq, to_seq) of a portfolio with first seq 11."""
-    return invariants.tiling_violations([TenureRow("ibm-sma", 11, *row) for row in rows])
-
-
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
@@ -147,17 +139,17 @@ def history(*rows: tuple[int, int, int | None]) -> list[tuple[str, str]]:
     ],
 )
 def test_only_tenures_with_a_gap_or_overlap_are_found(rows: list, expected: list[str]) -> None:
-    assert [invariant for invariant, _ in history(*rows)] == expected
-
-
-CLEAN = {"gaps": 0, "duplicates": 0, "first_seq": 11, "last_seq": 90, "digest": "ab"}
+    """Rows are tenures (epoch, from_seq, to_seq) of a portfolio whose first seq is 11."""
+    found = invariants.tiling_violations([TenureRow("ibm-sma", 11, *row) for row in rows])
+    assert [invariant for invariant, _ in found] == expected
 
 
 @pytest.mark.parametrize(
     "wrong", [{}, {"gaps": 1}, {"duplicates": 1}, {"first_seq": 12}, {"digest": "ac"}]
 )
 def test_only_a_canary_with_another_history_is_found(wrong: dict) -> None:
-    seen = Canary("canary-1", 11, {**CLEAN, **wrong}, "ab")
+    clean = {"gaps": 0, "duplicates": 0, "first_seq": 11, "last_seq": 90, "digest": "ab"}
+    seen = Canary("canary-1", 11, {**clean, **wrong}, "ab")
     found = [invariant for invariant, _ in invariants.canary_violations(seen)]
     assert found == (["I2"] if wrong else [])
 

@@ -41,12 +41,10 @@ def test_no_two_processes_share_an_address_and_names_fit_into_the_kernel(tmp_pat
 
 
 def test_haproxy_is_configured_as_shipped_but_for_tls_and_addresses(tmp_path: Path) -> None:
-    layout = Layout(7, tmp_path)
-    argv = servers.haproxy(layout, "127.0.0.1", 8000)
+    argv = servers.haproxy(Layout(7, tmp_path), "127.0.0.1", 8000)
     made = Path(argv[-1]).read_text().splitlines()
     shipped = (CHECKOUT / "deploy" / "haproxy.cfg").read_text().splitlines()
-    added = [line.strip() for line in made if line not in shipped]
-    assert added == [
+    assert [line.strip() for line in made if line not in shipped] == [
         "maxconn 2000",
         "bind 127.0.0.1:8000",
         "http-check send meth GET uri /api/readyz/ hdr Host 127.0.0.1",
@@ -86,16 +84,12 @@ def test_the_fleet_of_several_machines_has_its_faults() -> None:
     assert names >= {"switchover", "async-promotion"}
 
 
-def a_context(tmp_path: Path, found: list[str]) -> FaultContext:
-    return FaultContext(
+def test_a_time_within_its_budget_is_measured_and_a_longer_one_reported(tmp_path: Path) -> None:
+    found: list[str] = []
+    context = FaultContext(
         Topology(tmp_path, SHORT_TIMES), random.Random(0), BlastRadius(), threading.Event(),
         lambda invariant, what, _: found.append(f"{invariant} {what}"),
     )  # fmt: skip
-
-
-def test_a_time_within_its_budget_is_measured_and_a_longer_one_reported(tmp_path: Path) -> None:
-    found: list[str] = []
-    context = a_context(tmp_path, found)
     began = time.monotonic()
     assert context.measure("done", lambda: True, 60, began)
     assert 0 <= context.measured["done"] < 60

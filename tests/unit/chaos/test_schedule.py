@@ -18,8 +18,7 @@ def test_the_schedule_depends_on_the_seed_and_not_on_the_order_of_faults() -> No
 
 
 def test_a_schedule_is_the_same_in_every_python_version() -> None:
-    planned = [*map(PlannedFault, "abc"), PlannedFault("d", is_load=True)]
-    first = schedule(7, 1, planned)
+    first = schedule(7, 1, [*map(PlannedFault, "abc"), PlannedFault("d", is_load=True)])
     assert [(step.faults, step.seed) for step in first[:4]] == [
         (("c",), 441272964),
         (("d",), 4214915865),

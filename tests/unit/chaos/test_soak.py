@@ -58,8 +58,7 @@ def test_a_growing_process_is_reported() -> None:
     assert report.not_flat(samples(12)) == []  # less than GROWTH_MB
     (rising,) = report.not_flat(samples(100))
     assert rising.startswith("memory of web from ")
-    text = report.as_text(FOUND, samples(100), Compression(7, 10), 500)
-    assert "Not flat: memory of web" in text
+    assert "Not flat: memory of web" in report.as_text(FOUND, samples(100), Compression(7, 10), 500)
 
 
 def test_the_report_has_each_series_with_its_growth_and_a_plot(tmp_path: Path) -> None:

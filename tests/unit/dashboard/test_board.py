@@ -130,23 +130,17 @@ def test_note_of_a_lost_node_says_what_became_of_its_portfolios(portfolios, card
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (
-            {"stalled": True, "stalled_s": 42.0, "lag_events": 4211},
-            "stalled 42 s: no progress while 4,211 events wait",
-        ),
+        ({"stalled": True, "stalled_s": 42.0, "lag_events": 4211},
+         "stalled 42 s: no progress while 4,211 events wait"),
         ({"rev_status": "unproven", "rev_left_s": 22.0}, "r3 not yet good, 38 of 60 s"),
-        (
-            {"rev_status": "unproven", "rev_left_s": 0.0, "lag_events": 0},
-            "r3 not yet good: it ran 60 s; the next event of its feed decides",
-        ),
-        (
-            {"rev_status": "unproven", "rev_left_s": 0.0, "lag_events": 4},
-            "r3 not yet good: it ran 60 s and now has to commit",
-        ),
+        ({"rev_status": "unproven", "rev_left_s": 0.0, "lag_events": 0},
+         "r3 not yet good: it ran 60 s; the next event of its feed decides"),
+        ({"rev_status": "unproven", "rev_left_s": 0.0, "lag_events": 4},
+         "r3 not yet good: it ran 60 s and now has to commit"),
         ({"attempts": 2, "reason": "ended at seq 7: KeyError VIX"}, "ended at seq 7: KeyError VIX"),
         ({"revision": 4}, "r4 is wanted, r3 is running"),
     ],
-)
+)  # fmt: skip
 def test_card_message_states_the_condition_that_is_not_normal(given, sentence):
     assert message_of("a", "node-1", **given).text == sentence
 
@@ -154,8 +148,7 @@ def test_card_message_states_the_condition_that_is_not_normal(given, sentence):
 def test_portfolio_that_no_node_runs_is_not_said_to_run_another_revision():
     stopped = {"desired_state": "stopped", "phase": "stopped", "revision": 4}
     for running in (None, 3):
-        shown = portfolio("a", None, running_revision=running, **stopped)
-        assert card_message(shown, NOW) is None
+        assert card_message(portfolio("a", None, running_revision=running, **stopped), NOW) is None
 
 
 def test_handoff_steps_are_marked_as_done_running_or_to_come():
@@ -189,8 +182,7 @@ def test_each_lost_node_from_which_portfolios_moved_has_a_row():
     assert [(row.name, row.kind_text) for row in rows] == [
         ("node-1", "10 failovers"), ("x", "migrate"), ("node-2", "9 failovers"),
     ]  # fmt: skip
-    assert rows[0].target == "a, b, c and 2 more"
-    assert rows[2].pause_ms == 33.0
+    assert (rows[0].target, rows[2].pause_ms) == ("a, b, c and 2 more", 33.0)
     assert rows[0].reason_text == "31 s without a heartbeat, limit 30 s"
 
 
@@ -248,20 +240,17 @@ HALT = HaltView(4, ago(60), "ginkgo", "wrong prices", 9, 9, 9, None, "")
 
 
 def test_halted_fleet_never_says_that_a_loss_is_absorbed():
-    forecast = LossView(ago(61), 0, 0, 0, 0, [])
-    nodes = [node("node-1", loss=forecast), node("node-2")]
+    nodes = [node("node-1", loss=LossView(ago(61), 0, 0, 0, 0, [])), node("node-2")]
     page = build_board_page(fleet_view(nodes, [], halts=[HALT]))
     for each in page.columns:
         assert each.status_line == Message("halted: nothing runs here", "i-power", "bad")
         assert each.forecast is None
-    started = [portfolio("a", "node-2")]
-    page = build_board_page(fleet_view(nodes, started, halts=[HALT]))
+    page = build_board_page(fleet_view(nodes, [portfolio("a", "node-2")], halts=[HALT]))
     assert column(page, "node-2").status_line is None
 
 
 def test_card_counts_orders_of_which_none_was_placed():
-    quiet = portfolio("a", "node-1", orders_refused=40, unplaced_orders=0)
-    assert card_message(quiet, NOW) is None
+    assert card_message(portfolio("a", "node-1", orders_refused=40, unplaced_orders=0), NOW) is None
     message = message_of("a", "node-1", unplaced_orders=1_200)
     assert message.text == "1,200 orders refused or suppressed, none placed since"
     assert message.tone == "warn"

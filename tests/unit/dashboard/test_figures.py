@@ -119,8 +119,7 @@ def test_board_message_is_json_with_amounts_as_text():
 
 
 def test_empty_fleet_has_empty_columns():
-    figures = board_figures(build_board_page(fleet_view([], [])))
-    assert figures.nodes.columns["status"] == ()
+    assert board_figures(build_board_page(fleet_view([], []))).nodes.columns["status"] == ()
 
 
 def test_table_for_browsers_without_scripts_has_every_portfolio_escaped():

@@ -12,8 +12,7 @@ def link(label: str) -> SimpleNamespace:
 
 
 def test_names_are_linked_and_not_parts_of_words_tags_or_entities() -> None:
-    shown = with_links("amp & placed on p, not on p-1", [link("p"), link("class"), link("amp")])
-    assert shown == (
+    assert with_links("amp & placed on p, not on p-1", [link("p"), link("class"), link("amp")]) == (
         '<a class="link" href="/nodes/amp/">amp</a> &amp; placed on '
         '<a class="link" href="/nodes/p/">p</a>, not on p-1 '
         '<a class="link" href="/nodes/class/">class</a>'

@@ -14,8 +14,7 @@ from scheduling.presentation.shell_command import shell_line
 
 
 def test_every_form_has_a_command_that_exists_and_an_address() -> None:
-    found = offline_help()
-    for key, command in found["commands"].items():
+    for key, command in offline_help()["commands"].items():
         assert command.split()[0] in get_commands(), command
         words = key.split("/")
         name = {"halts": "4", "fleet": "", "halt": "", "migrate": ""}.get(words[0], "x")

@@ -104,6 +104,5 @@ def test_every_address_has_a_page(fleet):
 def test_palette_names_pages_in_the_language_of_the_reader(fleet):
     with translation.override("zh-hans"):
         found = palette(fleet, operator=True)
-    texts = [entry["text"] for entry in found["entries"]]
-    assert {"事故", "添加节点", "添加人员"} <= {*texts}
+    assert {"事故", "添加节点", "添加人员"} <= {entry["text"] for entry in found["entries"]}
     assert "sma_cross，node-1 XOM CVX" in [row[1] for row in found["groups"][0]["rows"]]

@@ -48,8 +48,7 @@ def test_refused_failpoint_setting_names_the_remedy(given: dict[str, str], remed
 
 def test_deployment_check_rejects_rehearsal() -> None:
     assert check_failpoints_are_off() == []
-    rehearsal = read_environment({"GINKGO_REHEARSAL": "1"})
-    with override_settings(GINKGO=rehearsal):
+    with override_settings(GINKGO=read_environment({"GINKGO_REHEARSAL": "1"})):
         assert django_settings.GINKGO.rehearsal
         assert [message.id for message in check_failpoints_are_off()] == ["ginkgo.E003"]
 

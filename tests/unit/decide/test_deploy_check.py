@@ -100,8 +100,7 @@ def test_each_fault_of_an_installation_is_the_only_finding(
 
 
 def test_a_dead_web_process_beside_a_living_one_is_named() -> None:
-    gateways = (*SOUND.gateways, GatewayFact("c", 7, 40.0))
-    (finding,) = find_faults(replace(SOUND, gateways=gateways))
+    (finding,) = find_faults(replace(SOUND, gateways=(*SOUND.gateways, GatewayFact("c", 7, 40.0))))
     assert "on c, pid 7, pulsed last 40 s ago" in finding.found
 
 

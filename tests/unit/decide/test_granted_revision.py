@@ -5,24 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from scheduling.decide import types
 from scheduling.decide.granted_revision import revision_choices, with_granted_revision
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import render
-from scheduling.decide.types import (
-    ArtifactNeeds,
-    Plan,
-    Policy,
-    PortfolioView,
-    Reason,
-    Requirements,
-    RevisionChoice,
-    Snapshot,
-)
 from scheduling.decide.what_if.hypothetical import Scenario, apply_scenario
 from tests.support.plan_factories import node, pending, places, portfolio, world
 
-ONE, TWO, THREE = (RevisionChoice(number, "sma", number) for number in (1, 2, 3))
+ONE, TWO, THREE = (types.RevisionChoice(number, "sma", number) for number in (1, 2, 3))
 
 
 def choices(**given: Any) -> list[int]:
@@ -44,7 +35,7 @@ def test_failover_prefers_good_then_running() -> None:
     assert choices(owned=True, running=TWO, good=None) == [2]
 
 
-def two_choices(*order: RevisionChoice, **changes: Any) -> PortfolioView:
+def two_choices(*order: types.RevisionChoice, **changes: Any) -> types.PortfolioView:
     first = order[0]
     return portfolio(
         "p", revision=first.revision, strategy="sma", strategy_version=first.strategy_version,
@@ -56,16 +47,16 @@ def test_first_revision_choice_that_a_node_can_run_is_granted_or_else_the_first(
     waiting = two_choices(TWO, ONE)
     for versions, revision in (({1, 2}, 2), ({1}, 1), (set(), 2)):
 
-        def has_version(required: Requirements, found: set[int] = versions) -> bool:
+        def has_version(required: types.Requirements, found: set[int] = versions) -> bool:
             return required.strategy_version in found
 
         granted = with_granted_revision(waiting, has_version)
         assert (granted.revision, granted.requirements.strategy_version) == (revision, revision)
 
 
-def plan_on(*nodes: Any, view: PortfolioView) -> tuple[Snapshot, Plan]:
+def plan_on(*nodes: Any, view: types.PortfolioView) -> tuple[types.Snapshot, types.Plan]:
     snapshot = world(nodes, [view])
-    return snapshot, make_plan(snapshot, Policy())
+    return snapshot, make_plan(snapshot, types.Policy())
 
 
 def test_unrunnable_wanted_revision_falls_back_to_good() -> None:
@@ -75,7 +66,7 @@ def test_unrunnable_wanted_revision_falls_back_to_good() -> None:
     assert plan.place[0].portfolio.revision == 1
     assert granted_revision(snapshot, "p") == 1
     assert [answer.feasible for answer in targets(snapshot, "p")] == [True, True]
-    assert not isinstance(choose_target(snapshot, "p"), Reason)
+    assert not isinstance(choose_target(snapshot, "p"), types.Reason)
 
 
 def test_unrunnable_good_revision_after_failures_falls_back_to_wanted() -> None:
@@ -95,54 +86,42 @@ def test_pending_reason_explains_the_first_choice() -> None:
 
 
 def test_failover_needs_the_good_revision_and_a_move_the_running_one() -> None:
-    runs = replace(
-        portfolio("p", node=1, revision=2, strategy="sma", strategy_version=2),
-        revision_choices=(ONE, TWO),
-    )
-    nodes = [node(1, strategies={"sma": 2}), node(2, strategies={"sma": 1})]
-    alive = world(nodes, [runs])
+    runs = replace(two_choices(TWO, node=1), revision_choices=(ONE, TWO))
+    alive = world([node(1, strategies={"sma": 2}), node(2, strategies={"sma": 1})], [runs])
     assert [answer.feasible for answer in targets(alive, "p")] == [False, False]
-    lost = apply_scenario(alive, Scenario.of(["node-1"], [], []))
-    plan = make_plan(lost, Policy())
-    (move,) = plan.move
+    (move,) = make_plan(apply_scenario(alive, Scenario.of(["node-1"], [], [])), types.Policy()).move
     assert (move.cause, move.target.name, move.portfolio.revision) == ("failover", "node-2", 1)
 
 
 def test_older_revision_is_explained_until_the_node_can_run_the_wanted_one() -> None:
-    runs = portfolio(
-        "p", node=1, revision=1, strategy="sma", strategy_version=1, revision_choices=(ONE, TWO),
-        wanted=TWO,
-    )  # fmt: skip
+    runs = two_choices(ONE, TWO, node=1, wanted=TWO)
     nodes = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 1})]
-    (older,) = make_plan(world(nodes, [runs]), Policy()).older
+    (older,) = make_plan(world(nodes, [runs]), types.Policy()).older
     assert render(older.reason) == (
         "runs r1: node-1 lacks strategy sma 2, which the wanted r2 needs, and 0 of 2 nodes have "
         "it; install it on node-1"
     )
     nodes[0] = replace(nodes[0], strategies={"sma": 2})
-    assert make_plan(world(nodes, [runs]), Policy()).older == ()
+    assert make_plan(world(nodes, [runs]), types.Policy()).older == ()
 
 
 def test_runnable_wanted_revision_does_not_suspend_other_rules() -> None:
-    runs = portfolio(
-        "p", node=1, revision=1, strategy="sma", strategy_version=1,
-        revision_choices=(ONE, TWO), wanted=TWO, selector={"zone": "eu"},
-    )  # fmt: skip
+    runs = two_choices(ONE, TWO, node=1, wanted=TWO, selector={"zone": "eu"})
     both = {"strategies": {"sma": 1}, "labels": {"zone": "eu"}}
     nodes = [node(1, strategies={"sma": 2}, labels={"zone": "eu"}), node(2, **both)]
-    assert make_plan(world(nodes, [runs]), Policy()).move == ()  # it is reloaded there
+    assert make_plan(world(nodes, [runs]), types.Policy()).move == ()  # it is reloaded there
     nodes[0] = replace(nodes[0], labels={"zone": "us"})
-    (move,) = make_plan(world(nodes, [runs]), Policy()).move
+    (move,) = make_plan(world(nodes, [runs]), types.Policy()).move
     assert (move.cause, move.target.name) == ("rebalance", "node-2")
 
 
-def needing(*pythons: str) -> ArtifactNeeds:
-    return ArtifactNeeds("momentum 2.0", " or ".join(pythons), pythons)
+def needing(*pythons: str) -> types.ArtifactNeeds:
+    return types.ArtifactNeeds("momentum 2.0", " or ".join(pythons), pythons)
 
 
 def test_artifact_is_judged_by_python_and_never_by_an_installed_version() -> None:
-    wanted = RevisionChoice(2, "momentum", 7, needing("3.13"))
-    old = RevisionChoice(1, "momentum", 6, needing("3.11"))
+    wanted = types.RevisionChoice(2, "momentum", 7, needing("3.13"))
+    old = types.RevisionChoice(1, "momentum", 6, needing("3.11"))
     view = two_choices(wanted, old, artifact=wanted.artifact)
     for python, revision in (("3.13", 2), ("3.11", 1), ("", 2)):  # "": unknown counts as fitting
         snapshot, plan = plan_on(node(1, python=python), view=view)
@@ -151,7 +130,7 @@ def test_artifact_is_judged_by_python_and_never_by_an_installed_version() -> Non
 
 
 def test_portfolio_whose_artifact_no_node_can_run_says_what_it_needs() -> None:
-    alone = RevisionChoice(2, "momentum", 1, needing("3.13"))
+    alone = types.RevisionChoice(2, "momentum", 1, needing("3.13"))
     view = two_choices(alone, artifact=alone.artifact)
     _, plan = plan_on(node(1, python="3.11"), node(2, python="3.12"), view=view)
     (waiting,) = plan.pending
@@ -164,7 +143,7 @@ def test_portfolio_whose_artifact_no_node_can_run_says_what_it_needs() -> None:
 
 
 def test_node_that_cannot_run_the_wanted_artifact_keeps_the_old_revision_and_says_so() -> None:
-    wanted = RevisionChoice(2, "momentum", 1, needing("3.13"))
+    wanted = types.RevisionChoice(2, "momentum", 1, needing("3.13"))
     view = portfolio("p", node=1, phase="running", revision=1, wanted=wanted)
     _, plan = plan_on(node(1, python="3.11"), view=view)
     (older,) = plan.older

@@ -18,7 +18,6 @@ from scheduling.decide.liveness import (
 
 POLICY = LeasePolicy(interval_s=10, ttl_s=30, storm_fraction=0.5)
 HEARTBEAT = 1_000.0
-LEASE = LeaseView(expires_at=HEARTBEAT + 30)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,7 @@ LEASE = LeaseView(expires_at=HEARTBEAT + 30)
     [(0, "alive"), (19, "alive"), (20, "alive"), (21, "suspect"), (300, "suspect")],
 )  # 300: expired, and not marked yet
 def test_node_is_suspect_after_two_intervals(after_s: float, status: str) -> None:
-    assert status_of(LEASE, HEARTBEAT + after_s, POLICY) == status
+    assert status_of(LeaseView(HEARTBEAT + 30), HEARTBEAT + after_s, POLICY) == status
 
 
 def test_shortened_lease_is_suspect() -> None:

@@ -17,16 +17,12 @@ def sentences() -> list[str]:
     """Return the sentences in the sources, with a figure for each value."""
     found = []
     for name in ("limits.py", "order_book.py"):
-        tree = ast.parse((CHECKOUT / "portfolios" / "runtime" / name).read_text())
-        for node in ast.walk(tree):
+        for node in ast.walk(ast.parse((CHECKOUT / "portfolios" / "runtime" / name).read_text())):
             value = getattr(node, "value", None)
             if isinstance(node, ast.Return | ast.Assign) and isinstance(value, ast.JoinedStr):
-                found.append("".join(_shown(part) for part in value.values))
+                parts = (p.value if isinstance(p, ast.Constant) else "7.5" for p in value.values)
+                found.append("".join(map(str, parts)))
     return [*found, SUPPRESSED, NOT_FILLED]
-
-
-def _shown(part: ast.expr) -> str:
-    return str(part.value) if isinstance(part, ast.Constant) else "7.5"
 
 
 def test_all_sentences_about_refused_orders_are_found_in_the_sources() -> None:

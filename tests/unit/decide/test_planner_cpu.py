@@ -46,8 +46,7 @@ def test_busiest_node_gives_the_portfolio_that_evens_out_cpu_most() -> None:
 
 def test_cpu_is_ignored_when_balancing_by_weight() -> None:
     assert moves(make_plan(replace(two_nodes(), cpu=None), Policy())) == {"a": "node-2"}
-    even = world([node(1), node(2)], [*on(1, "a"), *on(2, "b")])
-    assert make_plan(even, Policy()).move == ()
+    assert make_plan(world([node(1), node(2)], [*on(1, "a"), *on(2, "b")]), Policy()).move == ()
 
 
 STAY: dict[str, Snapshot] = {

@@ -17,15 +17,8 @@ def whys(answer: GroupTarget) -> dict[str, str]:
 
 def test_each_of_several_portfolios_takes_room_that_the_earlier_ones_leave():
     # node-2 has 2 of 3 places free; c has the highest priority, b is the heaviest of the others.
-    fleet = world(
-        [node(1), node(2, capacity=3)],
-        [
-            *on(2, "x"),
-            *on(1, "a"),
-            portfolio("b", node=1, weight=2),
-            portfolio("c", node=1, priority=1),
-        ],
-    )
+    views = [*on(2, "x"), *on(1, "a"), *on(1, "b", weight=2), *on(1, "c", priority=1)]
+    fleet = world([node(1), node(2, capacity=3)], views)
     answer = group_target(fleet, ["a", "b", "c"], "node-2")
     assert answer.moves == (("c", "node-2"), ("a", "node-2"))
     assert whys(answer) == {"b": "node-2 is full: load 2 of 3, the portfolio needs 2"}

@@ -86,8 +86,7 @@ def test_reassigned_placement_frees_its_handoff_slot() -> None:
     # a goes to node-1 first and then makes room for p, node-1's one handoff: r can still leave.
     nodes = [node(1, capacity=7, labels=GPU), node(2, capacity=3), node(3, capacity=2)]
     new = [portfolio("a", weight=2, priority=1), portfolio("p", weight=4, selector=GPU)]
-    leaves = portfolio("r", weight=2, node=1, pinned=3)
-    plan = make_plan(world(nodes, [leaves, *new]), POLICY)
+    plan = make_plan(world(nodes, [portfolio("r", weight=2, node=1, pinned=3), *new]), POLICY)
     assert places(plan) == {"a": "node-2", "p": "node-1"}
     assert moves(plan) == {"r": "node-3"}
 
@@ -138,10 +137,8 @@ def test_one_move_is_preferred_to_two() -> None:
 
 
 def test_pinned_portfolio_makes_no_room() -> None:
-    snapshot = world(
-        [node(1, capacity=2, labels=GPU), node(2)],
-        [*on(1, "a", "b", pinned=1), portfolio("p", selector=GPU)],
-    )
+    views = [*on(1, "a", "b", pinned=1), portfolio("p", selector=GPU)]
+    snapshot = world([node(1, capacity=2, labels=GPU), node(2)], views)
     assert make_plan(snapshot, POLICY).changes == 0
 
 

@@ -165,9 +165,6 @@ def test_portfolio_that_cannot_move_says_why(snapshot: Snapshot, state: str, sen
     assert (plan.changes, told) == (0, {"pending": {}, "stuck": {}} | {state: {"a": sentence}})
 
 
-# Failover
-
-
 def test_failover_goes_to_the_least_loaded_nodes_without_limits() -> None:
     nodes = [node(1, status="lost", capacity=9), node(2, capacity=9), node(3, capacity=9)]
     snapshot = world(nodes, on(1, *"abcdefgh"))
@@ -200,8 +197,7 @@ def test_failover_supersedes_a_migrate_and_uses_its_prepared_target() -> None:
 
 def test_warm_source_takes_over_from_a_lost_new_owner() -> None:
     p = portfolio("p", node=2, handoff=HandoffView(7, "migrate", source=1, target=2))
-    nodes = [node(1), node(2, status="lost"), node(3)]
-    plan = make_plan(world(nodes, [p, *on(1, "a")]), POLICY)
+    plan = make_plan(world([node(1), node(2, status="lost"), node(3)], [p, *on(1, "a")]), POLICY)
     assert [(move.target.name, move.supersedes) for move in plan.move] == [("node-1", 7)]
 
 
@@ -214,8 +210,7 @@ def test_active_failover_is_kept_until_its_target_is_lost() -> None:
 def test_pass_after_a_storm_begins_ten_failovers_of_the_highest_priority() -> None:
     nodes = [node(1, status="lost", capacity=20), node(2, capacity=20)]
     names = [f"p{i:02}" for i in range(12)]
-    running = [*on(1, *names[:11]), *on(1, "p11", priority=5)]
-    snapshot = world(nodes, running, after_storm=True)
+    snapshot = world(nodes, [*on(1, *names[:11]), *on(1, "p11", priority=5)], after_storm=True)
     plan = make_plan(snapshot, Policy(failovers_after_storm=10))
     assert sorted(moves(plan)) == [*names[:9], "p11"]
     waits = (
@@ -244,9 +239,6 @@ def test_no_rebalance_in_a_pass_with_failovers() -> None:
     assert set(then.values()) == {"node-3"}
 
 
-# Drain
-
-
 def test_drain_moves_two_at_a_time() -> None:
     snapshot = world([node(1, draining=True), node(2), node(3)], on(1, "a", "b", "c", "d"))
     sizes = []
@@ -266,11 +258,7 @@ def test_active_handoffs_count_towards_the_limit_of_the_source() -> None:
 def test_no_more_than_max_moves_start_in_a_pass() -> None:
     nodes = [node(i, draining=True) for i in (1, 2, 3)] + [node(4, capacity=50)]
     running = [*on(1, "a", "b"), *on(2, "c", "d"), *on(3, "e", "f")]
-    plan = make_plan(world(nodes, running), Policy(max_moves=5, handoffs_per_node=9))
-    assert len(plan.move) == 5
-
-
-# Rebalance
+    assert len(make_plan(world(nodes, running), Policy(max_moves=5, handoffs_per_node=9)).move) == 5
 
 
 def test_added_node_gets_load_with_the_fewest_moves() -> None:
@@ -294,8 +282,7 @@ def test_rebalance_moves_nothing_for_less_than_its_minimum_gain() -> None:
 
 
 def test_pinned_portfolio_stays() -> None:
-    snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", pinned=1))
-    plan = make_plan(snapshot, POLICY)
+    plan = make_plan(world([node(1), node(2)], on(1, "a", "b", "c", "d", pinned=1)), POLICY)
     assert (plan.changes, plan.stuck) == (0, ())
 
 
@@ -329,9 +316,6 @@ def test_rebalanced_placement_frees_its_handoff_slot() -> None:
     plan = make_plan(world(nodes, [*running, *new]), POLICY)
     assert places(plan) == {"a": "node-2", "b": "node-1"}
     assert moves(plan) == {"r": "node-3"}
-
-
-# Rules changed while a portfolio runs
 
 
 def test_changed_selector_moves_the_portfolio() -> None:

@@ -158,9 +158,8 @@ def test_a_suspect_node_is_chosen_only_when_nothing_else_has_room() -> None:
     almost_full = on(2, "a", "b", "c", "d")
     plan = make_plan(world(nodes, [*almost_full, portfolio("p"), portfolio("q")]), POLICY)
     assert places(plan) == {"p": "node-2", "q": "node-1"}
-    assert (
-        render(plan.place[1].reason)
-        == "no alive node has room; node-1 is suspect but has room: load 0 → 1 of 5"
+    assert render(plan.place[1].reason) == (
+        "no alive node has room; node-1 is suspect but has room: load 0 → 1 of 5"
     )
 
 
@@ -205,8 +204,7 @@ def test_room_from_reassigning_goes_to_unplaced_portfolios() -> None:
         portfolio("heavy", priority=1, weight=4),
         portfolio("p", weight=6, selector={"zone": "hk"}),
     ]
-    nodes = [node(1, capacity=10, labels={"zone": "hk"}), node(2, capacity=10)]
-    snapshot = world(nodes, new)
+    snapshot = world([node(1, capacity=10, labels={"zone": "hk"}), node(2, capacity=10)], new)
     plan = make_plan(snapshot, POLICY)
     assert plan.pending == ()
     assert loads(applied(snapshot, plan)) == {"node-1": 6, "node-2": 6}

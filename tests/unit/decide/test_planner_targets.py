@@ -89,8 +89,7 @@ def test_unassigned_portfolio_prefers_its_pin(capacity: int, chosen: str) -> Non
 
 
 def test_choose_target_returns_the_reason_without_room() -> None:
-    snapshot = world([node(1), node(2, capacity=1)], [*on(1, "p"), *on(2, "a")])
-    answer = choose_target(snapshot, "p")
+    answer = choose_target(world([node(1), node(2, capacity=1)], [*on(1, "p"), *on(2, "a")]), "p")
     assert isinstance(answer, Reason)
     assert (answer.code, render(answer)) == (
         "no_room",

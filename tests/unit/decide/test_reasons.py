@@ -208,7 +208,6 @@ ENGLISH = [
     ("roll_out_stopped_by", {"actor": "ann", "reason": ""}, "stopped by ann"),
 ]  # fmt: skip
 
-
 CHINESE = [
     ("place", STEP, "node-3 在 3 个节点中负载最低：2 → 4，共 8"),
     ("failover", {**STEP, "how": "prepared"}, "node-1 失联；node-3 已准备就绪：负载 2 → 4，共 8"),
@@ -310,9 +309,7 @@ def test_every_remedy_is_an_action(remedy: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_reason_with_an_unknown_code_or_missing_parameters_renders_as_its_code(
-    language: str,
-) -> None:
+def test_reason_with_unknown_code_or_missing_parameters_renders_as_its_code(language: str) -> None:
     assert render(Reason("some_new_code"), language) == "some new code"
     assert render(Reason("too_heavy", {"weight": 3}), language) == "too heavy"
 
@@ -336,9 +333,7 @@ def test_reason_text_unlike_its_data_is_translated_without_the_data(text: str, w
 
 
 def test_reason_document_has_code_params_and_sentence() -> None:
-    reason = Reason("backing_off", {"wait_s": 5})
-    document = reason_document(reason, "zh-hans")
-    assert document == {
+    assert reason_document(Reason("backing_off", {"wait_s": 5}), "zh-hans") == {
         "code": "backing_off",
         "params": {"wait_s": 5},
         "reason": "上次尝试失败；5 秒后再试",
@@ -347,8 +342,7 @@ def test_reason_document_has_code_params_and_sentence() -> None:
 
 def test_no_room_reason_lists_six_nodes_and_counts_the_others() -> None:
     nodes = [node(i, name=f"n-{i:02}", capacity=0 if i < 9 else 1) for i in range(1, 10)]
-    full = on(9, "a")
-    assert pending(make_plan(world(nodes, [*full, portfolio("p")]), Policy())) == {
+    assert pending(make_plan(world(nodes, [*on(9, "a"), portfolio("p")]), Policy())) == {
         "p": "needs 1 place: no room on 9 nodes: n-01 0 of 0, n-02 0 of 0, n-03 0 of 0, "
         "n-04 0 of 0, n-05 0 of 0, n-06 0 of 0 and 3 more (3 full); "
         "add a node, raise a capacity or stop a portfolio"

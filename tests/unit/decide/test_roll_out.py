@@ -63,8 +63,7 @@ def test_canary_seconds_count_from_the_first_progress_under_the_new_revision(
     since: float, has_progress: bool, canary_s: float, starts: bool
 ) -> None:
     canary = item(0, "proving", running=3, since=since, has_progress=has_progress)
-    steps = next_steps(roll_out(canary, item(1), canary_s=canary_s), LIMITS)
-    assert bool(steps.start) is starts
+    assert bool(next_steps(roll_out(canary, item(1), canary_s=canary_s), LIMITS).start) is starts
 
 
 def test_a_canary_that_lost_its_owner_holds_the_others_until_it_runs_again() -> None:
@@ -134,9 +133,7 @@ SKIPPED = [
 
 
 @pytest.mark.parametrize(("found", "sentence"), SKIPPED)
-def test_a_portfolio_that_cannot_be_changed_is_skipped(
-    found: dict[str, Any], sentence: str
-) -> None:
+def test_portfolio_that_cannot_be_changed_is_skipped(found: dict[str, Any], sentence: str) -> None:
     steps = next_steps(roll_out(PROVEN_CANARY, item(1, **found), item(2)), LIMITS)
     assert new_states(steps) == {"p1": f"skipped: {sentence}"}
     assert [i.name for i in steps.start] == ["p2"]

@@ -36,13 +36,10 @@ from tests.support.plan_factories import (
     world,
 )
 
-# --- scenarios -----------------------------------------------------------------------------------
-
 
 def test_repeated_node_names_count_once() -> None:
     question = Scenario.of(["node-2, node-5", "node-2", ""], ["node-3"], [])
-    assert question.lose == ("node-2", "node-5")
-    assert question.drain == ("node-3",)
+    assert (question.lose, question.drain) == (("node-2", "node-5"), ("node-3",))
     assert not Scenario.of([], [""], [" "])
 
 
@@ -98,9 +95,6 @@ def test_a_node_cannot_be_lost_and_drained() -> None:
         Scenario.of(["node-1", "node-2"], ["node-2"], [])
 
 
-# --- hypothetical snapshots ----------------------------------------------------------------------
-
-
 def test_unknown_node_name_is_reported() -> None:
     snapshot = world([node(1)], [])
     for question in (Scenario(lose=("node-7",)), Scenario(drain=("node-7",))):
@@ -131,12 +125,8 @@ def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> No
     first, second = added_nodes(imagined)
     assert (first.name, second.name) == ("new-2", "new-3")
     assert (first.capacity, first.labels, first.status) == (8, {"gpu": "yes"}, "alive")
-    assert first.strategies == {"sma": 3, "old": 4}
-    assert first.feeds == {"replay": "aa", "bars": "bb"}
+    assert (first.strategies, first.feeds) == ({"sma": 3, "old": 4}, {"replay": "aa", "bars": "bb"})
     assert len({each.id for each in imagined.nodes}) == 4
-
-
-# --- answers -------------------------------------------------------------------------------------
 
 
 def test_loss_moves_what_fits_and_counts_the_rest() -> None:
@@ -161,8 +151,7 @@ def test_pending_portfolios_do_not_count_against_a_loss() -> None:
     assert sentence(found) == "1 portfolio moves."
     assert (found.already_pending, found.unplaced.no_place) == (1, ())
     assert "1 portfolio is pending anyway and not counted." in notes(found, 30)
-    alone = ask(snapshot)
-    assert sentence(alone) == "1 portfolio would have no place."
+    assert sentence(ask(snapshot)) == "1 portfolio would have no place."
 
 
 def test_empty_scenario_is_the_next_pass() -> None:
@@ -176,14 +165,12 @@ def test_empty_scenario_is_the_next_pass() -> None:
 
 def test_storm_adds_one_lease_to_the_outage_budget() -> None:
     # Two of three are at least half; two of five are not.
-    snapshot = world([node(n) for n in (1, 2, 3)], on(1, "a"))
-    found = ask(snapshot, lose=["node-1,node-2"])
+    found = ask(world([node(n) for n in (1, 2, 3)], on(1, "a")), lose=["node-1,node-2"])
     budget = outage_budget(found, 30, 3)
     assert found.storm and budget is not None
     assert (budget.by_silence_s, budget.by_kill_s) == (63, 35)
     assert any("storm" in note for note in notes(found, 30))
-    larger = world([node(n) for n in range(1, 6)], on(1, "a"))
-    found = ask(larger, lose=["node-1", "node-2"])
+    found = ask(world([node(n) for n in range(1, 6)], on(1, "a")), lose=["node-1", "node-2"])
     budget = outage_budget(found, 30, 3)
     assert not found.storm and budget is not None
     assert (budget.by_silence_s, budget.by_kill_s) == (33, 5)
@@ -191,8 +178,7 @@ def test_storm_adds_one_lease_to_the_outage_budget() -> None:
 
 def test_drain_is_answered_completely_without_an_outage() -> None:
     # One pass would start two: a node has at most two handoffs at a time.
-    snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", "e"))
-    found = ask(snapshot, drain=["node-1"])
+    found = ask(world([node(1), node(2)], on(1, "a", "b", "c", "d", "e")), drain=["node-1"])
     assert set(moves(found.plan, "drain")) == {"a", "b", "c", "d", "e"}
     assert found.is_complete
     assert outage_budget(found, 30, 3) is None
@@ -270,9 +256,6 @@ def test_load_before_and_after_counts_active_handoffs_and_pins_once(
     assert [(load.before, load.after) for load in found.loads] == expected
 
 
-# --- remedies ------------------------------------------------------------------------------------
-
-
 def remedies(found: Answer) -> dict[str, str]:
     return {one.reason.code: remedy_sentence(one.reason) for one in found.remedies}
 
@@ -307,8 +290,7 @@ def test_remedy_of_a_loss_is_offered_with_its_effect(
 
 
 def test_dependence_on_a_suspect_node_is_reported() -> None:
-    snapshot = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
-    found = ask(snapshot, lose=["node-1"])
+    found = ask(world([node(1), node(2, status="suspect")], on(1, "a", "b")), lose=["node-1"])
     assert found.suspects == ("node-2",)
     assert remedies(found) == {
         "suspects_counted": "The plan uses node-2, which is suspect. "
@@ -375,10 +357,7 @@ def test_remedies_of_uncordoning_are_sorted_by_free_places_without_full_nodes() 
 
 
 def test_remedies_cover_portfolios_that_stay() -> None:
-    snapshot = world(
-        [node(1, labels={"gpu": "yes"}), node(2, cordoned=True)],
-        on(1, "a", "b", selector={"gpu": "yes"}),
-    )
+    snapshot = world([node(1, labels=GPU), node(2, cordoned=True)], on(1, "a", "b", selector=GPU))
     found = ask(snapshot, drain=["node-1"])
     assert remedy_nodes(found, "uncordon") == []  # it lacks the label
     assert remedies(found)["more_room"] == (
@@ -388,8 +367,7 @@ def test_remedies_cover_portfolios_that_stay() -> None:
 
 def test_new_node_with_another_strategy_version_is_no_remedy() -> None:
     fleet = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 2})]
-    old = on(1, "a", strategy="sma", strategy_version=1)
-    found = ask(world(fleet, old), lose=["node-1"])
+    found = ask(world(fleet, on(1, "a", strategy="sma", strategy_version=1)), lose=["node-1"])
     assert len(found.unplaced.no_place) == 1
     assert found.remedies == ()
 

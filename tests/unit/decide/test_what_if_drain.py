@@ -20,10 +20,8 @@ def plan(snapshot: Snapshot, name: str = "node-1") -> DrainPlan:
 
 def crowded() -> Snapshot:
     """A heavy portfolio on node-1 that no other node takes, unless `c` leaves node-2 for node-3."""
-    return world(
-        [node(1), node(2, capacity=4), node(3, capacity=1)],
-        [*on(1, "heavy", weight=4), *on(2, "c")],
-    )
+    nodes = [node(1), node(2, capacity=4), node(3, capacity=1)]
+    return world(nodes, [*on(1, "heavy", weight=4), *on(2, "c")])
 
 
 def test_portfolios_leave_a_drained_node_in_the_order_of_the_plan() -> None:
@@ -49,8 +47,7 @@ def test_drain_ends_pins_except_to_the_node_where_the_portfolio_goes() -> None:
         *on(1, "held", pinned=1, selector={"gpu": "yes"}),
     ]
     # node-3 is full: a drain is stronger than a pin that waits.
-    nodes = [node(1), node(2), node(3, capacity=0)]
-    assert plan(world(nodes, fleet)).pins == ("pinned", "third")
+    assert plan(world([node(1), node(2), node(3, capacity=0)], fleet)).pins == ("pinned", "third")
 
 
 def test_room_is_made_by_moving_others_first() -> None:

@@ -173,8 +173,7 @@ def test_reason_is_translated_into_chinese_in_linear_time(
 
 def test_lines_over_the_limit_are_rejected_before_decoding() -> None:
     """17 MB of the shortest lines take a second to decode."""
-    line = [1, 1, "", "", "", "", "", "", 1]
-    body = commits_of(1, orders=[line] * 500_000)
+    body = commits_of(1, orders=[[1, 1, "", "", "", "", "", "", 1]] * 500_000)
 
     def decode() -> None:
         with pytest.raises(RequestRejected, match="length <= 10000"):

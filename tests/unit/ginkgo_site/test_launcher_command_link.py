@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ginkgo_site.launcher.command_link import link_command
+from tests.support.patches import raising
 
 
 @pytest.fixture
@@ -74,8 +75,5 @@ def test_link_does_not_replace_another_program_of_that_name(
 def test_launcher_names_the_whole_path_if_the_link_folder_cannot_be_written(
     command: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
-        raise PermissionError("not yours")
-
-    monkeypatch.setattr(Path, "symlink_to", refused)
+    monkeypatch.setattr(Path, "symlink_to", raising(PermissionError("not yours")))
     assert link_command(command, tmp_path, [str(folder)]) == str(command)

@@ -11,17 +11,7 @@ import msgspec
 from scheduling.node_daemon.committer import MAX_REQUEST_BYTES, Committer
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.outbox import MAX_REPORTS_PER_HEARTBEAT, Outbox
-from scheduling.wire.messages import (
-    MAX_COMMITS,
-    MAX_LINES,
-    MAX_REPORTS,
-    Commit,
-    CommitAnswers,
-    CommitRequest,
-    CommitResult,
-    EquityLine,
-    Prepared,
-)
+from scheduling.wire import messages as wire
 
 
 class Link:
@@ -29,24 +19,26 @@ class Link:
 
     def __init__(self, held: set[int] | None = None) -> None:
         self.held = held or set()
-        self.requests: list[CommitRequest] = []
+        self.requests: list[wire.CommitRequest] = []
         self.sizes: list[int] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.committer = Committer(cast(ControlPlaneClient, self), "incarnation")
 
-    async def commit(self, body: bytes) -> CommitAnswers:
-        request = msgspec.msgpack.decode(body, type=CommitRequest)
+    async def commit(self, body: bytes) -> wire.CommitAnswers:
+        request = msgspec.msgpack.decode(body, type=wire.CommitRequest)
         self.requests.append(request)
         self.sizes.append(len(body))
         await asyncio.sleep(0)
         await self.may_answer.wait()
         answered = [c.portfolio for c in request.commits if c.portfolio not in self.held]
-        return CommitAnswers(results=[CommitResult(portfolio=p, answer="ok") for p in answered])
+        return wire.CommitAnswers(
+            results=[wire.CommitResult(portfolio=p, answer="ok") for p in answered]
+        )
 
 
-def _commit(portfolio: int, seq: int) -> Commit:
-    return Commit(
+def _commit(portfolio: int, seq: int) -> wire.Commit:
+    return wire.Commit(
         portfolio=portfolio, epoch=1, from_seq=seq, to_seq=seq + 1, batch=str(uuid.uuid4())
     )
 
@@ -108,7 +100,7 @@ async def test_closed_committer_repeats_nothing() -> None:
     waiting.cancel()
 
 
-async def _send_all(commits: list[Commit]) -> Link:
+async def _send_all(commits: list[wire.Commit]) -> Link:
     link = Link()
     answers = await asyncio.gather(*(link.committer.commit(commit) for commit in commits))
     assert [answer.portfolio for answer in answers] == [c.portfolio for c in commits]
@@ -118,12 +110,12 @@ async def _send_all(commits: list[Commit]) -> Link:
 
 async def test_request_never_exceeds_the_commit_limit() -> None:
     link = await _send_all([_commit(portfolio, 0) for portfolio in range(450)])
-    assert max(len(request.commits) for request in link.requests) <= MAX_COMMITS
+    assert max(len(request.commits) for request in link.requests) <= wire.MAX_COMMITS
     assert sum(len(request.commits) for request in link.requests) == 450
 
 
 async def test_request_never_exceeds_the_line_limit() -> None:
-    lines = [EquityLine(1, 1, "1")] * (MAX_LINES // 3)
+    lines = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 3)
     link = await _send_all([msgspec.structs.replace(_commit(p, 0), equity=lines) for p in range(7)])
     assert [len(request.commits) for request in link.requests] == [3, 3, 1]
 
@@ -137,11 +129,11 @@ async def test_large_states_are_sent_in_separate_requests() -> None:
 def test_outbox_removes_only_the_delivered_reports() -> None:
     outbox = Outbox()
     for number in range(MAX_REPORTS_PER_HEARTBEAT + 20):
-        outbox.add(Prepared(handoff=number))
+        outbox.add(wire.Prepared(handoff=number))
     said = outbox.next_reports()
-    assert len(said) == MAX_REPORTS_PER_HEARTBEAT <= MAX_REPORTS
+    assert len(said) == MAX_REPORTS_PER_HEARTBEAT <= wire.MAX_REPORTS
     outbox.mark_delivered(said)
     assert outbox.next_reports() == [
-        Prepared(handoff=number)
+        wire.Prepared(handoff=number)
         for number in range(MAX_REPORTS_PER_HEARTBEAT, MAX_REPORTS_PER_HEARTBEAT + 20)
     ]

@@ -110,8 +110,7 @@ async def test_commit_ends_before_a_record_that_is_no_longer_loaded(
 
 
 async def test_release_of_a_portfolio_is_traced_as_one_span(gateway: Gateway) -> None:
-    reader = await following(gateway, 110)
-    feeder, commits = make_feeder(reader, Child())
+    feeder, commits = make_feeder(await following(gateway, 110), Child())
     with tracing_to_memory() as collector:
         feeder.drain(7)
         with pytest.raises(ReleaseGranted):

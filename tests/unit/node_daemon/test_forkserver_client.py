@@ -74,7 +74,8 @@ async def test_child_has_only_its_own_socket_and_leads_its_process_group(
     for child in (first, second):
         # Until then it is being set up.
         await child.load(Load(spec("canary"), None, 0), SLOW_MACHINE_S)
-        held = {fd: os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in _fds(child.pid)}
+        folder = f"/proc/{child.pid}/fd"
+        held = {int(fd): os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
         assert held[0] == os.devnull
         assert held[1].startswith("pipe:") and held[1] == held[2]
         others = [name for fd, name in held.items() if fd > 2]
@@ -85,10 +86,6 @@ async def test_child_has_only_its_own_socket_and_leads_its_process_group(
         assert (os.getpgid(child.pid), os.getsid(child.pid)) == (child.pid, child.pid)
         assert b"a-secret" not in Path(f"/proc/{child.pid}/environ").read_bytes()
         child.kill()
-
-
-def _fds(pid: int) -> list[int]:
-    return sorted(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))
 
 
 async def test_forkserver_ignores_termination_signals(forkserver: ForkserverClient) -> None:

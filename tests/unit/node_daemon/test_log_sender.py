@@ -16,13 +16,7 @@ from scheduling.node_daemon.log_sender import (
     LogSender,
     PrintingProcess,
 )
-from scheduling.wire.messages import (
-    MAX_LOG_BYTES,
-    MAX_LOG_LINE,
-    MAX_LOG_LINES,
-    LogAnswer,
-    LogRequest,
-)
+from scheduling.wire import messages as wire
 
 
 def of(portfolio: int, epoch: int = 1) -> PrintingProcess:
@@ -66,7 +60,7 @@ def test_lines_of_a_quiet_portfolio_are_sent_before_the_rest_of_loud_ones() -> N
             buffer.add(of(portfolio), f"{n}")
     buffer.add(of(99), "quiet")
     first, second = take(buffer), take(buffer)
-    assert sum(map(len, first.values())) == MAX_LOG_LINES
+    assert sum(map(len, first.values())) == wire.MAX_LOG_LINES
     assert set(first) == {1, 2, 3, 4, 5}
     assert {6, 7, 8, 9, 99} <= set(second)
     assert second[99] == [("quiet", 0)]
@@ -76,10 +70,10 @@ def test_a_batch_of_log_lines_has_a_bound_in_bytes() -> None:
     buffer = LogBuffer()
     for portfolio in range(1, 10):
         for _ in range(LINES_PER_BATCH):
-            buffer.add(of(portfolio), "\u4e2d" * MAX_LOG_LINE)
+            buffer.add(of(portfolio), "\u4e2d" * wire.MAX_LOG_LINE)
     taken = take(buffer)
-    assert sum(len(text.encode()) for lines in taken.values() for text, _ in lines) > 0
-    assert sum(len(text.encode()) for lines in taken.values() for text, _ in lines) <= MAX_LOG_BYTES
+    size = sum(len(text.encode()) for lines in taken.values() for text, _ in lines)
+    assert 0 < size <= wire.MAX_LOG_BYTES
 
 
 def test_log_lines_keep_the_process_that_printed_them() -> None:
@@ -95,13 +89,13 @@ class FakeClient:
     """Fails with the given errors, then answers. Records what it was sent."""
 
     def __init__(self, *errors: Exception) -> None:
-        self.errors, self.sent = list(errors), asyncio.Queue[LogRequest]()
+        self.errors, self.sent = list(errors), asyncio.Queue[wire.LogRequest]()
 
-    async def log(self, request: LogRequest) -> LogAnswer:
+    async def log(self, request: wire.LogRequest) -> wire.LogAnswer:
         self.sent.put_nowait(request)
         if self.errors:
             raise self.errors.pop(0)
-        return LogAnswer(written=1)
+        return wire.LogAnswer(written=1)
 
 
 @pytest.fixture
@@ -109,7 +103,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_sender, "INTERVAL_S", 0.01)
 
 
-async def sent_by(client: Any, buffer: LogBuffer, requests: int) -> list[LogRequest]:
+async def sent_by(client: Any, buffer: LogBuffer, requests: int) -> list[wire.LogRequest]:
     running = asyncio.create_task(LogSender(client, "i", buffer).run())
     try:
         async with asyncio.timeout(20):

@@ -70,5 +70,4 @@ def test_cpu_usage_of_the_machine_and_of_a_process_is_measured() -> None:
 
 
 def test_ended_process_has_zero_cpu_usage() -> None:
-    metrics = Metrics()
-    assert metrics.read(1_000.0, [2**22 + 1])["children_rss_mb"] == 0
+    assert Metrics().read(1_000.0, [2**22 + 1])["children_rss_mb"] == 0

@@ -13,12 +13,6 @@ import pytest
 
 from scheduling.node_daemon import process_output
 from scheduling.node_daemon.logs import RateLimitedLog
-from scheduling.node_daemon.process_output import (
-    CHUNK_BYTES,
-    LAST_CHARACTERS,
-    TAIL_BYTES,
-    ProcessOutput,
-)
 
 
 class Printing:
@@ -26,7 +20,7 @@ class Printing:
 
     def __init__(self, name: str, sink: Sink | None = None) -> None:
         self._read_end, self._write_end = os.pipe()
-        self.heard = ProcessOutput(self._read_end, name, sink)
+        self.heard = process_output.ProcessOutput(self._read_end, name, sink)
 
     def print(self, data: bytes) -> None:
         os.write(self._write_end, data)
@@ -76,10 +70,10 @@ async def test_full_pipe_is_read_one_chunk_at_a_time(monkeypatch: pytest.MonkeyP
     process = Printing("loud")
     written = process.print_as_much_as_fits()
     await many_turns()
-    assert process.unread() == written - CHUNK_BYTES
+    assert process.unread() == written - process_output.CHUNK_BYTES
     process.heard._resume_reading()
     await many_turns()
-    assert process.unread() == written - 2 * CHUNK_BYTES
+    assert process.unread() == written - 2 * process_output.CHUNK_BYTES
     process.heard.last_output()  # reads whatever is there: its process has ended
     assert process.unread() == 0
     process.heard._resume_reading()
@@ -102,7 +96,7 @@ async def test_endless_line_is_logged_in_parts(caplog: pytest.LogCaptureFixture)
         process.print(b"y" * 1000)
         process.heard._on_readable()
     assert len(process.heard._line) <= 4000
-    assert len(process.heard._tail) == TAIL_BYTES
+    assert len(process.heard._tail) == process_output.TAIL_BYTES
     assert caplog.records
     assert max(len(record.getMessage()) for record in caplog.records) < 600
     await process.end()
@@ -131,7 +125,7 @@ async def test_last_output_is_a_few_short_lines_without_control_characters(
     assert all(record.getMessage().isprintable() for record in caplog.records)
     process.print(b"z" * 1000)
     words = process.heard.last_output()
-    assert (len(words), words[0], words[-1]) == (LAST_CHARACTERS + 1, "…", "z")
+    assert (len(words), words[0], words[-1]) == (process_output.LAST_CHARACTERS + 1, "…", "z")
     await process.end()
     assert process.heard.last_output() == words
 
@@ -144,7 +138,7 @@ async def test_unterminated_line_is_logged_at_the_end(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == ["ends printed: farewell"]
 
 
-async def printed(data: bytes) -> tuple[Sink, ProcessOutput]:
+async def printed(data: bytes) -> tuple[Sink, process_output.ProcessOutput]:
     """Return what was passed on of a process that printed this and ended."""
     sink = Sink()
     process = Printing("tells", sink)

@@ -75,17 +75,13 @@ async def following(gateway: Gateway, to: int) -> RecordedFeedReader:
     return reader
 
 
-def seqs(batch: tuple[bytes, int]) -> list[int]:
-    return [event.seq for event in decode_events(batch[0])]
-
-
 async def read_all(reader: RecordedFeedReader, cursor: int, symbols: Any) -> list[int]:
     found: list[int] = []
     while cursor < reader.head():
         assert await reader.load(cursor)
         data, to_seq = reader.batch(cursor, symbols, reader.head(), 4, 7)
         assert cursor < to_seq <= cursor + 7
-        found += seqs((data, to_seq))
+        found += [event.seq for event in decode_events(data)]
         cursor = to_seq
     return found
 
@@ -103,8 +99,7 @@ async def test_records_that_arrive_are_read_from_the_ring_without_a_request(
 async def test_a_portfolio_behind_the_ring_reads_every_record_once(
     gateway: Gateway, start: int
 ) -> None:
-    reader = await following(gateway, 115)
-    assert await read_all(reader, start, None) == list(range(start + 1, 116))
+    assert await read_all(await following(gateway, 115), start, None) == list(range(start + 1, 116))
 
 
 async def test_a_portfolio_gets_events_of_its_symbols_and_events_without_a_symbol(
@@ -217,9 +212,7 @@ async def test_gateway_that_goes_away_within_a_page_of_dropped_records_is_asked_
     assert await reader.load(34)
 
 
-async def test_a_database_that_went_back_makes_the_node_forget_its_records(
-    gateway: Gateway,
-) -> None:
+async def test_database_that_went_back_makes_the_node_forget_its_records(gateway: Gateway) -> None:
     reader = await following(gateway, 110)
     woken: list[int] = []
     reader.listen(Listener(frozenset({"KO"}), lambda: woken.append(1)))

@@ -8,16 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from portfolios.runtime.messages import (
-    HEADER,
-    Batch,
-    Failed,
-    Load,
-    Loaded,
-    Reply,
-    Result,
-    encode_message,
-)
+from portfolios.runtime import messages
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
 from scheduling.node_daemon.reply_validation import (
     MAX_ERROR,
@@ -27,7 +18,7 @@ from scheduling.node_daemon.reply_validation import (
 )
 from tests.support.market_factories import spec
 
-ASKED = Batch(10, 20, False, b"")
+ASKED = messages.Batch(10, 20, False, b"")
 ORDER = OrderRow(15, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), "open", None, 1_000)
 FILL = FillRow(12, 0, 16, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), 1_000)
 AMOUNT = "an amount that is not finite or has over 40 digits at seq"
@@ -35,16 +26,16 @@ RANGE, EXPECTED = "a result whose (from_seq, to_seq, suppress) is", "(10, 20, Fa
 POINT = EquityRow(17, 1_000, Decimal("100000.0000"))
 
 
-def body(reply: Reply) -> bytes:
-    return encode_message(reply)[HEADER.size :]
+def body(reply: messages.Reply) -> bytes:
+    return messages.encode_message(reply)[messages.HEADER.size :]
 
 
-def result(**changes: Any) -> Result:
+def result(**changes: Any) -> messages.Result:
     values: dict[str, Any] = {
         "from_seq": 10, "to_seq": 20, "state": None, "orders": [ORDER], "fills": [FILL],
         "equity": [POINT], "suppress": False,
     }  # fmt: skip
-    return Result(BatchResult(**{**values, **changes}))
+    return messages.Result(BatchResult(**{**values, **changes}))
 
 
 def changed(row: Any, **changes: Any) -> Any:
@@ -56,8 +47,8 @@ def test_valid_result_is_accepted_unchanged() -> None:
 
 
 def test_failure_is_accepted_and_truncated() -> None:
-    failed = validate_reply(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
-    assert failed == Failed("event", 12, "x" * MAX_ERROR, "y" * MAX_TRACE)
+    failed = validate_reply(ASKED, body(messages.Failed("event", 12, "x" * 10_000, "y" * 10_000)))
+    assert failed == messages.Failed("event", 12, "x" * MAX_ERROR, "y" * MAX_TRACE)
 
 
 @pytest.mark.parametrize(
@@ -96,30 +87,29 @@ def test_result_that_contradicts_its_batch_is_invalid(changes: dict[str, Any], w
 
 
 def test_open_order_in_a_suppressed_batch_is_invalid() -> None:
-    suppressed = Batch(10, 20, True, b"")
-    kept = changed(ORDER, status="suppressed")
-    honest = result(orders=[kept], suppress=True)
+    suppressed = messages.Batch(10, 20, True, b"")
+    honest = result(orders=[changed(ORDER, status="suppressed")], suppress=True)
     assert validate_reply(suppressed, body(honest)) == honest
     with pytest.raises(InvalidReply, match="although its decisions are suppressed"):
         validate_reply(suppressed, body(result(suppress=True)))
 
 
-LOAD = Load(spec("canary"), None, 0)
+LOAD = messages.Load(spec("canary"), None, 0)
 
 
 @pytest.mark.parametrize(
     ("request_", "reply", "why"),
     [
-        (ASKED, body(Loaded(20, False)), "with the reply to a load, not to a batch"),
+        (ASKED, body(messages.Loaded(20, False)), "with the reply to a load, not to a batch"),
         (ASKED, b"hello", "with 5 malformed bytes"),
         (LOAD, body(result()), "with the result of a batch, not with the reply to a load"),
-        (LOAD, body(Loaded(0, False, ["KO"] * 10_001)), "with 10001 symbols, limit 10000"),
+        (LOAD, body(messages.Loaded(0, False, ["KO"] * 10_001)), "with 10001 symbols, limit 10000"),
     ],
     ids=["load reply to a batch", "malformed", "result to a load", "too many symbols"],
 )
 def test_reply_that_does_not_answer_its_request_is_invalid(
-    request_: Load | Batch, reply: bytes, why: str
+    request_: messages.Load | messages.Batch, reply: bytes, why: str
 ) -> None:
-    assert validate_reply(LOAD, body(Loaded(0, False))) == Loaded(0, False)
+    assert validate_reply(LOAD, body(messages.Loaded(0, False))) == messages.Loaded(0, False)
     with pytest.raises(InvalidReply, match=why):
         validate_reply(request_, reply)

@@ -40,6 +40,5 @@ async def test_forkserver_ends_some_time_after_its_last_process(tmp_path: Path) 
     assert server.is_running()  # its last process has just ended
     code.end_idle_forkservers(boottime_s() + LATER_S)
     assert not server.is_running()
-    again = code._forkserver(environment)
-    assert again is not forkserver
+    assert code._forkserver(environment) is not forkserver
     code.close()

@@ -7,12 +7,12 @@ import re
 import stat
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from portfolios.artifacts import unpack
 from tests.support import wheels
+from tests.support.patches import raising
 
 
 def unpack_wheel(tmp_path: Path, data: bytes) -> str:
@@ -101,10 +101,7 @@ def test_file_that_is_not_a_wheel_is_refused(tmp_path: Path, data: bytes) -> Non
 def test_wheel_with_a_file_that_ends_too_early_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def end(*_: Any) -> bytes:
-        raise EOFError
-
-    monkeypatch.setattr(zipfile.ZipExtFile, "read", end)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", raising(EOFError))
     cut = wheels.counter("x").data()
     with pytest.raises(unpack.WheelUnusable, match=r"^is not a valid wheel: it ends too early$"):
         unpack_wheel(tmp_path, cut)

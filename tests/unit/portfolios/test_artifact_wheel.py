@@ -16,7 +16,6 @@ from tests.support.artifacts import make_wheel
 
 A, B = "a" * 64, "b" * 64
 
-
 LONG = " and ".join(["os_name=='x'"] * 9_000)  # once took seconds
 NESTED = "(" * 480 + "os_name=='posix'" + ")" * 480
 

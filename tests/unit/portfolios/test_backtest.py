@@ -35,8 +35,7 @@ JAN_1_2024 = 19_723  #: days after the epoch
 def day(number: int, symbol: str, open_e4: int, close_e4: int) -> BarRow:
     """Return a daily bar, `number` days after 2024-01-01."""
     low, high = min(open_e4, close_e4), max(open_e4, close_e4)
-    at = (JAN_1_2024 + number) * DAY_US
-    return BarRow(symbol, at, open_e4, high, low, close_e4, 100)
+    return BarRow(symbol, (JAN_1_2024 + number) * DAY_US, open_e4, high, low, close_e4, 100)
 
 
 def feed(*bars: BarRow) -> BarLog:
@@ -68,21 +67,16 @@ def backtest(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-# --- figures -------------------------------------------------------------------------------------
-
-
 def test_figures_of_one_purchase_equal_those_computed_by_hand(backtest: Any) -> None:
     # 10 pieces decided at the close of 10 fill at the next open of 10: 900 cash left of 1,000.
     # Equity at the end of each day: 1,000; 900 + 120; 900 + 90; 900 + 150.
     figures = document_of(backtest({1: [buy("A", "10")]})).figures
-
     assert (figures.equity, figures.profit, figures.return_) == ("1050.0000", "50.0000", 0.05)
     assert (figures.realised, figures.unrealised) == ("0.0000", "50.0000")
     assert figures.max_drawdown_amount == "30.0000"  # 1,020 on day 1, 990 on day 2
     assert figures.max_drawdown == round(30 / 1020, 6)
     assert figures.drawdown_from == "2024-01-02T00:00:00+00:00"
-    assert figures.drawdown_to == "2024-01-03T00:00:00+00:00"
-    assert figures.turnover == "100.0000"
+    assert (figures.drawdown_to, figures.turnover) == ("2024-01-03T00:00:00+00:00", "100.0000")
     assert figures.max_exposure == round(150 / 1050, 6)
     assert (figures.orders, figures.fills, figures.refused, figures.open_orders) == (1, 1, 0, 0)
     assert figures.events == 4
@@ -101,8 +95,7 @@ def test_refusals_are_counted_apart_from_orders(backtest: Any) -> None:
 
 
 def test_orders_name_their_fill_or_their_refusal(backtest: Any) -> None:
-    script = {1: [buy("A", "10"), sell("A", "99")], 4: [sell("A", "10")]}
-    document = document_of(backtest(script))
+    document = document_of(backtest({1: [buy("A", "10"), sell("A", "99")], 4: [sell("A", "10")]}))
     filled, refused, still_open = document.orders
     fill = (filled.status, filled.fill_price, filled.filled_at)
     assert fill == ("filled", "10.0000", "2024-01-02T00:00:00+00:00")
@@ -155,21 +148,16 @@ def test_backtest_equals_the_bare_engine_however_its_batches_are_cut(
     bars = tuple(day(n // 2, "AB"[n % 2], 10_000 + n * 7, 10_000 + n * 11) for n in range(40))
     script = {n: [buy("A", "1"), buy("B", "2")] if n % 3 else [sell("A", "1")] for n in range(41)}
     result: BacktestResult = backtest(script, bars)
-
     events = feed(*bars).read(1, 40)
     at_their_times = [type(e)(e.seq, e.symbol, e.time, e.time, *_prices(e)) for e in events]
     engine = PortfolioEngine.fresh(spec())
     whole = engine.run(at_their_times, 0, 40)
     assert [line.row for line in result.tally.orders] == whole.orders
-    assert result.tally.fills == len(whole.fills)
-    assert result.state == engine.state
+    assert (result.tally.fills, result.state) == (len(whole.fills), engine.state)
 
 
 def _prices(event: Any) -> tuple[int, ...]:
     return (event.open_e4, event.high_e4, event.low_e4, event.close_e4, event.volume)
-
-
-# --- failures ------------------------------------------------------------------------------------
 
 
 def test_failure_names_seq_symbol_and_day(backtest: Any) -> None:
@@ -189,9 +177,6 @@ def test_process_that_ends_stops_the_backtest_with_a_sentence() -> None:
     log = feed(*FOUR_DAYS)
     with pytest.raises(StrategyStopped, match="stopped at seq 1: its process was ended by"):
         run_backtest(Backtest(spec(), log, FeedRange(1, 4)), ask)
-
-
-# --- ranges --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -290,9 +275,6 @@ def test_wrong_range_is_refused(first: str | None, last: str | None, sentence: s
     with pytest.raises(WrongRange) as wrong:
         read_range(feed(*FOUR_DAYS), first, last)
     assert str(wrong.value).startswith(sentence)
-
-
-# --- the curve and its drawing -------------------------------------------------------------------
 
 
 def test_long_curve_keeps_its_extremes_and_its_end() -> None:

@@ -26,13 +26,9 @@ def run_without_reader(*arguments: str, buffers: bool) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffers else "1"}
     try:
         done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=CHECKOUT,
-            env=environment,
-            stdout=writes,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+            [sys.executable, *arguments], cwd=CHECKOUT, env=environment, stdout=writes,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
     finally:
         os.close(writes)
     return done.returncode, done.stderr
@@ -61,6 +57,5 @@ def test_commands_run_without_an_output_from_the_start(line: str, status: int) -
 
 
 def test_a_broken_pipe_other_than_that_of_the_output_is_an_error() -> None:
-    raises = PRINTS.replace("print('a line')", "raise BrokenPipeError('a socket')")
-    done = run_python("-c", raises)
+    done = run_python("-c", PRINTS.replace("print('a line')", "raise BrokenPipeError('a socket')"))
     assert done.returncode == 1 and "BrokenPipeError: a socket" in done.stderr

@@ -74,8 +74,7 @@ def test_canary_digest_of_bars_with_four_decimal_places_is_unchanged() -> None:
     run(engine, FOUR_PLACES)
     digest = bytes(32)
     for event in FOUR_PLACES:
-        line = f"{event.seq} {event.symbol} 10.0000"
-        digest = hashlib.sha256(digest + line.encode()).digest()
+        digest = hashlib.sha256(digest + f"{event.seq} {event.symbol} 10.0000".encode()).digest()
     assert engine.state.strategy.data["digest"] == digest
 
 
@@ -139,11 +138,10 @@ def test_order_at_prices_of_five_decimal_places_is_decided_filled_and_marked_exa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = scripted(monkeypatch, {1: [buy("EURUSD", "100")]}, symbols=["EURUSD"])
-    events = [
-        euro(1, 107_083, 107_083, 107_083, 107_083),
-        euro(2, 107_091, 107_099, 107_000, 107_017),
-    ]
-    result = run(engine, events)
+    result = run(
+        engine,
+        [euro(1, 107_083, 107_083, 107_083, 107_083), euro(2, 107_091, 107_099, 107_000, 107_017)],
+    )
     assert str(result.orders[0].price) == "1.07083"
     assert str(result.fills[0].price) == "1.07091"
     # 1000 - 100 * 1.07091 = 892.909, and 100 * 1.07017 = 107.017
@@ -163,8 +161,7 @@ def test_order_at_prices_of_five_decimal_places_is_decided_filled_and_marked_exa
 def test_a_buyer_pays_the_ask_and_a_seller_gets_the_bid(monkeypatch: pytest.MonkeyPatch) -> None:
     script = {1: [buy("EURUSD", "10")], 2: [sell("EURUSD", "10")]}
     engine = scripted(monkeypatch, script, symbols=["EURUSD"])
-    quotes = [quote(seq, 107_000 + seq, 107_010 + seq) for seq in (1, 2, 3)]
-    result = run(engine, quotes)
+    result = run(engine, [quote(seq, 107_000 + seq, 107_010 + seq) for seq in (1, 2, 3)])
     assert [str(fill.price) for fill in result.fills] == ["1.07012", "1.07003"]
 
 
@@ -173,8 +170,7 @@ def test_an_event_without_a_price_fills_and_marks_nothing_and_reaches_no_strateg
 ) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", "1")]})
     silent: list[Event] = [Tick(2, "", 2, 2), Gap(3, "KO", 3, 3, 1, 2)]
-    result = run(engine, [bar(1, "KO", "10", "10"), *silent])
-    assert result.fills == []
+    assert run(engine, [bar(1, "KO", "10", "10"), *silent]).fills == []
     assert engine.state.strategy.data["seen"] == [1]
     later = run(engine, [bar(4, "KO", "11", "12")])
     assert [str(fill.price) for fill in later.fills] == ["11.0000"]

@@ -75,10 +75,8 @@ def test_times_of_a_file_are_read_in_the_form_that_is_stated(
         (TimeForm(unit="ms"), "noon", "wrong_type", "'noon'; give a number of ms since 1970."),
         (TimeForm(unit="s"), "1e9999999", "wrong_type", "give a number of s since 1970."),
         (TimeForm(), "2017-04-19 09:00", "time_zone_missing", "with --time-zone, such as UTC"),
-        (
-            TimeForm(ZoneInfo("America/New_York")), "2026-03-08 02:30", "no_such_time",
-            "does not exist in America/New_York",
-        ),
+        (TimeForm(ZoneInfo("America/New_York")), "2026-03-08 02:30", "no_such_time",
+         "does not exist in America/New_York"),
     ],
 )  # fmt: skip
 def test_error_about_a_time_that_cannot_be_read_says_what_helps(

@@ -30,13 +30,8 @@ def table_rows() -> list[dict[str, str]]:
     )
 
 
-@pytest.fixture(scope="module")
-def source() -> list[dict[str, str]]:
-    return table_rows()
-
-
-def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol(source: list) -> None:
-    feed = open_feed("replay")
+def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol() -> None:
+    feed, source = open_feed("replay"), table_rows()
     assert (feed.length, len(feed.symbols), len(source)) == (92_120, 376, 92_120)
     events = feed.read(1, feed.length)
     assert [event.seq for event in events] == list(range(1, 92_121))

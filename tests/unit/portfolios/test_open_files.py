@@ -50,5 +50,4 @@ def test_a_low_limit_of_open_files_is_raised_where_that_is_allowed(tmp_path: Pat
 
 
 def test_portfolio_process_keeps_a_limit_of_open_files_below_its_own(tmp_path: Path) -> None:
-    done = run_limited(["-c", LIMITS + PRINTS], tmp_path, 64, 64)
-    assert done.stdout.split() == ["64", "64"]
+    assert run_limited(["-c", LIMITS + PRINTS], tmp_path, 64, 64).stdout.split() == ["64", "64"]

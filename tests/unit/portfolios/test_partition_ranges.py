@@ -7,10 +7,6 @@ import pytest
 from portfolios.retention.partitions import Partition, missing_ranges
 
 
-def parts(*bounds: tuple[int | None, int]) -> list[Partition]:
-    return [Partition(f"p{low}", low, high) for low, high in bounds]
-
-
 @pytest.mark.parametrize(
     ("attached", "head", "wanted"),
     [
@@ -31,4 +27,5 @@ def parts(*bounds: tuple[int | None, int]) -> list[Partition]:
 def test_missing_partition_ranges_reach_two_partitions_beyond_the_head(
     attached: list[tuple[int | None, int]], head: int, wanted: list[tuple[int, int]]
 ) -> None:
-    assert missing_ranges(parts(*attached), head, 100) == wanted
+    parts = [Partition(f"p{low}", low, high) for low, high in attached]
+    assert missing_ranges(parts, head, 100) == wanted

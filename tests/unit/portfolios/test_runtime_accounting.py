@@ -39,12 +39,9 @@ def fill(account: Account, quantity: str, price: str) -> None:
     ],
 )
 def test_fills_change_cash_profit_and_position(
-    account: Account,
-    fills: list[tuple[str, str]],
-    cash: str,
-    realised: str,
+    account: Account, fills: list[tuple[str, str]], cash: str, realised: str,
     held: tuple[str, str] | None,
-) -> None:
+) -> None:  # fmt: skip
     for quantity, price in fills:
         fill(account, quantity, price)
     assert (str(account.cash), str(account.realised)) == (cash, realised)

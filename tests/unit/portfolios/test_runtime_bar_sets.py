@@ -22,7 +22,6 @@ from portfolios.runtime.state import (
     encode_state,
 )
 from portfolios.strategies import registry
-from portfolios.strategies.base import StrategyPart
 from tests.support.market_factories import Scripted, bar, buy, run, spec
 from tests.support.strategies.cheapest_of_all import CheapestOfAll
 
@@ -88,8 +87,7 @@ def test_gaps_and_quotes_do_not_complete_bars() -> None:
 
 
 def test_orders_for_all_symbols_are_decided_at_the_close_of_their_own_bars() -> None:
-    script = {2: [buy("KO", "1"), buy("GE", "2")]}
-    engine = gathering("KO", "GE", script=script)
+    engine = gathering("KO", "GE", script={2: [buy("KO", "1"), buy("GE", "2")]})
     result = run(engine, [bar(1, "KO", "1", "3", 7), bar(2, "GE", "1", "5", 7)])
     orders = [(o.symbol, o.price, o.status) for o in result.orders]
     assert orders == [("KO", Decimal(3), "open"), ("GE", Decimal(5), "open")]
@@ -152,12 +150,9 @@ def test_a_revision_drops_waiting_bars_that_are_not_of_its_symbols(
 
 
 def test_revision_with_an_empty_state_waits_for_new_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start_empty(self: Any, old: StrategyPart) -> None:
-        return None
-
     engine = gathering("KO", "GE")
     run(engine, [at(1, "KO", 5)])
-    monkeypatch.setattr(Gathering, "adapt", start_empty)
+    monkeypatch.setattr(Gathering, "adapt", lambda self, old: None)
     monkeypatch.setattr(Gathering, "state_version", 2)
     again = PortfolioEngine.restore(engine.spec, encode_state(engine.state), 1)
     run(again, [at(2, "GE", 5)])

@@ -76,8 +76,7 @@ def test_suppression_does_not_stop_the_fill_of_an_open_order(monkeypatch: Any) -
 def test_an_order_over_a_limit_is_refused(
     monkeypatch: Any, given: dict[str, Any], wanted: OrderIntent, reason: str
 ) -> None:
-    engine = scripted(monkeypatch, {1: [wanted]}, **given)
-    result = run(engine, [KO_1, GE_2, KO_3])
+    result = run(scripted(monkeypatch, {1: [wanted]}, **given), [KO_1, GE_2, KO_3])
     assert statuses(result.orders) == [(1, 0, "refused", reason)]
     assert result.fills == []
 
@@ -117,8 +116,7 @@ def test_open_orders_count_for_every_limit(monkeypatch: Any) -> None:
 
 def test_a_position_over_a_new_limit_may_be_made_smaller(monkeypatch: Any) -> None:
     limits = Limits(largest_position=Decimal(5))
-    engine = scripted(monkeypatch, {1: [buy("KO", "10")], 3: [sell("KO", "2")]})
-    state = run(engine, [KO_1]).state
+    state = run(scripted(monkeypatch, {1: [buy("KO", "10")], 3: [sell("KO", "2")]}), [KO_1]).state
     assert state is not None
     tightened = PortfolioEngine.restore(spec(limits=limits), state, 1)
     assert statuses(run(tightened, [KO_3]).orders) == [(3, 0, "open", None)]

@@ -64,9 +64,6 @@ def bars(*seqs: int, symbol: str = "KO") -> list[Event]:
     return [bar(seq, symbol, "10", "10") for seq in seqs]
 
 
-# --- timers -------------------------------------------------------------------------------------
-
-
 def test_a_timer_fires_before_the_first_event_released_at_or_after_it() -> None:
     engine = hooked_engine({1: lambda ctx: ctx.set_timer(3_000_000)})
     run(engine, bars(1, 2, 3, 4))
@@ -111,8 +108,7 @@ def test_a_tick_fires_timers_of_a_strategy_with_symbols_and_is_counted_as_an_eve
 
 
 def test_a_strategy_without_timers_needs_no_ticks() -> None:
-    engine = PortfolioEngine.fresh(spec("buy_and_hold", symbols=["KO"]))
-    assert engine.symbols == {"KO"}
+    assert PortfolioEngine.fresh(spec("buy_and_hold", symbols=["KO"])).symbols == {"KO"}
 
 
 @pytest.mark.parametrize("due", [-1, 1.5, "soon", None, True, 10**18])
@@ -126,9 +122,6 @@ def test_a_timer_hook_that_returns_no_valid_orders_is_the_strategys_failure(answ
     engine = hooked_engine({1: lambda ctx: ctx.set_timer(1)}, lambda ctx, due: answer)
     with pytest.raises(StrategyFailed, match=r"in hooked at seq 2$"):
         run(engine, bars(1, 2))
-
-
-# --- metrics and logs ---------------------------------------------------------------------------
 
 
 def test_metrics_are_sampled_at_equity_points() -> None:
@@ -184,8 +177,6 @@ def test_state_with_timers_or_metrics_has_a_newer_format(act: Any, format: int) 
     assert engine.state.format == format
 
 
-# --- warm-up ------------------------------------------------------------------------------------
-
 LOG = BarLog("two shares", [BarRow(s, n, 1, 1, 1, 1, 1) for n in range(50) for s in ("GE", "KO")])
 
 
@@ -218,8 +209,7 @@ def test_new_portfolio_is_warmed_up_with_the_events_before_its_first_one(
     assert state.account.open_orders == []
     assert state.account.processed is not None and state.account.processed.events == 0
     # A restored state is not warmed up again.
-    again = PortfolioWorker()
-    assert ask(again, chosen, encode_state(state), 10).needs_history == 0
+    assert ask(PortfolioWorker(), chosen, encode_state(state), 10).needs_history == 0
 
 
 def test_warm_up_on_a_short_feed_gets_all_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,9 +300,6 @@ def test_a_state_that_adapt_cannot_take_fails_the_load_and_nothing_else(
     result = worker.answer(Batch(9, 10, False, encode_events(bars(10))))
     assert isinstance(result, Result) and result.result.state is not None
     assert decode_state(result.result.state).strategy.data == {"seen": [2, 4, 10]}
-
-
-# --- history of a feed --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,6 @@ def test_the_number_of_resting_orders_is_limited(monkeypatch: Any) -> None:
     assert [o.status for o in result.orders].count("open") == 1_000
 
 
-# --- reports ------------------------------------------------------------------------------------
-
-
 class Reported(Scripted):
     """Keeps its reports, and answers the scripted ones."""
 
@@ -194,13 +191,9 @@ def test_order_hook_that_causes_endless_reports_is_a_failure(monkeypatch: Any) -
         run(engine, [prices(1, *FLAT)])
 
 
-# --- costs and figures --------------------------------------------------------------------------
-
-
 def test_fees_are_taken_from_cash_and_profit(monkeypatch: Any) -> None:
     broker = BrokerSettings(fee_per_order=Decimal("1.25"))
-    script = {1: [buy("KO", "10")], 2: [sell("KO", "10")]}
-    engine = scripted(monkeypatch, script, broker=broker)
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")], 2: [sell("KO", "10")]}, broker=broker)
     result = run(engine, [prices(1, *FLAT), prices(2, *FLAT), prices(3, "11", "11", "11", "11")])
     assert [fill.fee for fill in result.fills] == [Decimal("1.2500")] * 2
     view = account_view(engine.state)
@@ -219,9 +212,6 @@ def test_drawdown_is_measured_from_the_highest_point(monkeypatch: Any) -> None:
     assert (view["drawdown"], view["largest_drawdown"]) == ("60.0000", "120.0000")
     assert view["drawdown_pct"] == "5.0000"
     assert (view["exposure"], view["unrealised"]) == ("240.0000", "140.0000")
-
-
-# --- limits -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,7 +257,6 @@ def test_a_drawdown_over_the_limit_ends_the_batch_and_refuses_orders(monkeypatch
     assert result.state is not None
     processed = decode_state(result.state).account.processed
     assert processed is not None and processed.events == 4
-
     again = PortfolioEngine.restore(engine.spec, result.state, 30)  # an operator starts it
     assert again.state.account.halted == why
     rest = run(again, events[4:])
@@ -275,12 +264,8 @@ def test_a_drawdown_over_the_limit_ends_the_batch_and_refuses_orders(monkeypatch
     assert [o.status for o in rest.orders] == ["open"]
 
 
-# --- states of other versions -------------------------------------------------------------------
-
-
 def test_a_state_with_nothing_of_a_newer_format_keeps_the_older_format(monkeypatch: Any) -> None:
-    engine = scripted(monkeypatch, {1: [buy("KO", "1")]})
-    state = run(engine, [prices(1, *FLAT)]).state
+    state = run(scripted(monkeypatch, {1: [buy("KO", "1")]}), [prices(1, *FLAT)]).state
     assert state is not None and decode_state(state).format == COUNTING_FORMAT
 
 

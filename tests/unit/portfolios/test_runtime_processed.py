@@ -9,27 +9,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from portfolios.runtime import state as runtime_state
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import Event
-from portfolios.runtime.state import (
-    COUNTING_FORMAT,
-    FORMAT,
-    Processed,
-    State,
-    compress_state,
-    decode_state,
-    encode_state,
-    pack_state,
-)
 from tests.support.market_factories import bar, run, spec
 
 EVENTS = [bar(seq, "KO" if seq % 3 else "GE", str(9 + seq % 5), "10") for seq in range(1, 41)]
 
 
-def count_of(events: list[Event], *ends: int) -> Processed:
+def count_of(events: list[Event], *ends: int) -> runtime_state.Processed:
     """Return the count after these events, cut into batches that end at `ends`."""
-    processed = Processed(1)
+    processed = runtime_state.Processed(1)
     begin = 0
     for end in [*ends, len(events)]:
         processed.add(events[begin:end])
@@ -86,45 +77,44 @@ def test_release_time_of_an_event_does_not_change_the_digest() -> None:
     assert count_of(late) == count_of(EVENTS)
 
 
-def older(state: State) -> bytes:
+def older(state: runtime_state.State) -> bytes:
     """Return the state as versions before the count stored it: two keys, six in the account."""
-    plain = msgspec.msgpack.decode(pack_state(state))
+    plain = msgspec.msgpack.decode(runtime_state.pack_state(state))
     plain.pop("format")
     plain["account"].pop("processed")
     plain["account"].pop("figures")
     assert list(plain) == ["account", "strategy"]
-    return compress_state(msgspec.msgpack.encode(plain))
+    return runtime_state.compress_state(msgspec.msgpack.encode(plain))
 
 
 def test_a_state_of_the_older_format_continues_and_counts_from_its_next_event() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
     run(engine, EVENTS[:10])
     stored = older(engine.state)
-    assert decode_state(stored).format == 1
-    assert encode_state(decode_state(stored)) == stored  # nothing is added by reading it
-
+    read = runtime_state.decode_state(stored)
+    assert read.format == 1
+    assert runtime_state.encode_state(read) == stored  # nothing is added by reading it
     restored = PortfolioEngine.restore(spec("canary"), stored, 10)
     assert restored.run([], 10, 12).state is None  # a batch without events changes nothing
-    again = PortfolioEngine.restore(spec("canary"), stored, 12)
-    result = again.run(EVENTS[12:20], 12, 20)
+    result = PortfolioEngine.restore(spec("canary"), stored, 12).run(EVENTS[12:20], 12, 20)
     assert result.state is not None
-    state = decode_state(result.state)
-    expected = Processed(13)
+    state = runtime_state.decode_state(result.state)
+    expected = runtime_state.Processed(13)
     expected.add(EVENTS[12:20])
-    assert (state.format, state.account.processed) == (COUNTING_FORMAT, expected)
+    assert (state.format, state.account.processed) == (runtime_state.COUNTING_FORMAT, expected)
     assert expected.events == 8
 
 
 def test_a_state_of_a_later_format_is_refused_with_a_remedy() -> None:
     engine = PortfolioEngine.fresh(spec("canary"))
-    engine.state.format = FORMAT + 1
-    with pytest.raises(StateUnreadable, match=f"state format {FORMAT + 1}.*upgrade"):
-        PortfolioEngine.restore(spec("canary"), encode_state(engine.state), 0)
+    engine.state.format = runtime_state.FORMAT + 1
+    with pytest.raises(StateUnreadable, match=f"state format {runtime_state.FORMAT + 1}.*upgrade"):
+        PortfolioEngine.restore(spec("canary"), runtime_state.encode_state(engine.state), 0)
 
 
 def test_a_new_portfolio_counts_from_its_first_event() -> None:
     engine = PortfolioEngine.fresh(spec("canary", first_seq=5))
-    assert engine.state.account.processed == Processed(5)
+    assert engine.state.account.processed == runtime_state.Processed(5)
 
 
 def test_an_event_of_a_symbol_that_the_portfolio_does_not_have_is_not_counted() -> None:
@@ -134,4 +124,4 @@ def test_an_event_of_a_symbol_that_the_portfolio_does_not_have_is_not_counted() 
     one.run(EVENTS, 0, 40)
     other.run([event for event in EVENTS if event.symbol == "KO"], 0, 40)
     assert one.state.account.processed == other.state.account.processed
-    assert pack_state(one.state) == pack_state(other.state)
+    assert runtime_state.pack_state(one.state) == runtime_state.pack_state(other.state)

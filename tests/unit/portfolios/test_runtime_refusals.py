@@ -11,16 +11,8 @@ from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.refusals import MAX_REMEMBERED, is_new_refusal
 from portfolios.runtime.results import OrderRow
 from portfolios.runtime.spec import Limits
+from portfolios.verify import types
 from portfolios.verify.compare import Comparison
-from portfolios.verify.types import (
-    Counts,
-    OrderOutcome,
-    ProducedRows,
-    RecordedRun,
-    StoredOrder,
-    StoredRows,
-    TenureSegment,
-)
 from scheduling.node_daemon.commit_builder import CommitBuilder
 from tests.support.market_factories import bar, buy, run, scripted, sell, spec
 
@@ -28,8 +20,7 @@ from tests.support.market_factories import bar, buy, run, scripted, sell, spec
 def test_refusals_that_differ_only_in_figures_are_recorded_once() -> None:
     """`buy_and_hold` without cash wants to buy at every event, each time at another price."""
     engine = PortfolioEngine.fresh(spec("buy_and_hold", parameters={"quantity": "1000"}))
-    events = [bar(seq, "KO", "10", f"{10 + seq}") for seq in range(1, 101)]
-    result = run(engine, events)
+    result = run(engine, [bar(seq, "KO", "10", f"{10 + seq}") for seq in range(1, 101)])
     assert [(o.seq, o.status) for o in result.orders] == [(1, "refused")]
     assert result.refused_again == 99
 
@@ -52,8 +43,7 @@ def test_another_symbol_side_or_reason_is_recorded(monkeypatch: Any) -> None:
 
 def test_a_refusal_after_a_placed_order_is_recorded_again(monkeypatch: Any) -> None:
     script = {1: [buy("KO", "91")], 2: [buy("KO", "1")], 3: [buy("KO", "91")]}
-    engine = scripted(monkeypatch, script)
-    result = run(engine, [bar(seq, "KO", "10", "11") for seq in range(1, 4)])
+    result = run(scripted(monkeypatch, script), [bar(seq, "KO", "10", "11") for seq in range(1, 4)])
     assert [o.status for o in result.orders] == ["refused", "open", "refused"]
 
 
@@ -80,19 +70,21 @@ def refusal(seq: int, reason: str = "needs 5 of cash, 1 is free") -> OrderRow:
     return OrderRow(seq, 0, "KO", "buy", Decimal(5), Decimal(1), "refused", reason, 0)
 
 
-def stored_order(row: OrderRow) -> StoredOrder:
+def stored_order(row: OrderRow) -> types.StoredOrder:
     uid = spec("canary").uid
-    return StoredOrder(f"{uid}-{row.seq}-0", row, OrderOutcome(row.status), 1, "node-1", 1)
+    return types.StoredOrder(
+        f"{uid}-{row.seq}-0", row, types.OrderOutcome(row.status), 1, "node-1", 1
+    )
 
 
 def difference_between(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:
     no_feed: Any = None
-    recorded = RecordedRun(
-        [TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], no_feed, 9, None
+    recorded = types.RecordedRun(
+        [types.TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], no_feed, 9, None
     )
-    comparison = Comparison(recorded, Counts(), new_since=new_since)
-    return comparison.compare(
-        ProducedRows(orders=wanted), StoredRows([stored_order(r) for r in found], [], [])
+    return Comparison(recorded, types.Counts(), new_since=new_since).compare(
+        types.ProducedRows(orders=wanted),
+        types.StoredRows([stored_order(r) for r in found], [], []),
     )
 
 

@@ -29,14 +29,13 @@ MEMORY = 777 << 20
 
 CALLS = (
     "fork", "clone", "os.fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv",
-    "process_vm_writev", "shmget", "semget", "msgget", "mq_open", "pidfd_open",
-    "pidfd_send_signal", "pidfd_getfd", "kill", "kill all", "tkill", "tgkill", "rt_sigqueueinfo",
-    "rt_tgsigqueueinfo", "prlimit64", "setpriority", "prctl",
-    "calm all of its user", "chmod", "fchmod", "fchmodat2", "chown", "utime", "setxattr",
-    "io_uring", "unshare", "setns", "affinity", "scheduler", "sched_setattr", "ioprio",
-    "local socket", "netlink", "owner of a file", "owner of a file, extended", "owner of a socket",
-    "signal of a file", "internet", "internet, version 6", "datagram pair", "connect", "bind",
-    "listen", "accept",
+    "process_vm_writev", "shmget", "semget", "msgget", "mq_open", "pidfd_open", "pidfd_send_signal",
+    "pidfd_getfd", "kill", "kill all", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo",
+    "prlimit64", "setpriority", "prctl", "calm all of its user", "chmod", "fchmod", "fchmodat2",
+    "chown", "utime", "setxattr", "io_uring", "unshare", "setns", "affinity", "scheduler",
+    "sched_setattr", "ioprio", "local socket", "netlink", "owner of a file",
+    "owner of a file, extended", "owner of a socket", "signal of a file", "internet",
+    "internet, version 6", "datagram pair", "connect", "bind", "listen", "accept",
 )  # fmt: skip
 FINE = (
     "thread", "signal itself", "limit itself", "name itself", "calm itself", "read Python",
@@ -49,7 +48,6 @@ FILES = (
     "read a hidden file", "environment of another", "memory of another",
     "command line of another", "files of another", "list of processes",
 )  # fmt: skip
-
 
 #: A user of this machine that is not root; -1: the user who runs the tests.
 OTHER = 65534 if os.geteuid() == 0 else -1
@@ -160,13 +158,9 @@ def test_portfolio_process_does_not_run_as_root(came: dict[str, Any]) -> None:
 
 
 def verdict(
-    machine: str,
-    number: int,
-    arguments: Sequence[int] = (),
-    arch: int | None = None,
-    *,
+    machine: str, number: int, arguments: Sequence[int] = (), arch: int | None = None, *,
     network: bool = False,
-) -> int:
+) -> int:  # fmt: skip
     """Return what the kernel would do: it runs the filter over (number, arch, -, arguments)."""
     own, _, numbers = sandbox._MACHINES[machine]
     code = sandbox._portfolio_filter(4321, own, numbers | sandbox._COMMON_NUMBERS, network=network)

@@ -181,13 +181,9 @@ def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: A
     ],
 )  # fmt: skip
 def test_failure_of_a_strategy_is_answered_with_seq_and_trace(
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    parameters: dict[str, int],
-    stage: str,
-    seq: int | None,
-    error: str,
-) -> None:
+    monkeypatch: pytest.MonkeyPatch, name: str, parameters: dict[str, int], stage: str,
+    seq: int | None, error: str,
+) -> None:  # fmt: skip
     reply = answer_of_faulty(monkeypatch, name, **parameters)
     assert isinstance(reply, Failed)
     assert (reply.stage, reply.seq, reply.error) == (stage, seq, error)

@@ -15,6 +15,7 @@ from scheduling.errors import Refused
 from scheduling.observe.localized_reason import localized_text
 from scheduling.operations import artifacts
 from scheduling.recorded_feeds.jetstream import stream
+from tests.support.patches import raising
 
 
 def chinese(text: str) -> str:
@@ -23,8 +24,7 @@ def chinese(text: str) -> str:
 
 
 def test_exception_in_a_sentence_is_shown_as_its_text_in_the_same_language() -> None:
-    failed = ValueError(_("{name} is away.", name="node-1"))
-    told = _("It cannot be: {problem}.", problem=failed)
+    told = _("It cannot be: {problem}.", problem=ValueError(_("{name} is away.", name="node-1")))
     assert told == "It cannot be: node-1 is away.."
     assert isinstance(told.values["problem"], Sentence)  # and holds no traceback
     assert not isinstance(_("{why}", why=OSError("gone")).values["why"], OSError)
@@ -39,22 +39,17 @@ def test_why_an_artifact_cannot_be_used_is_told_in_the_readers_language(
         problem="two of its strategies have the same name",
     )
 
-    def fails(*given: object) -> None:
-        raise strategy_inspection.CheckFailed(why)
-
-    monkeypatch.setattr(artifacts, "code_of_upload", fails)
+    failed = strategy_inspection.CheckFailed(why)
+    monkeypatch.setattr(artifacts, "code_of_upload", raising(failed))
     with pytest.raises(Refused) as refused:
         artifacts._inspect("demo 1.0", "0" * 64, b"", "", "")
     assert refused.value.message == f"demo 1.0 cannot be used: {why}"
     assert chinese(refused.value.message) == f"demo 1.0 无法使用：{chinese(why)}"
     assert chinese(why) != why
-    monkeypatch.setattr(artifacts, "code_of_upload", strays)
+    stray = artifacts.CodeUnavailable("no uv")
+    monkeypatch.setattr(artifacts, "code_of_upload", raising(stray))
     with pytest.raises(Refused, match=r"^demo 1\.0 cannot be used: no uv\.$"):
         artifacts._inspect("demo 1.0", "0" * 64, b"", "", "")
-
-
-def strays(*given: object) -> None:
-    raise artifacts.CodeUnavailable("no uv")
 
 
 def test_an_unknown_strategy_beside_a_broken_module_is_one_sentence(

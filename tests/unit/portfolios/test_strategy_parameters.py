@@ -88,8 +88,7 @@ def test_the_canary_takes_no_symbols() -> None:
 
 
 def test_the_schema_names_the_parameters_with_their_ranges() -> None:
-    schema = registry.get("sma_cross").schema()
-    properties = schema["$defs"]["SmaCrossParameters"]["properties"]
+    properties = registry.get("sma_cross").schema()["$defs"]["SmaCrossParameters"]["properties"]
     limits = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
     assert properties["fast"] == {**limits, "description": "bars of the mean"}
     assert set(properties) == {"fast", "slow", "quantity"}

@@ -243,8 +243,7 @@ async def test_rows_of_a_parquet_file_have_the_same_texts_as_those_of_a_csv_file
     write_parquet(tmp_path / "1.parquet", 1.07083, kind=pa.float32())
     write_parquet(tmp_path / "2.parquet", Decimal("1.07080"), kind=pa.decimal128(9, 5))
     write_parquet(tmp_path / "3.parquet", 1.1, quantity=pa.array([None], pa.int64()))
-    source = FileSource(tmp_path, LAYOUT)
-    items = source.items("")
+    items = FileSource(tmp_path, LAYOUT).items("")
     [first], [second], [third] = [await anext(items) for _ in range(3)]
     assert first.row == {
         "time": "2026-11-02 10:01:00.000000Z", "price": "1.07083", "quantity": "1",

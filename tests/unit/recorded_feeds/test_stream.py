@@ -111,7 +111,6 @@ async def test_large_messages_are_read_a_few_at_once(monkeypatch: pytest.MonkeyP
     blocks = [records_of(100 * n, 100) for n in range(20)]
     monkeypatch.setattr(stream_module, "READ_AT_ONCE_BYTES", 3 * len(blocks[0].events))
     server = Server(*blocks)
-    stream = Stream(cast(Client, server), "fx", BlockCache(0))
-    await read(stream, 1, 150)
+    await read(Stream(cast(Client, server), "fx", BlockCache(0)), 1, 150)
     found = max(server.asked[-4:])
     assert found == 4  # 1, then 2 to 4; without a bound 2 to 5

@@ -210,8 +210,7 @@ async def test_invalid_messages_are_passed_on_and_a_silent_server_is_reported(
             while "does not send" not in caplog.text:
                 await asyncio.sleep(0.01)
         await market.open()
-        connection = await market.joined()
-        await send_all(connection, "nonsense", '{"price": 1}')
+        await send_all(await market.joined(), "nonsense", '{"price": 1}')
         wrong, uncounted = await coming
     assert wrong.startswith("it is not JSON (Expecting value")
     assert uncounted.startswith("it has nothing at 'n', not a whole number")

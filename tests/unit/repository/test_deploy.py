@@ -67,14 +67,11 @@ def test_units_of_the_version_before_can_import_the_class_that_limits_connection
     assert import_from_string("ginkgo_site.connections:GuardedHttp") is import_from_string(ours)
 
 
-#: Exit codes with which a daemon ends again after its next start.
-REPEATED = [str(error.code) for error in FatalError.__subclasses__()]
-
-
 @pytest.mark.parametrize(
     ("status", "waits"),
     [("KILL", False), ("0", False), ("1", False), ("130", False), ("203", True)]
-    + [(code, True) for code in REPEATED],
+    # A daemon ends with the same code after its next start.
+    + [(str(error.code), True) for error in FatalError.__subclasses__()],
 )
 def test_a_node_that_was_killed_or_failed_unexpectedly_starts_again_at_once(
     status: str, waits: bool, tmp_path: Path
@@ -154,8 +151,7 @@ def test_no_pod_has_rights_that_it_does_not_need(name: str) -> None:
 def test_a_node_gets_no_variable_of_the_control_plane(name: str) -> None:
     (container,) = PODS[name]["containers"]
     sources = [next(iter(each)) for each in container.get("envFrom", ())]
-    expected = ["configMapRef", "secretRef"] if name in IN_THE_CONTROL_PLANE else []
-    assert sources == expected
+    assert sources == (["configMapRef", "secretRef"] if name in IN_THE_CONTROL_PLANE else [])
 
 
 def test_a_node_sees_its_own_token_only() -> None:
@@ -193,12 +189,11 @@ def test_probe_of_a_node_fails_if_its_alive_file_is_old(probe: str, tmp_path: Pa
     file = tmp_path / "alive"
 
     def status() -> int:
-        ended = subprocess.run(
+        return subprocess.run(
             container[probe]["exec"]["command"],
             env={"PATH": os.environ["PATH"], "GINKGO_ALIVE_FILE": str(file)},
             capture_output=True,
-        )
-        return ended.returncode
+        ).returncode
 
     assert status() != 0
     file.touch()

@@ -35,10 +35,6 @@ MAY_CHANGE = {
 }
 
 
-def writes(text: str) -> bool:
-    return WRITE.search(text) is not None
-
-
 def root_name(node: ast.AST) -> str:
     """Return the name at which a chain such as `Node.objects.filter(…).update` begins."""
     while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
@@ -68,7 +64,7 @@ def test_sql_that_writes_scheduling_tables_is_in_enact_only() -> None:
         path.relative_to(CHECKOUT).as_posix()
         for package in ("ginkgo_site", "portfolios", "scheduling")
         for path in sorted(Path(CHECKOUT, package).rglob("*.py"))
-        if writes(path.read_text(encoding="utf-8"))
+        if WRITE.search(path.read_text(encoding="utf-8"))
     ]
     assert [path for path in found if not path.startswith(MAY_WRITE)] == []
     assert any(path.startswith("scheduling/enact/") for path in found)
