@@ -410,9 +410,9 @@ def _check_combinations(env: Environment) -> None:
             f"Set it to at least {2 * env.heartbeat_interval_s:g}, "
             "or lower GINKGO_HEARTBEAT_INTERVAL_S."
         )
-    if env.socket_grace_s >= env.lease_ttl_s:
+    if env.socket_grace_s > env.lease_ttl_s:
         raise InvalidSetting(
-            f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, not shorter than the lease of "
-            f"{env.lease_ttl_s:g} s, so that a closed socket would never end a lease early: "
-            "set it below GINKGO_LEASE_TTL_S."
+            f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, longer than the lease of "
+            f"{env.lease_ttl_s:g} s: set it below GINKGO_LEASE_TTL_S, or to the same, with which a "
+            "closed socket ends no lease early."
         )
