@@ -54,9 +54,8 @@ def test_a_stop_and_the_first_commit_that_closes_a_handoff_never_deadlock() -> N
         hand.release(handoff)
         mine = owner("p", target)
         words = mine.next_commit(0)
-        answer, stop = at_once(
-            lambda: mine.send(words).answer, lambda: operations.stop("p", actor="ann")
-        )
+        stops = partial(operations.stop, "p", actor="ann")
+        answer, stop = at_once(lambda: mine.send(words).answer, stops)
         assert (answer, type(stop)) == ("ok", Handoff)
         assert mine.release(stop).answer == "handed_over"
         operations.delete_portfolio("p", actor="ann")
@@ -65,11 +64,9 @@ def test_a_stop_and_the_first_commit_that_closes_a_handoff_never_deadlock() -> N
 def test_stop_waits_for_a_first_commit_under_way() -> None:
     hand, target, handoff = draining()
     hand.release(handoff)
-    held = Held(
-        commit(target.row.pk, target.name, target.incarnation, [owner("p", target).next_commit(0)])
-    )
-    stop = behind(held, lambda: operations.stop("p", actor="ann"))
-    assert stop.state == "draining"
+    words = [owner("p", target).next_commit(0)]
+    held = Held(commit(target.row.pk, target.name, target.incarnation, words))
+    assert behind(held, lambda: operations.stop("p", actor="ann")).state == "draining"
     assert Handoff.objects.get(pk=handoff.pk).state == "done"
 
 
@@ -89,14 +86,12 @@ def test_moves_in_opposite_directions_never_deadlock() -> None:
 
 def test_registers_of_nodes_that_hand_each_other_portfolios_never_deadlock() -> None:
     first, second = make_node("node-1", capacity=50), make_node("node-2", capacity=50)
-    hands = [make_trader(f"p-{n}", (first, second)[n % 2]) for n in range(6)]
-    for n, hand in enumerate(hands):
+    for n, hand in enumerate([make_trader(f"p-{n}", (first, second)[n % 2]) for n in range(6)]):
         operations.migrate(hand.portfolio.name, ("node-2", "node-1")[n % 2], actor="ann")
     expire_lease(first)
     expire_lease(second)
-    outcomes = at_once(
-        lambda: make_node("node-1", capacity=50), lambda: make_node("node-2", capacity=50)
-    )
+    names = ("node-1", "node-2")
+    outcomes = at_once(*(partial(make_node, name, capacity=50) for name in names))
     assert [type(o) for o in outcomes] == [FakeNode, FakeNode]
     assert Handoff.objects.filter(state="failed").count() == 6
     assert [d.owns() for d in outcomes] == [["p-0", "p-2", "p-4"], ["p-1", "p-3", "p-5"]]
@@ -106,9 +101,8 @@ def test_proving_a_revision_during_an_exit_report_never_deadlocks() -> None:
     hand = make_trader("p", make_node("node-1"))
     prove_revision(hand.portfolio)
     for _ in range(ROUNDS):
-        outcomes = at_once(
-            hand.die, lambda: execute(mark_proven_revisions(timing())), lambda: hand.commit(1)
-        )
+        prove = partial(execute, mark_proven_revisions(timing()))
+        outcomes = at_once(hand.die, prove, partial(hand.commit, 1))
         assert not [o for o in outcomes if isinstance(o, psycopg.Error)]
 
 
@@ -120,10 +114,8 @@ def test_concurrent_failover_and_owner_heartbeat_either_grant_or_fail_the_handof
     failover = newest_handoff(hand.portfolio)
     row, outcome = at_once(first.beat, lambda: second.ready(failover))
     assert row.renewed is True
-    assert (outcome, hand.run().node_id) in [
-        ("activating", second.row.pk),
-        ("failed", first.row.pk),
-    ]
+    owners = {"activating": second.row.pk, "failed": first.row.pk}
+    assert hand.run().node_id == owners[outcome]
     assert_invariants(hand)
 
 
@@ -145,9 +137,8 @@ def test_a_request_that_supersedes_locks_all_nodes_in_their_order() -> None:
 def test_a_stop_locks_the_run_before_its_handoff() -> None:
     hand, _, handoff = draining()
     stop = partial(operations.stop, "p", actor="ann")
-    assert run_row(hand).held_while(
-        stop, Row("scheduling_handoff", "id", handoff.pk), node_row(hand.daemon)
-    ) == [True, True]
+    rows = Row("scheduling_handoff", "id", handoff.pk), node_row(hand.daemon)
+    assert run_row(hand).held_while(stop, *rows) == [True, True]
 
 
 def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> None:

@@ -51,11 +51,7 @@ def test_two_sweeps_at_once_mark_a_node_lost_and_fail_over_once() -> None:
 def test_passes_that_overlap_after_the_pass_lock_expired_place_a_portfolio_once() -> None:
     make_node("node-1")
     portfolio = make_portfolio("p")
-    at_once(
-        lambda: Scheduler("a").assign_portfolios(),
-        lambda: Scheduler("b").assign_portfolios(),
-        lambda: Scheduler("c").assign_portfolios(),
-    )
+    at_once(*(Scheduler(name).assign_portfolios for name in "abc"))
     assert Handoff.objects.filter(portfolio=portfolio).count() == 1
 
 
@@ -115,7 +111,6 @@ def test_registers_of_both_nodes_during_a_release_leave_the_portfolio_with_an_ow
         Scheduler("a").tick(rebalance=False)
         for daemon in daemons.values():
             daemon.prepare()
-        at = hand.run()
-        assert owner("p", daemons[at.node_id or 0]).commit(1) == "ok"
+        assert owner("p", daemons[hand.run().node_id or 0]).commit(1) == "ok"
         assert_invariants(hand)
         operations.delete_portfolio("p", actor="ann")

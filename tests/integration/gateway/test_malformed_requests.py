@@ -69,20 +69,14 @@ def test_malformed_body_is_answered_with_a_sentence(node: FakeNode) -> None:
     ("path", "limit"),
     [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY), ("log/", MAX_LOG_BODY)],
 )
-def test_body_over_the_limit_is_rejected_before_it_is_complete(
-    node: FakeNode, path: str, limit: int
-) -> None:
+def test_body_over_the_limit_is_rejected_incomplete(node: FakeNode, path: str, limit: int) -> None:
     status, problem = post(path, [b"x" * limit, b"x", b"never read"])
     assert (status, problem["code"]) == (413, "payload_too_large")
 
 
-@pytest.mark.parametrize(
-    ("path", "method", "status"), [("nowhere/", "POST", 404), ("commit/", "GET", 405)]
-)
-def test_unknown_address_or_method_is_rejected(
-    node: FakeNode, path: str, method: str, status: int
-) -> None:
-    assert post(path, b"", method=method)[0] == status
+def test_unknown_address_or_method_is_rejected(node: FakeNode) -> None:
+    assert post("nowhere/", b"", method="POST")[0] == 404
+    assert post("commit/", b"", method="GET")[0] == 405
 
 
 def test_daemon_with_another_protocol_is_rejected_with_a_sentence(node: FakeNode) -> None:
@@ -102,16 +96,9 @@ def test_messages_of_the_first_daemons_are_understood_under_the_next_protocol(
     portfolio = make_running_portfolio("p", node)
     who = {"incarnation": str(uuid4())}
     registration = {
-        **who,
-        "protocol": 1,
-        "host": "rack-1",
-        "pid": 77,
-        "version": "0.1.0",
-        "capacity": 5,
-        "labels": {},
-        "strategies": {"canary": 1},
-        "feeds": {},
-    }
+        **who, "protocol": 1, "host": "rack-1", "pid": 77, "version": "0.1.0", "capacity": 5,
+        "labels": {}, "strategies": {"canary": 1}, "feeds": {},
+    }  # fmt: skip
     status = {"portfolio": portfolio.pk, "epoch": 2, "revision": 1, "phase": "running"}
     heartbeat = {**who, "have_version": 0, "portfolios": [{**status, "seq": 0, "lag": 0}]}
 
@@ -119,16 +106,10 @@ def test_messages_of_the_first_daemons_are_understood_under_the_next_protocol(
         order = [last_seq + 1, 0, "KO", "buy", "1", "50", "filled", "", 1]
         fill = [last_seq + 1, 0, last_seq + 2, 0, "KO", "buy", "1", "50", 1]
         return {
-            "portfolio": portfolio.pk,
-            "epoch": epoch,
-            "from_seq": last_seq,
-            "to_seq": last_seq + 2,
-            "batch": str(uuid4()),
-            "state": None,
-            "orders": [order],
-            "fills": [fill],
-            "equity": [[last_seq + 2, 1, "100000"]],
-        }
+            "portfolio": portfolio.pk, "epoch": epoch, "from_seq": last_seq,
+            "to_seq": last_seq + 2, "batch": str(uuid4()), "state": None, "orders": [order],
+            "fills": [fill], "equity": [[last_seq + 2, 1, "100000"]],
+        }  # fmt: skip
 
     encoded = msgspec.msgpack.encode
     code, answer = post("register/", encoded(registration))
@@ -148,24 +129,12 @@ def test_messages_of_the_first_daemons_are_understood_under_the_next_protocol(
 
 
 MISFITS: tuple[dict[str, Any], ...] = (
-    {"capacity": 0},
-    {"capacity": 2**40},
-    {"pid": 2**40},
-    {"pid": -1},
-    {"host": "h" * 300},
-    {"host": "a\0b"},
-    {"version": "v" * 100},
-    {"labels": {"a": "\0"}},
-    {"incarnation": "mine"},
-    {"labels": {"k": "v" * 300}},
-    {"labels": {"zone": "a\x1b[2J"}},
-    {"host": "rack\u202e"},
-    {"python": "3.11\n"},
-    {"strategies": {"a\x1b[2J": 1}},
-    {"feeds": {"f\n": "0"}},
-    {"feeds": {"f": "\u202e"}},
-    {"labels": {f"k{n}": "v" for n in range(2_000)}},
-)
+    {"capacity": 0}, {"capacity": 2**40}, {"pid": 2**40}, {"pid": -1}, {"host": "h" * 300},
+    {"host": "a\0b"}, {"version": "v" * 100}, {"labels": {"a": "\0"}}, {"incarnation": "mine"},
+    {"labels": {"k": "v" * 300}}, {"labels": {"zone": "a\x1b[2J"}}, {"host": "rack\u202e"},
+    {"python": "3.11\n"}, {"strategies": {"a\x1b[2J": 1}}, {"feeds": {"f\n": "0"}},
+    {"feeds": {"f": "\u202e"}}, {"labels": {f"k{n}": "v" for n in range(2_000)}},
+)  # fmt: skip
 
 
 def test_registration_with_an_invalid_value_changes_nothing(node: FakeNode) -> None:

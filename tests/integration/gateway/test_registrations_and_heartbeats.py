@@ -87,20 +87,16 @@ def test_daemon_unknown_since_a_restore_is_told_to_register_again(node: FakeNode
     status, registered = post("register/", register_message())
     assert status == 200
     Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
-    said: dict[str, Any] = {"incarnation": str(uuid4()), "have_version": 0}
-    forgotten = Heartbeat(**said, registered_us=registered["now_us"])
+    when = registered["now_us"]
+    forgotten = Heartbeat(incarnation=str(uuid4()), have_version=0, registered_us=when)
     _, answer = post("heartbeat/", forgotten)
-    assert answer["status"] == "unknown"
-    assert answer["message"] == (
-        "The database knows only an earlier daemon of node node-1; register again."
-    )
+    told = "The database knows only an earlier daemon of node node-1; register again."
+    assert (answer["status"], answer["message"]) == ("unknown", told)
     make_node("node-1")
     assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
 
 
-def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
-    node: FakeNode,
-) -> None:
+def test_clock_set_back_between_registrations_revives_no_older_daemon(node: FakeNode) -> None:
     _, older = post("register/", register_message(incarnation=str(node.incarnation)))
     make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))
@@ -111,12 +107,8 @@ def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
 def test_registration_count_from_before_a_restore_does_not_supersede(node: FakeNode) -> None:
     """The backup has an earlier daemon; later registrations are newer by the clock."""
     _, later = post("register/", register_message())
-    words = Heartbeat(
-        incarnation=str(uuid4()),
-        have_version=0,
-        registered_us=later["now_us"],
-        registration=later["registration"],
-    )
+    given = {"registered_us": later["now_us"], "registration": later["registration"]}
+    words = Heartbeat(incarnation=str(uuid4()), have_version=0, **given)
     Node.objects.update(registrations=later["registration"] - 1)
     Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
     assert post("heartbeat/", words)[1]["status"] == "unknown"
@@ -146,12 +138,8 @@ def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     hand = make_trader("p", node)
-    odd: list[dict[str, Any]] = [
-        {"death": "no uuid"},
-        {"portfolio": 2**63},
-        {"epoch": 2**64 - 1},
-        {"error": "a\0b"},
-    ]
+    odd: list[dict[str, Any]] = [{"death": "no uuid"}, {"portfolio": 2**63}]
+    odd += [{"epoch": 2**64 - 1}, {"error": "a\0b"}]
     words = beat(node, reports=[*(hand.death(**given) for given in odd), hand.death()])
     status, answer = post("heartbeat/", words)
     assert (status, answer.get("status")) == (200, "ok")
@@ -170,10 +158,8 @@ def test_claims_beyond_the_limit_of_a_node_are_logged(
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_PER_EPOCH", 1)
     at = make_trader("p", node).run()
-    lost = [
-        AcknowledgedCommits(portfolio=at.portfolio_id, epoch=at.epoch, seq=at.last_seq + n)
-        for n in (1, 2, 3)
-    ]
+    its: dict[str, Any] = {"portfolio": at.portfolio_id, "epoch": at.epoch}
+    lost = [AcknowledgedCommits(**its, seq=at.last_seq + n) for n in (1, 2, 3)]
     assert post("heartbeat/", beat(node, acknowledged=lost))[0] == 200
     told = [line.getMessage() for line in caplog.records if "commits" in line.getMessage()]
     assert told == [
@@ -187,7 +173,6 @@ def test_internal_error_in_a_report_costs_neither_the_heartbeat_nor_other_report
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = make_trader("p", node)
-
     broken = raising(AssertionError("what cannot be"))
     monkeypatch.setattr("scheduling.enact.node_reports.handoff.handle_prepared", broken)
     words = beat(node, reports=[Prepared(handoff=1), hand.death()])
@@ -210,16 +195,13 @@ def test_invalid_metric_name_is_rejected_and_nothing_stored(node: FakeNode) -> N
 def test_invalid_numbers_of_one_node_cost_no_other_heartbeat(node: FakeNode) -> None:
     other = admitted_node("node-2")
     number = float("nan")
-    owned = ProcessStatus(
-        portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
-    )  # fmt: skip
+    its: dict[str, Any] = {"portfolio": 1, "epoch": 1, "revision": 1, "seq": 0, "lag": 0}
+    owned = ProcessStatus(**its, phase="running", cpu_pct=number)
     odd = beat(node, metrics={"a": 1.0, "b": number}, portfolios=[owned])
 
     async def both() -> Any:
-        return await asyncio.gather(
-            ask("heartbeat/", encode(odd)),
-            ask("heartbeat/", encode(beat(other)), "token of node-2"),
-        )
+        beats = ask("heartbeat/", encode(beat(other)), "token of node-2")
+        return await asyncio.gather(ask("heartbeat/", encode(odd)), beats)
 
     assert [answer[1]["status"] for answer in serve(both)] == ["ok", "ok"]
     kept = NodeReport.objects.get(node=node.row)

@@ -128,10 +128,9 @@ def test_cached_snapshot_has_no_handoff_once_it_has_ended(cache: SnapshotCache) 
 
 
 def test_trigger_stamps_changes_of_every_run_column_that_the_snapshot_reads() -> None:
+    sql = "SELECT pg_get_triggerdef(oid) AS text FROM pg_trigger WHERE tgname = 'run_changed'"
     with django_cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_get_triggerdef(oid) AS text FROM pg_trigger WHERE tgname = 'run_changed'"
-        )
+        cursor.execute(sql)
         compared = set(re.findall(r"old\.(\w+)", cursor.fetchone().text))  # type: ignore[union-attr]
     assert compared == set(re.findall(r"\br\.(\w+)", PORTFOLIOS.sql)) - {"portfolio_id"}
 
@@ -143,9 +142,7 @@ def test_cached_back_off_after_failed_moves_ends_with_time(cache: SnapshotCache)
     assert not any(each.not_before for each in read_snapshot(cache).portfolios)
 
 
-def test_a_commit_causes_no_row_to_be_read_again(
-    cache: SnapshotCache, refreshed: list[list[int] | None]
-) -> None:
+def test_commit_causes_no_read(cache: SnapshotCache, refreshed: list[list[int] | None]) -> None:
     settle_transactions(cache)
     assert owner("a", stored_nodes()[0]).commit(3) == "ok"
     observe(timing(), cache)
@@ -167,7 +164,6 @@ def test_changed_portfolio_is_read_again_alone_and_once(
 
 @contextmanager
 def open_transaction() -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection with its own transaction."""
     params = connection.get_connection_params()
     params.pop("cursor_factory", None)
     params.pop("context", None)

@@ -14,11 +14,11 @@ from django.core.management import CommandError
 from tests.support.commands import said
 from tests.support.wheels import Wheel, sha256_of
 
+CROSS = ("sma_cross", "--symbols", "IBM")
 RANGE = ("--from", "2009-09-01", "--to", "2009-12-31")
 
 
 def backtest(*arguments: str) -> str:
-    """Return what the command prints."""
     return said("backtest", *arguments)
 
 
@@ -51,26 +51,21 @@ def test_document_page_and_printed_figures_of_a_backtest_agree(tmp_path: Path) -
     [
         (("no_such",), "unknown strategy 'no_such'; there are: buy_and_hold, canary"),
         (("sma_cross",), "sma_cross trades the symbols it is given and was given none"),
-        (("sma_cross", "--symbols", "IBM", "--config", "fast=0"), "fast is 0; give a whole number"),
-        (("sma_cross", "--symbols", "IBM", "--config", "quick=5"), "has no parameter quick"),
+        ((*CROSS, "--config", "fast=0"), "fast is 0; give a whole number"),
+        ((*CROSS, "--config", "quick=5"), "has no parameter quick"),
         (("sma_cross", "--symbols", "NOPE"), "The feed has no NOPE"),
-        (
-            ("sma_cross", "--symbols", "IBM", "--feed", "tape"),
-            "There is no feed named 'tape'; `manage.py feed list`",
-        ),
-        (("sma_cross", "--symbols", "IBM", "--cash", "0"), "give an amount over 0"),
-        (("sma_cross", "--symbols", "IBM", "--from", "9", "--to", "3"), "The range is empty"),
-        (("sma_cross", "--symbols", "IBM", "--config", "fast"), "must be NAME=VALUE"),
+        ((*CROSS, "--feed", "tape"), "There is no feed named 'tape'; `manage.py feed list`"),
+        ((*CROSS, "--cash", "0"), "give an amount over 0"),
+        ((*CROSS, "--from", "9", "--to", "3"), "The range is empty"),
+        ((*CROSS, "--config", "fast"), "must be NAME=VALUE"),
         (("sma_cross", "--config-file", "/none.json"), "/none.json cannot be read"),
         (("sma_cross", "--html", "/"), "/ is a folder"),
         (("sma_cross", "--html", "a", "--json", "./a"), "--html and --json name one file, a"),
         (("sma_cross", "--json", "/none/result.json"), "There is no folder /none"),
-        (("sma_cross", "--symbols", "IBM", "--limits", '{"most": 1}'), "There is no limit most"),
+        ((*CROSS, "--limits", '{"most": 1}'), "There is no limit most"),
     ],
 )
-def test_wrong_input_of_a_backtest_is_refused_with_a_sentence(
-    arguments: tuple[str, ...], sentence: str
-) -> None:
+def test_wrong_input_of_a_backtest_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(CommandError) as refused:
         backtest(*arguments)
     assert sentence in str(refused.value)
@@ -79,9 +74,8 @@ def test_wrong_input_of_a_backtest_is_refused_with_a_sentence(
 def test_parameters_of_the_command_line_override_those_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "parameters.json"
     file.write_text('{"fast": 3, "slow": 9}')
-    given = ("--config-file", str(file), "--config", "fast=4")
-    arguments = (*given, "--symbols", "IBM", "--to", "900")
-    document: dict[str, Any] = json.loads(backtest("sma_cross", *arguments, "--json"))
+    given = ("--config-file", str(file), "--config", "fast=4", "--to", "900")
+    document: dict[str, Any] = json.loads(backtest(*CROSS, *given, "--json"))
     assert document["input"]["parameters"] == {"fast": 4, "slow": 9}
 
 

@@ -114,10 +114,9 @@ def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_mad
 
 
 def place(order: Order) -> str:
+    sql = "SELECT tableoid::regclass::text FROM portfolios_order WHERE id = %s"
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT tableoid::regclass::text FROM portfolios_order WHERE id = %s", [order.pk]
-        )
+        cursor.execute(sql, [order.pk])
         return str(cursor.fetchone()[0])
 
 
@@ -132,9 +131,8 @@ def test_old_rows_are_archived_proven_and_dropped(
     young = make_order(portfolio, head(), committed_at=datetime.now(UTC))
     stored = list(Order.objects.exclude(pk=young.pk).order_by("seq").values())
     done = maintain(tmp_path, {})
-    assert {"portfolios_order_first", "portfolios_fill_first", "portfolios_equitypoint_first"} <= {
-        *done.dropped
-    }
+    first = {f"portfolios_{name}_first" for name in ("order", "fill", "equitypoint")}
+    assert first <= {*done.dropped}
     assert list(Order.objects.all()) == [young]
     assert not (Fill.objects.exists() or EquityPoint.objects.exists())
     assert [one.rows for one in done.archived] == [20, 20, 20]
@@ -166,9 +164,7 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
     assert list(tmp_path.glob("**/*.parquet")) == []
 
 
-def test_an_archive_of_before_a_restore_is_not_overwritten(
-    portfolio: Portfolio, tmp_path: Path
-) -> None:
+def test_archive_of_before_restore_is_not_overwritten(portfolio: Portfolio, tmp_path: Path) -> None:
     make_records(portfolio, 2)
     folder = tmp_path / "portfolios_order"
     archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
@@ -193,9 +189,8 @@ def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
         detach(one, partition, *given)
 
     monkeypatch.setattr(upkeep, "detach", late)
-    done = maintain(tmp_path, {})
-    orders = [one for one in done.archived if one.path.parent.name == "portfolios_order"]
-    assert [one.rows for one in orders] == [4]
+    done = maintain(tmp_path, {}).archived
+    assert [one.rows for one in done if one.path.parent.name == "portfolios_order"] == [4]
 
 
 # --- what stays ---------------------------------------------------------------------------------
@@ -235,9 +230,7 @@ def archived(portfolio: Portfolio, table: str) -> list[tuple[int, int]]:
     return list(rows.order_by("from_seq").values_list("from_seq", "to_seq"))
 
 
-def test_archived_neighbouring_partitions_are_recorded_as_one_range(
-    portfolio: Portfolio, tmp_path: Path
-) -> None:
+def test_archived_neighbours_are_recorded_in_a_range(portfolio: Portfolio, tmp_path: Path) -> None:
     attach_partitions()
     _, second, third, *_ = partitions(kind("order"))
     for seq in (5, 7, second.high - 1, third.high - 2):
@@ -247,9 +240,7 @@ def test_archived_neighbouring_partitions_are_recorded_as_one_range(
     assert archived(portfolio, "fill") == []
 
 
-def test_an_open_order_outlives_its_partition_and_is_archived_after_its_end(
-    portfolio: Portfolio, tmp_path: Path
-) -> None:
+def test_open_order_outlives_its_partition_to_its_end(portfolio: Portfolio, tmp_path: Path) -> None:
     attach_partitions()
     first, second, *_ = partitions(kind("order"))
     make_order(portfolio, 4)
@@ -329,9 +320,7 @@ def test_partitions_of_low_seqs_are_made_again_for_a_recorded_feed_that_begins_l
     assert partitions(kind("order"))[0].high <= lowest.low
 
 
-def test_a_partition_that_only_a_recorded_feed_has_passed_is_archived(
-    portfolio: Portfolio, tmp_path: Path
-) -> None:
+def test_partition_behind_a_recorded_feed_is_archived(portfolio: Portfolio, tmp_path: Path) -> None:
     replayed = head()
     feed = recorded(replayed * 3, OLD)
     attach_partitions()
@@ -344,9 +333,7 @@ def test_a_partition_that_only_a_recorded_feed_has_passed_is_archived(
     assert not Order.objects.filter(pk=order.pk).exists()
 
 
-def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
-    portfolio: Portfolio,
-) -> None:
+def test_migration_finds_what_was_archived_before_it_was_recorded(portfolio: Portfolio) -> None:
     migration = import_module("portfolios.migrations.0012_archived_ranges")
     attach_partitions()
     Portfolio.objects.update(first_seq=2)
@@ -362,9 +349,7 @@ def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
     assert archived(portfolio, "fill") == []
 
 
-def test_orders_and_fills_that_a_verification_needs_stay(
-    portfolio: Portfolio, tmp_path: Path
-) -> None:
+def test_orders_and_fills_needed_to_verify_are_kept(portfolio: Portfolio, tmp_path: Path) -> None:
     make_records(portfolio, 3)
     end_first_partition(1.06)
     done = maintain(tmp_path, {portfolio.pk: 6})
@@ -481,9 +466,8 @@ def test_old_lines_of_the_audit_log_go_and_the_history_of_assignments_stays(
     Alert.objects.create(kind="halted", key="fleet", opened_at=old, closed_at=old)
     Alert.objects.create(kind="halted", key="fleet", opened_at=old)
     for seq, settled in ((1, old), (2, None), (3, datetime.now(UTC))):
-        VanishedCommits.objects.create(
-            portfolio_number=1, epoch=1, seq=seq, seen_at=old, settled_at=settled
-        )
+        its = {"portfolio_number": 1, "epoch": 1, "seq": seq}
+        VanishedCommits.objects.create(**its, seen_at=old, settled_at=settled)
     settings.GINKGO = replace(settings.GINKGO, keep_audit_days=10.0)
     assert delete_rows(time.monotonic() + 10) >= 2
     assert Event.objects.count() == before - 1

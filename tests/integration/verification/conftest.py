@@ -46,7 +46,6 @@ def world(request: pytest.FixtureRequest, quick: None, db: None) -> tuple[Portfo
 
 @pytest.fixture
 def trader(world: tuple[Portfolio, FakeNode]) -> Portfolio:
-    """Return the portfolio."""
     return world[0]
 
 
@@ -82,5 +81,4 @@ def node(replays: Replays) -> FakeNode:
 
 @pytest.fixture
 def anchored(node: FakeNode) -> Portfolio:
-    """Return that portfolio."""
     return Portfolio.objects.get(name=NAME)

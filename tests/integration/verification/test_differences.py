@@ -86,8 +86,7 @@ def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
 
 def test_every_field_of_a_fill_is_compared(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
-    late = fill.at + timedelta(microseconds=1)
-    assert_fields_are_compared(fill, fill.fill_seq, "fill", at=late)
+    assert_fields_are_compared(fill, fill.fill_seq, "fill", at=fill.at + timedelta(microseconds=1))
 
 
 def test_fill_of_another_order_is_a_difference(trader: Portfolio) -> None:
@@ -193,7 +192,6 @@ def test_missing_audit_line_is_a_history_difference(trader: Portfolio) -> None:
     verdict = verify_portfolio(NAME)
     assert verdict.compared.difference is None
     assert not verdict.identical
-    assert verdict.sentence.startswith(
-        "history differs: the audit log goes from epoch 1 to epoch 3"
-    )
-    assert verdict.sentence.endswith("which follows epoch 2: a line between them is missing")
+    said = verdict.sentence
+    assert said.startswith("history differs: the audit log goes from epoch 1 to epoch 3")
+    assert said.endswith("which follows epoch 2: a line between them is missing")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Sequence
-
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -14,6 +10,7 @@ from portfolios.verify.printed import PrintedLine
 from scheduling.errors import NotFound, Refused
 from scheduling.verification.replay import Replay, replay_portfolio, sentences
 from scheduling.verification.verify import verify_portfolio
+from tests.support.commands import said, told
 from tests.support.factories import FakeNode, make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -43,11 +40,7 @@ def replayed(
     from_seq: int | None = None, to_seq: int | None = None
 ) -> tuple[Replay, list[PrintedLine]]:
     lines: list[PrintedLine] = []
-
-    def show(more: Sequence[PrintedLine]) -> None:
-        lines.extend(more)
-
-    return replay_portfolio(NAME, from_seq, to_seq, show), lines
+    return replay_portfolio(NAME, from_seq, to_seq, lines.extend), lines
 
 
 def test_lines_of_the_range_are_shown_with_their_events(talker: Portfolio) -> None:
@@ -90,14 +83,10 @@ def test_replay_goes_on_after_a_difference_and_names_it(talker: Portfolio) -> No
 
 
 def test_replay_command_shows_printed_lines_and_outcome(talker: Portfolio) -> None:
-    out = io.StringIO()
-    call_command("replay_portfolio", NAME, "--print", stdout=out)
-    assert "  IBM is number 1\n" in out.getvalue()
-    assert out.getvalue().endswith("It equals the records.\n")
-
-    out = io.StringIO()
-    call_command("replay_portfolio", NAME, "--print", "--json", stdout=out)
-    document = json.loads(out.getvalue())
+    printed = said("replay_portfolio", NAME, "--print")
+    assert "  IBM is number 1\n" in printed
+    assert printed.endswith("It equals the records.\n")
+    document = told("replay_portfolio", NAME, "--print")
     assert document["state"] == "identical"
     assert document["printed"][0]["text"] == "IBM is number 1"
 

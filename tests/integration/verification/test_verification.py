@@ -57,27 +57,21 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 # --- what was done right ------------------------------------------------------------------------
 
 
-def test_a_portfolio_that_was_moved_suppressed_reloaded_and_taken_over_is_identical(
-    moved: Portfolio,
-) -> None:
+def test_portfolio_moved_suppressed_reloaded_and_taken_over_is_identical(moved: Portfolio) -> None:
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical and verdict.notes == ()
     counts = verdict.compared.counts
     assert counts.orders == Order.objects.filter(portfolio=moved).count() > 50
     assert counts.fills == Fill.objects.filter(portfolio=moved).count() > 30
     assert counts.equity == EquityPoint.objects.filter(portfolio=moved).count() > 10
-    assert {"filled", "suppressed"} <= set(
-        Order.objects.filter(portfolio=moved).values_list("status", flat=True)
-    )
+    orders = Order.objects.filter(portfolio=moved)
+    assert {"filled", "suppressed"} <= set(orders.values_list("status", flat=True))
     assert (verdict.handoffs, verdict.epochs) == (3, 4)  # placed, moved, reloaded; then registered
-    assert verdict.sentence.endswith(
-        f"3 handoffs, seq {moved.first_seq:,}–{moved.first_seq + 13_999:,}"
-    )
+    first = moved.first_seq
+    assert verdict.sentence.endswith(f"3 handoffs, seq {first:,}–{first + 13_999:,}")
 
 
-def test_a_replay_in_its_own_process_has_the_same_result(
-    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_in_a_process_is_the_same(moved: Portfolio, monkeypatch: pytest.MonkeyPatch) -> None:
     here = verify_portfolio(NAME, full=True)
     monkeypatch.setattr(verifying, "replay_processes", replay_processes)
     there = verify_portfolio(NAME, full=True)
@@ -98,18 +92,15 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
     environment = {"GINKGO_CHILD_MEMORY_MB": "4096", "GINKGO_STRATEGY_GUARD": "no"}
     for settings.GINKGO in (read_environment({}), read_environment(environment)):
         verify_portfolio(NAME)
-    assert given == [
-        {"memory_mb": 1024, "sandboxed": True},
-        {"memory_mb": 4096, "sandboxed": False},
-    ]
+    sandboxed = {"memory_mb": 1024, "sandboxed": True}
+    assert given == [sandboxed, {"memory_mb": 4096, "sandboxed": False}]
 
 
 def test_a_revision_that_never_committed_does_not_change_the_reference_state() -> None:
     # The state went from r1 to r1: what r2 would have made of it must not come in between.
     one = make_node("node-1")
     make_crossing(one, 4_000)
-    changes = {"strategy": "mean_reversion", "config": {}}
-    handoff = begin_reload(NAME, changes)
+    handoff = begin_reload(NAME, {"strategy": "mean_reversion", "config": {}})
     assert one.ready(handoff) == "draining"
     assert owner(NAME, one).release(handoff).answer == "handed_over"
     assert one.fails(handoff, "activate", strategy=True) == "rolled_back"
@@ -155,10 +146,8 @@ def test_every_row_is_compared_once_wherever_a_verification_window_ends(
 
 
 def test_rows_of_another_portfolio_are_not_compared(world: tuple[Portfolio, FakeNode]) -> None:
-    config = {"fast": 1, "slow": 2}
-    make_running_portfolio(
-        "other", world[1], events=5_000, strategy="sma_cross", config=config, symbols=["KO"]
-    )
+    given: dict[str, Any] = {"strategy": "sma_cross", "config": {"fast": 1, "slow": 2}}
+    make_running_portfolio("other", world[1], events=5_000, symbols=["KO"], **given)
     world[1].commit("other", 5_000, suppress=True)
     assert Order.objects.filter(portfolio__name="other").exists()
     assert [verify_portfolio(name).identical for name in (NAME, "other")] == [True, True]
@@ -169,13 +158,9 @@ def test_verification_follows_a_change_of_the_feeds_rate(world: tuple[Portfolio,
     trader.run.refresh_from_db()
     (first,) = FeedSegment.objects.all()
     turns_at = trader.run.last_seq + 500
-    seconds = (turns_at - first.from_seq) / float(first.rate)
-    FeedSegment.objects.create(
-        feed=first.feed,
-        from_seq=turns_at,
-        from_time=first.from_time + timedelta(seconds=seconds),
-        rate=first.rate / 3,
-    )
+    at = first.from_time + timedelta(seconds=(turns_at - first.from_seq) / float(first.rate))
+    its = {"feed": first.feed, "rate": first.rate / 3}
+    FeedSegment.objects.create(from_seq=turns_at, from_time=at, **its)
     before = Order.objects.filter(portfolio=trader).count()
     assert daemon.commit(NAME, 3_000) == "ok"
     assert Order.objects.filter(portfolio=trader).count() > before + 5
@@ -196,10 +181,8 @@ def test_progress_is_reported_after_each_piece(moved: Portfolio) -> None:
 
 def forget_count(portfolio: Portfolio) -> None:
     """Have the stored state been made by a version that did not count events."""
-    row = Checkpoint.objects.get(portfolio=portfolio)
-    Checkpoint.objects.filter(portfolio=portfolio).update(
-        state=without_event_count(bytes(row.state))
-    )
+    kept = Checkpoint.objects.filter(portfolio=portfolio)
+    kept.update(state=without_event_count(bytes(kept.get().state)))
 
 
 def test_verdict_reports_the_recorded_event_count(moved: Portfolio) -> None:
@@ -287,9 +270,8 @@ def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
 
 def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
     Revision.objects.filter(portfolio=trader, number=1).delete()
-    assert refused() == (
-        "trader cannot be verified: epoch 1 ran r1, and that revision no longer exists."
-    )
+    told = "epoch 1 ran r1, and that revision no longer exists."
+    assert refused() == f"trader cannot be verified: {told}"
 
 
 @pytest.mark.parametrize("off", [-1, 14_000])
@@ -298,9 +280,7 @@ def test_uncommitted_events_cannot_be_verified(moved: Portfolio, off: int) -> No
         verify_portfolio(NAME, moved.first_seq + off)
 
 
-def test_a_database_that_does_not_answer_gives_no_verdict(
-    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_database_away_gives_no_verdict(moved: Portfolio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "TENURES", "SELECT nonsense")
     with pytest.raises(SnapshotUnavailable, match="could not be read"):
         verify_portfolio(NAME)
@@ -311,9 +291,8 @@ def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> No
     seen: list[Any] = []
 
     def look(which: str | int, cursor: Any) -> None:
-        how = (
-            "current_setting('transaction_isolation') a, current_setting('transaction_read_only') b"
-        )
+        names = ("transaction_isolation", "transaction_read_only")
+        how = ", ".join(f"current_setting('{name}') AS {name}" for name in names)
         seen.append(tuple(cursor.execute(f"SELECT {how}").fetchone()))
 
     monkeypatch.setattr(evidence, "EvidenceRows", look)
@@ -330,9 +309,8 @@ def test_equity_past_its_retention_is_reported_and_not_taken_for_missing(
     moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = list(EquityPoint.objects.filter(portfolio=moved))
-    monkeypatch.setattr(
-        evidence, "min_equity_age", lambda: timedelta(days=-40)
-    )  # as if a month had passed
+    # As if a month had passed.
+    monkeypatch.setattr(evidence, "min_equity_age", lambda: timedelta(days=-40))
     points[0].delete()
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical
@@ -346,14 +324,11 @@ def test_equity_past_its_retention_is_reported_and_not_taken_for_missing(
 
 def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, moved: Portfolio) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
-    spec = replace(
-        gather_evidence(NAME).recorded.tenure_segments[0].spec, strategy="looping", parameters={}
-    )
-    with (
-        replay_process(limit_s=2.0) as ask,
-        pytest.raises(ReplayProcessEnded, match="within 2 s and was killed"),
-    ):
-        ask(Load(spec, None, 0))
+    spec = gather_evidence(NAME).recorded.tenure_segments[0].spec
+    looping = Load(replace(spec, strategy="looping", parameters={}), None, 0)
+    killed = pytest.raises(ReplayProcessEnded, match="within 2 s and was killed")
+    with replay_process(limit_s=2.0) as ask, killed:
+        ask(looping)
 
 
 def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
@@ -377,15 +352,12 @@ def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
 COSTS = {"fee_per_order": "1", "fee_bps": "2.5", "slippage_bps": "5", "slippage_ticks": 1}
 
 
-def test_orders_of_every_kind_are_compared_with_their_fills_and_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_orders_of_every_kind_fills_and_ends_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.BUILT_IN, EveryOrder.name, EveryOrder)
     one, two = make_node("node-1"), make_node("node-2")
     limits = {"broker": COSTS, "orders_per_minute": 3, "largest_notional": "5000"}
-    make_running_portfolio(
-        NAME, one, events=2_000, strategy=EveryOrder.name, symbols=["KO", "GE"], limits=limits
-    )
+    given: dict[str, Any] = {"strategy": EveryOrder.name, "symbols": ["KO", "GE"]}
+    make_running_portfolio(NAME, one, events=2_000, limits=limits, **given)
     move(one, two)
     assert two.commit(NAME, 1_500, suppress=True) == "ok"
     assert verify_portfolio(NAME).identical
@@ -393,9 +365,8 @@ def test_orders_of_every_kind_are_compared_with_their_fills_and_ends(
     verdict = verify_portfolio(NAME)
     assert verdict.identical, verdict.sentence
     orders = Order.objects.filter(portfolio__name=NAME)
-    assert {"filled", "cancelled", "expired", "refused", "suppressed"} <= set(
-        orders.values_list("status", flat=True)
-    )
+    statuses = set(orders.values_list("status", flat=True))
+    assert {"filled", "cancelled", "expired", "refused", "suppressed"} <= statuses
     assert {"market", "limit", "stop"} == set(orders.values_list("kind", flat=True))
     assert orders.filter(tag="timer").exists()
     points = MetricPoint.objects.filter(portfolio__name=NAME)
@@ -424,8 +395,7 @@ def test_account_figures_missing_in_an_older_state_are_compared_from_the_upgrade
 ) -> None:
     trader, daemon = world
     row = Checkpoint.objects.get(portfolio=trader)
-    stored = without_figures(bytes(row.state))
-    Checkpoint.objects.filter(portfolio=trader).update(state=stored)
+    Checkpoint.objects.filter(pk=row.pk).update(state=without_figures(bytes(row.state)))
     assert verify_portfolio(NAME, full=True).identical  # as the older version left it
     assert daemon.commit(NAME, 3_000) == "ok"
     figures = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state)).account.figures
