@@ -59,9 +59,8 @@ def test_repeat_during_the_first_commit_is_not_a_conflict() -> None:
 
 def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() -> None:
     hand, target, handoff = draining()
-    late = hand.next_commit(
-        1, orders=[OrderLine(hand.run().last_seq + 1, 0, "IBM", "buy", "1", "1", "open", "", 1)]
-    )
+    order = OrderLine(hand.run().last_seq + 1, 0, "IBM", "buy", "1", "1", "open", "", 1)
+    late = hand.next_commit(1, orders=[order])
     Handoff.objects.update(deadline_at=ago(1))
     held = Held(expire(handoff.pk, timing()))
     assert held.outcome == "activating"
@@ -104,10 +103,8 @@ def test_a_release_and_its_deadline_grant_once() -> None:
 def test_a_deadline_that_meets_a_release_in_flight_changes_nothing() -> None:
     hand, _, handoff = draining()
     Handoff.objects.update(deadline_at=ago(1))
-    node = hand.daemon
-    held = Held(
-        release(node.row.pk, node.name, node.incarnation, hand.release_message(handoff), timing())
-    )
+    node, words = hand.daemon, hand.release_message(handoff)
+    held = Held(release(node.row.pk, node.name, node.incarnation, words, timing()))
     assert behind(held, lambda: execute(expire(handoff.pk, timing()))) == "early"
     assert newest_handoff(hand.portfolio).state == "activating"
 

@@ -111,9 +111,8 @@ def test_forget_of_a_node_neither_changes_nor_counts_a_token_revoked_before() ->
 
 def test_token_revocation_that_waited_for_another_revokes_and_records_nothing() -> None:
     NodeToken.objects.create(node=make_node("node-1").row, sha256="a" * 64)
-    held = Held(
-        query(Statement("REVOKE", "UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
-    )
+    sql = "UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"
+    held = Held(query(Statement("REVOKE", sql)))
     assert behind(held, lambda: revoke_node_tokens("node-1", actor="olive")) == 0
     assert not Event.objects.filter(kind="node_token_revoked").exists()
 

@@ -78,8 +78,7 @@ def test_item_start_that_waited_for_a_change_keeps_the_change() -> None:
 
 def test_two_passes_start_an_item_once() -> None:
     _, number = begun("a", "b")
-    held = Held(start_item(number, "a"))
-    assert behind(held, lambda: execute(start_item(number, "a"))) == "late"
+    assert behind(Held(start_item(number, "a")), lambda: execute(start_item(number, "a"))) == "late"
     assert revision("a") == 2
 
 
@@ -123,8 +122,7 @@ def test_item_start_that_waited_for_the_way_back_starts_nothing() -> None:
 
 def test_way_back_that_waited_for_an_item_start_returns_that_item_too() -> None:
     _, number = begun("a")
-    held = Held(start_item(number, "a"))
-    behind(held, lambda: operations.return_roll_out(number, actor="bob"))
+    behind(Held(start_item(number, "a")), lambda: operations.return_roll_out(number, actor="bob"))
     step()
     assert (states(number), pinned("a")) == ({"a": "returning"}, "1.0")
 

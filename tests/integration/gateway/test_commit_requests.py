@@ -42,9 +42,8 @@ def test_handoff_target_reads_the_checkpoint_while_the_handoff_is_active(node: F
     hand = make_trader("p", node)
     target = admitted_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
-    words = CheckpointRequest(
-        incarnation=str(target.incarnation), portfolio=hand.portfolio.pk, handoff=handoff.pk
-    )
+    asked = {"portfolio": hand.portfolio.pk, "handoff": handoff.pk}
+    words = CheckpointRequest(incarnation=str(target.incarnation), **asked)
     assert post("checkpoint/", words, token="token of node-2")[0] == 200
     target.fails(handoff)
     status, problem = post("checkpoint/", words, token="token of node-2")
@@ -85,7 +84,6 @@ BAD = tuple(bad_values(0))
 
 
 def bad_words(hand: OwnerSession, kind: str) -> Commit:
-    """Return a commit of the next event with a value of this kind."""
     return hand.next_commit(1, **bad_values(hand.run().last_seq + 1)[kind])
 
 
@@ -97,9 +95,8 @@ def test_every_invalid_commit_is_rejected_alone_without_effect(node: FakeNode) -
     words = [bad_words(hand, kind) for hand, kind in zip(bad, BAD, strict=True)]
     with counted_async_statements() as seen:
         answers = commit(node, good.next_commit(2), *words, last.next_commit(2))
-    assert dict(zip(BAD, [a for a, _ in answers[1:-1]], strict=True)) == dict.fromkeys(
-        BAD, "rejected"
-    )
+    found = {kind: answer for kind, (answer, _) in zip(BAD, answers[1:-1], strict=True)}
+    assert found == dict.fromkeys(BAD, "rejected")
     assert [answers[0], answers[-1]] == [("ok", ""), ("ok", "")]
     assert all(detail for _, detail in answers[1:-1])
     assert ([hand.run().last_seq for hand in bad], Order.objects.count()) == (before, 0)

@@ -66,13 +66,15 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 make_admitted_node = database_sync_to_async(admitted_node)
 
 
+def version_of(daemon: FakeNode) -> int:
+    return int(Node.objects.get(pk=daemon.row.pk).desired_version)
+
+
 @database_sync_to_async
 def change_without_a_hint(daemon: FakeNode) -> int:
     """Raise the version of the desired set without a hint. Return it."""
     Node.objects.filter(pk=daemon.row.pk).update(desired_version=F("desired_version") + 1)
-    daemon.row.refresh_from_db()
-    version: int = daemon.row.desired_version
-    return version
+    return version_of(daemon)
 
 
 @database_sync_to_async
@@ -81,9 +83,7 @@ def change_with_hints(daemon: FakeNode, times: int) -> int:
     with transaction.atomic():
         for _ in range(times):
             execute(bump_desired_versions([daemon.row.pk]))
-    daemon.row.refresh_from_db()
-    version: int = daemon.row.desired_version
-    return version
+    return version_of(daemon)
 
 
 async def send_wake(daemon: FakeNode) -> None:
@@ -173,9 +173,7 @@ async def test_socket_of_another_incarnation_is_closed() -> None:
     await socket.leave()
 
 
-async def test_socket_with_a_revoked_token_is_closed_without_a_push(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_socket_with_a_revoked_token_is_closed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "CACHE_S", 0.0)
     daemon = await make_admitted_node("node-1")
     socket = Socket()
