@@ -42,7 +42,9 @@ def make_older(seconds: float) -> None:
     serving_since(3600)  # on a busy machine the pulse of the fixture is too old by now
 
 
-def test_commit_up_to_the_head_is_accepted_and_one_beyond_it_conflicts(hand: OwnerSession) -> None:
+def test_a_commit_up_to_the_head_is_accepted_and_one_beyond_it_returns_to_the_checkpoint(
+    hand: OwnerSession,
+) -> None:
     assert hand.run().last_seq == 0
     answer = hand.send(hand.next_commit(6))
     assert (answer.answer, hand.run().last_seq) == ("conflict", 0)
@@ -70,7 +72,9 @@ def test_a_commit_computed_from_records_that_the_database_lost_is_refused(
     assert hand.commit(2) == "ok"
 
 
-def test_commit_that_does_not_say_what_it_was_computed_from_is_refused(hand: OwnerSession) -> None:
+def test_a_commit_that_does_not_say_what_it_was_computed_from_is_refused(
+    hand: OwnerSession,
+) -> None:
     assert hand.commit(2, record=b"") == "conflict"
     assert hand.commit(0, record=b"") == "ok"  # it has no event
     FeedWriter.objects.update(released_at=ago(-3600))  # by the clock of the primary that is gone
@@ -87,7 +91,9 @@ def test_lag_counts_the_records_of_its_own_feed(hand: OwnerSession) -> None:
     assert shown.lag_events == 3
 
 
-def test_portfolio_with_a_stale_next_record_is_behind_until_it_commits(hand: OwnerSession) -> None:
+def test_a_portfolio_whose_next_record_is_stale_is_behind_until_it_commits_it(
+    hand: OwnerSession,
+) -> None:
     execute(mark_behind(timing()))
     assert hand.run().behind_since is None
     make_older(10)
@@ -98,7 +104,9 @@ def test_portfolio_with_a_stale_next_record_is_behind_until_it_commits(hand: Own
     assert hand.run().behind_since is None
 
 
-def test_an_old_unhandled_record_stalls_and_a_quiet_feed_does_not(hand: OwnerSession) -> None:
+def test_a_portfolio_with_an_unhandled_old_record_is_stalled_and_one_of_a_quiet_feed_is_not(
+    hand: OwnerSession,
+) -> None:
     Run.objects.update(last_commit_at=ago(600))
     execute(mark_stalls(timing()))
     assert hand.run().stalled_at is None  # its records are of now

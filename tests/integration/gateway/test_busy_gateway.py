@@ -107,7 +107,9 @@ def test_concurrent_heartbeats_are_answered_from_their_own_rows(node: FakeNode) 
     assert said == ["ok"] * 6 + ["superseded"] * 2 + ["ok"] * 6
 
 
-def test_expired_heartbeat_renews_nothing(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_that_expired_in_the_queue_renews_nothing(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
 
     async def late() -> None:
@@ -120,7 +122,9 @@ def test_expired_heartbeat_renews_nothing(node: FakeNode, monkeypatch: pytest.Mo
     assert post("heartbeat/", beat(node))[0] == 503
 
 
-def test_stored_and_dropped_are_counted(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_and_dropped_heartbeats_are_counted(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beats = HeartbeatBatcher()
 
     async def heard() -> None:
@@ -227,7 +231,9 @@ def pulse(monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[float]:
 
 
 @pytest.mark.usefixtures("no_gap")
-def test_overload_is_reported_after_drops(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_liveness_write_reports_overload_after_dropped_heartbeats(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serving_since(3600)
     assert pulse(monkeypatch) == [1.0]
     assert Gateway.objects.get().serving_since < ago(3000)
@@ -287,7 +293,9 @@ def test_failed_write_test_of_the_gateway_is_repeated_after_half_a_second(
     assert (waited, pauses) == ([None, 1.0], [0.5, 0.5])
 
 
-def test_overload_report_is_written_again(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overload_report_is_retried_with_the_next_liveness_write(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serving_since(3600)
     BATCHER.drops.dropped.add(node.row.pk)
 
@@ -417,7 +425,9 @@ def test_silent_database_is_answered_503(node: FakeNode, monkeypatch: pytest.Mon
     assert (status, problem["code"]) == (503, "unavailable")
 
 
-def test_one_dead_connection_replaces_all(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_dead_connection_replaces_all_connections(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)
     found_dead: list[Any] = []
 

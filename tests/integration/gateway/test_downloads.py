@@ -110,7 +110,9 @@ def test_another_node_gets_neither_artifact_nor_lock(node: FakeNode, artifact: A
         assert (answer.status, answer.code) == (404, "not_found")
 
 
-def test_owner_gets_the_wanted_artifact_before_reload(node: FakeNode, artifact: Artifact) -> None:
+def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
+    node: FakeNode, artifact: Artifact
+) -> None:
     """A restart needs the running bytes, and the daemon may fetch the next ones early."""
     Run.objects.update(node=node.row, incarnation=node.incarnation)
     Handoff.objects.update(state="done")
@@ -134,7 +136,9 @@ def test_unknown_token_gets_no_download(artifact: Artifact) -> None:
     assert (answer.status, answer.code) == (401, "unauthenticated")
 
 
-def test_node_that_does_not_read_a_download_delays_none(node: FakeNode, artifact: Artifact) -> None:
+def test_node_that_does_not_read_its_download_delays_no_other_node(
+    node: FakeNode, artifact: Artifact
+) -> None:
     other = admitted_node("node-2")
     make_portfolio("q", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
     operations.migrate("q", "node-2", actor="olive")

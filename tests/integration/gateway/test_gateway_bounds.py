@@ -164,7 +164,9 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
     return status
 
 
-def test_delayed_bodies_delay_one_node(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_with_delayed_bodies_delays_only_itself(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 20 large bodies three are kept: one is read, and two wait unread."""
     for limit in ("BODY_TIMEOUT_S", "BYTES_WAIT_S"):  # on a slow machine, they would pass first
         monkeypatch.setattr(request_bodies, limit, 600.0)
@@ -252,7 +254,9 @@ def test_large_answers_occupy_a_place_of_their_node_until_they_are_read(
     assert (unread.waiting, unread.ended, node_limits._queues) == (6, 0, {})
 
 
-def test_peer_that_does_not_read_is_ended(unread: Unread, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peer_that_does_not_read_a_large_answer_is_ended(
+    unread: Unread, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app, "LONGEST_READ_S", 0.05)
     cut_off = {"kind": "checkpoint", "status": "499"}
     count = partial(REGISTRY.get_sample_value, "ginkgo_gateway_request_seconds_count", cut_off)
@@ -273,7 +277,9 @@ def test_unread_heartbeat_answer_frees_its_place_after_as_long_as_a_daemon_waits
     assert "/api/agent/heartbeat/ was not read within 0.05 s" in caplog.text
 
 
-def test_body_that_never_comes_times_out(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_that_does_not_arrive_times_out(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(request_bodies, "BODY_TIMEOUT_S", 0.05)
     assert serve(lambda: held("commit/", asyncio.Event(), "token of node-1", 1_000)) == 408
     assert_nothing_is_kept()
@@ -352,7 +358,9 @@ def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
 CHECKPOINT = wire.encode(wire.CheckpointRequest(incarnation=str(uuid4()), portfolio=1))
 
 
-def test_unknown_tokens_are_looked_up_one_at_a_time_and_delay_no_known(node: FakeNode) -> None:
+def test_unknown_tokens_are_looked_up_one_at_a_time_without_delaying_known_ones(
+    node: FakeNode,
+) -> None:
     async def scenario() -> Any:
         assert (await ask("heartbeat/", wire.encode(beat(node))))[0] == 200
         (at, who), *_ = auth._cache.values()
@@ -402,7 +410,9 @@ def test_answer_to_a_malformed_request_is_delayed_without_delaying_others(
     assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]
 
 
-def test_answer_to_fenced_commits_is_late(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_to_fenced_commits_is_delayed(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each writes a line into the audit log, which would otherwise grow at the request rate."""
     neighbour = make_node("node-2")
     hands = [make_trader(f"p-{number}", neighbour) for number in range(3)]

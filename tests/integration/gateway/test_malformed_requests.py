@@ -69,7 +69,9 @@ def test_malformed_body_is_answered_with_a_sentence(node: FakeNode) -> None:
     ("path", "limit"),
     [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY), ("log/", MAX_LOG_BODY)],
 )
-def test_body_over_the_limit_is_rejected_incomplete(node: FakeNode, path: str, limit: int) -> None:
+def test_body_over_the_limit_is_rejected_before_it_is_complete(
+    node: FakeNode, path: str, limit: int
+) -> None:
     status, problem = post(path, [b"x" * limit, b"x", b"never read"])
     assert (status, problem["code"]) == (413, "payload_too_large")
 

@@ -173,7 +173,9 @@ async def test_socket_of_another_incarnation_is_closed() -> None:
     await socket.leave()
 
 
-async def test_socket_with_a_revoked_token_is_closed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_socket_with_a_revoked_token_is_closed_without_a_push(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(auth, "CACHE_S", 0.0)
     daemon = await make_admitted_node("node-1")
     socket = Socket()

@@ -96,7 +96,9 @@ def test_daemon_unknown_since_a_restore_is_told_to_register_again(node: FakeNode
     assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
 
 
-def test_clock_set_back_between_registrations_revives_no_older_daemon(node: FakeNode) -> None:
+def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
+    node: FakeNode,
+) -> None:
     _, older = post("register/", register_message(incarnation=str(node.incarnation)))
     make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))

@@ -142,7 +142,9 @@ def test_cached_back_off_after_failed_moves_ends_with_time(cache: SnapshotCache)
     assert not any(each.not_before for each in read_snapshot(cache).portfolios)
 
 
-def test_commit_causes_no_read(cache: SnapshotCache, refreshed: list[list[int] | None]) -> None:
+def test_a_commit_causes_no_row_to_be_read_again(
+    cache: SnapshotCache, refreshed: list[list[int] | None]
+) -> None:
     settle_transactions(cache)
     assert owner("a", stored_nodes()[0]).commit(3) == "ok"
     observe(timing(), cache)

@@ -353,8 +353,8 @@ def test_a_partial_tick_marks_lost_nodes_and_reads_every_run_only_to_plan() -> N
         outcome = tick(full=False)
     assert outcome.sweep.lost == ("node-1",)
     assert newest_handoff(hand.portfolio).kind == "failover"
-    fleet_wide = [revisions.PROVE, revisions.STALE_REVISIONS, unheld_runs.ORPHANED]
-    fleet_wide += [stalls.STALLS, stalls.BEHIND, alerts.COMPARE]
+    fleet_wide: list[Statement[Any]] = [revisions.PROVE, revisions.STALE_REVISIONS]
+    fleet_wide += [unheld_runs.ORPHANED, stalls.STALLS, stalls.BEHIND, alerts.COMPARE]
     texts = {statement.sql for statement in fleet_wide}
     assert not texts & {*said}
     with counted_transactions() as said:

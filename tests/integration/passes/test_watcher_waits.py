@@ -110,7 +110,9 @@ def test_every_tick_records_that_the_watcher_is_alive(watcher: Watcher) -> None:
     assert PassLock.objects.get(name="watcher").holder == watcher.scheduler.holder
 
 
-def test_watcher_waits_for_a_lease_end(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watcher_checks_again_when_the_next_lease_ends(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watching, "MAX_TICK_INTERVAL_S", 3600.0)
     watcher._tick(False)
     assert 0 < watcher._wait_s <= 30.005  # the lease that node-1 has just taken
@@ -135,7 +137,9 @@ def test_the_watcher_retries_soon_while_another_pass_is_under_way(watcher: Watch
     assert watcher._wait_s == 0.1
 
 
-def test_work_that_another_pass_delayed_is_due_at_its_end(watcher: Watcher, ticks: Ticks) -> None:
+def test_work_that_another_pass_delayed_is_due_when_that_pass_ends(
+    watcher: Watcher, ticks: Ticks
+) -> None:
     ticks.outcome = TickOutcome(ran=False)
     watcher._tick(woken(watcher))
     ticks.outcome = TickOutcome(ran=True)
@@ -144,7 +148,9 @@ def test_work_that_another_pass_delayed_is_due_at_its_end(watcher: Watcher, tick
     assert ticks.asked == [(True, True), (True, True), (False, False)]
 
 
-def test_tick_without_a_rebalance_postpones_no_rebalance(watcher: Watcher, ticks: Ticks) -> None:
+def test_a_tick_without_a_rebalance_does_not_postpone_the_next_rebalance(
+    watcher: Watcher, ticks: Ticks
+) -> None:
     watcher._tick(False)
     assert woken(watcher) is True
 

@@ -65,7 +65,9 @@ def test_document_page_and_printed_figures_of_a_backtest_agree(tmp_path: Path) -
         ((*CROSS, "--limits", '{"most": 1}'), "There is no limit most"),
     ],
 )
-def test_wrong_input_of_a_backtest_is_refused(arguments: tuple[str, ...], sentence: str) -> None:
+def test_wrong_input_of_a_backtest_is_refused_with_a_sentence(
+    arguments: tuple[str, ...], sentence: str
+) -> None:
     with pytest.raises(CommandError) as refused:
         backtest(*arguments)
     assert sentence in str(refused.value)

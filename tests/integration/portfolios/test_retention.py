@@ -164,7 +164,9 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
     assert list(tmp_path.glob("**/*.parquet")) == []
 
 
-def test_archive_of_before_restore_is_not_overwritten(portfolio: Portfolio, tmp_path: Path) -> None:
+def test_an_archive_of_before_a_restore_is_not_overwritten(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
     make_records(portfolio, 2)
     folder = tmp_path / "portfolios_order"
     archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
@@ -230,7 +232,9 @@ def archived(portfolio: Portfolio, table: str) -> list[tuple[int, int]]:
     return list(rows.order_by("from_seq").values_list("from_seq", "to_seq"))
 
 
-def test_archived_neighbours_are_recorded_in_a_range(portfolio: Portfolio, tmp_path: Path) -> None:
+def test_archived_neighbouring_partitions_are_recorded_as_one_range(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
     attach_partitions()
     _, second, third, *_ = partitions(kind("order"))
     for seq in (5, 7, second.high - 1, third.high - 2):
@@ -240,7 +244,9 @@ def test_archived_neighbours_are_recorded_in_a_range(portfolio: Portfolio, tmp_p
     assert archived(portfolio, "fill") == []
 
 
-def test_open_order_outlives_its_partition_to_its_end(portfolio: Portfolio, tmp_path: Path) -> None:
+def test_an_open_order_outlives_its_partition_and_is_archived_after_its_end(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
     attach_partitions()
     first, second, *_ = partitions(kind("order"))
     make_order(portfolio, 4)
@@ -320,7 +326,9 @@ def test_partitions_of_low_seqs_are_made_again_for_a_recorded_feed_that_begins_l
     assert partitions(kind("order"))[0].high <= lowest.low
 
 
-def test_partition_behind_a_recorded_feed_is_archived(portfolio: Portfolio, tmp_path: Path) -> None:
+def test_a_partition_that_only_a_recorded_feed_has_passed_is_archived(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
     replayed = head()
     feed = recorded(replayed * 3, OLD)
     attach_partitions()
@@ -333,7 +341,9 @@ def test_partition_behind_a_recorded_feed_is_archived(portfolio: Portfolio, tmp_
     assert not Order.objects.filter(pk=order.pk).exists()
 
 
-def test_migration_finds_what_was_archived_before_it_was_recorded(portfolio: Portfolio) -> None:
+def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
+    portfolio: Portfolio,
+) -> None:
     migration = import_module("portfolios.migrations.0012_archived_ranges")
     attach_partitions()
     Portfolio.objects.update(first_seq=2)
@@ -349,7 +359,9 @@ def test_migration_finds_what_was_archived_before_it_was_recorded(portfolio: Por
     assert archived(portfolio, "fill") == []
 
 
-def test_orders_and_fills_needed_to_verify_are_kept(portfolio: Portfolio, tmp_path: Path) -> None:
+def test_orders_and_fills_that_a_verification_needs_stay(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
     make_records(portfolio, 3)
     end_first_partition(1.06)
     done = maintain(tmp_path, {portfolio.pk: 6})

@@ -130,7 +130,9 @@ def test_an_order_that_waits_at_the_anchor_is_compared_when_it_is_filled(
     assert verify_portfolio(NAME).identical
 
 
-def test_verification_up_to_a_seq_stores_an_anchor(anchored: Portfolio, replays: Replays) -> None:
+def test_verification_of_the_log_up_to_a_seq_stores_an_anchor(
+    anchored: Portfolio, replays: Replays
+) -> None:
     VerificationAnchor.objects.all().delete()
     to_seq = anchored.first_seq + 4_999
     assert verify_portfolio(NAME, to_seq).identical

@@ -57,7 +57,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 # --- what was done right ------------------------------------------------------------------------
 
 
-def test_portfolio_moved_suppressed_reloaded_and_taken_over_is_identical(moved: Portfolio) -> None:
+def test_a_portfolio_that_was_moved_suppressed_reloaded_and_taken_over_is_identical(
+    moved: Portfolio,
+) -> None:
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical and verdict.notes == ()
     counts = verdict.compared.counts
@@ -71,7 +73,9 @@ def test_portfolio_moved_suppressed_reloaded_and_taken_over_is_identical(moved: 
     assert verdict.sentence.endswith(f"3 handoffs, seq {first:,}–{first + 13_999:,}")
 
 
-def test_replay_in_a_process_is_the_same(moved: Portfolio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_in_its_own_process_has_the_same_result(
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = verify_portfolio(NAME, full=True)
     monkeypatch.setattr(verifying, "replay_processes", replay_processes)
     there = verify_portfolio(NAME, full=True)
@@ -280,7 +284,9 @@ def test_uncommitted_events_cannot_be_verified(moved: Portfolio, off: int) -> No
         verify_portfolio(NAME, moved.first_seq + off)
 
 
-def test_database_away_gives_no_verdict(moved: Portfolio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_does_not_answer_gives_no_verdict(
+    moved: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evidence, "TENURES", "SELECT nonsense")
     with pytest.raises(SnapshotUnavailable, match="could not be read"):
         verify_portfolio(NAME)
@@ -352,7 +358,9 @@ def test_a_replay_that_fails_where_the_fleet_committed_is_a_difference(
 COSTS = {"fee_per_order": "1", "fee_bps": "2.5", "slippage_bps": "5", "slippage_ticks": 1}
 
 
-def test_orders_of_every_kind_fills_and_ends_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orders_of_every_kind_are_compared_with_their_fills_and_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(registry.BUILT_IN, EveryOrder.name, EveryOrder)
     one, two = make_node("node-1"), make_node("node-2")
     limits = {"broker": COSTS, "orders_per_minute": 3, "largest_notional": "5000"}
