@@ -309,7 +309,9 @@ def test_every_remedy_is_an_action(remedy: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_reason_with_unknown_code_or_missing_parameters_renders_as_its_code(language: str) -> None:
+def test_reason_with_an_unknown_code_or_missing_parameters_renders_as_its_code(
+    language: str,
+) -> None:
     assert render(Reason("some_new_code"), language) == "some new code"
     assert render(Reason("too_heavy", {"weight": 3}), language) == "too heavy"
 

@@ -133,7 +133,9 @@ SKIPPED = [
 
 
 @pytest.mark.parametrize(("found", "sentence"), SKIPPED)
-def test_portfolio_that_cannot_be_changed_is_skipped(found: dict[str, Any], sentence: str) -> None:
+def test_a_portfolio_that_cannot_be_changed_is_skipped(
+    found: dict[str, Any], sentence: str
+) -> None:
     steps = next_steps(roll_out(PROVEN_CANARY, item(1, **found), item(2)), LIMITS)
     assert new_states(steps) == {"p1": f"skipped: {sentence}"}
     assert [i.name for i in steps.start] == ["p2"]
