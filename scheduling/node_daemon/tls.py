@@ -33,7 +33,7 @@ def tls_context(
     if certificate:
         try:
             # Without a password, OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(certificate, key or None, password="")
+            context.load_cert_chain(certificate, key or None, password=lambda: "")
         except ssl.SSLError as error:
             raise InvalidArguments(
                 f"--client-cert {certificate!r} and its key cannot be used: "
