@@ -86,6 +86,14 @@ class ChildFailed(NodeError):
         """Return whether the strategy itself raised, so that the revision is the cause."""
         return self.stage in ("load", "event")
 
+    def sentence(self, failed_in: tuple[int, int] | None) -> str:
+        """Return what happened, with the event or the range (after, up to) in which it failed."""
+        if failed_in is None or self.seq is not None:
+            return str(self)
+        first, last = failed_in[0] + 1, failed_in[1]
+        where = f"at seq {last}" if first == last else f"between seq {first} and {last}"
+        return f"{where}: {self}"
+
 
 class FeedLacksRecords(ChildFailed):
     """The next records of its feed are gone: neither the strategy nor the process is the cause."""

@@ -268,13 +268,9 @@ class HostedPortfolio:
 
     def _feed_reader(self) -> FeedReader | RecordedFeedReader:
         """Return the reader of its feed. Raise ChildFailed if this node has none."""
-        reader = self._context.feeds.get(self.entry.feed)
-        if reader is None:
-            raise ChildFailed(
-                "exit",
-                f"this node cannot read the feed {self.entry.feed}; if it is packaged, install the"
-                " server's release on the node",
-            )
+        if (reader := self._context.feeds.get(self.entry.feed)) is None:
+            text = f"this node cannot read the feed {self.entry.feed}; if it is packaged, install"
+            raise ChildFailed("exit", f"{text} the server's release on the node")
         return reader
 
     def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
@@ -429,9 +425,8 @@ class HostedPortfolio:
         if phase in ("preparing", "prepared"):
             self.phase = "ended"
         self._reported = False
-        self._context.outbox.add(
-            self._report(failure, self.phase == "ended"), self._on_report_delivered
-        )
+        report = self._report(failure, self.phase == "ended")
+        self._context.outbox.add(report, self._on_report_delivered)
         self._context.on_change()
 
     def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | ProcessExited:
@@ -454,7 +449,7 @@ class HostedPortfolio:
             revision=self.revision,
             seq=feeder.seq if feeder else 0,
             stage=failure.stage,
-            error=_failure_sentence(failure, failed_in),
+            error=failure.sentence(failed_in),
             before_first_event=feeder is None or not feeder.events_seen,
             failed_seq=failed_in[1] if failed_in else 0,
             idle=self._was_idle(failure),
@@ -502,12 +497,3 @@ class HostedPortfolio:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             self._task = None
-
-
-def _failure_sentence(failure: ChildFailed, failed_in: tuple[int, int] | None) -> str:
-    """Return the failure as a sentence that names the event, or the range it lies in."""
-    if failed_in is None or failure.seq is not None:
-        return str(failure)
-    first, last = failed_in[0] + 1, failed_in[1]
-    where = f"at seq {last}" if first == last else f"between seq {first} and {last}"
-    return f"{where}: {failure}"
