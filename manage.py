@@ -38,10 +38,8 @@ def main() -> None:
         # refuses has an SQLSTATE.
         if getattr(error.__cause__, "sqlstate", None) or "--traceback" in sys.argv:
             raise
-        sys.exit(
-            f"The database does not answer: {str(error).strip().splitlines()[0]}. "
-            "Start it, or correct DATABASE_URL."
-        )
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        sys.exit(f"The database does not answer: {why}. Start it, or correct DATABASE_URL.")
 
 
 if __name__ == "__main__":
