@@ -57,8 +57,8 @@ def read_file(path: Path) -> list[Fernet]:
     ]
     if not keys:
         raise KeysUnavailable(
-            f"There is no key for secrets: {path} holds none. Restore it from its backup; if there "
-            f"is none, write the output of `manage.py secret key` to it and set every secret again."
+            f"{path} has no key for secrets. Restore it from its backup; if there is no backup, "
+            "write the output of `manage.py secret key` to it and set every secret again."
         )
     return keys
 

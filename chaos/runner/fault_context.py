@@ -156,7 +156,9 @@ class FaultContext:
             if found:
                 return True
             if time.monotonic() - began > limit_s:
-                self.report(invariant, f"not within {limit_s:g} s: {what}", {"found": why})
+                self.report(
+                    invariant, f"not within {round(limit_s, 1):g} s: {what}", {"found": why}
+                )
                 return False
             self.sleep(SAMPLE_EVERY_S)
 

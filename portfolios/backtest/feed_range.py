@@ -33,8 +33,8 @@ class FeedRange:
 
     first: int
     last: int
-    begin_us: int | None = None  #: earlier events are no part of it; µs since the epoch
-    end_us: int | None = None  #: nor are later ones
+    begin_us: int | None = None  #: in µs since the epoch; earlier events are left out
+    end_us: int | None = None  #: later events are left out
 
     def has_time(self, time_us: int) -> bool:
         """Return whether an event of this time, in µs since the epoch, may be part of the range."""

@@ -77,7 +77,7 @@ WHERE NOT EXISTS (
 
 
 def audit_refused_task(function: str, reason: str) -> Transaction[None]:
-    """Write one event about a task that the worker refused, unless there is one of late."""
+    """Write one event about a task that the worker refused, unless there was one lately."""
     yield from query(
         AUDIT_REFUSED_TASK, func=function, reason=reason, interval_s=REFUSED_TASK_INTERVAL_S
     )

@@ -188,9 +188,8 @@ def revoke_all(
 ) -> Transaction[dict[int, int]]:
     """End all active handoffs, and the ownership of each run to revoke.
 
-    The epoch of such a run rises by `raise_by`.
-
-    Return portfolio → new epoch. The caller holds the locks of `lock_fleet`.
+    The epoch of such a run rises by `raise_by`. Return portfolio → new epoch. The caller holds the
+    locks of `lock_fleet`.
     """
     yield from query(SUPERSEDE_ALL, why=why, at=at, actor=actor[:150])
     rows = yield from query(

@@ -22,7 +22,7 @@ class _Quota(FileUploadHandler):
         self._seen += len(raw_data)
         if self._seen > self._limit:
             raise RequestDataTooBig(
-                f"The files have more than {self._limit:,} bytes together, the limit."
+                f"The files have more than {self._limit:,} bytes together, which is the limit."
             )
         return raw_data
 

@@ -18,13 +18,7 @@ from portfolios.json_text import read_json
 from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
-from scheduling.management.arguments import (
-    add_wait,
-    amount,
-    comma_list,
-    json_object,
-    label,
-)
+from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
 from scheduling.management.base import GinkgoCommand, unreadable
 from scheduling.management.handoff_wait import wait_for_running
 from scheduling.operations.registry import portfolio_actions

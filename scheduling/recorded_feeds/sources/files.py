@@ -172,8 +172,8 @@ class FileSource:
             if following is None:
                 await asyncio.sleep(POLL_S)
                 continue
-            # Lines may have come since the read above. Whoever began the next file has ended this
-            # one, so that its last line needs no end.
+            # Lines may have come since the read above. The writer has begun the next file, so this
+            # one is complete: its last line needs no line break.
             items = opened.read() or opened.read(is_complete=True)
             if items:
                 yield items

@@ -448,7 +448,7 @@ def test_home_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
     config = tmp_path / ".config" / "ginkgo"
     config.mkdir(parents=True)
     (config / "access.json").write_text('{"url": "http://127.0.0.1:1/", "token": "abc"}')
-    # As a folder of another user, which is no obstacle for root: the system refuses to look.
+    # Stands for a folder of another user, into which root, as which tests may run, could look.
     environment = {"HOME": str(tmp_path), "GINKGO_HOME": str(tmp_path / ("x" * 300))}
     assert find_access(environment=environment).token == "abc"
 

@@ -146,7 +146,7 @@ def test_rotation_with_a_missing_key_changes_nothing(key_file: Path) -> None:
     ("content", "sentence"),
     [
         (None, "There is no key for secrets: {file} does not exist. Restore it from its backup"),
-        ("", "There is no key for secrets: {file} holds none. Restore it from its backup"),
+        ("", "{file} has no key for secrets. Restore it from its backup"),
         (
             "# mine\nhunter2\n",
             "Line 2 of {file} is not a key: a key is 32 bytes as URL-safe base64",
