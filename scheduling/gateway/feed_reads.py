@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -50,7 +51,7 @@ class FeedHeads:
         self._heads: dict[str, HeadRow] = {}
         self._hinted: dict[int, int] = {}  #: feed → head, of the hints since the last read began
         self._hint = asyncio.Event()
-        self._read_at = 0.0
+        self._read_at = -math.inf
         self._waiting = 0
         self._moved = asyncio.Event()
         self._reading = asyncio.Lock()  # many requests of one node take one connection
@@ -242,7 +243,7 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
     first = max(request.after, head.first_seq, 1)
     last = min(head.seq, request.after + min(max(request.limit, 1), MAX_FEED_RECORDS))
     key = (head.feed, first, last, head.first_seq)
-    read_at, rows = _pages.get(key, (0.0, []))
+    read_at, rows = _pages.get(key, (-math.inf, []))
     if time.monotonic() - read_at > PAGE_AGE_S:
         if head.in_stream:
             rows = await STREAMS.read(sender.node, head, first, last)

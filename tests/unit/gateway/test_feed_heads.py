@@ -102,7 +102,7 @@ class Installation:
         watching = asyncio.create_task(self.heads.watch())
         try:
             async with asyncio.timeout(30):
-                while not self.heads._read_at:  # it begins as if it had read the heads
+                while self.heads._read_at < 0:  # it begins as if it had read the heads
                     await asyncio.sleep(0)
                 yield
         finally:
