@@ -15,7 +15,8 @@ from chaos.soak.compression import DAY_S, KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Co
 
 Sample = dict[str, Any]
 #: A series is flat if its last quarter exceeds its second one by no more than both of these.
-GROWTH_PERCENT, GROWTH_MB = 10.0, 15.0
+GROWTH_PERCENT, GROWTH_MB, GROWTH_DESCRIPTORS = 10.0, 15.0, 10.0
+MIN_SAMPLES = 8  #: of which growth can be judged: two in each quarter
 PRODUCT_RATE = 100.0  #: events a second of the feed by default
 
 ROLES = (
@@ -38,8 +39,8 @@ def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tup
 
 
 def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the medians of the second and the last quarter; None of fewer than 8 samples."""
-    if len(line) < 8:
+    """Return the medians of the second and the last quarter; None of fewer than MIN_SAMPLES."""
+    if len(line) < MIN_SAMPLES:
         return None
     part = len(line) // 4
     second = statistics.median(value for _, value in line[part : 2 * part])
@@ -135,19 +136,24 @@ def as_text(
     lines.append(
         "Not flat: " + "; ".join(rising) + "."
         if rising
-        else f"Flat: no memory and no descriptors grew by more than {GROWTH_PERCENT:g} % and"
-        f" {GROWTH_MB:g} MB."
+        else f"Flat: nothing grew by more than {GROWTH_PERCENT:g} % with more than"
+        f" {GROWTH_MB:g} MB or {GROWTH_DESCRIPTORS:g} descriptors."
     )
     return "\n".join([*lines, "", "", chaos_text(found)])
 
 
 def not_flat(samples: Sequence[Sample]) -> list[str]:
-    """Return phrases on memory and descriptors that grew beyond both limits; [] if all are flat."""
+    """Return phrases on memory and descriptors that grew beyond both limits; [] if all are flat.
+
+    Of fewer than MIN_SAMPLES nothing is known, and one phrase says so.
+    """
+    if len(samples) < MIN_SAMPLES:
+        return [f"growth is not known from {len(samples)} samples; it takes {MIN_SAMPLES}"]
     found = []
     for role in ROLES:
         for what, unit, read, least in (
             ("memory", "MB", memory, GROWTH_MB),
-            ("descriptors", "", descriptors, 10.0),
+            ("descriptors", "", descriptors, GROWTH_DESCRIPTORS),
         ):
             line = quarters(series(samples, read(role)))
             if line is None:

@@ -116,6 +116,24 @@ def parameter(text: str) -> tuple[str, Any]:
         return name, value
 
 
+class EachOnce(argparse.Action):
+    """Collect the pairs of `label` or `parameter` in a dictionary; refuse a key given twice."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        found = dict(getattr(namespace, self.dest) or {})
+        for key, value in [values] if isinstance(values, tuple) else values:
+            if key in found:
+                raise argparse.ArgumentError(self, f"{key} is given twice; give it once")
+            found[key] = value
+        setattr(namespace, self.dest, found)
+
+
 def amount(text: str) -> Decimal:
     """Parse an amount of money."""
     value = exact_decimal(text)

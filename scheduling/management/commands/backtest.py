@@ -27,7 +27,7 @@ from portfolios.json_text import read_json
 from portfolios.text import escape_json, quoted
 from scheduling.decide.reasons import count
 from scheduling.errors import Refused
-from scheduling.management.arguments import amount, comma_list, json_object, parameter
+from scheduling.management.arguments import EachOnce, amount, comma_list, json_object, parameter
 from scheduling.management.base import Failed, GinkgoCommand, unreadable
 from scheduling.management.progress_bar import progress_bar
 from scheduling.operations.backtests import NewBacktest, run_new_backtest
@@ -70,8 +70,8 @@ class Command(GinkgoCommand):
             metavar="K=V",
             nargs="+",
             type=parameter,
-            action="extend",
-            default=[],
+            action=EachOnce,
+            default={},
             help="parameters, such as fast=5 slow=20",
         )
         parser.add_argument(
@@ -109,7 +109,7 @@ class Command(GinkgoCommand):
             raise CommandError(text, returncode=2)
         new = NewBacktest(
             strategy=options["strategy"],
-            config=_read_parameters(options["config_file"]) | dict(options["config"]),
+            config=_read_parameters(options["config_file"]) | options["config"],
             symbols=options["symbols"],
             limits=options["limits"],
             starting_cash=options["cash"],

@@ -18,7 +18,14 @@ from portfolios.json_text import read_json
 from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
-from scheduling.management.arguments import add_wait, amount, comma_list, json_object, label
+from scheduling.management.arguments import (
+    EachOnce,
+    add_wait,
+    amount,
+    comma_list,
+    json_object,
+    label,
+)
 from scheduling.management.base import GinkgoCommand, unreadable
 from scheduling.management.handoff_wait import wait_for_running
 from scheduling.operations.registry import portfolio_actions
@@ -72,8 +79,8 @@ class Command(GinkgoCommand):
             "--selector",
             metavar="K=V",
             type=label,
-            action="append",
-            default=[],
+            action=EachOnce,
+            default={},
             help="a label that its node must have; may be repeated",
         )
         parser.add_argument("--spread-group", metavar="GROUP", default="")
@@ -110,7 +117,7 @@ class Command(GinkgoCommand):
             artifact=options["artifact"],
             weight=options["weight"],
             priority=options["priority"],
-            selector=dict(options["selector"]),
+            selector=options["selector"],
             spread_group=options["spread_group"],
             spread_hard=options["spread_hard"],
             catch_up=options["catch_up"],

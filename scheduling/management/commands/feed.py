@@ -287,11 +287,14 @@ def _record_arguments(parser: ArgumentParser) -> None:
 
 def _pairs(option: str, given: list[str]) -> dict[str, str]:
     """Return NAME → VALUE of texts like NAME=VALUE. Raise Invalid, which names the option."""
-    found = {}
+    found: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key or not value:
             message = f"--{option} is {text!r}; give it as NAME=VALUE."
+            raise Invalid([{"field": option, "code": "invalid", "message": message}])
+        if key in found:
+            message = f"--{option} gives {key} twice; give it once."
             raise Invalid([{"field": option, "code": "invalid", "message": message}])
         found[key] = value
     return found
@@ -305,6 +308,9 @@ def _instrument(text: str) -> feeds.NewInstrument:
         key, equals, value = piece.partition("=")
         if not equals:
             message = f"--instrument {text!r}: {piece!r} is not KEY=VALUE."
+            raise Invalid([{"field": "instrument", "code": "invalid", "message": message}])
+        if key in given:
+            message = f"--instrument {text!r} gives {key} twice; give it once."
             raise Invalid([{"field": "instrument", "code": "invalid", "message": message}])
         given[key] = value
     return feeds.read_instrument(symbol, given)

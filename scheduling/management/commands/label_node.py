@@ -36,10 +36,16 @@ class Command(GinkgoCommand):
 def changed_labels(labels: dict[str, str], changes: list[str]) -> dict[str, str]:
     """Change `labels` and return them: KEY=VALUE sets one, KEY- removes one.
 
-    Raise Invalid for another text.
+    Raise Invalid for another text, and for a key that is given twice.
     """
+    given = set()
     for change in changes:
         key, equals, value = change.partition("=")
+        name = key if equals else change.removesuffix("-")
+        if name in given:
+            message = f"{name} is given twice; give it once."
+            raise Invalid([{"field": "changes", "code": "invalid", "message": message}])
+        given.add(name)
         if equals:
             labels[key] = value
         elif change.endswith("-"):

@@ -10,6 +10,7 @@ from portfolios.models import CatchUp
 from scheduling import operations
 from scheduling.errors import NotFound
 from scheduling.management.arguments import (
+    EachOnce,
     add_wait,
     comma_list,
     json_object,
@@ -48,7 +49,7 @@ class Command(GinkgoCommand):
             "--set",
             metavar="NAME=VALUE",
             type=parameter,
-            action="append",
+            action=EachOnce,
             help="one parameter of its strategy; the others stay; may be repeated",
         )
         parser.add_argument(
@@ -68,7 +69,7 @@ class Command(GinkgoCommand):
             "--selector",
             metavar="K=V",
             type=label,
-            action="append",
+            action=EachOnce,
             help="a label that its node must have; replaces all; may be repeated",
         )
         parser.add_argument("--spread-group", metavar="GROUP")
@@ -98,7 +99,7 @@ class Command(GinkgoCommand):
             values = operations.values_at(operations.EditBase(base.revision, view.id))
             if values is None:
                 raise NotFound(f"revision of {name}", f"r{base.revision}")
-            changes["config"] = {**values["config"], **dict(options["set"])}
+            changes["config"] = {**values["config"], **options["set"]}
         if not changes:
             message = f"Give at least one field of {name} to change, such as --weight 2."
             raise CommandError(message, returncode=2)
@@ -125,8 +126,6 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
     }
     if "artifact" in found:
         found["artifact"] = found["artifact"] or None
-    if "selector" in found:
-        found["selector"] = dict(found["selector"])
     if "spread_hard" in found:
         found["spread_hard"] = found["spread_hard"] == "yes"
     return found

@@ -73,6 +73,36 @@ def test_an_option_without_an_effect_is_wrong_usage(command: list[str], told_abo
     assert not Secret.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "told_about"),
+    [
+        (["update_portfolio", "p", "--set", "fast=1", "--set", "fast=2"], "argument --set: fast"),
+        (["update_portfolio", "p", "--selector", "zone=a", "--selector", "zone=b"],
+         "argument --selector: zone"),
+        (["create_portfolio", "p", "--strategy", "canary", "--selector", "zone=a",
+          "--selector", "zone=b"], "argument --selector: zone"),
+        (["backtest", "--strategy", "canary", "--config", "fast=1", "--config", "fast=2"],
+         "argument --config: fast"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_given_twice_is_wrong_usage(command: list[str], told_about: str) -> None:
+    assert misused(*command) == f"Error: {told_about} is given twice; give it once"
+
+
+@pytest.mark.parametrize("changes", [["zone=a", "zone=b"], ["zone=a", "zone-"]])
+def test_a_label_that_is_changed_twice_in_one_command_is_refused(changes: list[str]) -> None:
+    node = make_node("n1")
+    with pytest.raises(CommandError, match=r"^changes: zone is given twice; give it once\.$"):
+        call_command("label_node", "n1", *changes)
+    node.row.refresh_from_db()
+    assert node.row.labels == {}
+
+
+def test_a_fact_of_an_instrument_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(CommandError, match="'EURUSD:tick=1,tick=2' gives tick twice; give it once"):
+        call_command("feed", "create", "fx", "--instrument", "EURUSD:tick=1,tick=2")
+
+
 def test_json_may_stand_before_the_action_of_a_feed_and_after_it() -> None:
     assert json.loads(said("feed", "--json", "list")) == told("feed", "list")
 

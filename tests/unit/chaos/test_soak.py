@@ -61,10 +61,15 @@ def test_a_growing_process_is_reported() -> None:
     assert "Not flat: memory of web" in report.as_text(FOUND, samples(100), Compression(7, 10), 500)
 
 
+def test_a_run_with_too_few_samples_is_not_called_flat() -> None:
+    text = report.as_text(FOUND, samples(0, number=7), Compression(7, 2), 500)
+    assert "Not flat: growth is not known from 7 samples; it takes 8." in text
+
+
 def test_the_report_has_each_series_with_its_growth_and_a_plot(tmp_path: Path) -> None:
     text = report.as_text(FOUND, samples(), Compression(7, 10), 500)
     assert "table portfolios_order, MB" in text
-    assert "Flat: no memory" in text
+    assert "Flat: nothing grew" in text
     assert "No violation in 1 steps" in text
     path = tmp_path / "report.svg"
     report.draw(FOUND, samples(), Compression(7, 10), path)
