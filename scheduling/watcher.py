@@ -54,8 +54,8 @@ class Watcher:
         self._ended = threading.Event()
         self._next_rebalance = 0.0
         self._next_full_tick = 0.0
-        self._wait_s = 0.0
-        self._debounce_s = DEBOUNCE_S
+        self._wait_s = 0.0  #: for a hint, until the next tick
+        self._debounce_s = DEBOUNCE_S  #: after a hint, to collect those that follow
         self._echo = Echo()
         self._next_echo = 0.0
         self._relay = HintRelay() if settings.GINKGO.redis_url is not None else None
@@ -88,7 +88,7 @@ class Watcher:
                         self._tick(rebalance)
             except (psycopg.Error, DjangoDatabaseError, SnapshotUnavailable) as error:
                 # Unknown is different from empty: no pass ran, so nothing is concluded.
-                cause = str(error).strip().splitlines()[0]
+                cause = (str(error).strip() or type(error).__name__).splitlines()[0]
                 logger.warning("no pass ran: %s; the next try is in %g s", cause, RETRY_S)
                 connection.close()
                 self._ended.wait(RETRY_S)
@@ -183,10 +183,9 @@ class Watcher:
     def _rebalance_interval_s(self, outcome: TickOutcome) -> float:
         """Return the time until the next rebalance: short while portfolios are being moved."""
         plan: Plan | None = outcome.balance.plan if outcome.balance is not None else None
-        busy = plan is not None and any(move.cause == "rebalance" for move in plan.move)
-        return (
-            min(MAX_TICK_INTERVAL_S, self.balance_interval_s) if busy else self.balance_interval_s
-        )
+        if plan is not None and any(move.cause == "rebalance" for move in plan.move):
+            return min(MAX_TICK_INTERVAL_S, self.balance_interval_s)
+        return self.balance_interval_s
 
 
 def _is_for_watcher(payload: str) -> bool:
