@@ -35,7 +35,7 @@ def run() -> int:
         # The reader of the output, such as `head`, has closed it.
         _drop_output()
         return 0
-    except OSError as error:  # such as a full disk; those of a request are Failed
+    except OSError as error:  # such as a full disk; an OSError of a request becomes Failed
         _drop_output()
         sys.stderr.write(f"The output cannot be written: {error.strerror}.\n")
         return 1

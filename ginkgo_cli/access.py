@@ -1,4 +1,4 @@
-"""Where the server is and which token speaks: options, environment, or the file of `bin/up`."""
+"""Find the address of the server and a token: in options, environment, or the file of `bin/up`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Access:
-    """The server, a token of one of its users, and the authority that signed its certificate."""
+    """The address of a server, a token of one of its users, and how its certificate is checked."""
 
     server: str
     token: str = field(repr=False)
-    ca: str = ""
+    ca: str = ""  #: path of the certificates of its authority; "": those of the system
 
 
 def find_access(
@@ -30,10 +30,10 @@ def find_access(
     ca: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Access:
-    """Return server and token: each from its option, else from the environment.
+    """Return the server, the token and `ca`: each from its option, else from the environment.
 
-    If none of these gives server or token, both come from the file that `bin/up` writes. Raise
-    Failed with a sentence that says what is missing.
+    If neither gives a server or a token, both come from the file that `bin/up` writes. Raise Failed
+    with a sentence that says what is missing.
     """
     ca = ca or environment.get("GINKGO_CA", "")
     server = server or environment.get("GINKGO_SERVER", "")
@@ -48,14 +48,14 @@ def find_access(
         if os.path.isfile(path):  # False also where this user may not look; Path.is_file may raise
             return _from_file(path, ca)
     raise Failed(
-        "No server is known here. On the machine of `bin/up`, start it, and set "
-        "GINKGO_HOME here as there. On any other, set GINKGO_SERVER to its address and "
+        "No server is known here. If `bin/up` runs on this machine, set GINKGO_HOME as it is set "
+        "for `bin/up`. Otherwise set GINKGO_SERVER to the address of a server and "
         "GINKGO_TOKEN_FILE to a file with a token: `manage.py create_api_token USER` makes one."
     )
 
 
 def _checked(access: Access) -> Access:
-    """Return `access`, its scheme in lower case. Raise Failed if no request can be made with it."""
+    """Return `access` with a lower-case scheme. Raise Failed if no request can be made with it."""
     try:
         parts = urlsplit(access.server)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -77,14 +77,15 @@ def _checked(access: Access) -> Access:
 
 
 def _access_files(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that `bin/up` may have written. The first that exists counts."""
+    """Return the paths to which `bin/up` may have written. The first that exists counts."""
     home = environment.get("GINKGO_HOME", "")
-    found = [Path(home) / "access.json"] if home else []
+    first = [Path(home) / "access.json"] if home else []
     config = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"
-    return [*found, CHECKOUT / ".ginkgo" / "access.json", Path(config) / "ginkgo" / "access.json"]
+    return [*first, CHECKOUT / ".ginkgo" / "access.json", Path(config) / "ginkgo" / "access.json"]
 
 
 def _from_file(path: Path, ca: str) -> Access:
+    """Return the server and the token in a file that `bin/up` wrote, with `ca`."""
     try:
         document = json.loads(_read(str(path)))
         found = Access(str(document["url"]).rstrip("/"), str(document["token"]), ca)

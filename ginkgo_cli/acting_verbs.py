@@ -42,7 +42,7 @@ def node_verb(verb: str, sentence: str) -> Callable[[Context], None]:
 
     def act(context: Context) -> None:
         name = context.name("node")
-        reason = getattr(context.given, "reason", None)
+        reason = getattr(context.given, "reason", None)  # not every verb has --reason
         document = context.client.post(f"nodes/{name}/{verb}/", reason=reason)
         context.show(document, sentence.format(name=name))
 
@@ -108,16 +108,17 @@ def halt_all(context: Context) -> None:
         wanted = f"halt {running}"
         if _ask(f"This stops {running} running portfolios. Type `{wanted}`: ") != wanted:
             raise Failed(f"Nothing was halted: `{wanted}` was not typed.")
+    # Refused by the server if another number of portfolios runs than the user was told.
     document = context.client.post("halt/", reason=given.reason, expect_running=running)
     context.show(
         document,
-        f"Halt {document['halt']}: {document['running']} were running, and none may trade. "
+        f"Halt {document['halt']}: {document['running']} were running; no portfolio may trade. "
         "`ginkgo undo-halt` starts them again.",
     )
 
 
 def _ask(question: str) -> str:
-    """Return what the user types, empty if the input ends."""
+    """Return what the user types; "" if the input ends."""
     try:
         return input(question)
     except EOFError:

@@ -20,12 +20,12 @@ from ginkgo_cli.tables import printable
 if TYPE_CHECKING:
     from ginkgo_cli.access import Access
 
-LIMIT_S = 20.0
+LIMIT_S = 20.0  #: without a byte of the answer, after which the request has failed
 REDIRECTS = range(300, 400)
 #: Rows that the API gives at once at most.
 PAGE = 1_000
-#: How long a request is repeated after its first failure: longer than 30 s, after which a server
-#: whose process ended in the middle of the request lets a repeat act.
+#: How long a request is repeated after its first failure. If the process of the server ended in the
+#: middle of a request, its repeats are refused for 30 s; the next one acts.
 REPEAT_FOR_S = 45.0
 #: The wait before a repeat, if the server does not say how long. It doubles with each repeat.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
@@ -79,7 +79,7 @@ class Client:
         return self._request("POST", path, given)
 
     def rows(self, path: str, limit: int = 100_000, **query: Any) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a list, page by page, up to `limit`."""
+        """Yield the rows of a list, at most `limit`. One request for each page."""
         page = self.get(path, limit=min(limit, PAGE), **query)
         while True:
             if not page or "results" not in page:
@@ -161,14 +161,14 @@ class Client:
             raise Unanswered(sentence, was_sent=was_sent) from None
 
     def _parse(self, body: bytes) -> Any:
-        """Return the JSON object of an answer, None if it is empty. Raise Failed for any other."""
+        """Return the JSON object that is the body, None if it is empty. Raise Failed for others."""
         try:
             document = json.loads(body or b"null")
         except ValueError:
-            document = body
-        if document is None or isinstance(document, dict):
-            return document
-        raise Failed(self._not_ginkgo())
+            raise Failed(self._not_ginkgo()) from None
+        if document is not None and not isinstance(document, dict):
+            raise Failed(self._not_ginkgo())
+        return document
 
     def _not_ginkgo(self) -> str:
         return (
@@ -178,7 +178,7 @@ class Client:
 
 
 class Unanswered(Failed):
-    """The request has no answer yet; a repeat may get one, after `after_s` seconds if known."""
+    """The request has no answer; a repeat may get one. `after_s`: when, if the server said that."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 
 
 def _failure_of(error: urllib.error.HTTPError) -> Failed:
-    """Return the failure that an answer describes; Unanswered if the answer was cut off."""
+    """Return the failure that the body of an answer states; Unanswered if it was cut off."""
     try:
         problem = json.loads(error.read())
         sentence = str(problem["detail"])

@@ -39,5 +39,6 @@ def script(shell: str, verbs: Sequence[tuple[str, str]]) -> str:
         node="|".join(verb for verb, kind in verbs if kind == "node"),
     )
     if shell == "zsh":
+        # The first line tells how to use the script, and names the shell.
         text = "autoload -U +X bashcompinit && bashcompinit\n" + text.replace("bash)", "zsh)", 1)
     return text

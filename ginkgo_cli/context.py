@@ -13,8 +13,7 @@ from ginkgo_cli.client import Client, Unanswered
 from ginkgo_cli.names import Kind, resolve
 from ginkgo_cli.tables import printable
 
-#: Between two requests of a verb that waits.
-POLL_S = 0.3
+POLL_S = 0.3  #: between two requests of a verb that waits
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,9 @@ class Context:
             print(printable(text if isinstance(text, str) else text()))
 
     def poll(self, path: str, until: float) -> Any:
-        """Return the document at /api/PATH, for a verb that waits until this `time.monotonic`.
+        """Return the document at /api/PATH, for a verb that waits until the monotonic time `until`.
 
-        A server without an answer, as during a restart, is asked again until then; the last attempt
-        raises Failed.
+        A server without an answer, as during a restart, is asked again; after `until` raise Failed.
         """
         while True:
             try:
@@ -46,5 +44,5 @@ class Context:
             time.sleep(POLL_S)
 
     def name(self, kind: Kind) -> str:
-        """Return the one name of this kind that is the user's argument, or begins with it."""
+        """Return the name of the node or portfolio that the user's argument is or begins."""
         return resolve(self.client, kind, getattr(self.given, kind))

@@ -79,7 +79,8 @@ def _hand_off(context: Context, verb: str, **body: Any) -> None:
     """Send the verb, wait with --wait, and show the handoff. Raise Failed if the handoff failed."""
     name = context.name("portfolio")
     document = context.client.post(f"portfolios/{name}/{verb}/", **body)
-    handoff = document if "kind" in document else document.get("handoff")
+    # A start that has to wait for a place is answered with the portfolio instead of a handoff.
+    handoff = document if "kind" in document else None
     if context.given.wait and handoff:
         handoff = document = _wait_for_end(context, handoff)
     elif context.given.wait and verb == "start":
@@ -112,7 +113,7 @@ def _wait_for_end(context: Context, handoff: dict[str, Any]) -> dict[str, Any]:
 
 
 def _update_until_end(context: Context, handoff: dict[str, Any], until: float) -> None:
-    """Update the dictionary `handoff` until it has ended, or until this `time.monotonic`."""
+    """Update the document `handoff` until it has ended, or until the monotonic time `until`."""
     shown = ""
     try:
         while handoff["state"] in UNDER_WAY:

@@ -14,10 +14,8 @@ from ginkgo_cli.context import Context
 from ginkgo_cli.names import names_of
 from ginkgo_cli.tables import plain, printable
 
-#: Between two requests of --watch and --follow.
-WATCH_S = 2.0
-#: Lines of a log that the API gives at once at most.
-FOLLOWED_LINES = 2_000
+WATCH_S = 2.0  #: between two requests of --watch and --follow
+FOLLOWED_LINES = 2_000  #: the most lines of a log that the API gives at once
 
 
 def status(context: Context) -> None:
@@ -123,15 +121,15 @@ def _show(context: Context, read: Callable[[], Any], draw: Callable[[Any], str])
 
 def _ask_again(read: Callable[[], Any]) -> Any:
     """Return what `read` returns. While the server has no answer, say so once and ask again."""
-    is_said = False
+    was_said = False
     while True:
         try:
             return read()
         except Unanswered as failed:
-            if not is_said:
+            if not was_said:
                 text = printable(f"{failed} It is asked again every {WATCH_S:g} s, until Ctrl-C.")
                 sys.stderr.write(f"{text}\n")
-            is_said = True
+            was_said = True
         time.sleep(WATCH_S)
 
 

@@ -12,7 +12,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u
 
 
 def plain(text: object) -> str:
-    """Return a text without characters that a terminal would obey."""
+    """Return a text without characters that a terminal would obey; "–" for None or ""."""
     shown = "–" if text is None or text == "" else str(text)
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
 

@@ -46,14 +46,15 @@ def not_empty(text: str) -> str:
     return text
 
 
-_Argument = tuple[str, dict[str, Any]]  #: of a verb: its name, and settings of argparse
+#: The name of an argument, and what `add_argument` of argparse is given with it.
+_Argument = tuple[str, dict[str, Any]]
 
 
 def _argument(name: str, **settings: Any) -> _Argument:
     return name, settings
 
 
-def _text(name: str, metavar: str, **settings: Any) -> _Argument:
+def _text_argument(name: str, metavar: str, **settings: Any) -> _Argument:
     return _argument(name, metavar=metavar, type=not_empty, **settings)
 
 
@@ -62,14 +63,15 @@ def _flag(option: str, text: str) -> _Argument:
 
 
 NODE, PORTFOLIO = (
-    _text(kind, kind.upper(), help="or the beginning of its name") for kind in ("node", "portfolio")
+    _text_argument(kind, kind.upper(), help="or the beginning of its name")
+    for kind in ("node", "portfolio")
 )
-FILTERS = [_text(f"--{name}", name.upper()) for name in ("portfolio", "node", "kind")]
+FILTERS = [_text_argument(f"--{name}", name.upper()) for name in ("portfolio", "node", "kind")]
 LAST = _argument("--last", type=positive, default=20, metavar="N", help="how many; default: 20")
 WATCH = _flag("--watch", "show it again every 2 s, until Ctrl-C")
 REASON = _argument("--reason", default="", help="why, for the audit log")
-_LATE = "wait for the outcome; exit with 1 if it is late"
-WAIT = _argument("--wait", type=seconds, metavar="SECONDS", help=_LATE)
+_WAIT_HELP = "wait for the outcome; exit with 1 if it is late"
+WAIT = _argument("--wait", type=seconds, metavar="SECONDS", help=_WAIT_HELP)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,8 +115,8 @@ def parser() -> argparse.ArgumentParser:
     add("alerts", reading_verbs.alerts)
     add("orders", reading_verbs.orders, PORTFOLIO, LAST)
     add("log", reading_verbs.log, PORTFOLIO, _flag("--follow", "go on with new lines"))
-    more = _text("more", "PORTFOLIO", nargs="*", help="more, with one request")
-    to = _text("--to", "NODE", help="default: the balancer's")
+    more = _text_argument("more", "PORTFOLIO", nargs="*", help="more, with one request")
+    to = _text_argument("--to", "NODE", help="default: the balancer's")
     add("migrate", handoff_verbs.migrate, PORTFOLIO, REASON, WAIT, more, to)
     revision = _argument("--revision", type=positive, help="default: the wanted one")
     add("reload", handoff_verbs.reload, PORTFOLIO, REASON, WAIT, revision)
@@ -123,12 +125,12 @@ def parser() -> argparse.ArgumentParser:
     add("unpin", acting_verbs.unpin, PORTFOLIO)
     full = _flag("--full", "from the first event")
     add("verify", acting_verbs.verify, PORTFOLIO, WAIT, full)
-    ways = (
+    drain_options = (
         _flag("--plan", "show what it would do, and change nothing"),
         _flag("--make-room", "move portfolios of other nodes first where that helps"),
         _flag("--until-return", "end the drain once its daemon registers again"),
     )
-    add("drain", acting_verbs.drain, NODE, REASON, WAIT, *ways)
+    add("drain", acting_verbs.drain, NODE, REASON, WAIT, *drain_options)
     undrain = acting_verbs.node_verb("undrain", "{name} is no longer draining.")
     add("undrain", undrain, NODE, summary="End the drain of a node.")
     cordoned = "{name} is cordoned; its portfolios keep running on it."
@@ -151,7 +153,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one verb and return 0. Raise Failed with a sentence."""
     top = parser()
     for text in argv:
-        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        # Python reads a byte that is not UTF-8 as half of a surrogate pair.
+        if any("\ud800" <= character <= "\udfff" for character in text):
             top.error(f"{text!r} is not text in UTF-8")
     given, rest = top.parse_known_args(argv)
     if given.verb == "migrate" and all(text.strip() and text[0] != "-" for text in rest):

@@ -21,7 +21,7 @@ SCHEMES = frozenset(
         "webexteams", "twilio", "sns", "ses", "mailgun", "sendgrid",
     )
 )  # fmt: skip
-#: Parameters whose value is a file of this machine that apprise reads: its contents would be sent.
+#: Parameters that name a file of this machine, which apprise would read and send.
 FILE_PARAMETERS = frozenset(("template", "pgppub", "pgpprv", "keyfile"))
 NO_FILES = frozenset(("sendgrid",))  #: schemes whose `template` is an id, not a file
 

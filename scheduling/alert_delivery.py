@@ -33,12 +33,12 @@ from scheduling.presentation.sentences import delivered_text
 
 logger = logging.getLogger(__name__)
 
-#: The queue ends a task after 25 s; the next one goes on.
+#: A delivery ends after this time: the queue ends a task after 25 s, and the next one goes on.
 BUDGET_S = 12.0
-CONNECT_S, READ_S = 3.0, 5.0
-#: The lock of a delivery is a row that expires after HOLD_S, by when the queue has ended its task.
-#: The lock of a session would stay, after its host lost power, until PostgreSQL gave the session
-#: up. Two deliveries at once affect only the order of messages, since each message is claimed.
+CONNECT_S, READ_S = 3.0, 5.0  #: limits of one try, which apprise keeps
+#: The lock of a delivery is a row. It expires after HOLD_S: the queue has ended the task by then. A
+#: lock of the session would outlive a host that lost power, until PostgreSQL gave the session up.
+#: Two deliveries at once affect only the order of messages, since each message is claimed.
 LOCK, HOLD_S = "alert delivery", 30.0
 
 
@@ -89,13 +89,17 @@ def _send(message: MessageRow) -> str:
 
 
 def _address(message: MessageRow) -> str:
+    """Return the address of the message's channel; "" if GINKGO_ALERT_URL should give it."""
     if message.from_environment:
         return settings.GINKGO.alert_url or ""
     return read_secret(f"alerts-{message.channel}", used_by=f"alerts to {message.channel}")
 
 
 def send(address: str, title: str, body: str, what: str) -> str:
-    """Send a message to an apprise address; return why it failed, or "". Never raises."""
+    """Send a message to an apprise address; return why it failed, or "". Never raises.
+
+    `what` happened to the alert: it was opened or closed; or it is a test.
+    """
     # Imported here, since the import takes a second and only processes that send need it.
     import apprise
 
@@ -105,9 +109,10 @@ def send(address: str, title: str, body: str, what: str) -> str:
     kinds = {"opened": apprise.NotifyType.FAILURE, "closed": apprise.NotifyType.SUCCESS}
     try:
         separator = "&" if "?" in address else "?"
-        limited = f"{address}{separator}cto={CONNECT_S:g}&rto={READ_S:g}"
+        address_with_limits = f"{address}{separator}cto={CONNECT_S:g}&rto={READ_S:g}"
         service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Ginkgo", app_url=""))
-        if not service.add([limited]):  # as a text it would be split into several addresses
+        # As a list, since a text would be split into several addresses.
+        if not service.add([address_with_limits]):
             return "apprise does not understand the address: see its wiki for the form it wants"
         accepted = service.notify(
             title=title, body=body, notify_type=kinds.get(what, apprise.NotifyType.INFO)

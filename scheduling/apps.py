@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
-#: The server cancels a statement after 30 s, so only a server that hangs exceeds this limit.
+#: PostgreSQL cancels a statement after 30 s, so only a server that hangs exceeds this limit.
 WORKER_STATEMENT_LIMIT_S = 35.0
 
 
@@ -42,7 +42,7 @@ class SchedulingConfig(AppConfig):
 
 
 def _code_for_check(sha256: str) -> Any:
-    """Return `code_for_check`, imported late: no migration needs the caches of a node."""
+    """Call `code_for_check`, imported late: no migration needs the caches of a node."""
     from scheduling.artifact_code import code_for_check
 
     return code_for_check(sha256)
@@ -55,13 +55,13 @@ DELIVERY_PASS_S = 10
 
 
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
-    """Schedule the tasks in django-q2, as six-field cron: its intervals start at one minute."""
+    """Schedule the tasks in django-q2, as cron: its other schedules start at one minute."""
     from django.conf import settings
     from django_q.models import Schedule
 
     interval_s = settings.GINKGO.balance_interval_s
-    # This is no schedule any more. During an upgrade, the release before runs beside this one and
-    # refuses schedules that it does not know, so new work is added to a task that it knows.
+    # `heartbeat_sweep` does this now. A new schedule would be refused during an upgrade by the
+    # release before, which runs beside this one: new work is added to a task that both know.
     Schedule.objects.using(using).filter(func="scheduling.tasks.follow_streams").delete()
     for name, every_s in (
         ("balance", interval_s),
@@ -94,7 +94,7 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
     administrators = permissions.ADMINISTRATOR_GROUP
     for name in (permissions.OPERATOR_GROUP, permissions.VIEWER_GROUP, administrators):
         Group.objects.using(using).get_or_create(name=name)
-    # The receiver that creates permissions may run after this one.
+    # Django creates permissions in a receiver of the same signal, which may run after this one.
     create_permissions(apps.get_app_config("auth"), verbosity=0, using=using)
     group = Group.objects.using(using).get(name=administrators)
     for app, codename in permissions.ADMINISTRATOR_RIGHTS:
@@ -103,18 +103,17 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
 
 
 def cron(interval_s: int) -> str:
-    """Return six-field cron for the longest interval, `interval_s` at most, that starts evenly.
+    """Return cron with six fields, seconds last, for the longest even interval up to `interval_s`.
 
-    Such an interval divides a minute, an hour or a day: */45 would start at second 45 and again
-    at 0.
+    An even one divides a minute, an hour or a day: */45 would start at second 45 and again at 0.
     """
     for unit_s, units, line in (
-        (3600, 24, "0 {} * * * 0"),
-        (60, 60, "{} * * * * 0"),
-        (1, 60, "* * * * * {}"),
+        (3600, 24, "0 {} * * * 0"),  # some hours of a day
+        (60, 60, "{} * * * * 0"),  # some minutes of an hour
+        (1, 60, "* * * * * {}"),  # some seconds of a minute
     ):
         if interval_s >= unit_s:
-            most = interval_s // unit_s
-            every = max(each for each in range(1, units + 1) if units % each == 0 and each <= most)
+            most = min(interval_s // unit_s, units)
+            every = max(divisor for divisor in range(1, most + 1) if units % divisor == 0)
             return line.format(0 if every == units else f"*/{every}")
     raise ValueError(f"a task was given an interval of {interval_s} s; the shortest is 1 s")

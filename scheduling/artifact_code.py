@@ -31,11 +31,11 @@ __all__ = ["CodeUnavailable", "artifact_code", "code_for_check", "code_of_upload
 #: How long a process waits for another one that unpacks or builds.
 LOCK_WAIT_S = 120.0
 LOCK_POLL_S = 0.1
-MAX_WAITING = 2  #: threads of one process that unpack, build, or wait for another process
-PLACE_WAIT_S = 3.0
+MAX_THREADS = 2  #: of one process that unpack, build, or wait for another process
+SLOT_WAIT_S = 3.0  #: how long a further thread waits for one of these to end
 IN_USE_S = 6 * 3600.0  #: longer than a verification runs
 
-_places = threading.BoundedSemaphore(MAX_WAITING)
+_slots = threading.BoundedSemaphore(MAX_THREADS)
 
 
 def artifact_code(sha256: str) -> ArtifactCode:
@@ -46,15 +46,12 @@ def artifact_code(sha256: str) -> ArtifactCode:
     artifact = Artifact.objects.filter(sha256=sha256).first()
     if artifact is None:
         raise CodeUnavailable(f"artifact {sha256[:12]} was deleted")
-
-    def wheel() -> bytes:
-        return bytes(Artifact.complete.values_list("wheel", flat=True).get(sha256=sha256))
-
-    # The wheel is read here: the event loop in `_obtain` must not wait for the database.
     if (_folder() / "artifacts" / sha256).exists():
-        with suppress(CodeUnavailable):  # the cached code is damaged: unpack the wheel again
+        with suppress(CodeUnavailable):  # if the cached code is damaged, unpack the wheel again
             return _obtain(sha256, None, artifact.env_sha256, artifact.lock)
-    return _obtain(sha256, wheel(), artifact.env_sha256, artifact.lock)
+    # The wheel is read here: the event loop in `_obtain` must not wait for the database.
+    wheel = bytes(Artifact.complete.values_list("wheel", flat=True).get(sha256=sha256))
+    return _obtain(sha256, wheel, artifact.env_sha256, artifact.lock)
 
 
 def code_for_check(sha256: str) -> ArtifactCode:
@@ -83,7 +80,9 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
 
     `wheel`: the bytes of the artifact, or None if its code is cached. Raise CodeUnavailable.
     """
+    folder = _folder()
 
+    # The caches call `bytes_of` and `lock_of` for what a node would download.
     @asynccontextmanager
     async def bytes_of(_: str) -> AsyncIterator[AsyncIterator[bytes]]:
         async def chunks() -> AsyncIterator[bytes]:
@@ -108,25 +107,24 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
         artifacts.folder.evict(keep | _in_use(artifacts.folder.path))
         return ArtifactCode(sha256, code, python)
 
-    folder = _folder()
-    with _reserve_place(), _lock_folder(folder), _quieten_log():
+    with _slot(), _lock_folder(folder), _quieten_log():
         return asyncio.run(obtain_both())
 
 
 @contextmanager
-def _reserve_place() -> Iterator[None]:
-    """Hold one of the MAX_WAITING places of this process. Raise CodeUnavailable if none is free.
+def _slot() -> Iterator[None]:
+    """Take one of MAX_THREADS slots for the block. Raise CodeUnavailable if none becomes free.
 
     Building takes minutes, and a caller that waits occupies a thread that answers requests.
     """
-    if not _places.acquire(timeout=PLACE_WAIT_S):
+    if not _slots.acquire(timeout=SLOT_WAIT_S):
         raise CodeUnavailable(
-            f"{MAX_WAITING} requests already unpack code or build an environment; repeat later"
+            f"{MAX_THREADS} requests already unpack code or build an environment; repeat later"
         )
     try:
         yield
     finally:
-        _places.release()
+        _slots.release()
 
 
 @contextmanager

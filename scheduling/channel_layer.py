@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 import uuid
 from typing import Any
 
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "ginkgo"
 MAX_PAYLOAD = 7_000  #: bytes; PostgreSQL refuses 8,000
 STATEMENT_LIMIT_S = 3.0
-RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)  #: pauses before the first tries; the last one repeats
 
 #: Sent to every group of this process after a reconnect.
 WAKE: dict[str, Any] = {"type": "wake"}
@@ -77,14 +76,14 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     async def group_add(self, group: str, channel: str) -> None:
         state = self._state()
-        state.groups.setdefault(group, {})[channel] = time.monotonic()
+        state.groups.setdefault(group, set()).add(channel)
         state.queue(channel)
         await state.wait_until_listening()
 
     async def group_discard(self, group: str, channel: str) -> None:
         state = self._state()
-        members = state.groups.get(group, {})
-        members.pop(channel, None)
+        members = state.groups.get(group, set())
+        members.discard(channel)
         if not members:
             state.groups.pop(group, None)
         if not state.joined(channel):
@@ -108,8 +107,8 @@ class _LoopState:
     def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
         self.loop = loop
         self.capacity = capacity
-        self.groups: dict[str, dict[str, float]] = {}
-        self.queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self.groups: dict[str, set[str]] = {}  #: group → its channels
+        self.queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}  #: channel → its messages
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._sender: AsyncConnection | None = None
@@ -125,7 +124,7 @@ class _LoopState:
     async def wait_until_listening(self) -> None:
         """Start the listener if needed, and wait until it has connected for the first time.
 
-        Hints that are lost with a later connection are made up for by WAKE.
+        If a later connection is lost, WAKE makes up for the hints lost with it.
         """
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._listen())
@@ -171,7 +170,7 @@ class _LoopState:
                 self._put(hint["channel"], message)
             return
         for group in hint.get("groups", ()):
-            for channel in list(self.groups.get(group, ())):
+            for channel in self.groups.get(group, ()):
                 self._put(channel, message)
 
     def _put(self, channel: str, message: dict[str, Any]) -> None:
@@ -183,7 +182,7 @@ class _LoopState:
 
     def _wake_all(self) -> None:
         for members in self.groups.values():
-            for channel in list(members):
+            for channel in members:
                 self._put(channel, WAKE)
 
     async def notify(self, hint: dict[str, Any]) -> None:
@@ -216,6 +215,6 @@ class _LoopState:
             try:
                 await self._task
             except (asyncio.CancelledError, RuntimeError):
-                pass
+                pass  # RuntimeError: the task belongs to another event loop, which has ended
         if self._sender is not None:
             await self._sender.close()

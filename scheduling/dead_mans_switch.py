@@ -1,8 +1,8 @@
 """The dead man's switch of a web process: alerts are raised and sent without watcher and worker.
 
-Normally the watcher compares alerts and the worker sends the messages. If one of them is gone, the
-process that would report it is gone, too. Several web processes may do this at once: the statements
-are conditional, so each alert is opened once and each message sent once.
+Normally the watcher opens and closes alerts, and the worker sends the messages. If one of them is
+gone, so is the process that would report that. Several web processes may do this at once: the
+statements are conditional, so each alert is opened once and each message sent once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_INTERVAL_S = 3.0
 
 
 def look() -> None:
-    """Raise alerts if the watcher is away, send messages if the worker is. One read if neither."""
+    """Raise alerts if the watcher is away, send messages if the worker is. At least one read."""
     unattended = execute_autocommit(read_unattended())
     if unattended.watcher_is_away:
         Scheduler("web").raise_alerts()

@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 class NotFound(Refused):
-    """The object does not exist. `what`: what it is; pages translate those of NOUNS."""
+    """The object does not exist. `what`: its kind, which pages translate if it is in NOUNS."""
 
     def __init__(self, what: str, name: str) -> None:
         self.what = what
@@ -76,9 +76,9 @@ class Invalid(Refused):
         shown = errors[:MAX_IN_MESSAGE]
         each = [_("{field}: {message}", field=e["field"], message=e["message"]) for e in shown]
         message = reduce(lambda one, other: _("{one}; {other}", one=one, other=other), each)
-        left = (count or len(errors)) - len(shown)
-        if left:
-            message = _("{message} … and {left:,} more.", message=message, left=left)
+        unnamed = (count or len(errors)) - len(shown)
+        if unnamed:
+            message = _("{message} … and {left:,} more.", message=message, left=unnamed)
         super().__init__("invalid", message, status=400, errors=errors)
 
 

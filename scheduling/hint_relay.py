@@ -1,8 +1,8 @@
 """Relay hints from PostgreSQL to the channel layer in Redis, beside the watcher's loop.
 
 PostgreSQL sends hints with the changes that they announce; with Redis as channel layer, the sockets
-of web processes wait there. Redis is on no critical path: a hint that does not get through in time
-is dropped, and costs the seconds until the next heartbeat.
+of web processes wait for hints in Redis. Redis is on no critical path: a hint that does not get
+through in time is dropped, and costs the seconds until the next heartbeat.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from channels.layers import get_channel_layer
 
 logger = logging.getLogger(__name__)
 
-#: Hints that wait. A further one is dropped: it would be older than the heartbeat that replaces it.
+#: At most so many hints wait. A further one is dropped: the next heartbeat would overtake it.
 MAX_WAITING = 1_000
 #: Seconds within which a hint has to be sent.
 LIMIT_S = 0.2

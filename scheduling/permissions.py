@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-if TYPE_CHECKING:  # the framework's views import a class of this module by settings
+if TYPE_CHECKING:  # at run time a circle: REST framework's views import a class named in settings
     from rest_framework.views import APIView
 
 OPERATOR_GROUP = "operator"
@@ -67,7 +67,7 @@ def may_act(user: Any) -> bool:
 
 
 class ViewersReadOperatorsAct(BasePermission):
-    """Safe methods for viewers, all others for operators."""
+    """Allow safe methods to viewers and operators, all others to operators only."""
 
     message = ""
 
@@ -90,7 +90,7 @@ class ViewersReadOperatorsAct(BasePermission):
 
 
 class OperatorsOnly(ViewersReadOperatorsAct):
-    """All methods for operators only."""
+    """Allow all methods to operators only."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         """Return whether the request is allowed; if not, set the sentence in `message`."""

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The origin of a change."""
+    """Through which interface, from which address, and by whom a change is made."""
 
     interface: str  #: api, dashboard, admin or command
     address: str = ""
     person: Callable[[], str] = lambda: ""
-    """The name of the signed-in user. Called only when a line needs it, since it costs a query."""
+    """Return the name of the signed-in user. Called only for a line of the audit log: a query."""
 
 
 _current: ContextVar[Origin | None] = ContextVar("ginkgo_origin", default=None)

@@ -41,7 +41,7 @@ from scheduling.observe.storage import disk_free
 
 #: The queue ends a task after 25 s; the next one continues where this one stopped.
 BUDGET_S = 15.0
-KEEP_LOGINS = timedelta(days=90)
+KEEP_FAILURES = timedelta(days=90)  #: failed tasks of the queue, and attempts to log in
 #: Take the lock of the one process that archives, and limit how long its session may be idle.
 TAKE_LOCK = """
 SELECT set_config('idle_session_timeout', %s, false),
@@ -96,28 +96,29 @@ def _drop_feed_records() -> Transaction[int]:
 
 
 def _delete_framework_rows() -> int:
-    """Delete expired sessions, old rows of queue, admin and login throttle; return how many."""
+    """Delete expired sessions, old rows of queue, admin and django-axes; return how many."""
     from django.contrib.admin.models import LogEntry
     from django.contrib.sessions.models import Session
     from django_q.models import Failure
 
     now = timezone.now()
-    audit = now - timedelta(days=settings.GINKGO.keep_audit_days)
+    oldest_audit = now - timedelta(days=settings.GINKGO.keep_audit_days)
+    oldest_failure = now - KEEP_FAILURES
     querysets = [
         Session.objects.filter(expire_date__lt=now),
-        Failure.objects.filter(started__lt=now - KEEP_LOGINS),
-        LogEntry.objects.filter(action_time__lt=audit),
+        Failure.objects.filter(started__lt=oldest_failure),
+        LogEntry.objects.filter(action_time__lt=oldest_audit),
     ]
     if apps.is_installed("axes"):
         querysets += [
-            apps.get_model("axes", model).objects.filter(attempt_time__lt=now - KEEP_LOGINS)
+            apps.get_model("axes", model).objects.filter(attempt_time__lt=oldest_failure)
             for model in ("AccessAttempt", "AccessLog", "AccessFailureLog")
         ]
     return sum(queryset.delete()[0] for queryset in querysets)
 
 
 def start_archiving() -> int:
-    """Start the process that archives, and return its pid. The process ends with this one."""
+    """Start the process that archives, and return its pid. It is killed when this process ends."""
     command = [sys.executable, str(CHECKOUT / "manage.py"), "archive_records"]
     command += ["--parent", str(os.getpid())]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
@@ -127,7 +128,8 @@ def archive_now() -> MaintenanceOutcome | None:
     """Archive and drop old partitions; return what was done, None if another process does it."""
     with connection.cursor() as cursor:
         cursor.execute(TAKE_LOCK, [IDLE_LIMIT])
-        if not cursor.fetchone()[1]:
+        _, has_lock = cursor.fetchone()
+        if not has_lock:
             return None
         # Finding the age of a partition reads all of it, which may be a month of rows.
         cursor.execute("SET statement_timeout = 0")
@@ -142,9 +144,9 @@ FROM portfolios_portfolio p WHERE p.archived_at IS NULL
 
 
 def verified_to() -> dict[int, int]:
-    """Return the seq up to which each existing portfolio is verified, by its newest anchor.
+    """Return portfolio id → the seq of its newest verification anchor, for each existing portfolio.
 
-    Verifications still need the orders and fills after that seq. One statement.
+    The next verification needs the orders and fills after that seq. One statement.
     """
     with connection.cursor() as cursor:
         cursor.execute(VERIFIED_TO)

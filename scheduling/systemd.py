@@ -1,11 +1,11 @@
 """Tell systemd that this process is ready, alive or stopping, by the protocol of sd_notify(3).
 
 A process that hangs neither ends nor answers; systemd kills it once it has been silent for
-`WatchdogSec`. What is told must come from the loop that must not hang. Without systemd, with no
-NOTIFY_SOCKET in the environment, nothing is told.
+`WatchdogSec`. So call `tell` from the loop that must not hang. Without systemd there is no
+NOTIFY_SOCKET in the environment, and nothing is told.
 
-A supervisor that asks by itself, such as a probe of Kubernetes, looks at the age of the file
-GINKGO_ALIVE_FILE, which is touched whenever systemd would be told that the process is alive.
+Other supervisors, such as a probe of Kubernetes, look at the age of the file GINKGO_ALIVE_FILE. It
+is touched whenever systemd would be told that the process is alive.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LISTENING_POLL_S = 0.02
 
 
 def tell(state: str) -> None:
-    """Send `state` to systemd. Never waits and never raises: the work goes on without it."""
+    """Send `state` to systemd. Never waits and never raises: the work goes on without systemd."""
     if ALIVE in state:
         _touch()
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -82,7 +82,7 @@ def _is_listening(descriptor: int) -> bool:
             return False
         with socket.socket(fileno=os.dup(descriptor)) as same:
             return bool(same.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:  # closed meanwhile, or the one by which the caller listed them
+    except OSError:  # closed meanwhile, as is the one that listed /dev/fd
         return False
 
 
@@ -93,7 +93,7 @@ class Alive:
         self._next = 0.0
 
     def tell(self) -> None:
-        """Report that the process is alive, at most once a second; the first time also: ready."""
+        """Report that the process is alive, at most once a second; first also that it is ready."""
         now = time.monotonic()
         if now >= self._next:
             tell(ALIVE if self._next else f"{READY}\n{ALIVE}")

@@ -46,9 +46,9 @@ def refusal(task: dict[str, Any]) -> str:
     name = function_name(task)
     if name not in TASKS:
         return f"The queue was asked to run {name}, which is not a task of scheduling.tasks."
-    extra = [option for option in FORBIDDEN_OPTIONS if task.get(option)]
-    if extra:
-        return f"The queue was asked to run {name} with {', '.join(extra)}, which is not allowed."
+    given = [option for option in FORBIDDEN_OPTIONS if task.get(option)]
+    if given:
+        return f"The queue was asked to run {name} with {', '.join(given)}, which is not allowed."
     return ""
 
 

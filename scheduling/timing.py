@@ -17,13 +17,13 @@ class Timing:
 
     heartbeat_interval_s: float = 10.0
     lease_ttl_s: float = 30.0  #: three missed heartbeats
-    socket_grace_s: float = 3.0
-    prepare_deadline_s: float = 30.0
-    drain_deadline_s: float = 5.0
-    activate_deadline_s: float = 10.0
-    good_after_s: float = 60.0
-    stale_order_age_s: float = 5.0
-    stall_s: float = 30.0
+    socket_grace_s: float = 3.0  #: what remains of a lease when the node closes its websocket
+    prepare_deadline_s: float = 30.0  #: for the target of a handoff to load
+    drain_deadline_s: float = 5.0  #: for the source to make its last commit
+    activate_deadline_s: float = 10.0  #: for the target to make its first commit
+    good_after_s: float = 60.0  #: for which a revision must run before it is good
+    stale_order_age_s: float = 5.0  #: decisions on older events are recorded, not ordered
+    stall_s: float = 30.0  #: after which a portfolio without progress is stalled
     storm_fraction: float = 0.5  #: of the nodes alive one lease ago
     raises_epoch_floor: bool = False  #: automatically, if commits vanished
 
@@ -36,9 +36,9 @@ class Timing:
     def pulse_gap_s(self) -> float:
         """Return the seconds without a pulse after which the silence of nodes proves nothing.
 
-        A gateway that is late with its pulse is as late with heartbeats, and leases that it did not
-        renew begin to expire one heartbeat interval before a whole lease has passed. By default
-        that is after 20 s: far later than this.
+        A gateway that is late with its pulse is as late with heartbeats. The first leases that it
+        does not renew expire one lease minus one heartbeat interval later, by default after 20 s:
+        this limit is reached long before.
         """
         return min(3.0, 2 * self.heartbeat_interval_s)
 
@@ -52,18 +52,18 @@ class Timing:
         )
 
 
-_made: tuple[object, Timing] | None = None
+_cached: tuple[object, Timing] | None = None  #: the settings, and the timing made from them
 
 
 def timing() -> Timing:
     """Return the timing of this installation. Cached, since every heartbeat asks for it."""
-    global _made
+    global _cached
     from django.conf import settings
 
     env = settings.GINKGO
-    if _made is None or _made[0] is not env:
-        _made = env, _timing_of(env)
-    return _made[1]
+    if _cached is None or _cached[0] is not env:
+        _cached = env, _timing_of(env)
+    return _cached[1]
 
 
 def _timing_of(env: Environment) -> Timing:

@@ -47,7 +47,7 @@ def start(service: str = "", node: str = "") -> None:
     is the name of the node whose daemon this is.
     """
     if is_on:
-        _started(service, node)
+        _process_sender(service, node)
 
 
 def handoff_span(handoff: int | None, name: str, **attributes: Any) -> Span:
@@ -118,7 +118,7 @@ class HandoffSpan:
         if self._dropped:
             return
         try:
-            sender = _started()
+            sender = _process_sender()
             if sender is not None:
                 sender.send(
                     self._handoff, self._name, self._began_ns, self._attributes, self._error
@@ -159,7 +159,7 @@ class _Sender:
             exporter = OTLPSpanExporter()
         self.pid = os.getpid()
         ours = {
-            "service.name": service or _service(),
+            "service.name": service or _default_service(),
             "service.namespace": NAMESPACE,
             "service.instance.id": node or f"{platform.node()}:{self.pid}",
         }
@@ -197,7 +197,7 @@ class _Sender:
         context: Any = trace.set_span_in_context(trace.NonRecordingSpan(parent), _no_context())
         attributes = {"node": self._node, "handoff": handoff} | attributes
         values = {f"ginkgo.{key}": value for key, value in attributes.items() if value is not None}
-        with _lock:  # the ids are those of the next span
+        with _lock:  # `_ids` holds those of the next span, whichever thread starts it
             self._ids.set((trace_number, first_span) if name == REQUESTED else None)
             span = self._tracer.start_span(
                 name,
@@ -245,10 +245,10 @@ def _ids() -> Any:
     return Ids()
 
 
-def _started(service: str = "", node: str = "") -> _Sender | None:
-    """Return the sender of this process, started if needed.
+def _process_sender(service: str = "", node: str = "") -> _Sender | None:
+    """Return the sender of this process, started if needed; None if no traces can be sent.
 
-    Return None if no traces can be sent, which is logged once.
+    The cause is logged once, since `is_on` is False from then on.
     """
     global _sender, is_on
     with _lock:
@@ -272,5 +272,5 @@ def _started(service: str = "", node: str = "") -> _Sender | None:
         return _sender
 
 
-def _service() -> str:
+def _default_service() -> str:
     return "ginkgo-worker" if sys.argv[1:2] == ["qcluster"] else "ginkgo-command"

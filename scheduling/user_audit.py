@@ -22,25 +22,27 @@ from scheduling.request_origin import current
 
 logger = logging.getLogger(__name__)
 
-clock = time.monotonic
+clock = time.monotonic  #: replaced by tests
 REPEAT_S = 60.0  #: equal lines within this time are counted, not written
 #: Lines per REPEAT_S and process that unauthenticated clients can cause in all.
 MAX_LINES = 30
-_MAX_KEYS = 1000
+_MAX_KEYS = 1000  #: different lines that are remembered
 
 
 class LineLimiter:
     """Lets the first of equal lines pass in REPEAT_S, and MAX_LINES in all; counts the others."""
 
     def __init__(self) -> None:
+        #: Key of a line → when it was last written, and how many equal ones were suppressed since.
         self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
-        self._minute, self._lines, self._suppressed = 0, 0, 0
+        self._minute, self._lines = 0, 0  #: the current one, and the lines written in it
+        self._suppressed = 0  #: lines that no later line has reported yet
         self._lock = threading.Lock()
 
     def count(self, key: tuple[str, ...], now: float) -> tuple[int, int]:
-        """Return how many equal lines this one represents, and how many of others were suppressed.
+        """Return how many equal lines this one represents, and how many others were suppressed.
 
-        (0, 0) if this line is suppressed.
+        The others are reported once. (0, 0) if this line is suppressed.
         """
         with self._lock:
             if self._minute != int(now // REPEAT_S):
@@ -71,7 +73,7 @@ def record(kind: str, *, reason: str = "", actor: str | None = None, **data: Any
 
 
 def record_limited(kind: str, name: str, cause: str, **data: Any) -> None:
-    """Write a line that unauthenticated clients can cause, within the limits.
+    """Write a line that unauthenticated clients can cause, unless `line_limiter` suppresses it.
 
     The request does not fail if the line cannot be written.
     """
@@ -113,7 +115,7 @@ def on_login_failed(sender: Any, credentials: Any, request: Any = None, **kwargs
 
     users = get_user_model()
     name = str((credentials or {}).get(users.USERNAME_FIELD) or "")
-    known = users.objects.filter(**{users.USERNAME_FIELD: name[:150]}).exists()
+    known = users.objects.filter(**{users.USERNAME_FIELD: name[:150]}).exists()  # 150: the longest
     locked_out = bool(getattr(request, "axes_locked_out", False))
     cause = "locked out after too many wrong passwords" if locked_out else "wrong password"
     record_limited(
@@ -128,7 +130,7 @@ _NOT_RECORDED = {"last_login"}
 
 
 def before_user(sender: Any, instance: Any, raw: bool = False, **kwargs: Any) -> None:
-    """Keep the stored fields of a user, to find the changed ones."""
+    """Keep the stored fields of a user, with which `after_user` finds the changed ones."""
     instance._ginkgo_before = None
     if raw or instance.pk is None or set(kwargs.get("update_fields") or ()) == _NOT_RECORDED:
         return
@@ -180,6 +182,7 @@ def on_m2m_changed(
     keys = sorted(pk_set or ())
     if action != "pre_clear" and not keys:
         return
+    # No line of the audit log names more than 50.
     others = [escape(str(other)) for other in model._default_manager.filter(pk__in=keys)[:50]]
     kind = "group_changed" if what == "group_permissions" else "user_changed"
     change = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared"}[action]

@@ -59,7 +59,7 @@ class BoardConsumer(CountedSocket):
         if refusal:
             await self.close(TOO_MANY, refusal)
             return
-        self.take_place(OPEN_PAGES, user)
+        self.count_among(OPEN_PAGES, user)
         self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED)
         self._tasks = [
             asyncio.create_task(self._send_queued()),

@@ -68,7 +68,7 @@ class PushSocket(CountedSocket):
         if OPEN_SOCKETS[self.sender.node] >= MAX_SOCKETS:
             await self.close(code=TRY_AGAIN)
             return
-        self.take_place(OPEN_SOCKETS, self.sender.node)
+        self.count_among(OPEN_SOCKETS, self.sender.node)
         await self.accept()
         self.hello_timer = asyncio.get_running_loop().call_later(
             HELLO_TIMEOUT_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))

@@ -16,7 +16,7 @@ from scheduling.artifact_code import CodeUnavailable, code_of_upload
 def test_an_environment_build_occupies_two_threads_and_further_requests_are_told_to_repeat(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact_code, "PLACE_WAIT_S", 0.05)
+    monkeypatch.setattr(artifact_code, "SLOT_WAIT_S", 0.05)
     inside, ended = threading.Semaphore(0), threading.Event()
 
     @contextmanager
