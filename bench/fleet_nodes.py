@@ -75,7 +75,7 @@ class SimulatedNode:
         """Register, with retries, and start the tasks of the node."""
         await self._client.__aenter__()
         self._committer = Committer(self._client, self.incarnation)
-        self._committer.version_seen = self._on_version
+        self._committer.on_version = self._on_version
         message = Register(
             protocol=PROTOCOL,
             incarnation=self.incarnation,

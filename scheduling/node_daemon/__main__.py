@@ -1,4 +1,4 @@
-"""`python -m scheduling.node_daemon`."""
+"""Run a node daemon: `python -m scheduling.node_daemon`."""
 
 from __future__ import annotations
 

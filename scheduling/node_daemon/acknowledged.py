@@ -16,21 +16,21 @@ import msgspec
 
 from scheduling.wire.messages import AcknowledgedCommits, CheckpointAnswer, Commit
 
-#: Remembered portfolios, the last to commit; also those that have moved away since.
+#: Portfolios remembered: those that committed last, even if they have moved away since.
 MAX_PORTFOLIOS = 1_000
-#: Orders of one portfolio, and of all in one heartbeat, whose size limit is 1 MB.
+#: Orders remembered of one portfolio, and sent of all in one heartbeat, whose size limit is 1 MB.
 MAX_ORDERS_PER_PORTFOLIO = 200
 MAX_ORDERS_PER_HEARTBEAT = 20_000
-PLACED = frozenset({"open", "filled"})
+PLACED = frozenset({"open", "filled"})  #: statuses of orders that were not refused or suppressed
 
 
 @dataclass(slots=True)
 class _Memory:
-    """The last acknowledged commit of one portfolio, and its newest placed orders."""
+    """Where the last acknowledged commit of one portfolio ended, and its newest placed orders."""
 
     epoch: int
     seq: int
-    orders: deque[tuple[int, int]] = field(
+    orders: deque[tuple[int, int]] = field(  #: (seq, index) of each
         default_factory=lambda: deque(maxlen=MAX_ORDERS_PER_PORTFOLIO)
     )
 
@@ -54,15 +54,15 @@ class Acknowledgements:
             self._memory.popitem(last=False)
 
     def position(self, portfolio: int) -> tuple[int, int]:
-        """Return epoch and seq up to which commits of the portfolio were acknowledged."""
+        """Return (epoch, seq) of the portfolio's last acknowledged commit; (0, 0) without one."""
         memory = self._memory.get(portfolio)
         return (0, 0) if memory is None else (memory.epoch, memory.seq)
 
-    def database_lost_commits(
+    def claim_lost_commits(
         self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer
     ) -> bool:
-        """Return whether the database lost commits of this portfolio. If so, keep a claim to send
-        and forget the position.
+        """Return whether the checkpoint `found` lacks acknowledged commits. If so, keep a claim to
+        send, and forget the position.
 
         In a database that keeps acknowledged commits, neither epoch nor seq of a portfolio ever
         decreases. `position` is what `self.position` returned before `found` was requested: an
@@ -71,7 +71,7 @@ class Acknowledgements:
         epoch, seq = position
         if epoch <= found.epoch and seq <= found.last_seq:
             return False
-        # From now on, the history of this database counts.
+        # The portfolio continues from `found`: a later checkpoint must not be claimed again.
         memory = self._memory.pop(portfolio, None) or _Memory(epoch, seq)
         self._missing.append(
             AcknowledgedCommits(
@@ -90,7 +90,7 @@ class Acknowledgements:
         self.is_recalled = True
 
     def next_claims(self) -> list[AcknowledgedCommits]:
-        """Return the claims of the next heartbeat: about commits that a checkpoint lacked and,
+        """Return the claims of the next heartbeat: those about checkpoints that lacked commits and,
         after `recall`, one for each portfolio. Each has its newest orders, as many as fit."""
         claims = self._missing[:MAX_PORTFOLIOS]
         if self.is_recalled:
@@ -114,9 +114,9 @@ class Acknowledgements:
         for claim in sent:
             memory = self._memory.get(claim.portfolio)
             if claim.found_seq < 0 and memory is not None:
-                known = set(claim.orders)
+                checked = set(claim.orders)
                 memory.orders = deque(
-                    (order for order in memory.orders if order not in known),
+                    (order for order in memory.orders if order not in checked),
                     MAX_ORDERS_PER_PORTFOLIO,
                 )
         self.is_recalled = False

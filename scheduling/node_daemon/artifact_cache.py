@@ -60,7 +60,7 @@ class ArtifactCache:
         target = self.folder.path / sha256
         try:
             damage = await asyncio.to_thread(_damage, target, sha256)
-            # `mark_used` is False if it was evicted since that look.
+            # `mark_used` returns False if the artifact was evicted after the check for damage.
             if damage is not None or not self.folder.mark_used(sha256):
                 if damage:
                     LOG.error("artifact %s is damaged on disk (%s)", short(sha256), damage)
@@ -111,7 +111,7 @@ class ArtifactCache:
     async def _unpack(self, sha256: str, draft: Path) -> None:
         """Unpack the wheel in `draft`, in a process of its own, and write the digest beside it.
 
-        Raise CodeUnavailable; the output of that process completes the sentence.
+        Raise CodeUnavailable with the output of that process as the end of the sentence.
         """
         program = [sys.executable, "-I", unpack.__file__, str(draft / WHEEL), str(draft / CODE)]
         ended = await run_program(program, UNPACK_LIMIT_S)
@@ -123,16 +123,15 @@ class ArtifactCache:
         if ended.status == unpack.OTHER_PYTHON:
             raise CodeUnavailable(f"{what} {ended.output}")
         if ended.status == unpack.DISK:
-            raise disk_error(
-                what, draft, OSError(int(ended.output), os.strerror(int(ended.output)))
-            )
+            error_number = int(ended.output)
+            raise disk_error(what, draft, OSError(error_number, os.strerror(error_number)))
         if ended.status != 0:
             raise CodeUnavailable(f"{what} cannot be unpacked: {ended.summary()}")
         await asyncio.to_thread(_write_durably, draft / DIGEST, ended.output.encode())
 
 
 def disk_error(what: str, where: Path, error: OSError) -> CodeUnavailable:
-    """Return the error that says why `what` cannot be stored as `where`, in the folder above."""
+    """Return the error that says why `what` cannot be stored at the path `where`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kind = "the disk is full" if error.errno == errno.ENOSPC else "the disk quota is used up"
         return DiskFull(
@@ -157,7 +156,7 @@ def _damage(target: Path, sha256: str) -> str | None:
 
 
 def _copy_if_good(source: Path, target: Path, sha256: str) -> bool:
-    """Copy a wheel if it has this hash, instead of a download. Return whether it was copied."""
+    """Copy a wheel if it has this hash, and return whether it does: no download is needed then."""
     try:
         with source.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -169,6 +168,7 @@ def _copy_if_good(source: Path, target: Path, sha256: str) -> bool:
 
 
 def _sync(file: BufferedWriter) -> None:
+    """Return once everything that was written to `file` is on the disk."""
     file.flush()
     os.fsync(file.fileno())
 

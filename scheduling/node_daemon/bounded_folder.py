@@ -22,9 +22,9 @@ class BoundedFolder:
         """Remove drafts of a killed daemon. The folder itself is created with its first draft."""
         self.path = path
         self._max_bytes = max_bytes
-        self._evicting = threading.Lock()  # evicted in a thread, used on the event loop
-        for left in path.glob(DRAFT + "*"):
-            remove_tree(left)
+        self._evicting = threading.Lock()  # `evict` runs in a thread, `mark_used` on the event loop
+        for leftover in path.glob(DRAFT + "*"):
+            remove_tree(leftover)
 
     def draft(self) -> Path:
         """Return a new folder to write an entry in."""
@@ -34,7 +34,7 @@ class BoundedFolder:
         return draft
 
     def publish(self, draft: Path, name: str) -> None:
-        """Rename a complete draft to its final name, in place of an entry of that name."""
+        """Rename a complete draft to its final name. It replaces an entry of that name."""
         target = self.path / name
         if target.exists():
             replaced = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.path))
@@ -78,8 +78,8 @@ class BoundedFolder:
         return removed
 
     def _remove_unless_used(self, path: Path, used_at_s: float) -> bool:
-        """Remove an entry. Return False if it was used since it was listed, last at `used_at_s`:
-        listing takes long, and a portfolio that starts meanwhile may have been given the entry."""
+        """Remove an entry last used at `used_at_s`. Return False if it was used after that: listing
+        takes long, and a portfolio that starts meanwhile may have been given the entry."""
         with self._evicting:
             if path.stat().st_mtime != used_at_s:
                 return False
@@ -103,7 +103,7 @@ def size_of(folder: Path) -> int:
 def remove_tree(folder: Path) -> None:
     """Remove a folder whose parts may be read-only. What cannot be removed stays."""
     for path, folders, _ in os.walk(folder):
-        for each in (path, *(os.path.join(path, name) for name in folders)):
-            if not os.path.islink(each):
-                os.chmod(each, 0o700)
+        for folder_path in (path, *(os.path.join(path, name) for name in folders)):
+            if not os.path.islink(folder_path):
+                os.chmod(folder_path, 0o700)
     shutil.rmtree(folder, ignore_errors=True)

@@ -10,16 +10,16 @@ from scheduling.node_daemon.errors import Fenced
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
 
-RETRY_S = 0.5  #: while the database lacks an epoch that it granted
+RETRY_S = 0.5  #: interval of requests while the database lacks an epoch that it granted
 
 
 async def checkpoint(
     context: DaemonContext, portfolio: int, handoff: int | None = None
 ) -> CheckpointAnswer:
-    """Return the newest checkpoint, asked for until the server answers. Raise RequestRefused.
+    """Return the newest checkpoint of a portfolio, however long the server is away.
 
-    `handoff` is given where this node is its target and does not own the portfolio yet. If the
-    database lost acknowledged commits, a heartbeat reports that at once.
+    `handoff`: the one whose target is this node, if it does not own the portfolio yet. If the
+    database lost acknowledged commits, a heartbeat reports that at once. Raise RequestRefused.
     """
     request = CheckpointRequest(
         incarnation=context.incarnation, portfolio=portfolio, handoff=handoff
@@ -28,7 +28,7 @@ async def checkpoint(
     async def attempt() -> CheckpointAnswer:
         position = context.acknowledged.position(portfolio)
         found = await context.client.checkpoint(request)
-        if context.acknowledged.database_lost_commits(portfolio, position, found):
+        if context.acknowledged.claim_lost_commits(portfolio, position, found):
             LOG.error(
                 "portfolio %d: the database lost acknowledged commits; it is at epoch %d, seq %d",
                 portfolio,
@@ -46,7 +46,8 @@ async def granted_checkpoint(
 ) -> CheckpointAnswer:
     """Return the checkpoint of a granted epoch. Raise Fenced if a higher epoch exists.
 
-    A lower epoch means that the database lost a grant (a restore): ask again, never start.
+    A lower epoch means that the database lost the grant (a restore): repeat the request, since a
+    process must not start under an epoch that the database does not know.
     """
     while True:
         found = await checkpoint(context, portfolio)

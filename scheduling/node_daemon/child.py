@@ -20,7 +20,7 @@ from portfolios.runtime.messages import (
 )
 from portfolios.runtime.results import BatchResult
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.errors import ChildFailed, ForkserverDied, Stage
+from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
 from scheduling.node_daemon.forkserver import SERVE
 from scheduling.node_daemon.forkserver_client import (
     Artifact,
@@ -30,24 +30,26 @@ from scheduling.node_daemon.forkserver_client import (
 )
 from scheduling.node_daemon.process_output import LineSink
 from scheduling.node_daemon.reply_validation import InvalidReply, validate_reply
+from scheduling.wire.messages import Stage
 
 LATE_REPLY_S = 0.3  #: extra time for a reply that arrived while the daemon was suspended
-END_REPORTED_WITHIN_S = 5.0  #: how a process ended, by the forkserver, after its socket closed
+#: How long the forkserver may take to report how a process ended, after the socket was closed.
+END_REPORTED_WITHIN_S = 5.0
 RECENTLY_BUSY_S = 0.1  #: a process that answered less than this long ago counts as busy
 
 
 class Child:
     """A process that runs one portfolio. Replies come in the order of requests.
 
-    The reply to a cancelled request is dropped. The state of the process is then unknown, so that
-    the next caller loads it again.
+    The reply to a cancelled request is dropped. The state of the process is unknown from then on:
+    the next request has to be a load.
     """
 
     def __init__(self, process: SpawnedProcess, pid: int) -> None:
         """Wrap a running process. Use `start_child`."""
         self.pid = pid
         self.busy = False  #: it is handling a request
-        self._worked_at_s = float("-inf")
+        self._worked_at_s = float("-inf")  #: when its last request ended
         self._end_failure: ChildFailed | None = None  #: why the daemon killed it
         self._process = process
         self._protocol: _FrameProtocol | None = None
@@ -86,7 +88,7 @@ class Child:
         if not done:  # a daemon that was suspended runs expired timers before it reads sockets
             done, _ = await asyncio.wait([answer], timeout=LATE_REPLY_S)
         if not done:
-            raise self._kill_for("killed", _too_long(request, limit_s))
+            raise self._kill_for("killed", _timeout_sentence(request, limit_s))
         try:
             return answer.result()
         except ConnectionError:
@@ -114,7 +116,7 @@ class Child:
     async def failure_of_end(self) -> ChildFailed:
         """Return the failure that describes how the process ended. Call it once `has_ended`.
 
-        Waits for the exit status, up to END_REPORTED_WITHIN_S; then the process is killed.
+        Wait for its exit status; kill it if there is none after END_REPORTED_WITHIN_S.
         """
         if self._protocol is not None and self._protocol.protocol_error is not None:
             self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
@@ -131,11 +133,10 @@ class Child:
         if self._process.vanished:
             # A process that kills the forkserver may finish its batch before it dies itself.
             return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S)
-        code = os.waitstatus_to_exitcode(status) if status >= 0 else status
-        if code < 0:
-            sentence = f"its process was ended by {_signal_name(-code)}"
-        else:
-            sentence = f"its process exited with status {code}"
+        exit_code = os.waitstatus_to_exitcode(status)  # negative: the signal that ended it
+        sentence = f"its process exited with status {exit_code}"
+        if exit_code < 0:
+            sentence = f"its process was ended by {_signal_name(-exit_code)}"
         return ChildFailed("exit", self._with_last_output(sentence))
 
     async def wait_for_end(self) -> ChildFailed:
@@ -151,8 +152,8 @@ class Child:
             self._protocol.close()
 
 
-def _too_long(request: Load | Batch, limit_s: float) -> str:
-    """Return that the process did not answer a request in time, and what helps."""
+def _timeout_sentence(request: Load | Batch, limit_s: float) -> str:
+    """Return the sentence for a request that was not answered in time, with what helps."""
     if isinstance(request, Batch):
         return (
             f"a batch took longer than its limit of {limit_s:g} s: look for an endless loop or "
@@ -179,7 +180,7 @@ async def start_child(
 ) -> Child:
     """Start a process that waits for its load. Raise ChildFailed if it does not start.
 
-    `name` is shown with what it prints; `sink` takes that too.
+    The lines that it prints are logged with `name`, and given to `sink`.
     """
     sock, process = forkserver.spawn(SERVE, name, sink, artifact)
     try:
@@ -194,22 +195,23 @@ async def start_child(
 
 
 class _FrameProtocol(asyncio.Protocol):
-    """Length-prefixed replies, not decoded; each answers the oldest waiting request."""
+    """The socket of a process. Each reply, a length and a body, answers the oldest open request."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[bytes]] = deque()
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self.is_closed = False  #: no further reply comes
-        self.protocol_error: InvalidReply | None = None  #: what it sent instead of the protocol
+        self.protocol_error: InvalidReply | None = None  #: how it violated the protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def send(self, frame: bytes) -> asyncio.Future[bytes]:
-        """Send a request and return the future of its reply, which is not decoded.
+        """Send an encoded request. Return the future of the body of its reply.
 
-        It fails with ConnectionError if the socket closes, InvalidReply if anything else comes.
+        The future fails with ConnectionError if the socket closes, with InvalidReply if the process
+        sends anything else.
         """
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self.is_closed or self._transport is None:
@@ -222,26 +224,27 @@ class _FrameProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give each complete frame to the oldest request; refuse a frame that answers none."""
         self._buffer += data
-        buffer, at, size = self._buffer, 0, HEADER.size
-        while len(buffer) - at >= size:
-            (length,) = HEADER.unpack_from(buffer, at)
+        buffer, start = self._buffer, 0
+        while len(buffer) - start >= HEADER.size:
+            (length,) = HEADER.unpack_from(buffer, start)
             if length > MAX_REPLY_BYTES:
                 self._refuse(f"with {length} bytes, limit {MAX_REPLY_BYTES}")
                 return
             if not self._waiting:
                 self._refuse("without a request")
                 return
-            if len(buffer) - at - size < length:
+            end = start + HEADER.size + length
+            if len(buffer) < end:
                 break
-            body = bytes(buffer[at + size : at + size + length])
-            at += size + length
+            body = bytes(buffer[start + HEADER.size : end])
+            start = end
             answer = self._waiting.popleft()
             if not answer.done():
                 answer.set_result(body)
-        del buffer[:at]
+        del buffer[:start]
 
     def _refuse(self, how: str) -> None:
-        """Stop reading from a process that violates the protocol."""
+        """Stop reading from a process that violates the protocol: it answered `how`."""
         self.protocol_error = InvalidReply(how)
         self._fail_waiting(self.protocol_error)
         self.close()

@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     given = arguments if isinstance(arguments, dict) else vars(arguments)
 
     def path(option: str) -> str:
+        """Return the path given for an option, relative to where bin/node was called; "": none."""
         named = str(given[option] or "")
         return os.path.join(str(given.get("folder") or ""), named) if named else ""
 
@@ -80,9 +81,9 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse `argv` (None: of this process), run a daemon, and return its exit code."""
+    """Parse `argv` (None: that of this process), run a daemon, and return its exit code."""
     parser = argparse.ArgumentParser(prog="bin/node", description="Run an execution node.")
     add_arguments(parser)
-    # From bin/node, which changes to the checkout: where its caller was.
+    # The folder in which bin/node was called: it changes to the checkout before it runs this.
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)
     return run(parser.parse_args(argv))

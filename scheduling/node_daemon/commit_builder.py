@@ -34,7 +34,7 @@ class CommitBuilder:
         #: Whether the orders of these events are suppressed. None before the first event of its
         #: symbols.
         self.suppress: bool | None = None
-        self.feed_us = 0  #: start of the newest feed segment known when its events were read
+        self.feed_us = 0  #: start of the newest feed segment known when these events were read
         self.record = b""  #: hash of the record at `to_seq`, of a recorded feed
         self._state: bytes | None = None
         self.lacks_state = False  #: events were handled since the process returned its state
@@ -43,7 +43,7 @@ class CommitBuilder:
         self._equity: list[EquityLine] = []
         self._ended: list[OrderEndLine] = []
         self._metrics: list[MetricLine] = []
-        self._refused_again = 0
+        self._refused_again = 0  #: refused decisions that need no order line of their own
 
     @property
     def span(self) -> int:
@@ -68,10 +68,10 @@ class CommitBuilder:
     def add(
         self, result: BatchResult, record: bytes | None = None, *, asked_for_state: bool = True
     ) -> None:
-        """Add the results of a batch, with the state if that changed and was asked for.
+        """Add the results of a batch, and its state if the process returned one.
 
-        `record` is the hash of the last record of the batch; None: the batch had no events. Without
-        `asked_for_state`, the process returned no state unless a result is urgent.
+        `record` is the hash of the last record of the batch; None: the batch had no events. The
+        process returns a changed state if the batch asked for it or a result is urgent.
         """
         self.to_seq = max(self.to_seq, result.to_seq)
         self.record = self.record if record is None else record
@@ -80,7 +80,7 @@ class CommitBuilder:
         self._equity.extend(map(_equity_line, result.equity))
         self._ended.extend(map(_order_end_line, result.ended))
         self._metrics.extend(map(_metric_line, result.metrics))
-        # Of a slow feed, where every event gives a value of each metric, the newest are kept.
+        # Each event of a slow feed may add a value of every metric: keep the newest values.
         del self._metrics[:-MAX_METRIC_LINES]
         self._refused_again += result.refused_again
         if result.state is not None:

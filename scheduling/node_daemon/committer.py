@@ -29,8 +29,8 @@ from scheduling.wire.messages import (
 GATHER_S = 0.003  #: how long a patient commit waits for others to share its request
 MAX_REQUESTS = 2  #: concurrent requests; more would only queue in the server's pool
 MAX_REQUEST_BYTES = 4_000_000  #: approximate; a single commit may be larger
-BYTES_PER_LINE = 150
-ACCEPTED = frozenset({"ok", "handed_over", "keep"})
+BYTES_PER_LINE = 150  #: approximate
+ACCEPTED = frozenset({"ok", "handed_over", "keep"})  #: answers to commits that were written
 FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
 FIRST_LOCKED_S, MAX_LOCKED_S = 0.02, 0.25  #: delay before a commit whose row was locked is repeated
 
@@ -41,7 +41,7 @@ class _Waiting:
 
     commit: Commit
     answer: asyncio.Future[CommitResult]
-    left_out: int = 0  #: answers without its portfolio
+    left_out: int = 0  #: how many answers left its portfolio out
 
 
 class Committer:
@@ -56,9 +56,9 @@ class Committer:
         self._retry_timers: set[asyncio.TimerHandle] = set()
         self._urgent = asyncio.Event()
         self._senders: set[asyncio.Task[None]] = set()
-        self.version_seen: Callable[[int], None] = lambda version: None
+        self.on_version: Callable[[int], None] = lambda version: None
         """Called with the version of the desired set that an answer names."""
-        self.refused: asyncio.Future[RegistrationRefused] = (
+        self.token_refused: asyncio.Future[RegistrationRefused] = (
             asyncio.get_running_loop().create_future()
         )
         """Set when the server refuses the token."""
@@ -103,7 +103,7 @@ class Committer:
                     elif not waiting.answer.done():
                         waiting.answer.set_result(result)
         finally:
-            # No await since the check of the queue: the next `commit` must not rely on this sender.
+            # No await since the queue was seen empty: a `commit` meanwhile would start no sender.
             self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _repeat_later(self, waiting: _Waiting) -> None:
@@ -119,13 +119,13 @@ class Committer:
         delay_s = min(FIRST_LOCKED_S * 2 ** min(waiting.left_out, 16), MAX_LOCKED_S)
         waiting.left_out += 1
 
-        def again() -> None:
+        def requeue() -> None:
             self._retry_timers.discard(timer)
             self._queue.append(waiting)
             self._urgent.set()
             self._ensure_sender()
 
-        timer = asyncio.get_running_loop().call_later(delay_s, again)
+        timer = asyncio.get_running_loop().call_later(delay_s, requeue)
         self._retry_timers.add(timer)
 
     def _take_batch(self) -> list[_Waiting]:
@@ -156,20 +156,21 @@ class Committer:
         return batch
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
-        """Send until there is an answer: portfolio → result, without those with locked rows."""
+        """Send the commits until the server answers. Return portfolio → result; portfolios whose
+        rows are locked are left out."""
         body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
         attempt = 0
         while True:
             try:
                 answers = await self._client.commit(body)
-                self.version_seen(max((result.version for result in answers.results), default=0))
+                self.on_version(max((result.version for result in answers.results), default=0))
                 return {result.portfolio: result for result in answers.results}
             except ServerUnavailable as error:
                 if attempt in (0, 4) or attempt % 30 == 0:  # not each of many attempts
                     LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
             except RegistrationRefused as error:
-                if not self.refused.done():
-                    self.refused.set_result(error)
+                if not self.token_refused.done():
+                    self.token_refused.set_result(error)
             except RequestRefused as error:
                 return await self._send_one_by_one(commits, error)
             await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
@@ -178,22 +179,18 @@ class Committer:
     async def _send_one_by_one(
         self, commits: list[Commit], error: RequestRefused
     ) -> dict[int, CommitResult]:
-        """Send the commits of a refused request one by one; a single one is rejected by `error`."""
+        """Find out which commits of a refused request are at fault: send each in a request alone.
+        One that was alone already is rejected with `error`. Return portfolio → result."""
         if len(commits) == 1:
-            detail = f"{error.code}: {error}"
-            (commit,) = commits
-            return {
-                commit.portfolio: CommitResult(
-                    portfolio=commit.portfolio, answer="rejected", detail=detail
-                )
-            }
+            portfolio, detail = commits[0].portfolio, f"{error.code}: {error}"
+            return {portfolio: CommitResult(portfolio=portfolio, answer="rejected", detail=detail)}
         results: dict[int, CommitResult] = {}
         for commit in commits:
             results.update(await self._send([commit]))
         return results
 
     async def close(self) -> None:
-        """Cancel all requests and repeats. A `commit` that waits gets no answer any more."""
+        """Cancel all requests and repeats. A caller that waits in `commit` gets no answer."""
         for timer in self._retry_timers:
             timer.cancel()
         for sender in list(self._senders):

@@ -74,7 +74,7 @@ def make_config(
             f"No token: give --token-file PATH or set {TOKEN_VARIABLE}. "
             f"On the machine of the control plane, `manage.py create_node_token {name}` makes one."
         )
-    _yes_or_no(environment, NETWORK_VARIABLE)  # the sandbox reads it
+    _yes_or_no(environment, NETWORK_VARIABLE)  # only checked here: the sandbox uses it
     if capacity < 1:
         raise InvalidArguments(f"--capacity is {capacity}; it must be at least 1.")
     return NodeConfig(
@@ -95,7 +95,7 @@ def make_config(
 
 
 def _cache_folder(environment: Mapping[str, str], name: str) -> Path:
-    """Return this node's folder below that of GINKGO_NODE_CACHE or the installation's home."""
+    """Return the node's own folder, in that of GINKGO_NODE_CACHE or the installation's home."""
     given = environment.get(CACHE_VARIABLE, "")
     if given and not os.path.isabs(given):
         raise InvalidArguments(f"{CACHE_VARIABLE} is {given!r}; use an absolute path.")
@@ -155,8 +155,8 @@ def _labels(given: list[str]) -> dict[str, str]:
 def _number(
     environment: Mapping[str, str], name: str, default: float, lowest: float = 0.0
 ) -> float:
-    """Return a variable as a number, `default` if it is empty or not set. Raise InvalidArguments
-    unless it is above 0, at least `lowest`, and below 1e9."""
+    """Return an environment variable as a number; `default` if it is empty or not set. Raise
+    InvalidArguments unless it is above 0, at least `lowest`, and below 1e9."""
     text = environment.get(name, "")
     try:
         value = float(text) if text else default
@@ -169,7 +169,7 @@ def _number(
 
 
 def _yes_or_no(environment: Mapping[str, str], name: str) -> bool:
-    """Return a yes-or-no variable; the default is yes. Raise InvalidArguments."""
+    """Return whether an environment variable says yes, the default. Raise InvalidArguments."""
     text = environment.get(name, "") or "yes"
     if text not in ("yes", "no"):
         raise InvalidArguments(f"{name} is {text!r}; use yes or no.")

@@ -87,7 +87,7 @@ class ControlPlaneClient:
             await session.close()
 
     async def register(self, message: Register) -> Registered:
-        """Register this daemon. Return what the server set, with the desired set of the node."""
+        """Register this daemon. Return the node's settings and desired set."""
         return await self._post("register/", encode(message), Registered, REQUEST_TIMEOUT_S)
 
     async def heartbeat(self, message: Heartbeat) -> HeartbeatAnswer:
@@ -108,13 +108,8 @@ class ControlPlaneClient:
 
     async def feed(self, message: FeedRequest) -> FeedAnswer:
         """Return records of a recorded feed; the server waits `message.wait_s` for one to come."""
-        return await self._post(
-            "feed/",
-            encode(message),
-            FeedAnswer,
-            REQUEST_TIMEOUT_S + message.wait_s,
-            session=self._feeds,
-        )
+        limit_s = REQUEST_TIMEOUT_S + message.wait_s
+        return await self._post("feed/", encode(message), FeedAnswer, limit_s, self._feeds)
 
     async def goodbye(self, message: Goodbye) -> None:
         """End the lease of this node."""
@@ -153,9 +148,7 @@ class ControlPlaneClient:
                     raise _error_of(path, response.status, await response.read())
                 yield response.content.iter_chunked(DOWNLOAD_CHUNK_BYTES)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ServerUnavailable(
-                f"the gateway did not deliver {path}: {str(error) or type(error).__name__}"
-            ) from None
+            raise ServerUnavailable(f"the gateway did not deliver {path}: {_why(error)}") from None
 
     async def _post(
         self,
@@ -177,9 +170,7 @@ class ControlPlaneClient:
             ) as response:
                 data, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ServerUnavailable(
-                f"the gateway did not answer {path}: {str(error) or type(error).__name__}"
-            ) from None
+            raise ServerUnavailable(f"the gateway did not answer {path}: {_why(error)}") from None
         if status in (200, 204):
             try:
                 return msgspec.msgpack.decode(data, type=answer) if data else None  # type: ignore[return-value]
@@ -206,9 +197,7 @@ class ControlPlaneClient:
                     if message.type is aiohttp.WSMsgType.BINARY:
                         yield msgspec.msgpack.decode(message.data, type=DesiredSet)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
-            raise ServerUnavailable(
-                f"the websocket to the gateway failed: {str(error) or type(error).__name__}"
-            ) from None
+            raise ServerUnavailable(f"the websocket to the gateway failed: {_why(error)}") from None
         finally:
             self._socket = None
 
@@ -216,6 +205,10 @@ class ControlPlaneClient:
         """End `pushes`, without waiting for a server that may not answer."""
         if self._socket is not None:
             self._closing = asyncio.create_task(self._socket.close())
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__  # such as TimeoutError, which has no text
 
 
 def _error_of(path: str, status: int, data: bytes) -> Exception:
@@ -242,9 +235,10 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
 async def patiently(
     what: str, attempt: Callable[[], Awaitable[T]], first_s: float = 0.1, max_s: float = 1.0
 ) -> T:
-    """Return the result of `attempt`, repeated while the server is away. Log that `what` waits.
+    """Return the result of `attempt`. Repeat it while the server is away, and log `what` waits.
 
-    A refused token is retried too: if it was revoked, a heartbeat ends the daemon.
+    It is also repeated after a refused token: if the token was revoked, the next heartbeat ends the
+    daemon anyway.
     """
     attempts = 0
     while True:

@@ -44,10 +44,8 @@ from scheduling.wire.messages import (
 
 VERSION = "0.1.0"
 PUSH_LATE_S = 0.25  #: a push that has not arrived by then is considered lost
-SHORT_HEARTBEAT_S = 1.0  #: while the websocket is closed, while leaving, after registering again
-REPORTED_PHASES = frozenset(
-    {"preparing", "prepared", "starting", "running", "draining", "warm", "waiting"}
-)
+#: Heartbeat interval while the websocket is closed, while leaving and after registering again.
+SHORT_HEARTBEAT_S = 1.0
 
 
 class ExecutionNode:
@@ -66,7 +64,7 @@ class ExecutionNode:
         self.leaving = False
         self.left = False  #: sends and starts nothing any more
         self.desired: DesiredSet | None = None
-        self.hosted: dict[int, HostedPortfolio] = {}
+        self.hosted: dict[int, HostedPortfolio] = {}  #: by slot
         self.leaving_acknowledged = asyncio.Event()
         self._context = context
         self._client = client
@@ -85,7 +83,7 @@ class ExecutionNode:
         self._metrics = Metrics()
         self._context.on_change = self._on_change
         self._context.beat_soon = self._heartbeat_due.set
-        self._context.committer.version_seen = self._on_version
+        self._context.committer.on_version = self._on_version
 
     # --- start -------------------------------------------------------------------------------
 
@@ -179,7 +177,7 @@ class ExecutionNode:
             if self.leaving or not self._connected:
                 wait_s = min(wait_s, SHORT_HEARTBEAT_S)
             await self._wait_until_heartbeat_due(wait_s)
-        await asyncio.Event().wait()
+        await asyncio.Event().wait()  # `main` takes the end of a loop for a defect
 
     async def _wait_until_heartbeat_due(self, limit_s: float) -> None:
         try:
@@ -205,7 +203,8 @@ class ExecutionNode:
         if answer.status == "unknown":
             LOG.warning("the server does not know this lease any more: registering again")
             await self.register()
-            # The new lease knows no socket: the death of this daemon would be noticed by silence.
+            # A new socket has to be noted on the new lease: without one, the death of this daemon
+            # would be noticed by its silence only.
             self._client.close_socket()
             return SHORT_HEARTBEAT_S
         return self._apply_answer(heartbeat, answer, sent_us)
@@ -216,7 +215,7 @@ class ExecutionNode:
         acknowledged = self._context.acknowledged
         return Heartbeat(
             incarnation=self.incarnation,
-            # While shutting down, always request the full desired set.
+            # While leaving, every answer carries the full set, by which `shutdown` judges.
             have_version=0 if self.leaving else self._desired_version,
             leaving=self.leaving,
             metrics=self._metrics.read(sent_us / 1e6, self._pids()),
@@ -230,7 +229,7 @@ class ExecutionNode:
         )
 
     def _apply_answer(self, sent: Heartbeat, answer: HeartbeatAnswer, sent_us: int) -> float:
-        """Apply the answer to the holder of the lease. Return the seconds to the next heartbeat."""
+        """Apply an answer with status ok. Return the seconds to the next heartbeat."""
         self._feed_time.sample(answer.now_us, sent_us, boottime_us())
         self._context.outbox.mark_delivered(sent.reports)
         self._context.acknowledged.mark_delivered(sent.acknowledged)
@@ -244,8 +243,8 @@ class ExecutionNode:
         self._answered_us, self._unanswered = sent_us, False
         if sent.leaving:
             self.leaving_acknowledged.set()
-        # The next heartbeat is due at once after unanswered ones, since the server renewed the
-        # lease only to one TTL after its last answer; and if reports did not fit or came meanwhile.
+        # After unanswered heartbeats the next one is due at once, since this one renewed the lease
+        # only to one TTL after the last answer. So it is if reports did not fit or came meanwhile.
         at_once = sent.unheard_s > 0 or bool(self._context.outbox) or answer.recall
         return 0.0 if at_once else answer.next_beat_s
 
@@ -254,16 +253,17 @@ class ExecutionNode:
         self._heartbeat_due.set()
 
     def _pids(self) -> list[int]:
-        return [h.child.pid for h in self.hosted.values() if h.child is not None]
+        hosted = self.hosted.values()
+        return [portfolio.child.pid for portfolio in hosted if portfolio.child is not None]
 
     def _process_statuses(self) -> list[ProcessStatus]:
-        shown = [h for h in self.hosted.values() if h.phase in REPORTED_PHASES | {"halted"}]
-        return [_process_status(h, self._metrics) for h in shown[:MAX_PORTFOLIOS]]
+        reported = [hosted for hosted in self.hosted.values() if hosted.phase != "ended"]
+        return [_process_status(hosted, self._metrics) for hosted in reported[:MAX_PORTFOLIOS]]
 
     # --- websocket ---------------------------------------------------------------------------
 
     async def subscribe_schedule_updates(self) -> None:
-        """Apply desired sets as they are pushed. Each time the socket fails, have a heartbeat sent.
+        """Apply desired sets as they are pushed. Send a heartbeat each time the socket fails.
 
         The next heartbeat answer carries the same set as a push, so a lost push costs time only.
         """
@@ -304,7 +304,7 @@ class ExecutionNode:
         self._reconcile()
 
     def _on_version(self, version: int) -> None:
-        """If `version` is newer than the desired set, await its push; if late, send a heartbeat."""
+        """A commit was answered with a newer `version`? If its push is late, send a heartbeat."""
         if self.desired is not None and version > self.desired.version:
             loop = asyncio.get_running_loop()
             loop.call_later(PUSH_LATE_S, self._request_missed_push, version)
@@ -377,7 +377,7 @@ class ExecutionNode:
         match action:
             case decide.Start(entry=DesiredEntry() as entry, replaces=replaces):
                 self._host(entry, replaces).take_over(entry)
-            case decide.Prepare(entry=DesiredEntry() as entry):  # for a move too
+            case decide.Prepare(entry=DesiredEntry() as entry):
                 self.handle_portfolio_reload(entry)
             case decide.Activate(entry=DesiredEntry() as entry, slot=slot):
                 self.hosted[slot].take_over(entry)

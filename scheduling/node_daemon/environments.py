@@ -72,7 +72,7 @@ class Environments:
         return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> PackageEnvironment:
-        """Return what `environment` returns. Runs once for all callers that want it meanwhile."""
+        """Return what `environment` returns; runs once for all callers that wait for this lock."""
         name = entry_name(sha256)
         entry = self.folder.path / name
         try:
@@ -103,15 +103,15 @@ class Environments:
             file = draft / LOCK
             file.write_bytes(lock)
             venv = draft / VENV
-            environment = _build_variables(os.environ)
+            variables = _build_variables(os.environ)
             site = _site_packages(venv)
             for step in (_venv_command(venv), _install_command(file, site, draft / CACHE)):
-                ended = await _run_within(draft, step, environment, sha256)
+                ended = await _run_within(draft, step, variables, sha256)
                 if ended.timed_out or ended.status != 0:
-                    raise _build_failure(sha256, ended, draft, environment)
+                    raise _build_failure(sha256, ended, draft, variables)
             await asyncio.to_thread(_remove_startup_code, sha256, site)
             # The exit status is ignored: a package may have files that are not valid Python.
-            await run_program(_compile_command(site), BUILD_LIMIT_S, environment)
+            await run_program(_compile_command(site), BUILD_LIMIT_S, variables)
             await asyncio.to_thread(remove_tree, draft / CACHE)
             await asyncio.to_thread(self.folder.publish, draft, entry_name(sha256))
         finally:
@@ -120,10 +120,10 @@ class Environments:
 
 
 async def _run_within(
-    draft: Path, step: list[str], environment: Mapping[str, str], sha256: str
+    draft: Path, step: list[str], variables: Mapping[str, str], sha256: str
 ) -> Ended:
     """Run one program of a build. Raise CodeUnavailable once `draft` exceeds MAX_BUILD_BYTES."""
-    program = asyncio.create_task(run_program(step, BUILD_LIMIT_S, environment))
+    program = asyncio.create_task(run_program(step, BUILD_LIMIT_S, variables))
     try:
         while True:
             done, _ = await asyncio.wait([program], timeout=MEASURE_S)
@@ -170,7 +170,7 @@ def preloaded_modules(lock: str) -> tuple[str, ...]:
 
 
 def _is_usable(entry: Path, sha256: str) -> bool:
-    """Return whether the environment is here, of this lock, with a Python that still exists."""
+    """Return whether the environment is built for this lock, with a Python that still exists."""
     try:
         lock = (entry / LOCK).read_bytes()
     except FileNotFoundError:
@@ -180,6 +180,7 @@ def _is_usable(entry: Path, sha256: str) -> bool:
 
 
 def _venv_command(venv: Path) -> list[str]:
+    # Relocatable, since the folder is renamed once it is complete.
     return [*_uv(), "venv", "--relocatable", "--python", sys.executable, str(venv)]
 
 
@@ -210,7 +211,7 @@ def _remove_startup_code(sha256: str, site: Path) -> None:
 
 
 def _compile_command(site: Path) -> list[str]:
-    # By our own Python: that of the environment belongs to processes in a sandbox.
+    # By the daemon's own Python: that of the environment runs in the sandbox only.
     return [sys.executable, "-I", "-m", "compileall", "-q", "-j", "0", str(site)]
 
 
@@ -228,7 +229,8 @@ def _uv() -> list[str]:
 
 
 def _build_variables(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of uv: without the node's token, and with the index set for pip."""
+    """Return the environment variables of uv: without the node's token, and with the package index
+    that is set for pip, unless one is set for uv."""
     variables = {name: value for name, value in given.items() if name != TOKEN_VARIABLE}
     if variables.get("PIP_INDEX_URL") and not any(map(variables.get, INDEX_VARIABLES)):
         variables["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]
@@ -236,11 +238,11 @@ def _build_variables(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _build_failure(
-    sha256: str, ended: Ended, draft: Path, environment: Mapping[str, str]
+    sha256: str, ended: Ended, draft: Path, variables: Mapping[str, str]
 ) -> CodeUnavailable:
     """Return the error that says why uv built no environment."""
     what = f"environment {short(sha256)}"
-    index = f"packages come from {index_address(environment)}"
+    index = f"packages come from {index_address(variables)}"
     if f"os error {errno.ENOSPC}" in ended.output or "No space left" in ended.output:
         return disk_error(what, draft, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     if ended.timed_out:
@@ -248,11 +250,11 @@ def _build_failure(
     return CodeUnavailable(f"{what} cannot be built: {ended.summary(600)}; {index}")
 
 
-def index_address(environment: Mapping[str, str]) -> str:
+def index_address(variables: Mapping[str, str]) -> str:
     """Return the package index in use, without the credentials that its address may have. Pure.
 
-    Nothing before an "@" is shown: uv also takes NAME=URL, and an address may be wrong.
+    Nothing before an "@" is shown, even if the address is malformed. uv also takes NAME=URL.
     """
-    given = next((environment[name] for name in INDEX_VARIABLES if environment.get(name)), "")
+    given = next((variables[name] for name in INDEX_VARIABLES if variables.get(name)), "")
     scheme, mark, rest = (given or DEFAULT_INDEX).rpartition("://")
     return scheme.rpartition("=")[2] + mark + rest.rpartition("@")[2]

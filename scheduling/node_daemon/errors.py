@@ -11,7 +11,7 @@ NodeError
 │   ├── FeedLacksRecords     its feed dropped or lost the next records
 │   ├── ForkserverDied       it ended with the process from which all are forked
 │   └── CodeUnavailable      its artifact or its environment is not available on this node
-│       └── DiskFull         there is no room for it
+│       └── DiskFull         the disk has no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
 ├── LimitReached             a limit stops the portfolio
 ├── RecordsMissing           a recorded feed no longer has the next event
@@ -24,9 +24,7 @@ NodeError
 
 from __future__ import annotations
 
-from typing import Literal
-
-Stage = Literal["load", "event", "exit", "killed"]
+from scheduling.wire.messages import Stage
 
 
 class NodeError(Exception):
@@ -87,8 +85,8 @@ class ChildFailed(NodeError):
         return self.stage in ("load", "event")
 
     def sentence(self, failed_in: tuple[int, int] | None) -> str:
-        """Return what happened, with the event or the range (after, up to) in which it failed."""
-        if failed_in is None or self.seq is not None:
+        """Return what happened and at which events: (from, to] of `failed_in`, None if unknown."""
+        if failed_in is None or self.seq is not None:  # the text of a strategy's error has the seq
             return str(self)
         first, last = failed_in[0] + 1, failed_in[1]
         where = f"at seq {last}" if first == last else f"between seq {first} and {last}"
@@ -121,7 +119,7 @@ class CodeUnavailable(ChildFailed):
 
 
 class DiskFull(CodeUnavailable):
-    """The disk of this node has no room for the artifact or the environment."""
+    """The disk of this node, or its quota, has no room for the artifact or the environment."""
 
 
 class RecordsMissing(NodeError):

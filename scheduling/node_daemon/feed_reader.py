@@ -1,4 +1,4 @@
-"""One replay on one node: its head, the ring of its next events, and the listeners of new ones."""
+"""One replay on one node: its head, the ring of its newest events, and those who wait for more."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
 
 MIN_TICK_S = 0.004  #: events within this time cause one wake-up
-MAX_TICK_S = 1.0  #: longest wait before the head is looked at again
-MAX_SCANNED_EVENTS = (
-    256  #: new events whose symbols are looked at; if more came, all listeners wake
-)
+MAX_TICK_S = 1.0  #: longest wait before the head is computed again
+MAX_SCANNED_EVENTS = 256  #: if more came at once, all listeners wake, whatever their symbols
 
 
 class Listener:
@@ -73,7 +71,7 @@ class FeedReader(Listeners):
             self._changed.set()
 
     @property
-    def newest_us(self) -> int:
+    def segment_start_us(self) -> int:
         """Return the start of the newest known segment, or 0 without segments."""
         return self._segments[-1].from_time_us if self._segments else 0
 
@@ -91,7 +89,7 @@ class FeedReader(Listeners):
         return head_at(self._segments, self._time.at(boottime_us()) - age_us)
 
     def stale_head(self, cursor: int, age_us: int) -> int:
-        """Return the newest seq released at least `age_us` ago."""
+        """Return the newest seq released at least `age_us` ago. `cursor` has no effect here."""
         return self.head(age_us)
 
     async def load(self, cursor: int) -> bool:
@@ -101,7 +99,7 @@ class FeedReader(Listeners):
     def batch(
         self, cursor: int, symbols: frozenset[str] | None, head: int, max_events: int, max_span: int
     ) -> tuple[bytes, int]:
-        """Return (events, to_seq): see `Ring.batch`."""
+        """Return (encoded events, to_seq): see `Ring.batch`."""
         return self.ring.batch(cursor, symbols, head, max_events, max_span)
 
     def age_s(self, seq: int) -> float:
@@ -132,17 +130,17 @@ class FeedReader(Listeners):
         if not self._segments:
             return MAX_TICK_S
         try:
-            at = release_us(self._segments, seen + 1)
+            next_us = release_us(self._segments, seen + 1)
         except NotReleased:
             return MAX_TICK_S
-        left = (at - self._time.at(boottime_us())) / 1e6
-        return min(max(left, MIN_TICK_S), MAX_TICK_S)
+        wait_s = (next_us - self._time.at(boottime_us())) / 1e6
+        return min(max(wait_s, MIN_TICK_S), MAX_TICK_S)
 
     def _wake_for(self, seen: int, head: int) -> None:
         """Wake the listeners of the symbols of the events in (seen, head]."""
         if not self._listeners:
             return
-        new: set[str] | None = None
+        symbols: set[str] | None = None
         if head - seen <= MAX_SCANNED_EVENTS:
-            new = {event.symbol for event in self.feed.read(seen + 1, head - seen)}
-        self._wake(new)
+            symbols = {event.symbol for event in self.feed.read(seen + 1, head - seen)}
+        self._wake(symbols)

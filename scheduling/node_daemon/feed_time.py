@@ -7,7 +7,9 @@ from collections import deque
 from typing import NamedTuple
 
 KEPT_SAMPLES = 16
-JUMP_US = 200_000  #: difference beyond the round trip that means the server's clock was set
+JUMP_US = (
+    200_000  #: an offset that differs by more, plus the round trip: the server's clock was set
+)
 
 
 class _Sample(NamedTuple):
@@ -24,9 +26,10 @@ class FeedTime:
         self._offset_us = 0
 
     def sample(self, server_us: int, sent_us: int, received_us: int) -> None:
-        """Add a sample. Of the newest KEPT_SAMPLES, the one with the smallest round trip counts.
+        """Add a sample: `server_us`, read by the server between `sent_us` and `received_us`.
 
-        Earlier ones are dropped once the server's clock was set. `server_us` 0: nothing is added.
+        Of the newest KEPT_SAMPLES, the one with the smallest round trip counts. Earlier samples are
+        dropped once the server's clock was set. A `server_us` of 0 adds nothing.
         """
         if server_us <= 0:
             return

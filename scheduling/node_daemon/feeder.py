@@ -31,15 +31,15 @@ from scheduling.node_daemon.recorded_feed import RecordedFeedReader
 from scheduling.wire.messages import MAX_LINES, Commit, CommitResult
 
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
-COMMIT_EVENTS_BEHIND = 2_000  #: the same while catching up
-BEHIND_EVENTS = 200  #: a lag above this is catching up
+COMMIT_EVENTS_BEHIND = 2_000  #: the same while the portfolio catches up
+BEHIND_EVENTS = 200  #: a portfolio with a larger lag catches up
 COMMIT_INTERVAL_S = 0.25  #: all portfolios of a node commit at the same times, to share requests
 LEASE_POLL_S = 0.25  #: while the lease does not allow feeding
 UNREAD_POLL_S = 0.1  #: after records of the feed could not be read
 MIN_BATCH_EVENTS = 10
 MANY_LINES = MAX_LINES // 4  #: a batch with more shrinks the next; a commit has at most MAX_LINES
-#: The next batch grows after one that took less than the first, and shrinks after one that took
-#: more than the second: a drain waits for the end of a batch.
+#: After a batch that took less than the first the next one grows, and after one that took more than
+#: the second it shrinks, since a drain waits for the end of a batch.
 QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25
 
 RELEASE_SPAN = "stop and final commit"  #: the source's step of a handoff, in traces
@@ -49,7 +49,7 @@ _NO_EVENTS = join_events([])
 
 @dataclass(frozen=True, slots=True)
 class MemoryState:
-    """The state in a process: made at `state_seq` by a revision, and valid up to `last_seq`."""
+    """The state in a process: it last changed at `state_seq`, and still holds at `last_seq`."""
 
     last_seq: int
     state_seq: int
@@ -71,10 +71,10 @@ class StartingPoint:
 
     memory: MemoryState  #: the feeder starts after `memory.last_seq`
     engine_seq: int  #: last handled by the process; events up to `last_seq` are of other symbols
-    #: Up to here, where it failed before, the process gets one event at a time, so that all work
+    #: Where it failed before. Up to there the process gets one event at a time, so that all work
     #: before the bad event is kept.
     single_step_to: int = 0
-    halted: str = ""  #: why a limit stopped the portfolio there; a later start lifts that
+    halted: str = ""  #: why a limit stopped the portfolio in this state; a later start lifts that
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,28 +114,28 @@ class Feeder:
         self._resume_seq = catch_up.resume_seq
         # An operator's start lifts a halt by a limit up to where the portfolio stood at the start
         # (`resumed_from`). A halt after that, while it caught up, still holds, even if the process
-        # ended before it was reported. Compared is the seq of the state, at which it halted:
-        # `last_seq` also passes events of other symbols.
+        # ended before the halt was reported. `state_seq` is where it halted; `last_seq` may be
+        # later, since it also passes events of other symbols.
         resumed_from = catch_up.resumed_from
         lifted_to = catch_up.resume_seq if resumed_from < 0 else resumed_from
         self._halted = "" if memory.state_seq <= lifted_to else start.halted
-        self._resuming = False
+        self._resuming = False  #: see `_is_resuming`
         self._single_step_to = start.single_step_to
         self._symbols = symbols
         self._wake = asyncio.Event()
         self._builder = CommitBuilder(memory.last_seq)
         self._batch_events = COMMIT_EVENTS
-        self._due_at_s = 0.0
+        self._due_at_s = 0.0  #: when the next commit is due, by the clock of the event loop
         self._release_for: int | None = None
         self._drain_span: tracing.Span = tracing.NO_SPAN
         self._on_keep = on_keep
         self._finish = False
-        #: None while the process is ahead of what is committed
+        #: None while the process has handled more than is committed
         self.memory: MemoryState | None = memory
         self.engine_seq = start.engine_seq
         self.seq, self.state_seq = memory.last_seq, memory.state_seq
         self._state_revision = memory.state_revision
-        self.ending = False  #: the process has ended; what follows is under way
+        self.ending = False  #: the process has ended, and `_raise_end` handles that
         self.releasing = False  #: a release is in progress; its answer decides what comes next
         self.kept: int | None = None  #: the handoff whose release was answered `keep`
         self.events_seen = False  #: a batch with events has succeeded
@@ -166,7 +166,7 @@ class Feeder:
 
     def drain(self, handoff: int) -> None:
         """Release for `handoff` at the next batch boundary."""
-        if handoff != self._release_for:  # the batch that it waits for is part of the step
+        if handoff != self._release_for:  # the span begins here: it includes the running batch
             tenure = self._tenure
             self._drain_span = tracing.handoff_span(
                 handoff, RELEASE_SPAN, portfolio_id=tenure.portfolio, epoch=tenure.epoch
@@ -180,14 +180,14 @@ class Feeder:
         self._wake.set()
 
     def finish(self) -> None:
-        """Commit the finished work and return from `run`."""
+        """Make `run` commit the finished work and return."""
         self._finish = True
         self._wake.set()
 
     # --- the loop ----------------------------------------------------------------------------
 
     async def first_commit(self) -> None:
-        """Commit at once, even without work, to begin the epoch, with any new or adapted state."""
+        """Begin the epoch by a commit, even without events, with a new or adapted state."""
         self.memory = None
         result = await self._child.run(
             Batch(self.engine_seq, self._builder.to_seq, False, _NO_EVENTS),
@@ -222,11 +222,12 @@ class Feeder:
             self._reader.leave(listener)
 
     async def _raise_end(self) -> NoReturn:
-        """Raise the failure of a process that has ended while a commit was answered.
+        """Raise the failure of a process that ended outside a batch, while a commit was answered.
 
-        Work with its state is committed before. Of other work, if any, the last event is the cause.
+        Uncommitted work is committed before, if the process returned the state after it. Otherwise
+        that work counts as failed, and is done again.
         """
-        self.ending = True  # `_watch_child`, which sees the same end, would cancel the commit
+        self.ending = True  # else `_watch_child`, which sees the same end, cancels the commit
         if self._builder.lacks_state:
             self.failed_in = self.uncommitted
         failure = await self._child.failure_of_end()
@@ -236,25 +237,25 @@ class Feeder:
 
     async def _advance(self) -> None:
         """Run the next batch; then commit if that is due, or wait if there was none."""
-        moved = await self._run_next_batch()
+        advanced = await self._run_next_batch()
         if self._is_due():
             await self._flush(patient=not self._builder.urgent)
-        elif not moved:
+        elif not advanced:
             await self._wait(self._until_due_s())
 
     async def _run_next_batch(self) -> bool:
         """Run the next batch. Return False at the head, or if the server does not answer."""
-        newest_us = self._reader.newest_us
+        segment_start_us = self._reader.segment_start_us
         cursor = self._builder.to_seq
         if self._builder.span and (
-            self._builder.feed_us != newest_us
+            self._builder.feed_us != segment_start_us
             or self._builder.record != self._reader.record_hash(cursor)
         ):
-            # The feed changed since these events were read. They are committed alone, with the
-            # segment and hash of their own time: the hash of a commit's last record stands for all.
+            # The feed changed since these events were read. Commit them alone, with the segment and
+            # the record hash that they were read with: one commit can name only one of each.
             await self._flush()
             return True
-        self._builder.feed_us = newest_us
+        self._builder.feed_us = segment_start_us
         if not await self._load(cursor):
             await self._wait(UNREAD_POLL_S)
             return False
@@ -280,7 +281,7 @@ class Feeder:
             return True
         if self._builder.suppress not in (None, suppress):
             await self._flush()  # a commit is suppressed as a whole or not at all
-            self._builder.feed_us = newest_us
+            self._builder.feed_us = segment_start_us
         self._builder.suppress = suppress
         want_state = cursor < self._single_step_to or self._is_due(to_seq)
         batch = Batch(self.engine_seq, to_seq, suppress, events, want_state)
@@ -298,9 +299,9 @@ class Feeder:
             raise FeedLacksRecords("exit", str(missing)) from None
 
     def _is_resuming(self, cursor: int) -> bool:
-        """Note and return whether an operator's start has lifted the policy `halt` at `cursor`.
+        """Return whether an operator's start has lifted the policy `halt` at `cursor`.
 
-        It has up to the head at that start (`_resume_seq`), and from there on until no event is
+        A start lifts it up to the head of that moment (`_resume_seq`), and then until no event is
         stale: events released while the portfolio catches up would halt it again.
         """
         self._resuming = self._resuming or cursor < self._resume_seq
@@ -309,7 +310,7 @@ class Feeder:
     async def _run_batch(self, batch: Batch, record: bytes) -> None:
         """Run a batch, add its results, and adapt the size of the next one."""
         self.memory = None
-        began = boottime_s()
+        began_s = boottime_s()
         try:
             result = await self._child.run(batch, self._context.config.batch_limit_s)
         except ChildFailed as failure:
@@ -319,7 +320,7 @@ class Feeder:
             if not self._builder.lacks_state:
                 await self._flush_if_any()  # the work before this batch is valid
             raise  # work without its state is done again, one event at a time up to the failed one
-        took = boottime_s() - began
+        took_s = boottime_s() - began_s
         self.engine_seq = result.to_seq  # lower than that of the batch if a limit halts it there
         self._halted = result.halt
         self.events_seen = True
@@ -327,15 +328,15 @@ class Feeder:
             record = _record_hash(batch.events, result.to_seq)
         self._builder.add(result, record, asked_for_state=batch.want_state)
         lines = len(result.orders) + len(result.fills) + len(result.ended) + len(result.equity)
-        if took > SLOW_BATCH_S or lines > MANY_LINES:
+        if took_s > SLOW_BATCH_S or lines > MANY_LINES:
             self._batch_events = max(self._batch_events // 4, MIN_BATCH_EVENTS)
-        elif took < QUICK_BATCH_S:
+        elif took_s < QUICK_BATCH_S:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
     async def _skip_or_halt(self, stale_head: int) -> bool:
-        """Skip events up to `stale_head`, which are too old to trade on, if of other symbols.
+        """Skip events of other symbols up to `stale_head`: all of these are too old to trade on.
 
-        Return True. Raise StaleEvent before the first event of the portfolio's own symbols.
+        Return True, since there was progress. Raise StaleEvent at an event of its own symbols.
         """
         events, to_seq = self._reader.batch(
             self._builder.to_seq, self._symbols, stale_head, 1, COMMIT_EVENTS_BEHIND
@@ -371,7 +372,8 @@ class Feeder:
         return span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
 
     def _until_due_s(self) -> float:
-        """Return the seconds until the next commit is due."""
+        """Return the seconds until the next commit is due. A time that has passed is replaced: it
+        found nothing to commit."""
         now = asyncio.get_running_loop().time()
         if now >= self._due_at_s:
             self._due_at_s = _next_commit_time_s(now)
@@ -407,10 +409,8 @@ class Feeder:
         builder.add(result)
 
     async def _release(self, handoff: int) -> None:
-        """Commit the work so far as the last commit of this epoch. Return if answered `keep`.
-
-        Raise ReleaseGranted, or the refusal.
-        """
+        """Commit the work so far as the last commit of this epoch. Raise ReleaseGranted if it is
+        accepted; return if the answer is `keep`, since the handoff has failed; else raise why."""
         with self._drain_span as span:
             await self._complete_state()
             commit = self._builder.build(
@@ -461,7 +461,7 @@ def _next_commit_time_s(now_s: float) -> float:
 
 
 def _record_hash(events: bytes, seq: int) -> bytes:
-    """Return the hash of the record `seq`, which is among the events of a batch."""
+    """Return the hash of the record `seq`, one of the encoded `events` of a batch."""
     return next(
         sha256(encoded).digest()
         for encoded in split_events(events)

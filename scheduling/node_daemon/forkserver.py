@@ -1,4 +1,4 @@
-"""The process from which portfolio processes are forked. A program with one control socket.
+"""The process from which portfolio processes are forked: a program that a control socket directs.
 
 The forkserver of Python's multiprocessing is not used: it imports the daemon's main module into
 every child, keeps a third process, and silently skips its preload when the project is not on the
@@ -8,7 +8,7 @@ path.
     daemon ◀── ready / started (id, pid) / exited (id, pid, status) ── forkserver
 
 A daemon has one forkserver for its own packages, and one for each environment in use. The latter
-imports packages from outside, so it gives up root and the right to write files before it does.
+imports packages from outside; before that it gives up root and the right to write files.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ from scheduling.node_daemon import preload
 
 REQUEST = struct.Struct(">cIH")  #: kind, id, length of the JSON [sha256, folder] that follows
 REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
-SERVE = b"S"  #: start a portfolio process: (its socket, the pipe of its output)
+# Kinds of requests. The two descriptors are the socket of the process and the pipe of its output.
+SERVE = b"S"  #: run a portfolio
 LIST = b"L"  #: write the installed strategies as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
 READY = b"r"  #: everything is preloaded
 #: Interval of checks for strays, which are processes that portfolio processes started. Where the
 #: sandbox is complete, they can start none.
 STRAY_CHECK_S = 1.0
-MAX_STRAY_ROUNDS = 100
+MAX_STRAY_ROUNDS = 100  #: a fork bomb must not keep the forkserver from its requests
 
 
 def main() -> None:
@@ -162,8 +163,8 @@ class ForkServer:
     def _kill_strays(self) -> None:
         """Kill what portfolio processes started and left behind: this process adopts the orphans.
 
-        Leaving the group and the session does not help them.
-        A fork bomb may grow meanwhile, so repeat until none is found.
+        Strays that left their group and session are found too. A fork bomb may grow meanwhile, so
+        repeat until none is found.
         """
         for _ in range(MAX_STRAY_ROUNDS):
             strays = [pid for pid in _children_of(os.getpid()) if pid not in self._children]
@@ -176,7 +177,7 @@ class ForkServer:
                     os.waitpid(pid, 0)
 
     def _missing_protections(self) -> list[str]:
-        """Return, and log, the protections that this kernel lacks. Tried in a child process."""
+        """Log and return the protections that this kernel lacks, as a child process finds them."""
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:

@@ -24,7 +24,7 @@ from scheduling.node_daemon.process_output import LineSink, ProcessOutput
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 120.0  #: external strategies may import large libraries, on a slow machine
 RELAUNCH_S = 0.2  #: a forkserver that cannot start must not occupy a core
-MAX_RELAUNCH_S = 30.0  #: doubled up to here while it does not become ready
+MAX_RELAUNCH_S = 30.0  #: RELAUNCH_S doubles up to this after each start without READY
 PRELOAD_LIMIT_S = 120.0  #: for the packages of an environment
 #: A forked process does not have the threads of its parent, and the result of a sum may depend on
 #: their number.
@@ -67,7 +67,7 @@ class SpawnedProcess:
         self.vanished = False  #: ended with its forkserver, perhaps by the fault of another process
 
     def last_output(self) -> str:
-        """Return the end of its output as one line, or an empty text."""
+        """Return the end of the process's output as one line, or an empty text."""
         return self.output.last_output() if self.output is not None else ""
 
     def note(self, text: str) -> None:
@@ -87,7 +87,7 @@ class SpawnedProcess:
             self.pid.set_exception(ForkserverDied(was_busy=False))
             self.pid.exception()  # mark it as retrieved: there may be no waiter
         if not self.status.done():
-            self.status.set_result(-signal.SIGKILL)
+            self.status.set_result(signal.SIGKILL)  # the wait status of a killed process
 
 
 class ForkserverClient:
@@ -109,14 +109,14 @@ class ForkserverClient:
 
         Without `environment`, children have the node's own packages.
         """
-        self.used_at_s = boottime_s()  #: when a process was last requested or ended
+        self.used_at_s = boottime_s()  #: when a process was last requested, or last ended
         self._memory_mb = memory_mb
         self._guarded = guarded
         self._hidden = hidden
         self._environment = environment
         self._starts_without_ready = 0
-        self._numbers = itertools.count(1)
-        self._processes: dict[int, SpawnedProcess] = {}
+        self._numbers = itertools.count(1)  #: ids of requests
+        self._processes: dict[int, SpawnedProcess] = {}  #: by the id of the request
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -127,7 +127,8 @@ class ForkserverClient:
         arguments.append(str(int(self._guarded)))
         python, variables = sys.executable, _child_environment(self._hidden)
         if (environment := self._environment) is not None:
-            # A package that ends the forkserver while it is imported is left to the children.
+            # After a start that failed, preload nothing: a package may have ended the forkserver
+            # while it was imported. Children import it themselves.
             modules = environment.modules if self._starts_without_ready == 0 else ()
             arguments.append(json.dumps([str(PROJECT_ROOT), str(environment.artifacts), modules]))
             python, variables = str(environment.python), variables | ONE_THREAD
@@ -147,6 +148,7 @@ class ForkserverClient:
             loop.call_later(PRELOAD_LIMIT_S, self._end_if_not_ready, self._server)
 
     def _end_if_not_ready(self, server: subprocess.Popen[bytes]) -> None:
+        """Kill a forkserver that still preloads after its limit; `listen` starts a new one."""
         if self._server is server and self._starts_without_ready:
             LOG.error("%s was not ready within %g s", self, PRELOAD_LIMIT_S)
             server.kill()
@@ -181,7 +183,7 @@ class ForkserverClient:
 
     @property
     def is_idle(self) -> bool:
-        """Return whether none of its children runs."""
+        """Return whether the forkserver has no children."""
         return not self._processes
 
     def _handle_reply(self, kind: bytes, number: int, pid: int, status: int) -> None:
@@ -203,9 +205,10 @@ class ForkserverClient:
     def spawn(
         self, kind: bytes, name: str, sink: LineSink | None = None, artifact: Artifact | None = None
     ) -> tuple[socket.socket, SpawnedProcess]:
-        """Request a process. Return the daemon's end of its socket, and the process.
+        """Request a process: SERVE or LIST. Return the daemon's end of its socket, and the process.
 
-        `sink` takes what it prints. While the forkserver is replaced, the process is gone at once.
+        The lines that it prints are logged with `name`, and given to `sink`. While the forkserver
+        is being replaced, no process is started, and the returned one is marked as gone.
         """
         self.used_at_s = boottime_s()
         code = b""

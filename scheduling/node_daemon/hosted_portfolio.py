@@ -55,7 +55,7 @@ from scheduling.wire.messages import (
     StepFailed,
 )
 
-POLL_S = 0.01
+POLL_S = 0.01  #: until the request of a process that has ended has failed
 CONFLICT_PAUSE_S = 0.05  #: between a refused commit and the next start from the checkpoint
 FORKSERVER_RELAUNCH_S = 0.25  #: until another forkserver can fork processes
 
@@ -74,7 +74,7 @@ class HostedPortfolio:
         entry: DesiredEntry,
         replaces: HostedPortfolio | None = None,
     ) -> None:
-        """Start with no process. The failures of the slot that it replaces still count."""
+        """Start with no process. Failures of the slot that this one replaces still count."""
         self._context = context
         self.slot = slot
         self.entry = entry
@@ -87,22 +87,22 @@ class HostedPortfolio:
         self._activated: bool = replaces is not None and same_epoch and replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
-        self._memory: MemoryState | None = None  # of a process without a feeder
-        self._engine_seq = 0  # up to which the process has handled events
-        self._symbols: frozenset[str] | None = None  # the process needs their events
-        self._halted = ""  # why a limit stopped the loaded state
+        self._memory: MemoryState | None = None  #: of a process without a feeder
+        self._engine_seq = 0  #: the last event that the process has handled
+        self._symbols: frozenset[str] | None = None  #: whose events the process needs; None: all
+        self._halted = ""  #: why a limit stopped the portfolio in the loaded state
         self._task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
-        self._ended = False
-        self._ended_at_s = 0.0
-        self._reported = True
-        self._kept_handoff: int | None = None
+        self._ended = False  #: `end` was called
+        self._ended_at_s = 0.0  #: when the process ended: the start of its back-off
+        self._reported = True  #: the server knows of the last failure
+        self._kept_handoff: int | None = None  #: its release without a process was answered `keep`
 
     def __str__(self) -> str:
         return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"
 
     def process(self) -> Process:
-        """Return the state of this slot, as reconcile needs it."""
+        """Return the state of this slot for `decide.reconcile`."""
         return Process(
             slot=self.slot,
             portfolio=self.portfolio,
@@ -133,7 +133,7 @@ class HostedPortfolio:
         self._start_task("preparing", self._prepare())
 
     def take_over(self, entry: DesiredEntry) -> None:
-        """Own the epoch of the entry: start, activate or adopt, as the process requires."""
+        """Own the epoch of the entry, with the process of this slot; start one if there is none."""
         before = self.feeder
         if before is not None:
             self._memory, self._engine_seq = before.memory, before.engine_seq
@@ -144,13 +144,13 @@ class HostedPortfolio:
         self._start_task("starting", self._run_owned())
 
     def drain(self, handoff: int | None) -> None:
-        """Release for `handoff` at the next batch boundary, or once the epoch has begun."""
+        """Release for `handoff` at the next batch boundary, or once the process has started."""
         self.phase, self.handoff = "draining", handoff
         if self.feeder is not None and handoff is not None:
             self.feeder.drain(handoff)
 
     def release_absent(self, entry: DesiredEntry) -> None:
-        """Release the epoch of the entry, which has no process on this node."""
+        """Release the epoch of the entry. The portfolio has no process on this node."""
         self.entry, self.epoch = entry, entry.epoch
         self._start_task("draining", self._release_absent())
 
@@ -160,7 +160,7 @@ class HostedPortfolio:
             self.feeder.catch_up_policy = entry.catch_up
 
     def resume(self) -> None:
-        """Cancel a drain and continue; a release in progress decides by its answer."""
+        """Cancel a drain and continue. If its release was sent already, the answer decides."""
         self.handoff = None
         if self.feeder is not None:
             self.feeder.resume()
@@ -173,7 +173,7 @@ class HostedPortfolio:
         self._become_warm()
 
     async def finish(self) -> None:
-        """Stop feeding and commit the finished work. Return once that is answered or has failed."""
+        """Stop feeding and commit the finished work. Return once the commit has ended."""
         if self.feeder is not None and self._task is not None:
             self.feeder.finish()
             await asyncio.wait([self._task])
@@ -218,7 +218,7 @@ class HostedPortfolio:
             self._handle_failure(ChildFailed("exit", f"a daemon defect to report: {error!r}"))
 
     async def _prepare(self) -> None:
-        """Do what `prepare` says, and report that it is done. Raise ChildFailed."""
+        """Start a process, load it on trial, and report that it is prepared. Raise ChildFailed."""
         with self._handoff_span("prepare"):
             try:
                 _, found = await asyncio.gather(
@@ -268,10 +268,10 @@ class HostedPortfolio:
 
     def _feed_reader(self) -> FeedReader | RecordedFeedReader:
         """Return the reader of its feed. Raise ChildFailed if this node has none."""
-        if (reader := self._context.feeds.get(self.entry.feed)) is None:
-            text = f"this node cannot read the feed {self.entry.feed}; if it is packaged, install"
-            raise ChildFailed("exit", f"{text} the server's release on the node")
-        return reader
+        if reader := self._context.feeds.get(self.entry.feed):
+            return reader
+        text = f"this node cannot read the feed {self.entry.feed}; if it is packaged, install"
+        raise ChildFailed("exit", f"{text} the server's release on the node")
 
     def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
         self.feeder = Feeder(
@@ -311,7 +311,7 @@ class HostedPortfolio:
     # --- pieces ------------------------------------------------------------------------------
 
     def _handoff_span(self, step: str) -> tracing.Span:
-        """Return the trace span of a step on this node, or NO_SPAN once the epoch has begun."""
+        """Return the trace span of a handoff step, or NO_SPAN after the handoff's first commit."""
         return tracing.handoff_span(
             None if self._activated else self.handoff,
             step,
@@ -341,7 +341,7 @@ class HostedPortfolio:
             return
         feeder = self.feeder
         if feeder and (feeder.releasing or feeder.ending or feeder.failed_in is not None):
-            return  # what follows the answer, or the failed batch, handles the exit
+            return  # the task that awaits the answer, or handles the failed batch, handles the exit
         if self.phase == "warm":
             self._become_warm()
         elif self.phase in ("prepared", "running", "draining", "halted"):
@@ -349,9 +349,10 @@ class HostedPortfolio:
             self._handle_failure(failure)
 
     def _is_loaded(self, found: CheckpointAnswer) -> bool:
-        """Return whether the process already has this state in memory.
+        """Return whether the process already has the state of this checkpoint in memory.
 
-        A state loaded on trial counts while there is no newer one; its seq may be slightly lower.
+        A state that was loaded on trial is the same while no commit has changed it since, even if
+        the portfolio has meanwhile committed events of other symbols.
         """
         memory = self._memory
         if memory is None or found.state is None:
@@ -406,20 +407,20 @@ class HostedPortfolio:
     # --- ends --------------------------------------------------------------------------------
 
     def _become_warm(self) -> None:
-        """Keep the process without feeding it. One that has ended is dropped: nothing to keep."""
+        """Keep the process without feeding it, unless it has ended."""
         self.phase = "warm"
         if self.child is not None and self.child.has_ended:
             self._kill_child()
 
     def _handle_failure(self, failure: ChildFailed) -> None:
-        """Report the failure, and keep the state that reconcile needs to start it again."""
+        """Kill the process, report its failure, and set the phase from which it starts again."""
         LOG.warning("%s failed while %s: %s", self, self.phase, failure)
         feeder, phase = self.feeder, self.phase
         self._kill_child()
         if isinstance(failure, ForkserverDied) and not failure.was_busy and self._activated:
             self._ended_at_s, self.phase = boottime_s() + FORKSERVER_RELAUNCH_S, "waiting"
-            self._context.on_change()  # it was idle, so another process caused it
-            return
+            self._context.on_change()
+            return  # without a report: the process was idle, so another one is the cause
         self._ended_at_s, self.phase = boottime_s(), "waiting"
         self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
         if phase in ("preparing", "prepared"):
@@ -460,10 +461,11 @@ class HostedPortfolio:
         feeder = self.feeder
         at_work = feeder is None or feeder.failed_in is not None or not self._activated
         if isinstance(failure, FeedLacksRecords):
-            return False  # to start it again does not help
+            return False  # counts as an attempt: starting again does not bring the records back
         return failure.stage == "exit" and not at_work
 
     def _on_report_delivered(self) -> None:
+        """Note that the server knows of the exit: `decide.reconcile` starts no process before."""
         self._reported = True
 
     def _halt(self, why: str, *, age_s: float = 0.0, limit: str = "") -> None:

@@ -1,6 +1,6 @@
 """Send what portfolio processes print to the control plane: in bounded batches, one at a time.
 
-Nothing waits for it. What does not fit is lost, the oldest lines first, and counted.
+Nothing waits for a line. Lines that do not fit are lost, the oldest first, and counted.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from scheduling.wire.messages import (
 
 WAITING_LINES = 500  #: of one portfolio
 LINES_PER_BATCH = 100  #: of one portfolio
-LINE_BYTES = 20  #: of a line in a message, besides its text
+LINE_BYTES = 20  #: size of a line in a message, besides its text
 MAX_LOST = 2**31 - 1  #: the column that counts lost lines is an integer of 32 bits
 INTERVAL_S = 1.0  #: from one batch to the next
 FLUSH_LIMIT_S = 1.0
 
 
 class PrintingProcess(NamedTuple):
-    """A process that printed: named by its epoch, or by the handoff that it is prepared for."""
+    """A process that printed, named by its epoch, or by the handoff that it is prepared for."""
 
     portfolio: int
     epoch: int
@@ -53,7 +53,8 @@ class LogBuffer:
         self.filled = asyncio.Event()
         self._waiting: dict[int, deque[_Line]] = {}
         self._lost: Counter[int] = Counter()
-        self._last: dict[int, PrintingProcess] = {}  #: portfolio → its process that printed last
+        #: portfolio → its process that printed last. Portfolios are served in this order.
+        self._last: dict[int, PrintingProcess] = {}
 
     def add(self, process: PrintingProcess, text: str) -> None:
         """Keep a line until it is sent; without room, lose the oldest of its portfolio."""
@@ -68,14 +69,14 @@ class LogBuffer:
         self.filled.set()
 
     def lose(self, process: PrintingProcess, lines: int) -> None:
-        """Count lines that are dropped, so that the log shows the gap."""
+        """Count dropped lines, so that the log shows how many are missing."""
         self._lost[process.portfolio] += lines
         self._last[process.portfolio] = process
         self.filled.set()
 
     def take(self, incarnation: str) -> tuple[LogRequest, float] | None:
-        """Take the next batch out of the buffer. Return it and the boot time in seconds, or None
-        if nothing waits.
+        """Take the next batch out of the buffer. Return it and the boot time in seconds, to which
+        the ages of its lines refer; None if nothing waits.
 
         Portfolios take turns: one that prints much does not keep the lines of others waiting.
         """
@@ -168,7 +169,7 @@ class LogSender:
 
 
 def _with_ages(request: LogRequest, by_ms: int) -> LogRequest:
-    """Return the batch with its lines older by the time for which it waited here."""
+    """Return the batch with lines that are `by_ms` older, for which the batch waited here."""
     streams = [
         StreamLines(
             stream.portfolio,

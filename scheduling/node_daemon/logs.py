@@ -14,7 +14,7 @@ LOG = logging.getLogger("ginkgo.node")
 
 
 class PlainLines(logging.Formatter):
-    """Render a record as text. A message is one line, even with text of a strategy."""
+    """Render a record as text. A message stays one line, even if a strategy printed line breaks."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Return the time in UTC, as in every other log."""
@@ -26,7 +26,7 @@ class PlainLines(logging.Formatter):
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback, of several lines."""
+        """Return the traceback, the only text of several lines."""
         return escape_lines(super().formatException(ei))
 
 
@@ -41,11 +41,11 @@ def start_logging(name: str, *, as_json: bool) -> None:
 
 
 class RateLimitedLog:
-    """Logs up to `lines` lines in each `window_s` seconds. The first line after such a window is
-    preceded by how many were suppressed in it."""
+    """Logs up to `lines` lines in each window of `window_s` seconds. If there were more, the next
+    window begins with a line that says how many."""
 
     def __init__(self, lines: int = 20, window_s: float = 10.0) -> None:
-        """Allow `lines` in each window of `window_s` seconds."""
+        """Begin the first window with the first line."""
         self._lines, self._window_s = lines, window_s
         self._since, self._used, self._suppressed = 0.0, 0, 0
 

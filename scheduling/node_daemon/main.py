@@ -32,7 +32,7 @@ STOPPED_AT_ONCE = 130  #: the exit code of a program that SIGINT ended
 def run_daemon(config: NodeConfig, forkserver: ForkserverClient) -> int:
     """Run until asked to stop, and return the exit code. Call it in the main thread.
 
-    The forkserver is launched already, and ends with its owner.
+    The caller has launched the forkserver, and ends it.
     """
     start_logging(config.name, as_json=config.json_logs)
     tracing.start("ginkgo-node", config.name)
@@ -115,7 +115,7 @@ async def _serve_until_stopped(
 
 
 async def _start(node: ExecutionNode) -> bool:
-    """Load what the node needs and register it. Return True, unlike `wait_during_start`."""
+    """Load what the node needs and register it. Return True: `wait_during_start` returns False."""
     try:
         await node.load()
     except ChildFailed as failure:
@@ -136,7 +136,7 @@ async def _shut_down_when_asked(
 
 async def _raise_when_token_is_refused(committer: Committer) -> int:
     """Wait until the control plane refuses the token. Raise RegistrationRefused."""
-    raise await committer.refused
+    raise await committer.token_refused
 
 
 async def _endless(work: Coroutine[Any, Any, None]) -> int:
@@ -159,7 +159,7 @@ class StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
     async def wait_during_start(self) -> bool:
-        """Wait for the first signal and return False: the start ends, with nothing to hand over."""
+        """Wait for the first signal. Return False: the start ends without anything to hand over."""
         await self.first.wait()
         return False
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import psutil
 
-REFRESH_S = 2.0
-WINDOW_S = 60.0
+REFRESH_S = 2.0  #: metrics are read anew after this time
+WINDOW_S = 60.0  #: over which processor time is averaged
 
 
 class CpuSample(NamedTuple):
@@ -17,8 +17,8 @@ class CpuSample(NamedTuple):
 
     at_s: float
     busy_s: float  #: of all processors of the machine together
-    all_s: float  #: the same, idle or busy
-    processes: Mapping[int, float]  #: pid → its own
+    all_s: float  #: the same, idle time included
+    processes: Mapping[int, float]  #: pid → processor time of the process
 
 
 class CpuUsage:
@@ -33,7 +33,8 @@ class CpuUsage:
         self._samples: deque[CpuSample] = deque()
 
     def add(self, sample: CpuSample) -> None:
-        """Add a sample; forget earlier ones of other processes, or of over a minute ago."""
+        """Add a sample. Forget earlier ones if the set of processes has changed since, and all but
+        the newest of those that are over a minute old."""
         samples = self._samples
         if samples and samples[-1].processes.keys() != sample.processes.keys():
             samples.clear()
@@ -60,14 +61,14 @@ class CpuUsage:
         return bool(samples) and samples[-1].at_s - samples[0].at_s >= WINDOW_S
 
     def _per_cent(self, spent_s: float) -> float:
-        """Return the share of the machine's processor time since the oldest sample."""
+        """Return which share of the machine's time since the oldest sample `spent_s` is, in %."""
         total_s = self._samples[-1].all_s - self._samples[0].all_s
         return round(min(max(100 * spent_s / total_s, 0.0), 100.0), 2) if total_s > 0 else 0.0
 
 
 class Metrics:
     """Metrics of the machine (cpu_pct, cpu_minute_pct, mem_pct), of the daemon (rss_mb) and of its
-    portfolio processes (children_rss_mb), and the processor time of each of these."""
+    portfolio processes (children_rss_mb), and the share of processor time of each process."""
 
     def __init__(self) -> None:
         """Start measuring; the first value covers the time until the first `read`."""
@@ -78,7 +79,7 @@ class Metrics:
         psutil.cpu_percent(None)
 
     def read(self, now_s: float, children: Iterable[int]) -> dict[str, float]:
-        """Return metrics, up to REFRESH_S old since /proc is slow to read. `children` are pids."""
+        """Return name → value, up to REFRESH_S old: /proc is slow to read. `children` are pids."""
         if now_s - self._read_at_s >= REFRESH_S:
             self._read_at_s = now_s
             usage_by_pid = {pid: _process_usage(pid) for pid in children}
@@ -101,12 +102,12 @@ class Metrics:
         return self._figures
 
     def cpu_pct_of(self, pid: int | None) -> float | None:
-        """Return per cent of the machine used by a process over the last minute, or None."""
+        """Return the process's share of the machine over the last minute, in %; None if unknown."""
         return None if pid is None else self._usage.process_pct(pid)
 
 
 def _process_usage(pid: int) -> tuple[int, float]:
-    """Return memory in bytes and processor time in seconds; zeros if the process has ended."""
+    """Return (memory in bytes, processor time in seconds); zeros if the process has ended."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()

@@ -1,4 +1,4 @@
-"""Reports of steps, kept until a heartbeat that carried them is answered."""
+"""Reports of handoff steps, exits and halts, kept until a heartbeat with them is answered."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from scheduling.wire.messages import Report
 
-#: Each takes the server some milliseconds, and the daemon waits 4 s for the answer to a heartbeat.
+#: The server needs some milliseconds for each, and has to answer a heartbeat within 4 s.
 MAX_REPORTS_PER_HEARTBEAT = 100
 
 
 class Outbox:
-    """Reports in order. Each names its handoff, exit or epoch, so a repeat is harmless."""
+    """Reports, oldest first. Each names its handoff, exit or epoch, so a repeat is harmless."""
 
     def __init__(self) -> None:
         """Start empty."""

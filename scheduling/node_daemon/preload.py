@@ -25,7 +25,7 @@ def import_runtime() -> None:
 
 
 def import_packages(modules: Sequence[str]) -> None:
-    """Import the packages of an environment. One that fails is imported, and fails, in children."""
+    """Import packages of an environment. Children import one that fails here, and report why."""
     for name in modules:
         try:
             import_module(name)

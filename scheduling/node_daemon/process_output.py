@@ -11,15 +11,14 @@ from scheduling.node_daemon.logs import RateLimitedLog
 from scheduling.wire.messages import MAX_LOG_LINE
 
 CHUNK_BYTES = 16_384
-CHUNKS_PER_PIPE = 5  #: chunks in a full pipe, and one more to see its end
+CHUNKS_PER_PIPE = 5  #: four fill a pipe, and one more read finds its end
 READ_PAUSE_S = 0.05  #: from a full pipe, the daemon reads at most one chunk in this time
 LINES_PER_CHUNK = 100  #: more lines in one chunk are counted and lost
 MAX_LINE = 500  #: characters of a line in the daemon's own log
-LONGEST_LINE = MAX_LOG_LINE  #: characters; a longer one is passed on in parts
-UNENDED_LINE = 4_000  #: bytes; then a line without an end is passed on
+UNENDED_LINE = 4_000  #: bytes after which a line without an end is passed on
 TAB_WIDTH = 8
-TAIL_BYTES = 2_000
-LAST_LINES, LAST_CHARACTERS = 3, 300
+TAIL_BYTES = 2_000  #: of the output, kept for `last_output`
+LAST_LINES, LAST_CHARACTERS = 3, 300  #: what `last_output` returns at most
 
 
 class LineSink(Protocol):
@@ -52,13 +51,12 @@ class ProcessOutput:
         asyncio.get_running_loop().add_reader(read_end, self._on_readable)
 
     def last_output(self) -> str:
-        """Read what is left in the pipe. Return the last lines as one line, fit for a reason."""
+        """Read the rest of the pipe. Return its last lines as one line, for an error message."""
         for _ in range(CHUNKS_PER_PIPE):
             if not self._closed:
                 self._on_readable()
         lines = [" ".join(line.split()) for line in self._tail.decode(errors="replace").split("\n")]
-        text = " / ".join([line for line in lines if line][-LAST_LINES:])
-        text = _printable(text)
+        text = _printable(" / ".join([line for line in lines if line][-LAST_LINES:]))
         return text if len(text) <= LAST_CHARACTERS else "…" + text[-LAST_CHARACTERS:]
 
     def _on_readable(self) -> None:
@@ -107,12 +105,12 @@ class ProcessOutput:
             )
             if self._sink is not None:
                 text = text.expandtabs(TAB_WIDTH)
-                for at in range(0, len(text), LONGEST_LINE):
-                    self._sink.take_line(text[at : at + LONGEST_LINE])
+                for start in range(0, len(text), MAX_LOG_LINE):
+                    self._sink.take_line(text[start : start + MAX_LOG_LINE])
         if len(lines) > LINES_PER_CHUNK and self._sink is not None:
             self._sink.count_lost(len(lines) - LINES_PER_CHUNK)
 
 
 def _printable(text: str) -> str:
-    """Return `text` without characters that would move the cursor of a terminal."""
+    """Return `text` with "?" for characters that would move the cursor of a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

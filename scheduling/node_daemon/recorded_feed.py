@@ -25,12 +25,12 @@ from scheduling.node_daemon.errors import (
 from scheduling.node_daemon.feed_reader import Listeners
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.node_daemon.logs import LOG
-from scheduling.wire.messages import MAX_FEED_WAIT_S, FeedAnswer, FeedRequest
+from scheduling.wire.messages import MAX_FEED_RECORDS, MAX_FEED_WAIT_S, FeedAnswer, FeedRequest
 
 RING = 16_384  #: records; about 150 bytes each
 PAGE = 2_000  #: records of a page
 PAGES = 16  #: portfolios that catch up at different places share these
-UNKNOWN_AGE_S = 1e9
+UNKNOWN_AGE_S = 1e9  #: of a record that is not loaded: older than any limit
 
 
 class Record(NamedTuple):
@@ -48,7 +48,7 @@ class RecordedFeedReader(Listeners):
     that catches up.
     """
 
-    newest_us = 0  #: there are no segments: the release time is part of each record
+    segment_start_us = 0  #: there are no segments: the release time is part of each record
 
     def __init__(
         self, name: str, client: ControlPlaneClient, feed_time: FeedTime, incarnation: str
@@ -60,9 +60,9 @@ class RecordedFeedReader(Listeners):
         self._time = feed_time
         self._incarnation = incarnation
         self._records: dict[int, Record] = {}
-        self._oldest, self._newest = 1, -1  # -1: the head is not known yet
+        self._oldest, self._newest = 1, -1  #: seqs of the ring; -1: the head is not known yet
         self._head = 0
-        self._pages: OrderedDict[int, list[Record]] = OrderedDict()
+        self._pages: OrderedDict[int, list[Record]] = OrderedDict()  #: n holds n * PAGE + 1 and on
         self._task: asyncio.Task[None] | None = None
         self._version = 0  #: raised when the records that were read are forgotten
 
@@ -83,7 +83,7 @@ class RecordedFeedReader(Listeners):
         self._pages.clear()
         self._oldest, self._newest, self._head = 1, -1, 0
         if self._task is not None:
-            self._task.cancel()  # it may wait for long for what comes after a forgotten record
+            self._task.cancel()  # it may wait for the successor of a record that is forgotten now
             self._task = None
             self.start()
 
@@ -96,12 +96,12 @@ class RecordedFeedReader(Listeners):
     def stale_head(self, cursor: int, age_us: int) -> int:
         """Return the seq of the last loaded record after `cursor` released at least `age_us` ago;
         `cursor` if there is none."""
-        limit = self._time.at(boottime_us()) - age_us
+        latest_us = self._time.at(boottime_us()) - age_us
         low, high = cursor, self._loaded_to(cursor)
         while low < high:  # release times do not go back
             middle = (low + high + 1) // 2
             record = self._record(middle)
-            if record is not None and record.released_us <= limit:
+            if record is not None and record.released_us <= latest_us:
                 low = middle
             else:
                 high = middle - 1
@@ -122,7 +122,7 @@ class RecordedFeedReader(Listeners):
     def batch(
         self, cursor: int, symbols: frozenset[str] | None, head: int, max_events: int, max_span: int
     ) -> tuple[bytes, int]:
-        """Return (events, to_seq): see `Ring.batch`. Covers what is loaded after `cursor`."""
+        """Return (encoded events, to_seq): see `Ring.batch`. Only records that are loaded count."""
         last = min(head, cursor + max_span, self._loaded_to(cursor))
         found: list[bytes] = []
         for seq in range(cursor + 1, last + 1):
@@ -139,26 +139,26 @@ class RecordedFeedReader(Listeners):
         not answer now or the head is not known. Raise RecordsMissing if one was dropped or lost."""
         if cursor >= self._head or self._loaded_to(cursor) > cursor:
             return self._newest >= 0
-        at, version = cursor // PAGE, self._version
-        missing = 0
+        page, version = cursor // PAGE, self._version
+        before_page, dropped = page * PAGE, 0
         try:
-            answer = await self._ask(at * PAGE, limit=PAGE)
+            answer = await self._ask(before_page, limit=PAGE)
             if cursor + 1 < answer.first_seq:
                 raise RecordsMissing(
                     f"feed {self.name} keeps its records from seq {answer.first_seq} on, and seq"
                     f" {cursor + 1} is needed: restore the older records from a backup"
                 )
-            if at * PAGE + 1 < answer.first_seq:  # the first records of the page are dropped
-                missing = cursor - at * PAGE
+            if before_page + 1 < answer.first_seq:  # the feed dropped the first records of the page
+                dropped = cursor - before_page
                 answer = await self._ask(cursor, limit=PAGE)
         except (ServerUnavailable, RequestRefused, RegistrationRefused) as error:
             LOG.info("records of feed %s were not read: %s", self.name, error)
             return False
-        records = self._records_of(answer.events, at * PAGE + missing + 1)
+        records = self._records_of(answer.events, before_page + dropped + 1)
         if version != self._version:
             return False  # the answer may be older than what made the node forget its records
-        self._pages[at] = ([_NONE] * missing + records)[:PAGE]
-        self._pages.move_to_end(at)
+        self._pages[page] = ([_DROPPED] * dropped + records)[:PAGE]
+        self._pages.move_to_end(page)
         while len(self._pages) > PAGES:
             self._pages.popitem(last=False)
         return self._loaded_to(cursor) > cursor
@@ -180,13 +180,13 @@ class RecordedFeedReader(Listeners):
         while len(found) < count and end > before:
             page = partial(ask, max(end - PAGE, before))
             after, answer = await patiently(f"the history of feed {self.name}", page)
-            self._records_of(answer.events, after + 1)
+            self._records_of(answer.events, after + 1)  # raises if a record is missing
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
                 break  # the feed no longer keeps the records of this range
             wanted = [e for e in events if e.symbol and (symbols is None or e.symbol in symbols)]
             found = wanted + found
-            end = after if after >= answer.first_seq else 0
+            end = after if after >= answer.first_seq else 0  # 0: no older record is kept
         return found[-count:] if count else []
 
     # --- following the head ------------------------------------------------------------------
@@ -249,9 +249,14 @@ class RecordedFeedReader(Listeners):
             self._wake(None if "" in new else new)
 
     async def _ask(
-        self, after: int, released_us: int = 0, *, limit: int = 5_000, wait_s: float = 0.0
+        self,
+        after: int,
+        released_us: int = 0,
+        *,
+        limit: int = MAX_FEED_RECORDS,
+        wait_s: float = 0.0,
     ) -> FeedAnswer:
-        """Ask for records after `after`, or for the head alone (-1), waiting up to `wait_s`."""
+        """Ask for records after `after`; -1: for the head alone. See `FeedRequest`."""
         return await self._client.feed(
             FeedRequest(
                 incarnation=self._incarnation,
@@ -264,14 +269,15 @@ class RecordedFeedReader(Listeners):
         )
 
     def _records_of(self, encoded: Sequence[bytes], first: int) -> list[Record]:
-        """Decode records; their seqs have to go on from `first`, else raise RecordsMissing."""
+        """Decode records, whose seqs must be `first` and on. Raise RecordsMissing at a gap."""
         records = []
         for seq, data in enumerate(encoded, start=first):
             event = decode_event(data)
             if event.seq != seq:
                 raise RecordsMissing(
                     f"record {seq} of feed {self.name} is missing: the database has {event.seq}"
-                    f" after {seq - 1}; run manage.py feed check {self.name}, and restore it"
+                    f" after {seq - 1}; run manage.py feed check {self.name}, and restore the"
+                    " missing records from a backup"
                 )
             records.append(Record(event.symbol, event.released, data))
         return records
@@ -282,21 +288,21 @@ class RecordedFeedReader(Listeners):
         """Return a record from the ring or a page; None if it is not loaded."""
         record = self._records.get(seq)
         if record is None:
-            at, place = divmod(seq - 1, PAGE)
-            page = self._pages.get(at)
-            record = page[place] if page is not None and place < len(page) else None
-        return None if record is _NONE else record
+            number, place = divmod(seq - 1, PAGE)
+            page = self._pages.get(number, [])
+            record = page[place] if place < len(page) else None
+        return None if record is _DROPPED else record
 
     def _loaded_to(self, cursor: int) -> int:
         """Return up to which seq the records after `cursor` are loaded, in its page or the ring."""
         if cursor + 1 >= self._oldest:
             return self._newest
-        at, place = divmod(cursor, PAGE)
-        page = self._pages.get(at)
-        if page is None or place >= len(page) or page[place] is _NONE:
+        number, place = divmod(cursor, PAGE)
+        page = self._pages.get(number, [])
+        if place >= len(page) or page[place] is _DROPPED:
             return cursor
-        return at * PAGE + len(page)
+        return number * PAGE + len(page)
 
 
 #: In a page, stands for a record that the feed no longer keeps.
-_NONE = Record("", 0, b"")
+_DROPPED = Record("", 0, b"")

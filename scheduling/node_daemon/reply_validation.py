@@ -19,8 +19,8 @@ from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Resu
 from portfolios.runtime.results import BatchResult
 from scheduling.wire.messages import LATEST_US, MAX_INDEX, MAX_REASON, MAX_SYMBOL, MAX_TAG
 
-MAX_DIGITS = 40  #: before and after the point; the database keeps 20 and 4
-MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batch
+MAX_DIGITS = 40  #: on each side of the decimal point; the database keeps 20 before and 4 after it
+MAX_SYMBOLS = 10_000  #: besides those of the spec; each costs a look-up per batch
 MAX_ERROR, MAX_TRACE = 600, 2_000  #: characters of a failure; the rest is cut off
 
 
@@ -65,7 +65,7 @@ def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
         if not request.from_seq < order.seq <= request.to_seq:
             yield f"an order at seq {order.seq}, outside its batch"
         if request.suppress and order.status != "suppressed":
-            yield f"an order at seq {order.seq} although its decisions are suppressed"
+            yield f"an order at seq {order.seq} although the batch is suppressed"
         yield from _number_violations(
             order.seq, order.decided_us, order.index, order.quantity, order.price
         )
@@ -106,20 +106,14 @@ def _number_violations(seq: int, at_us: int, index: int, *amounts: Decimal) -> I
     if not 0 <= index <= MAX_INDEX:
         yield f"the index {index} at seq {seq}, outside 0 to {MAX_INDEX}"
     for amount in amounts:
-        if not _is_sane(amount):
+        if not _is_short(amount):
             yield f"an amount that is not finite or has over {MAX_DIGITS} digits at seq {seq}"
 
 
-def _is_sane(amount: Decimal) -> bool:
-    if not amount.is_finite():
-        return False
-    return -MAX_DIGITS <= _exponent(amount) <= MAX_DIGITS and amount.adjusted() <= MAX_DIGITS
-
-
-def _exponent(amount: Decimal) -> int:
-    exponent = amount.as_tuple().exponent
-    assert isinstance(exponent, int), "finite"
-    return exponent
+def _is_short(amount: Decimal) -> bool:
+    """Return whether an amount is finite, with at most MAX_DIGITS digits on each side."""
+    exponent = amount.as_tuple().exponent  # "n", "N" or "F": NaN or infinite
+    return isinstance(exponent, int) and exponent >= -MAX_DIGITS and amount.adjusted() <= MAX_DIGITS
 
 
 def _symbol_violations(symbol: str) -> Iterable[str]:

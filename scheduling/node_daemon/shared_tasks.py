@@ -1,4 +1,4 @@
-"""One task for each key, shared by all who ask for its result."""
+"""At most one task at a time for each key, shared by all callers that need its result."""
 
 from __future__ import annotations
 

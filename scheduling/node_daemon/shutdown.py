@@ -16,10 +16,10 @@ POLL_S = 0.02
 
 
 async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
-    """Hand portfolios over, for `leave_within_s` at most; commit the rest in place; say goodbye.
+    """Hand portfolios over within `leave_within_s`; commit the work of the others; say goodbye.
 
-    Heartbeats with `leaving` ask the server to move portfolios make-before-break. Those that remain
-    after that, or while automatic moves are frozen, are released by the goodbye.
+    Heartbeats with `leaving` ask the server to move the portfolios: each runs here until its target
+    is prepared. The goodbye releases those that remain, which are all while moves are frozen.
     """
     LOG.info("leaving: handing portfolios over")
     node.leaving = True
@@ -36,17 +36,18 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
 
 
 def _is_handed_over(node: ExecutionNode) -> bool:
-    """Return whether the server knows that this node leaves, and every portfolio has moved away.
+    """Return whether the server knows that this node leaves, and wants nothing here to be kept.
 
-    Until then warm processes stay, since the target of a move may still fail.
+    A portfolio that has moved stays in the desired set, as warm, until its target has committed. An
+    entry to prepare is of a portfolio that runs elsewhere. With automatic moves frozen, none moves.
     """
     if not node.leaving_acknowledged.is_set() or node.desired is None:
         return False
-    return node.desired.frozen or all(e.role == "prepare" for e in node.desired.entries)
+    return node.desired.frozen or all(entry.role == "prepare" for entry in node.desired.entries)
 
 
 async def _release_in_place(node: ExecutionNode) -> None:
-    """Have portfolios that run commit their finished work, within FINISH_WITHIN_S."""
+    """Make the portfolios that run commit their finished work, within FINISH_WITHIN_S."""
     running = [hosted for hosted in node.hosted.values() if hosted.feeder is not None]
     if not running:
         return

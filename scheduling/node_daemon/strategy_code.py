@@ -46,19 +46,19 @@ class StrategyCode:
         self._own = forkserver
         self._start_forkserver = start_forkserver
         self._forkservers: dict[str, tuple[ForkserverClient, asyncio.Task[None]]] = {}
-        self._wanted: set[str] = set()  #: names of entries that stay
+        self._wanted: set[str] = set()  #: names of cache entries that must not be evicted
 
     def keep(self, specs: Iterable[dict[str, object]]) -> None:
-        """From now on, evict no artifact or environment of these specs; others may go."""
+        """From now on, evict only artifacts and environments that none of these specs names."""
         self._wanted = set()
         for spec in specs:
             self._wanted.add(str(spec.get("artifact", "")))
             self._wanted.add(entry_name(str(spec.get("environment", ""))))
 
     async def obtain(self, spec: Spec) -> tuple[ForkserverClient, Artifact | None]:
-        """Return the forkserver for the process of a spec, and its artifact, or None without one.
+        """Return the forkserver for the process of a spec, and its artifact (None: built in).
 
-        Waits while the gateway is away. Raise ChildFailed with a sentence if either is unavailable.
+        Wait while the gateway is away. Raise ChildFailed with a sentence if either is unavailable.
         """
         if not spec.artifact:
             return self._own, None
@@ -123,7 +123,7 @@ class StrategyCode:
 
 
 async def _obtained(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `attempt`, repeated while the gateway is away. Raise ChildFailed."""
+    """Return the result of `attempt`, repeated while the gateway is away. Raise CodeUnavailable."""
     try:
         return await patiently(what, attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
     except RequestRefused as refused:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from portfolios.text import escape
 
-TAIL_BYTES = 4_000
+TAIL_BYTES = 4_000  #: of the output, kept for the caller
 CHUNK_BYTES = 65_536
-NICENESS = 10  #: portfolios go first
+NICENESS = 10  #: so that portfolio processes get the processor first
 
 
 @dataclass(frozen=True, slots=True)

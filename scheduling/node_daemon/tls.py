@@ -1,4 +1,4 @@
-"""TLS towards the control plane: an authority of one's own, and a certificate of the node."""
+"""TLS to the control plane: certificate authorities that the node trusts, and its certificate."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ Role = Literal["run", "prepare", "drain", "warm"]
 
 
 class SegmentInfo(msgspec.Struct, array_like=True, frozen=True):
-    """A replay released `from_seq` at `from_time_us`, and from there on `rate` events a second."""
+    """A replay releases `from_seq` at `from_time_us`, and then `rate` events a second."""
 
     from_seq: int
     from_time_us: int
@@ -46,14 +46,16 @@ class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     """Exits since the last progress: the daemon waits 0, 1, 5, 30, 30 s before the next start."""
     catch_up: str = "state_only"
-    """full, state_only or halt: how it treats stale events. May change while it runs."""
+    """full, state_only or halt: what the process does with stale events. May change meanwhile."""
     resume_seq: int = 0
-    """Up to this seq, and on until no event is stale, a start replaces `halt` by `state_only`."""
+    """The head when an operator last started the portfolio. Up to this seq, and further until no
+    event is stale, `catch_up` halt acts as state_only."""
     resumed_from: int = -1
-    """Its last seq at that start. A halt by a limit is lifted up to it; -1: up to `resume_seq`."""
+    """The portfolio's last seq at that start: a limit reached up to there does not halt it again.
+    -1: not known, `resume_seq` is used instead."""
     failed_seq: int = 0
-    """The event at which it last failed, or the last event of that batch; 0: none. Up to this seq
-    it gets one event at a time, so that all work before the bad event is kept."""
+    """The event at which the portfolio last failed, or the last event of the failed batch; 0: none.
+    Up to it the process gets one event at a time, so that all work before the bad event is kept."""
     feed: str = "replay"
     spec: dict[str, Any] = {}
     """Fields of `portfolios.runtime.spec.Spec`."""
@@ -67,4 +69,4 @@ class DesiredSet(msgspec.Struct, frozen=True, tag="desired"):
     entries: list[DesiredEntry]
     feeds: list[FeedInfo]
     frozen: bool = False
-    """Automatic moves are frozen: a daemon asked to stop releases in place at once."""
+    """Automatic moves are frozen: a daemon that is asked to stop hands no portfolio over."""

@@ -34,7 +34,7 @@ MAX_LINES = 10_000  #: orders, fills, ends of orders and equity points of all it
 MAX_REPORTS = 500  #: reports of a Heartbeat
 MAX_PORTFOLIOS = 2_000  #: portfolios of a Heartbeat
 MAX_FEED_RECORDS = 5_000  #: events of a FeedAnswer
-MAX_FEED_WAIT_S = 10.0
+MAX_FEED_WAIT_S = 10.0  #: for the next record
 MAX_LOG_LINES = 500  #: lines of a LogRequest
 MAX_LOG_LINE = 1_000  #: characters of a line of a portfolio's log
 MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
@@ -45,12 +45,13 @@ MAX_INDEX = 32_767  #: of the orders or fills at one event
 MAX_SYMBOL = 24  #: characters
 MAX_TAG = 32  #: characters
 MAX_METRIC_LINES = 4_000  #: metrics of one commit; a daemon drops older ones beyond that
-MAX_REFUSED_AGAIN = 1_000_000  #: `refused_again` of one commit
+MAX_REFUSED_AGAIN = 1_000_000  #: Commit.refused_again
 MAX_REASON = 600  #: characters; reasons of limits and of the order book have under 300
 LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999, the last that Python reads back
 
-#: fenced: not the owner at this epoch. conflict: the seq, or the feed, is another. ahead: the epoch
-#: is not granted yet. rejected: an invalid commit. handed_over, keep: a release passed, or did not.
+#: fenced: not the owner at this epoch. conflict: the database has another last seq or feed. ahead:
+#: the epoch is not granted yet. rejected: the commit is invalid. Of a release, handed_over: the
+#: target was granted the portfolio; keep: the handoff has failed, so the source continues.
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
 #: Where a process failed: while loading, at an event, by ending, or it was killed at a time limit.
 Stage = Literal["load", "event", "exit", "killed"]
@@ -164,7 +165,7 @@ class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
     """The last committed seq."""
     age_s: float
     reason: str = ""
-    """Which limit stopped it; "": it stopped before an event that is `age_s` old."""
+    """The limit that stopped the portfolio; "": it stopped before an event that is `age_s` old."""
 
 
 Report = Prepared | StepFailed | ProcessExited | Halted
@@ -180,8 +181,8 @@ class AcknowledgedCommits(msgspec.Struct, frozen=True, kw_only=True):
     """(seq, index) of the last placed orders."""
     found_epoch: int = -1
     found_seq: int = -1
-    """Epoch and seq of a checkpoint that the daemon was given later, if they are lower: the commits
-    in between are missing. -1: not known; the control plane compares."""
+    """Epoch and seq of a later checkpoint, if they are lower: the commits in between are missing.
+    -1: the daemon has read no such checkpoint, and the control plane compares."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,21 +193,21 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the daemon's desired set; the answer leaves the set out if it is current."""
     leaving: bool = False
     metrics: dict[str, float] = {}
-    """Of the machine cpu_pct and mem_pct, and cpu_minute_pct if no process started or ended for a
-    minute; of the daemon rss_mb; of its portfolio processes children_rss_mb."""
+    """Name → value. Of the machine: cpu_pct, mem_pct, and cpu_minute_pct if no process started or
+    ended for a minute. Of the daemon: rss_mb. Of its portfolio processes: children_rss_mb."""
     portfolios: list[ProcessStatus] = []
     reports: list[Report] = []
     unheard_s: float = 0.0
-    """Seconds since the last answered heartbeat was sent, if later ones got no answer. A node whose
-    answers are lost stops feeding, and its lease must not keep its portfolios."""
+    """Seconds since the last answered heartbeat was sent; 0 if no later one lacks an answer. A node
+    without answers stops feeding, so its heartbeats must not keep the lease for long."""
     registered_us: int = 0
     """`now_us` of the answer to its registration; 0: an older daemon, which does not send it."""
     registration: int = 0
     """`registration` of that answer; 0: not known."""
     acknowledged: list[AcknowledgedCommits] = []
-    """Commits missing in the database, as a checkpoint showed; with `recalled`, all of them."""
+    """Of portfolios whose checkpoint lacked acknowledged commits; if `recalled`, of all."""
     recalled: bool = False
-    """`acknowledged` is complete, as the last answer requested."""
+    """The last answer had `recall`: `acknowledged` names every portfolio."""
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,8 +258,8 @@ class FeedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     events: list[bytes] = []
     """Encoded events, `after` + 1 and on, without gaps."""
     changed: bool = False
-    """The database has another record at `after`, or none: it went back to an earlier time. Forget
-    every record of the feed."""
+    """The database has another record at `after`, or none: it was restored to an earlier time. The
+    node must forget every record of the feed."""
 
 
 # --- checkpoint ----------------------------------------------------------------------------------
@@ -371,7 +372,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Handoff id: this is the source's last commit."""
     feed_us: int = 0
     """from_time_us of the newest feed segment that the node knew when it read the first of these
-    events; 0: not known. Events after a newer segment were released at other times than stamped."""
+    events; 0: not known. Events after a newer segment have other release times than they carry."""
     record: bytes = b""
     """sha256 of the encoded record at `to_seq`, as the node read it; empty on a packaged feed. The
     database refuses results of records that it does not have."""
@@ -395,9 +396,9 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
     detail: str = ""
     version: int = 0
-    """For an ordinary commit that was accepted, or that conflicts since the feed has changed: the
-    version of the node's desired set. A node with a lower one sends a heartbeat, so that it learns
-    of a handoff in time even if every push is lost."""
+    """The version of the node's desired set, if the commit is no release and was accepted, or
+    conflicts since the feed has changed; else 0. A node with a lower version sends a heartbeat, so
+    that it learns of a handoff in time even if every push is lost."""
 
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
@@ -413,7 +414,7 @@ class LogLine(msgspec.Struct, array_like=True, frozen=True):
     """One line that a portfolio process printed, or a number of lines that were lost."""
 
     age_ms: int
-    """Since the node read it: clocks of nodes differ."""
+    """Time since the node read the line. No time of day, since the clocks of nodes differ."""
     text: str
     lost: int = 0
 
@@ -467,7 +468,8 @@ _uuid = lru_cache(maxsize=4096)(UUID)
 def uuid_from(text: str) -> UUID:
     """Return `text` as a UUID, or raise ValueError.
 
-    Cached, since every message carries one, except for spellings that may be of any length."""
+    Cached, since every message carries one. A text of another length is not kept: it may be huge.
+    """
     return _uuid(text) if len(text) == 36 else UUID(text)
 
 

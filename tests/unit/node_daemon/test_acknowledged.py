@@ -39,14 +39,14 @@ def known() -> Acknowledgements:
 def test_checkpoint_at_or_after_the_acknowledged_position_is_not_reported(
     known: Acknowledgements, last_seq: int, epoch: int
 ) -> None:
-    assert not known.database_lost_commits(1, known.position(1), checkpoint(last_seq, epoch))
+    assert not known.claim_lost_commits(1, known.position(1), checkpoint(last_seq, epoch))
     assert known.next_claims() == []
 
 
 def test_checkpoint_before_the_acknowledged_position_is_reported_with_missing_orders(
     known: Acknowledgements,
 ) -> None:
-    assert known.database_lost_commits(1, known.position(1), checkpoint(60))
+    assert known.claim_lost_commits(1, known.position(1), checkpoint(60))
     (claims,) = known.next_claims()
     assert (claims.portfolio, claims.epoch, claims.seq) == (1, 3, 100)
     assert (claims.found_epoch, claims.found_seq) == (3, 60)
@@ -56,20 +56,20 @@ def test_checkpoint_before_the_acknowledged_position_is_reported_with_missing_or
 
 
 def test_checkpoint_of_a_lower_epoch_is_reported_whatever_its_seq(known: Acknowledgements) -> None:
-    assert known.database_lost_commits(1, known.position(1), checkpoint(100, epoch=2))
+    assert known.claim_lost_commits(1, known.position(1), checkpoint(100, epoch=2))
 
 
 def test_missing_commits_are_reported_once(known: Acknowledgements) -> None:
-    known.database_lost_commits(1, known.position(1), checkpoint(60))
+    known.claim_lost_commits(1, known.position(1), checkpoint(60))
     known.record(commit(1, 70))
-    assert not known.database_lost_commits(1, known.position(1), checkpoint(70))
+    assert not known.claim_lost_commits(1, known.position(1), checkpoint(70))
     assert len(known.next_claims()) == 1
 
 
 def test_checkpoint_requested_before_a_commit_may_lack_it(known: Acknowledgements) -> None:
     before = known.position(1)
     known.record(commit(1, 200))
-    assert not known.database_lost_commits(1, before, checkpoint(150))
+    assert not known.claim_lost_commits(1, before, checkpoint(150))
 
 
 def test_all_claims_are_sent_on_request_and_checked_orders_are_removed(

@@ -90,7 +90,7 @@ def test_open_order_in_a_suppressed_batch_is_invalid() -> None:
     suppressed = messages.Batch(10, 20, True, b"")
     honest = result(orders=[changed(ORDER, status="suppressed")], suppress=True)
     assert validate_reply(suppressed, body(honest)) == honest
-    with pytest.raises(InvalidReply, match="although its decisions are suppressed"):
+    with pytest.raises(InvalidReply, match="although the batch is suppressed"):
         validate_reply(suppressed, body(result(suppress=True)))
 
 

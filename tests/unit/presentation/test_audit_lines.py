@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 from django.utils import translation
 
-from scheduling.node_daemon.errors import Stage
 from scheduling.presentation.audit_lines import SENTENCES, audit_links, audit_sentence
 from scheduling.presentation.state_words import ORDER_KINDS, order_word, state_word
+from scheduling.wire.messages import Stage
 
 
 def line(kind: str, /, **data: Any) -> Any:
