@@ -22,7 +22,7 @@ from scheduling.enact.verification_anchors import keep_anchor
 from scheduling.verification.evidence import Evidence
 from scheduling.verification.recorded_feed import RecordedFeed
 
-#: Without the states: only one of them is needed.
+#: The states are left out: only that of the chosen anchor is needed, and STATE reads it.
 ANCHORS = """
 SELECT id, seq, epoch, at, counts, open_orders, inputs, sums
 FROM scheduling_verificationanchor
@@ -32,6 +32,7 @@ ORDER BY seq, epoch
 
 STATE = "SELECT state FROM scheduling_verificationanchor WHERE id = %(id)s"
 
+#: The fields of RangeSums: a sum for each kind of row, and `ends` for how and when orders ended.
 KINDS = ("orders", "fills", "equity", "ends")
 
 
@@ -42,15 +43,15 @@ class StartPoint:
     anchor: Anchor | None  #: None: start at the first event
     verified_at: datetime | None  #: time of the anchor
     archived: bool  #: whether this is a full verification, but some orders or fills are archived
-    changed: tuple[int, datetime] | None  #: seq and time of the first anchor that is invalid
+    changed: tuple[int, datetime] | None  #: seq and time of the first invalid anchor; None: none
     invalid: tuple[int, ...]  #: ids of the invalid anchors
     base_seq: int  #: seq of the newest valid anchor, or the seq before the first event
-    base: RangeSums  #: sums that the newest valid anchor has, of the rows up to `base_seq`
+    base: RangeSums  #: sums of the rows up to `base_seq`, as the newest valid anchor stores them
 
 
 @dataclass(slots=True)
 class _Chain:
-    """Rows of ANCHORS, oldest first: those of valid anchors, and the others."""
+    """Rows of ANCHORS, oldest first: those of valid anchors, and all from the first invalid one."""
 
     valid: list[Any]
     invalid: list[Any]
@@ -59,7 +60,7 @@ class _Chain:
 def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
     """Return the newest valid anchor as the start, or with `full` the first event.
 
-    `alive` is called again and again, for the caller to report that this still works. One
+    `alive` is called repeatedly, so that the caller can report that the search goes on. One
     statement, and four for every million events before the newest anchor.
     """
     recorded = evidence.recorded
@@ -74,8 +75,8 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
     archived = full and archived_to >= recorded.first_seq
     if full:
         # The oldest anchor after the archived rows, which cannot be compared.
-        after = [row for row in chain.valid if row.seq >= archived_to]
-        chosen = after[0] if archived and after else None
+        after_archived = [row for row in chain.valid if row.seq >= archived_to]
+        chosen = after_archived[0] if archived and after_archived else None
     return StartPoint(
         anchor=None if chosen is None else _read_anchor(chosen),
         verified_at=None if chosen is None else chosen.at,
@@ -83,7 +84,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
         changed=(chain.invalid[0].seq, chain.invalid[0].at) if chain.invalid else None,
         invalid=tuple(row.id for row in chain.invalid),
         base_seq=recorded.first_seq - 1 if newest is None else newest.seq,
-        base=RangeSums() if newest is None else _sums(newest.sums),
+        base=RangeSums() if newest is None else _stored_sums(newest.sums),
     )
 
 
@@ -96,28 +97,27 @@ def _split_by_validity(
     open_orders: frozenset[tuple[int, int]] = frozenset()
     kept = _kept_from(evidence)
     for place, row in enumerate(rows):
-        stated = _sums(row.sums)
+        stored = _stored_sums(row.sums)
         found = sum_rows(evidence.portfolio, before_seq, row.seq, alive)
         open_orders |= found.open_orders
-        holds = (
-            row.inputs == evidence.inputs.digest(row.seq, row.epoch)
-            and open_orders <= {(seq, index) for seq, index in row.open_orders}
-            and all(
-                getattr(before, kind) + getattr(found, kind) == getattr(stated, kind)
-                for kind in KINDS
-                if before_seq + 1 >= kept[kind]
-            )
+        sums_equal = all(
+            getattr(before, kind) + getattr(found, kind) == getattr(stored, kind)
+            for kind in KINDS
+            if kept[kind] <= before_seq + 1  # all rows of the range are still stored
         )
-        if not holds:
+        inputs_equal = row.inputs == evidence.inputs.digest(row.seq, row.epoch)
+        # An order decided before the anchor and open now must have been open at the anchor.
+        were_open = open_orders <= {(seq, index) for seq, index in row.open_orders}
+        if not (sums_equal and inputs_equal and were_open):
             chain.invalid = list(rows[place:])
             break
         chain.valid.append(row)
-        before_seq, before = row.seq, stated
+        before_seq, before = row.seq, stored
     return chain
 
 
 def _kept_from(evidence: Evidence) -> dict[str, int]:
-    """Return kind of rows → the seq from which all of them are stored."""
+    """Return kind of sum (KINDS) → the seq from which all rows that it needs are still stored."""
     recorded = evidence.recorded
     archived = recorded.archived
     kept = {kind: archived.last(kind) + 1 for kind in ("orders", "fills", "equity")}
@@ -133,21 +133,21 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
 
 
 class SummedRows:
-    """Read stored rows, and sum them up.
+    """Read the stored rows for the comparison, and sum them up for the next anchor.
 
-    The sums of a window are computed before its rows are read: a change before the comparison is
-    found by this verification, a later one by the next.
+    A window is summed up before its rows are read: a row that is changed before the comparison is
+    found by this verification, one that is changed later by the next.
     """
 
     def __init__(self, stored: StoredRowsReader, portfolio: int, start: StartPoint) -> None:
-        """Continue from the sums of the newest valid anchor."""
+        """Continue from the sums of the newest valid anchor: `sums` cover the rows up to `seq`."""
         self._stored, self._portfolio = stored, portfolio
-        self.seq, self.reached = start.base_seq, start.base
+        self.seq, self.sums = start.base_seq, start.base
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
         """Return the stored rows of (from_seq, to_seq]. Windows must be read in order."""
         if to_seq > self.seq:
-            self.reached += sum_rows(self._portfolio, self.seq, to_seq)
+            self.sums += sum_rows(self._portfolio, self.seq, to_seq)
             self.seq = to_seq
         return self._stored.rows(from_seq, to_seq)
 
@@ -159,7 +159,7 @@ class SummedRows:
 def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: SummedRows) -> None:
     """Store the end of a verification as an anchor for the next one. Four statements.
 
-    Nothing is stored if a later epoch began before that end, or if `read` is at another seq.
+    Nothing is stored if a later epoch began before that end, or `read` has sums up to another seq.
     """
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
     if inputs is None or anchor.seq != read.seq:
@@ -170,17 +170,17 @@ def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: Su
             start.invalid, seq=anchor.seq, epoch=anchor.epoch, state=anchor.state,
             counts=asdict(anchor.counts), open_orders=[list(key) for key in anchor.open_orders],
             inputs=inputs,
-            sums={kind: list(_as_json(getattr(read.reached, kind))) for kind in KINDS},
+            sums={kind: list(_as_json(getattr(read.sums, kind))) for kind in KINDS},
         )
     )  # fmt: skip
 
 
 def _as_json(row_sum: RowSum) -> tuple[int, str]:
-    # The total as text: many readers of JSON round integers above 2^53.
+    # The total is a text, since many readers of JSON round integers above 2^53.
     return row_sum.rows, str(row_sum.total)
 
 
-def _sums(document: dict[str, Any]) -> RangeSums:
+def _stored_sums(document: dict[str, Any]) -> RangeSums:
     """Return the sums that an anchor stores. Older versions stored none for ends of orders."""
     pairs = (document.get(kind, (0, "0")) for kind in KINDS)
     orders, fills, equity, ends = (RowSum(int(rows), int(total)) for rows, total in pairs)

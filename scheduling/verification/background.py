@@ -1,4 +1,4 @@
-"""Scheduled verifications: each one covers little, and differences are found without a request."""
+"""Scheduled verifications: short ones at an interval, so that nobody has to ask for a check."""
 
 from __future__ import annotations
 

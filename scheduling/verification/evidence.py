@@ -38,7 +38,7 @@ from scheduling.verification.recorded_feed import RecordedFeed
 PORTFOLIO = """
 SELECT p.id, p.name, p.uid, p.starting_cash, p.first_seq, p.archived_at,
        f.name AS feed, f.sha256 AS feed_sha, f.kind AS feed_kind,
-       r.epoch, r.incarnation, r.revision, r.last_seq, r.state_seq, r.phase, n.name AS node,
+       r.epoch, r.incarnation, r.revision, r.last_seq, r.phase, n.name AS node,
        c.seq AS checkpoint_seq, c.state, clock_timestamp() AS taken_at,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(s.from_seq,
             (extract(epoch FROM s.from_time) * 1e6)::bigint, s.rate) ORDER BY s.id), '[]')
@@ -88,7 +88,8 @@ WHERE portfolio_id = %(portfolio)s ORDER BY from_seq
 def min_equity_age() -> timedelta:
     """Return the age up to which equity points are kept for certain.
 
-    That is an hour less than the setting; a tenth less, if the setting is under ten hours.
+    An hour less than the setting, or a tenth less if that is shorter: no point of this age is
+    dropped while the verification reads.
     """
     kept = timedelta(days=settings.GINKGO.keep_equity_days)
     return kept - min(timedelta(hours=1), kept / 10)
@@ -134,10 +135,9 @@ class Evidence:
     archived_at: datetime | None
     taken_at: datetime
     last_seq: int
-    state_seq: int
     recorded: RecordedRun
-    history: str | None  #: disagreement between audit log, tenures and run
-    epochs: int
+    history: str | None  #: disagreement between audit log, tenures and run; None: none
+    epochs: int  #: so far: the epoch of the run
     handoffs: int  #: that changed owner or revision, up to the last event compared
     inputs: Inputs
 
@@ -145,12 +145,12 @@ class Evidence:
 class EvidenceRows:
     """The rows of one portfolio, read in one snapshot."""
 
-    def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
-        named = isinstance(which, str)
-        params = {"name": which if named else None, "id": None if named else which}
+    def __init__(self, id_or_name: str | int, cursor: psycopg.Cursor[Any]) -> None:
+        named = isinstance(id_or_name, str)
+        params = {"name": id_or_name if named else None, "id": None if named else id_or_name}
         found = cursor.execute(PORTFOLIO, params).fetchone()
         if found is None:
-            raise NotFound("portfolio", str(which))
+            raise NotFound("portfolio", str(id_or_name))
         self.portfolio: Any = found
         where = {"portfolio": found.id, "kinds": list(EVENT_KINDS)}
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
@@ -175,13 +175,13 @@ class EvidenceRows:
         )
 
 
-def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
+def gather_evidence(id_or_name: str | int, to_seq: int | None = None) -> Evidence:
     """Return the evidence up to `to_seq`, or up to the newest commit.
 
     Five statements, one snapshot. Raise NotFound, CannotVerify if evidence is missing,
     SnapshotUnavailable if the database does not answer.
     """
-    rows = read_evidence_rows(which)
+    rows = read_evidence_rows(id_or_name)
     portfolio = rows.portfolio
     last = portfolio.last_seq if to_seq is None else to_seq
     feed = _open_feed(portfolio)
@@ -204,7 +204,6 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
         archived_at=portfolio.archived_at,
         taken_at=portfolio.taken_at,
         last_seq=portfolio.last_seq,
-        state_seq=portfolio.state_seq,
         recorded=RecordedRun(
             tenure_segments=tenure_segments,
             suppressed=[(row.from_seq, row.to_seq) for row in rows.suppressed],
@@ -245,6 +244,7 @@ def _inputs(rows: EvidenceRows) -> Inputs:
                 tenure.node,
                 tenure.strategy,
                 tenure.strategy_version,
+                # No member without an artifact: the digests in older anchors stay the same.
                 *((tenure.artifact_sha256,) if tenure.artifact_sha256 else ()),
                 tenure.config,
                 tenure.symbols,
@@ -311,7 +311,7 @@ def _ownership_period(row: Any) -> OwnershipPeriod:
 
 
 def _owner_changes(rows: EvidenceRows, last: int) -> set[int]:
-    """Return ids of the handoffs that changed an owner up to seq `last`, by the audit log."""
+    """Return the ids of the handoffs that the audit log records up to seq `last`."""
     return {
         row.data["handoff"]
         for row in rows.audit_lines
@@ -323,7 +323,7 @@ def _text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def read_evidence_rows(which: str | int) -> EvidenceRows:
-    """Return the rows of a portfolio, by id or name. Raise NotFound or SnapshotUnavailable."""
+def read_evidence_rows(id_or_name: str | int) -> EvidenceRows:
+    """Return the rows of a portfolio. Raise NotFound or SnapshotUnavailable."""
     with repeatable_read("the portfolio") as cursor:
-        return EvidenceRows(which, cursor)
+        return EvidenceRows(id_or_name, cursor)

@@ -27,7 +27,8 @@ UNCLAIMED_MESSAGE = (
     f"No worker took it within {UNCLAIMED_S:g} s; look whether the worker runs, then verify again."
 )
 
-#: The concurrent writer: another person's request. Then no row is returned.
+#: No row: a verification of the portfolio is under way (the concurrent writer: another person's
+#: request, or a runner that claims the scheduled one).
 REQUEST = Statement(
     "REQUEST",
     """
@@ -58,8 +59,8 @@ WHERE (v.state = 'running'
 """,
 )
 
-#: Portfolios without a verification for that long, the one verified longest ago first. A background
-#: verification ends at its time limit, and the next one continues from there.
+#: Portfolios with new events and no verification for `every_s`, the one verified longest ago first.
+#: A scheduled verification ends at its time limit, and the next one continues from there.
 REQUEST_DUE = Statement(
     "REQUEST_DUE",
     """
@@ -147,7 +148,7 @@ def request_verification(
 
 
 def request_due(every_s: float, limit_s: float, most: int) -> Transaction[int]:
-    """Request the background verifications that are due; return their number."""
+    """Request the scheduled verifications that are due, `most` at most; return their number."""
     yield from end_abandoned()
     rows = yield from query(
         REQUEST_DUE, actor=SCHEDULE_ACTOR, every_s=every_s, limit_s=limit_s, most=most
@@ -165,10 +166,10 @@ def end_abandoned() -> Transaction[None]:
 
 
 def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
-    """Claim a waiting verification: (id, portfolio, name, full, limit_s).
+    """Claim a waiting verification for `runner`: (id, portfolio, name, full, limit_s).
 
-    The one requested first, requests of persons before scheduled ones.
-    Return None if no verification waits, or `most` are running.
+    Requests of persons come before scheduled ones, then the first requested. Return None if no
+    verification waits, or `most` are running.
     """
     yield from query(LOCK_QUEUE)
     yield from end_abandoned()
@@ -189,7 +190,7 @@ def record_progress(
 def finish(
     verification: int, runner: UUID, state: str, sentence: str, verdict: dict[str, Any]
 ) -> Transaction[bool]:
-    """Store the outcome and an audit line. Return False if the verification was ended before."""
+    """Store outcome and audit line. Return False if the verification was ended as abandoned."""
     row = yield from query_one(
         FINISH,
         verification=verification, runner=runner, state=state, sentence=sentence,

@@ -29,9 +29,9 @@ class RecordedFeed:
     """A `Feed` over the records of one feed, checked as they are read.
 
     Each segment of the hash chain is checked once its last record is read. A read that continues
-    the one before it, as those of a reference run do, reads nothing twice. Any other also reads
-    the records of its segment before `from_seq`; if the first of them are dropped, that segment is
-    not checked.
+    the one before it, as those of a reference run do, reads nothing twice. Any other read begins
+    at the first record of the segment of `from_seq`; if that record is dropped, the segment is not
+    checked.
     """
 
     sha256 = ""
@@ -39,10 +39,10 @@ class RecordedFeed:
     def __init__(self, row: FeedRow) -> None:
         """Read nothing yet."""
         self.name = row.name
-        self._row, self._feed = row, row.pk
+        self._row = row
         self.first_seq, self.length = row.writer.first_seq, row.writer.head
         self.symbols = tuple(row.instruments.values_list("symbol", flat=True))
-        self._chain: bytes | None = None  #: after `_checked_to`; None: not known
+        self._chain: bytes | None = None  #: hash of the chain at `_checked_to`; None: not known
         self._checked_to = 0
 
     def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:
@@ -88,11 +88,11 @@ class RecordedFeed:
         return found
 
     def released_to(self, at_us: int) -> int:
-        """Return the newest seq released by `at_us`, in µs since the epoch."""
-        return released_to(self._feed, at_us)
+        """Return the newest seq released by `at_us`, a Unix time in microseconds."""
+        return released_to(self._row.pk, at_us)
 
     def _chain_start(self, from_seq: int) -> int:
-        """Return where to read from, so that the chain covers the segment of `from_seq`."""
+        """Return the seq to read from, so that the chain covers the segment of `from_seq`."""
         if self._chain is not None and self._checked_to == from_seq - 1:
             return from_seq
         segment = (from_seq - 1) // SEGMENT_SEQS
@@ -100,7 +100,7 @@ class RecordedFeed:
         if begin < self.first_seq:  # the beginning of the segment is dropped
             self._chain, self._checked_to = None, from_seq - 1
             return from_seq
-        self._chain = execute_autocommit(digest(self._feed, segment)) if segment else CHAIN_START
+        self._chain = execute_autocommit(digest(self._row.pk, segment)) if segment else CHAIN_START
         self._checked_to = begin - 1
         return begin
 
@@ -115,8 +115,10 @@ class RecordedFeed:
         )
 
     def _check_record(self, row: RecordRow, expected: int) -> None:
-        """Continue the hash chain with `row`. Raise RecordsDiffer at another seq than `expected`,
-        or if the chain differs from the stored one where a segment ends."""
+        """Continue the hash chain with `row`, and compare it with the stored hash of the segment.
+
+        Raise RecordsDiffer if they differ at the segment's end, or if the seq is not `expected`.
+        """
         if row.seq != expected:
             raise self._missing_record(expected)
         self._checked_to = row.seq
@@ -125,7 +127,7 @@ class RecordedFeed:
         segment = completed_segment(row.seq)
         if segment is None:
             return
-        recorded = execute_autocommit(digest(self._feed, segment))
+        recorded = execute_autocommit(digest(self._row.pk, segment))
         if self._chain is not None and recorded != self._chain:
             first = (segment - 1) * SEGMENT_SEQS + 1
             raise RecordsDiffer(

@@ -16,11 +16,9 @@ from portfolios.verify.types import CannotVerify, VerificationResult
 from portfolios.verify.verify import verify
 from scheduling.errors import Refused
 from scheduling.verification.anchors import StartPoint, find_start
-from scheduling.verification.code import code_for
 from scheduling.verification.evidence import Evidence, gather_evidence
 from scheduling.verification.recorded_feed import RecordsDiffer
-
-Progress = Callable[[int, int, int], None]  #: first, at, last seq
+from scheduling.verification.verify import Progress, code_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +28,8 @@ class Replay:
     portfolio: str
     from_seq: int  #: of the range that was asked for
     to_seq: int
-    begun_at: int  #: first replayed event, of the first tenure or after a verified state
-    verified_at: datetime | None  #: when that state was verified; None: from the first event
+    begun_at: int  #: seq of the first replayed event: after a verified state, or the first of all
+    verified_at: datetime | None  #: when that state was verified; None: begun at the first event
     compared: VerificationResult
 
 
@@ -45,8 +43,8 @@ def replay_portfolio(
     """Replay up to `to_seq`, from the newest verified state before `from_seq` or the first event.
 
     `show` gets what the strategy prints at the events of the range, and while it is loaded. What
-    the replay produces is compared with the stored rows as in a verification, but it goes on after
-    a difference. Nothing is written. Raise NotFound, or Refused if evidence is missing.
+    the replay produces is compared with the stored rows as in a verification, but the replay goes
+    on after a difference. Nothing is written. Raise NotFound, or Refused if evidence is missing.
     """
     try:
         evidence = gather_evidence(name, to_seq)
@@ -102,9 +100,9 @@ def replay_portfolio(
 
 
 def _start_before(evidence: Evidence, first: int) -> StartPoint | None:
-    """Return the start at the newest valid anchor before event `first`, if there is such an anchor.
+    """Return the start of a replay that reaches event `first`; None: the portfolio's first event.
 
-    None if `first` is the portfolio's first event.
+    It is the newest valid anchor before `first`, or a StartPoint without an anchor.
     """
     if first <= evidence.recorded.first_seq:
         return None

@@ -26,7 +26,7 @@ NICE_LEVEL = 10  #: nice value of a runner: it yields to nodes on the same machi
 
 
 class VerificationAbandoned(Exception):
-    """The verification was ended, because it had reported no progress for too long."""
+    """Another process ended the verification, since it had reported no progress for too long."""
 
 
 def start_runner() -> int:
@@ -62,7 +62,8 @@ def run_one(
 ) -> None:
     """Run a claimed verification, and store its outcome, even a failure.
 
-    Any error but Refused is raised after that. Nothing is stored if it was ended as abandoned.
+    An error other than Refused is raised again once it is stored. Nothing is stored if another
+    process has ended the verification as abandoned.
     """
     reported_at = 0.0
 

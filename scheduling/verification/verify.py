@@ -8,22 +8,23 @@ from collections.abc import Callable, Iterator
 from django.conf import settings
 
 from portfolios.runtime.python_version import PYTHON_VERSION
-from portfolios.verify.replay_process import replay_processes
+from portfolios.verify.replay_process import ArtifactCode, replay_processes
 from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.types import CannotVerify, VerificationResult
 from portfolios.verify.verify import verify
+from scheduling.artifact_code import CodeUnavailable, artifact_code
 from scheduling.errors import Refused
 from scheduling.verification.anchors import StartPoint, SummedRows, find_start, store_anchor
-from scheduling.verification.code import code_for
 from scheduling.verification.evidence import Evidence, gather_evidence
 from scheduling.verification.recorded_feed import RecordsDiffer
 from scheduling.verification.verdict import Verdict
 
-Progress = Callable[[int, int, int], None]  #: first, at, last seq
+#: Takes three seqs: the first event replayed, the one reached, and the last to be compared.
+Progress = Callable[[int, int, int], None]
 
 
 def verify_portfolio(
-    which: str | int,
+    id_or_name: str | int,
     to_seq: int | None = None,
     progress: Progress = lambda first, at, last: None,
     *,
@@ -32,16 +33,15 @@ def verify_portfolio(
 ) -> Verdict:
     """Compare the stored output of a portfolio with a reference run.
 
-    `which` is its id, or its name; of several portfolios that had the name, the newest is meant.
-
-    The portfolio keeps running: it is compared as of its newest commit, or as of `to_seq`. The
-    replay begins at the newest valid anchor of an earlier verification; with `full` at the first
-    event. After `limit_s` it stops where it is. If the result is identical, its end is stored as an
-    anchor. Raise NotFound, or Refused if the portfolio cannot be verified.
+    Of several portfolios that had the name, the newest is meant. The portfolio keeps running: it is
+    compared as of its newest commit, or as of `to_seq`. The replay begins at the newest valid
+    anchor; with `full` at the first event. After `limit_s` seconds it ends at the event that it has
+    reached. If the result is identical, the end of the replay is stored as an anchor. Raise
+    NotFound, or Refused if the portfolio cannot be verified.
     """
     began = time.monotonic()
     try:
-        evidence = gather_evidence(which, to_seq)
+        evidence = gather_evidence(id_or_name, to_seq)
         recorded = evidence.recorded
         first = recorded.first_seq
 
@@ -79,6 +79,18 @@ def verify_portfolio(
         took_s=time.monotonic() - began, notes=tuple(_notes(evidence, start, compared, limit_s)),
         verified_at=start.verified_at,
     )  # fmt: skip
+
+
+def code_for(portfolio: str) -> Callable[[str], ArtifactCode]:
+    """Return a function that loads an artifact's code by its sha256, or raises CannotVerify."""
+
+    def find(sha256: str) -> ArtifactCode:
+        try:
+            return artifact_code(sha256)
+        except CodeUnavailable as error:
+            raise CannotVerify(f"{portfolio} cannot be verified: {error}.") from None
+
+    return find
 
 
 def _notes(
