@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         on_progress=progress.show,
         on_step_end=lambda run: report.write(report.as_dict(run.outcome), folder),
     )
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: run.stopping.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: run.stopping.set())
     run.run()
     progress.end()
     found = report.as_dict(run.outcome)
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def positive(most: int) -> Callable[[str], float]:
-    """Return what reads the value of an option: a number above 0, at most `most`."""
+    """Return a function that parses the value of an option: a number above 0, at most `most`."""
 
     def read(text: str) -> float:
         wrong = argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most {most}")
@@ -127,11 +127,11 @@ def positive(most: int) -> Callable[[str], float]:
 
 
 def _chosen_faults(fleet: str, given: str | None) -> list[str]:
-    """Return the names in the value of --faults; of all faults of the fleet if it is None or "".
-    Exit with status 2 if one is unknown."""
+    """Return the names in `given`, the value of --faults, or of all faults of the fleet if it is
+    None or "". Exit with status 2 if one is unknown."""
     known = FLEETS[fleet]
     names = list(known)
-    if given:
+    if given:  # a value of commas only is an unknown name, not all faults
         names = [name.strip() for name in given.split(",") if name.strip()] or [given]
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -42,24 +42,25 @@ class Sample:
 class OwnershipChecker:
     """I1 and I2: epochs and seqs never decrease, and an epoch has one owner."""
 
-    _epochs: dict[int, int] = field(default_factory=dict)
-    _seqs: dict[int, int] = field(default_factory=dict)
+    _epochs: dict[int, int] = field(default_factory=dict)  #: newest, by the portfolio's id
+    _seqs: dict[int, int] = field(default_factory=dict)  #: newest, by the portfolio's id
+    #: (portfolio's id, epoch) → the first owner that was seen under it.
     _owners: dict[tuple[int, int], tuple[str | None, str | None]] = field(default_factory=dict)
 
     def check(self, sample: Sample) -> Failures:
         """Return the violations that this sample shows, compared with all earlier ones."""
         found: Failures = []
-        for number, run in sample.runs.items():
-            epoch, seq = self._epochs.get(number, run.epoch), self._seqs.get(number, run.last_seq)
+        for pk, run in sample.runs.items():
+            epoch, seq = self._epochs.get(pk, run.epoch), self._seqs.get(pk, run.last_seq)
             if run.epoch < epoch:
                 found.append(("I1", f"the epoch of {run.name} fell from {epoch} to {run.epoch}"))
             if run.last_seq < seq:
                 found.append(("I2", f"{run.name} went back from seq {seq} to {run.last_seq}"))
-            owner = self._owners.setdefault((number, run.epoch), run.owner)
+            owner = self._owners.setdefault((pk, run.epoch), run.owner)
             if owner != run.owner:
                 what = f"epoch {run.epoch} of {run.name} had two owners: {owner[0]} ({owner[1]})"
                 found.append(("I1", f"{what} and {run.node} ({run.incarnation})"))
-            self._epochs[number], self._seqs[number] = run.epoch, run.last_seq
+            self._epochs[pk], self._seqs[pk] = run.epoch, run.last_seq
         return found
 
 
@@ -89,32 +90,33 @@ class BystanderChecker:
     def __init__(self, excused: Callable[[RunSample], bool]) -> None:
         """`excused` returns whether a fault affects the portfolio now."""
         self._excused = excused
-        self._since: dict[int, tuple[int, int, float]] = {}  #: epoch, seq, first seen
-        self._reported: set[tuple[int, int]] = set()
-        self.longest: dict[str, Gap] = {}  #: per portfolio, over the whole run
+        #: The portfolio's id → (epoch, seq, time of the first sample that shows both).
+        self._since: dict[int, tuple[int, int, float]] = {}
+        self._reported: set[tuple[int, int]] = set()  #: (the portfolio's id, seq before the gap)
+        self.longest: dict[str, Gap] = {}  #: by the portfolio's name, over the whole run
 
     def check(self, sample: Sample) -> tuple[Failures, list[Gap]]:
-        """Return the violations that this sample shows first, and each bystander's gap so far."""
+        """Return violations that no earlier sample showed, and each bystander's gap so far."""
         found: Failures = []
         gaps: list[Gap] = []
-        for number in [n for n in self._since if n not in sample.runs]:
-            del self._since[number]
-        for number, run in sample.runs.items():
-            waits = run.phase == "running" and not run.in_handoff and not sample.is_quiet
-            if not waits or self._excused(run):
-                self._since.pop(number, None)
+        for pk in self._since.keys() - sample.runs.keys():  # deleted portfolios
+            del self._since[pk]
+        for pk, run in sample.runs.items():
+            must_commit = run.phase == "running" and not run.in_handoff and not sample.is_quiet
+            if not must_commit or self._excused(run):
+                self._since.pop(pk, None)
                 continue
-            epoch, seq, since_s = self._since.get(number, (run.epoch, run.last_seq, sample.at_s))
+            epoch, seq, since_s = self._since.get(pk, (run.epoch, run.last_seq, sample.at_s))
             if (epoch, seq) != (run.epoch, run.last_seq):
                 since_s = sample.at_s
-            self._since[number] = (run.epoch, run.last_seq, since_s)
+            self._since[pk] = (run.epoch, run.last_seq, since_s)
             gap = Gap(run.name, run.node, since_s, sample.at_s)
             gaps.append(gap)
             longest = self.longest.get(run.name)
             if longest is None or gap.seconds > longest.seconds:
                 self.longest[run.name] = gap
-            if gap.seconds > MAX_GAP_S and (number, run.last_seq) not in self._reported:
-                self._reported.add((number, run.last_seq))
+            if gap.seconds > MAX_GAP_S and (pk, run.last_seq) not in self._reported:
+                self._reported.add((pk, run.last_seq))
                 what = f"bystander {run.name} on {run.node} committed nothing for more than"
                 found.append(("I7", f"{what} {MAX_GAP_S:g} s after seq {run.last_seq}"))
         return found, gaps
@@ -129,28 +131,29 @@ class PauseMeter:
     longer.
     """
 
-    _since: dict[int, tuple[int, float]] = field(default_factory=dict)  #: seq, first seen
+    #: The portfolio's id → (seq, time of the first sample that shows it).
+    _since: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def take(self, sample: Sample) -> list[Gap]:
-        """Return the pauses that ended since the sample before: portfolios that committed."""
+        """Return a pause for each portfolio that committed between the previous sample and this."""
         found = []
-        for number, run in sample.runs.items():
+        for pk, run in sample.runs.items():
             if run.phase != "running" or sample.is_quiet:
-                self._since.pop(number, None)
+                self._since.pop(pk, None)
                 continue
-            seq, since_s = self._since.get(number, (run.last_seq, sample.at_s))
+            seq, since_s = self._since.get(pk, (run.last_seq, sample.at_s))
             if seq != run.last_seq:
                 found.append(Gap(run.name, run.node, since_s, sample.at_s))
                 since_s = sample.at_s
-            self._since[number] = (run.last_seq, since_s)
+            self._since[pk] = (run.last_seq, since_s)
         return found
 
 
 def unexpected_moves(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Failures:
     """I9: return the portfolios of `before` that are gone, or have another owner or epoch."""
     found: Failures = []
-    for number, run in before.items():
-        now = after.get(number)
+    for pk, run in before.items():
+        now = after.get(pk)
         if now is None:
             found.append(("I9", f"{run.name} is gone"))
         elif (run.owner, run.epoch) != (now.owner, now.epoch):
@@ -198,24 +201,24 @@ def tiling_violations(tenures: Iterable[TenureRow]) -> Failures:
 
 @dataclass(frozen=True)
 class Canary:
-    """The state of a canary, and the digest it should have."""
+    """The state of a canary, and the digest that should be in it."""
 
     name: str
     first_seq: int
     state: Mapping[str, object]
-    digest: str  #: of every event from its first to its last, once, in order
+    digest: str  #: computed from the log, over each event from `first_seq` to the state's last seq
 
 
-def canary_violations(seen: Canary) -> Failures:
-    """I2, end to end: return events that a canary missed, saw twice, or saw with another price."""
-    state, found = seen.state, []
+def canary_violations(canary: Canary) -> Failures:
+    """I2, end to end: return whether a canary missed events, saw one twice or at another price."""
+    state, found = canary.state, []
     if state["gaps"] or state["duplicates"]:
         found.append(f"{state['gaps']} gaps and {state['duplicates']} duplicates")
-    if state["first_seq"] != seen.first_seq:
-        found.append(f"first event {state['first_seq']} instead of {seen.first_seq}")
-    if state["digest"] != seen.digest:
-        found.append(f"digest {state['digest']} instead of {seen.digest}")
-    return [("I2", f"{seen.name} at seq {state['last_seq']}: {each}") for each in found]
+    if state["first_seq"] != canary.first_seq:
+        found.append(f"first event {state['first_seq']} instead of {canary.first_seq}")
+    if state["digest"] != canary.digest:
+        found.append(f"digest {state['digest']} instead of {canary.digest}")
+    return [("I2", f"{canary.name} at seq {state['last_seq']}: {each}") for each in found]
 
 
 @dataclass(frozen=True)
@@ -228,11 +231,11 @@ class OpenAlert:
     is_closing: bool  #: its cause has gone; it closes unless the cause returns
 
 
-def alert_violations(open_: Iterable[OpenAlert]) -> Failures:
+def alert_violations(alerts: Iterable[OpenAlert]) -> Failures:
     """I12: return causes with two open alerts, and open alerts whose cause has gone."""
     found: Failures = []
     seen: set[tuple[str, str]] = set()
-    for alert in open_:
+    for alert in alerts:
         what = f"{alert.kind} of {alert.key}"
         if (alert.kind, alert.key) in seen:
             found.append(("I12", f"two alerts are open for {what}"))

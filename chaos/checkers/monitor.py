@@ -21,7 +21,7 @@ from chaos.checkers.invariants import RunSample, Sample
 SAMPLE_EVERY_S = 0.15
 CHANGES_EVERY_S = 1.0
 HISTORY_EVERY_S = 15.0
-HICCUP_S = 1.0  #: a sample this late means that the machine was short of processor time
+HICCUP_S = 1.0  #: a sample that begins this late shows that the machine lacked processor time
 
 #: Every run, whether its portfolio is in a handoff, and whether its feed is paused.
 RUNS = """
@@ -67,13 +67,15 @@ class Monitor:
         self._began_s = 0.0
         self._database: psycopg.Connection[Any] | None = None
         self._ownership = invariants.OwnershipChecker()
-        self._forgets = False  #: set by a fault's thread, cleared by the monitor's
+        #: Whether the next sample may show lower epochs and seqs than the ones before. Set by a
+        #: fault's thread, cleared by the monitor's.
+        self._forgets = False
         self.bystanders = invariants.BystanderChecker(self._is_excused)
         self._pauses = invariants.PauseMeter()
         self._blast_radii: list[BlastRadius] = []
         self._current: StepResult | None = None
         self._last_tenure = 0
-        self._open: dict[int, OwnerChange] = {}
+        self._open: dict[int, OwnerChange] = {}  #: by tenure id: changes without a first commit
         self.counts_pauses = True  #: false in a step whose pauses are disregarded
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -176,19 +178,19 @@ class Monitor:
         """Add new tenures to the findings, and the pauses of those that have committed since."""
         current = self._current
         step, faults = (current.step, current.faults) if current else (0, ())
-        for number, name, node, cause, epoch, pause_ms, has_begun, was_stopped in self._ask(
+        for tenure, name, node, cause, epoch, pause_ms, has_committed, was_stopped in self._ask(
             CHANGES, self._last_tenure, list(self._open)
         ):
-            change = self._open.get(number)
+            change = self._open.get(tenure)
             if change is None:
                 at_s = time.monotonic() - self._began_s
                 change = OwnerChange(at_s, name, node or "", cause, epoch, None, step, faults)
-                self._last_tenure = max(self._last_tenure, number)
+                self._last_tenure = max(self._last_tenure, tenure)
                 if node is not None:
                     self._findings.changes.append(change)
-                    self._open[number] = change
-            if has_begun:
-                self._open.pop(number, None)
+                    self._open[tenure] = change
+            if has_committed:
+                self._open.pop(tenure, None)
                 if not was_stopped and self.counts_pauses:
                     change.pause_ms = pause_ms
 
@@ -202,6 +204,7 @@ class Monitor:
         )
 
     def _add_findings(self, found: invariants.Failures) -> None:
+        """Add violations, each with its time, the present step and the machine's last hiccups."""
         current, at_s = self._current, round(time.monotonic() - self._began_s, 2)
         step, faults = (current.step, current.faults) if current else (0, ())
         evidence = {"hiccups_s": self.hiccups[-3:]}

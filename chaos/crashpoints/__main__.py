@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from chaos.harness.installation import temporary_home
 from portfolios.runtime.closed_output import exits_on_closed_output
 
 RECOVERY_LIMIT_S = 120.0  #: a handoff open for longer, or a portfolio without progress, is stuck
-MAX_MISSES = 5  #: on a busy machine a node may act before the signal that should suspend it
+#: Misses after which a case is given up. It misses if a node acts before the signal that should
+#: suspend it, as happens on a busy machine.
+MAX_MISSES = 5
 NOT_BEGUN = "not begun"  #: the request was rolled back with its process
 
 
@@ -57,7 +59,7 @@ class CaseResult:
 
 
 def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
-    """Repeat a crash case until a process has died at its failpoint `times` times; record the rest.
+    """Repeat a crash case until a process has died at its failpoint `times` times; fill `result`.
 
     Give up after MAX_MISSES repetitions in which no process reached the failpoint. Raise
     AssertionError if the installation does not become idle again.
@@ -81,7 +83,7 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
             result.missed += 1
         except AssertionError as stuck:
             result.stuck.append(f"time {attempt}: {stuck}")
-        if result.met > result.ends.total():
+        if result.met > result.ends.total():  # this repetition was met: its end is not counted yet
             found = context.handoff()
             result.ends[NOT_BEGUN if found is None else found.state] += 1
         _record_violations(result, f"time {attempt}", cluster.assert_history_whole)
@@ -106,7 +108,7 @@ def _clear_leftovers(cluster: FailpointCluster, context: CaseContext) -> None:
         cluster.wait_until_idle()
 
 
-def _record_violations(result: CaseResult, when: str, check: Any) -> None:
+def _record_violations(result: CaseResult, when: str, check: Callable[[], object]) -> None:
     try:
         check()
     except AssertionError as violation:

@@ -13,11 +13,14 @@ from chaos.harness.cluster import CANARIES, PROCESS_MATCH
 from chaos.harness.observation import DEMO_NODES, wait_for
 from chaos.harness.processes import kill_processes, process_tree, still_running, suspended
 
-FIRES_S = 120.0  #: limit to reach the failpoint; the queue polls its schedule every 30 s
+FIRES_S = 120.0  #: time limit to reach a failpoint; a worker's pass comes only every 30 s
 
 EXTRA = "rehearsed"  #: a portfolio that only these cases create
-#: The configuration of EXTRA.
-HOLDS = {"strategy": "buy_and_hold", "config": {"quantity": "7"}, "symbols": ["IBM", "GE", "HD"]}
+#: The body of the request that creates EXTRA.
+NEW_EXTRA = {
+    "name": EXTRA, "strategy": "buy_and_hold", "config": {"quantity": "7"},
+    "symbols": ["IBM", "GE", "HD"],
+}  # fmt: skip
 
 
 class CausedHandoff(NamedTuple):
@@ -107,17 +110,18 @@ def move(context: CaseContext, process: str, point: str) -> None:
 def move_activating(context: CaseContext, process: str, point: str) -> None:
     """Migrate a portfolio, and arm the failpoint when its grant is durable."""
     _choose_canary(context)
-    context.cluster.arm("web/handoff.release:committed=pause(0)")
+    context.cluster.arm("web/handoff.release:committed=pause(0)")  # only to notice the grant
     _request_move(context)
     context.cluster.wait_until_fired(FIRES_S, "the grant")
     with _dies(context, process, point):
-        pass  # portfolios commit all the time
+        pass  # the next commit reaches the failpoint
 
 
 def move_from_frozen_source(context: CaseContext, process: str, point: str) -> None:
     """Migrate from a source that is frozen before it releases."""
     _choose_canary(context)
     source = context.cluster.daemon(str(context.cluster.run(context.portfolio).node))
+    # The pause gives time to suspend the source before it can release.
     context.cluster.arm("web/handoff.handle_prepared:after_touch=pause(0.6)")
     _request_move(context)
     context.cluster.wait_until_fired(FIRES_S, "the report")
@@ -130,6 +134,7 @@ def move_to_frozen_target(context: CaseContext, process: str, point: str) -> Non
     """Migrate to a target that is frozen before its first commit."""
     _choose_canary(context)
     target = context.cluster.daemon(context.cluster.other_node(context.portfolio))
+    # The pause gives time to suspend the target before it can commit.
     context.cluster.arm("web/handoff.release:after_touch=pause(0.6)")
     _request_move(context)
     context.cluster.wait_until_fired(FIRES_S, "the grant")
@@ -159,7 +164,7 @@ def place(context: CaseContext, process: str, point: str) -> None:
     """Create a portfolio."""
     context.watch(EXTRA)
     with _dies(context, process, point):
-        context.cluster.request("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
+        context.cluster.request("POST", "/api/portfolios/", NEW_EXTRA)
 
 
 def delete(context: CaseContext, process: str, point: str) -> None:
@@ -211,7 +216,7 @@ def restart_daemon(context: CaseContext, process: str, point: str) -> None:
     """Kill a daemon, which restarts under the same name."""
     node = DEMO_NODES[context.attempt % 3]
     context.watch(context.cluster.portfolios_on(node)[0])
-    # Otherwise the watcher may place its portfolios elsewhere before it is back.
+    # Otherwise the watcher may place the node's portfolios elsewhere before its daemon is back.
     watchers = still_running(context.cluster.members("watcher"))
     with suspended(watchers), _dies(context, process, point):
         context.cluster.daemon(node).kill()
@@ -220,7 +225,7 @@ def restart_daemon(context: CaseContext, process: str, point: str) -> None:
 def _create_extra(context: CaseContext) -> None:
     """Create the extra portfolio and wait until it runs."""
     cluster = context.cluster
-    cluster.request("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
+    cluster.request("POST", "/api/portfolios/", NEW_EXTRA)
     wait_for(
         lambda: cluster.runs().get(EXTRA),
         lambda run: run is not None and run.phase == "running" and run.last_seq > 0,
@@ -237,7 +242,7 @@ def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
     watchers = context.cluster.members("watcher") if process == "worker" else []
     with suspended(still_running(watchers)):
         with _dies(context, process, point):
-            pass  # the next pass comes by itself
+            pass  # the next scheduled pass reaches the failpoint
         if process == "worker":  # one of several worker processes died: kill the others as well
             kill_processes(context.cluster.members(process))
 

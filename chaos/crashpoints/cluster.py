@@ -64,7 +64,10 @@ class FailpointCluster(Cluster):
         return Path(f"{self.points}.fired")
 
     def wait_until_fired(self, limit_s: float, what: str) -> float:
-        """Wait until the armed failpoint fired. Return the seconds. Raise FailpointNotReached."""
+        """Wait until the armed failpoint fired, and return the seconds that this took.
+
+        Raise FailpointNotReached after `limit_s`, with `what` in its message.
+        """
         try:
             return wait_for(self.fired_mark.exists, bool, f"at the point {what}", limit_s)[1]
         except AssertionError as late:
@@ -120,7 +123,7 @@ class FailpointCluster(Cluster):
         self.wait_until_recovered(limit_s)
 
     def request(self, method: str, path: str, body: object = None) -> bool:
-        """Send a request. Return whether it succeeded; False as well if the web process died.
+        """Send a request. Return whether it succeeded: False if the web process died or failed.
         Raise AssertionError if it was refused."""
         try:
             answer = self.call(method, path, {} if body is None else body)

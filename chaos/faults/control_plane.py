@@ -62,7 +62,7 @@ kill_worker = titled("kill -9 of the queue worker.", _kill, WORKER)
 
 
 def _web_away(context: FaultContext, leases: float) -> None:
-    """Keep the web process down for so many leases, and expect the API back."""
+    """Keep the web process down for `leases` times a lease, and expect the API back."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
     with context.kept_down(context.processes_matching(WEB)):
         context.sleep(context.ttl_s * leases)
@@ -113,15 +113,16 @@ def freeze_lock_holder(context: FaultContext) -> None:
     """SIGSTOP of the process that holds the pass lock, while a daemon dies."""
     ((holder, _),) = context.cluster.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
     node = context.choose_node()
-    had = context.cluster.runs_on(node)
-    with context.suspended(context.processes_matching(WATCHER)):  # the watcher polls all the time
+    owned = context.cluster.runs_on(node)
+    # The watcher polls all the time, so it is nearly always the holder.
+    with context.suspended(context.processes_matching(WATCHER)):
         context.kill_node(node)
         context.note(f"the pass lock was held by {holder}")
         context.expect(
-            lambda: are_taken_over(had, context.cluster.runs()),
-            # Its lock expires after 5 s, and the worker runs a pass every 30 s.
+            lambda: are_taken_over(owned, context.cluster.runs()),
+            # The watcher's lock expires after 5 s, and the worker runs a pass every 30 s.
             (context.ttl_s + 5 + 30 + 3) * BUDGET_FACTOR,
-            f"{', '.join(run.name for run in had)} taken over without the watcher",
+            f"{', '.join(run.name for run in owned)} taken over without the watcher",
         )
     context.relaunch_if_proxied(node)
 

@@ -18,13 +18,13 @@ from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 def kill_daemon(context: FaultContext) -> None:
     """kill -9 of a daemon; its portfolios fail over and none of its processes remains."""
     node = context.choose_node()
-    had = context.cluster.portfolios_on(node)
+    owned = context.cluster.portfolios_on(node)
     everything = process_tree(context.cluster.daemon(node))
     context.kill_node(node)
     context.expect(
         lambda: not still_running(everything), 2 * BUDGET_FACTOR, f"all processes of {node} gone"
     )
-    for name in had:
+    for name in owned:
         context.expect(
             lambda name=name: (
                 context.cluster.run(name).phase != "running"  # type: ignore[misc]
@@ -51,7 +51,7 @@ def kill_child(context: FaultContext) -> None:
 
 
 def kill_forkserver(context: FaultContext) -> None:
-    """kill -9 of every direct child of a daemon: its forkservers, and builds."""
+    """kill -9 of every direct child of a daemon: its forkservers, and builds of environments."""
     node = context.choose_node()
     for child in context.cluster.daemon(node).children():
         child.kill()
@@ -73,15 +73,15 @@ def freeze_daemon_long(context: FaultContext) -> None:
     )
     since = context.cluster.now()
     with context.cluster.pushes_lost():
-        had = context.cluster.portfolios_on(node)
-        if not had:
+        owned = context.cluster.portfolios_on(node)
+        if not owned:
             raise NotAvailable(f"{node} owns no portfolio any more")
-        _wait_for_uncommitted_events(context, had[0])
+        _wait_for_uncommitted_events(context, owned[0])
         with context.suspended_node(node):
             context.expect(
-                lambda: are_elsewhere(context, had, node),
+                lambda: are_elsewhere(context, owned, node),
                 (context.ttl_s + 3) * BUDGET_FACTOR,
-                f"{', '.join(had)} elsewhere than on the frozen {node}",
+                f"{', '.join(owned)} elsewhere than on the frozen {node}",
             )
             context.sleep(1)
         # Usually the daemon sends its pending commits, which are refused. It sends none if it first

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-import psycopg
-
 from chaos.faults.fault import Fault, titled
 from chaos.harness.processes import still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext
@@ -13,11 +11,11 @@ from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultCont
 DOWN = "the database is down"
 
 
-def _end_server(context: FaultContext, sign: signal.Signals) -> None:
+def _end_server(context: FaultContext, number: signal.Signals) -> None:
     """End PostgreSQL by a signal, and expect that the launcher starts it again."""
     context.mark_all_affected(DOWN)
     server = context.cluster.postgres_processes()[0]
-    server.send_signal(sign)
+    server.send_signal(number)
     context.expect(
         lambda: not still_running([server]), 15 * BUDGET_FACTOR, "the end of the old server"
     )
@@ -33,16 +31,8 @@ kill_database = titled(
 
 
 def _expect_database_back(context: FaultContext) -> None:
-    context.expect(lambda: _database_answers(context), RESTART_LIMIT_S, "the database back")
+    context.expect(context.cluster.now, RESTART_LIMIT_S, "the database back")
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
-
-
-def _database_answers(context: FaultContext) -> bool:
-    try:
-        context.cluster.now()
-    except psycopg.Error:
-        return False
-    return True
 
 
 def database_away(context: FaultContext) -> None:
@@ -72,9 +62,9 @@ def silent_database_host(context: FaultContext) -> None:
     with context.suspended(context.cluster.postgres_processes()):
         # The kernel still accepts connections, so new ones hang as well. By the end every pending
         # statement has been given up, also those of pages and of the watcher.
-        context.expect(lambda: not context.cluster.is_ready(), 12 * BUDGET_FACTOR, "readiness red")
+        context.expect(lambda: not context.cluster.is_ready(), 12 * BUDGET_FACTOR, "no readiness")
         context.sleep(12)
-    context.expect(lambda: _database_answers(context), RESTART_LIMIT_S, "the database back")
+    context.expect(context.cluster.now, RESTART_LIMIT_S, "the database back")
     context.expect(
         lambda: all(
             positions_of_owned(context).get(name, seq + 1) > seq for name, seq in before.items()

@@ -43,8 +43,8 @@ class ExitCounts:
 
     portfolio: int  #: its id
     last_death: str  #: id of the exit that was applied last; "": none
-    attempts: int  #: without progress
-    exits: int  #: ever
+    attempts: int  #: since its last commit
+    exits: int  #: since it was created
 
 
 def repeated_exit_report(context: FaultContext) -> None:
@@ -124,7 +124,7 @@ def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:
         return ""
     reported = read_exit_counts(context, run.name).last_death
     seq = context.cluster.run(run.name).last_seq
-    # Two exits before a first event would move it to another node, as they should.
+    # After two exits without a commit between them, the portfolio would rightly be moved.
     is_back = context.expect(
         lambda: context.cluster.run(run.name).last_seq > seq,
         BACK_WITHIN_S * BUDGET_FACTOR,

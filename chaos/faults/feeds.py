@@ -52,13 +52,13 @@ def append_and_check(context: FaultContext, *, kill: bool) -> None:
     feed = f"live-{context.rng.getrandbits(24):06x}"
     create_feed(context, feed)
     name = create_trader(context, feed)
-    at = context.rng.randrange(APPENDS)
+    kill_at = context.rng.randrange(APPENDS)
     for number in range(APPENDS):
-        if kill and number == at:
+        if kill and number == kill_at:
             _kill(context, name)
         rows = [bar(number * ROWS + n, SYMBOL) for n in range(ROWS)]
         body = {"source": "chaos", "number": number + 1, "rows": rows}
-        for _ in range(2 if context.rng.random() < 0.2 else 1):
+        for _ in range(2 if context.rng.random() < 0.2 else 1):  # every fifth append is repeated
             _append(context, feed, body)
     expect_each_row_once(context, name, feed, APPENDS * ROWS)
 

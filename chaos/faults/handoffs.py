@@ -62,7 +62,7 @@ def target_drained(context: FaultContext) -> None:
     context.undo.callback(context.call_api, f"/api/nodes/{target}/undrain/")
     context.call_api(f"/api/nodes/{target}/drain/", {"reason": "chaos"})
     context.expect_handoff_end(handoff, 60)
-    context.sleep(4)
+    context.sleep(4)  # the drain moves some portfolios before it is ended
 
 
 def target_sleeps(context: FaultContext) -> None:

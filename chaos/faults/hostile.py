@@ -46,7 +46,7 @@ def hostile_node(context: FaultContext) -> None:
         context.undo.callback(attacker.kill)
         end = time.monotonic() + ATTACK_S + 20 * BUDGET_FACTOR
         while attacker.poll() is None and time.monotonic() < end:
-            # Without heartbeats it would rightly be marked lost, and the run would report that.
+            # Without heartbeats the node would rightly be marked lost, and the run would report it.
             beat = Heartbeat(incarnation=incarnation, have_version=ABOVE_EVERY_VERSION)
             ask_gateway(context, token, "heartbeat", beat)
             context.sleep(0.5)
@@ -95,7 +95,7 @@ def _registration(incarnation: str) -> Register:
 
 
 def _leave(context: FaultContext, token: str, incarnation: str) -> None:
-    """Say goodbye, so that its lease need not expire, and forget the node."""
+    """Say goodbye, so that the node's lease need not expire, and forget the node."""
     goodbye = Goodbye(incarnation=incarnation, reason="the attack is over")
     ask_gateway(context, token, "goodbye", goodbye)
     context.request("DELETE", f"/api/nodes/{NAME}/")
@@ -104,7 +104,7 @@ def _leave(context: FaultContext, token: str, incarnation: str) -> None:
 def ask_gateway(context: FaultContext, token: str, path: str, message: Any) -> tuple[int, Any]:
     """Send the message, and return status and decoded body of the response.
 
-    Of a refusal, the HTTP reason instead of its body; if no response came, 0 and the error.
+    A refusal has its HTTP reason in place of the body. Without a response: 0 and the error.
     """
     request = urllib.request.Request(
         f"{context.cluster.access['url']}/api/agent/{path}/",

@@ -84,7 +84,7 @@ def quiet_feed(context: FaultContext) -> None:
     context.sleep(10)
 
 
-#: Portfolios that committed an event after the first seq of a pause: name, their seq, that seq.
+#: Portfolios that committed beyond the begin of a pause: (name, last seq, first seq of the pause).
 _BEYOND = """
 SELECT p.name, r.last_seq, s.from_seq FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
@@ -95,7 +95,7 @@ WHERE s.rate = 0 AND r.last_seq > s.from_seq
 
 
 def pause_unheard(context: FaultContext) -> None:
-    """The feed pauses while a node is frozen and pushes are lost; no commit goes beyond it."""
+    """The feed pauses while a node is frozen and pushes are lost; no commit is beyond the pause."""
     context.mark_all_affected("there is nothing to commit")
     node = context.choose_node()
     context.undo.callback(_set_feed_rate, context, _feed_rate(context))
@@ -109,7 +109,7 @@ def pause_unheard(context: FaultContext) -> None:
 
 
 def _feed_rate(context: FaultContext) -> float:
-    """Return the events a second of the newest segment of any feed."""
+    """Return the rate of the newest segment of any feed, in events a second."""
     ((rate,),) = context.cluster.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )

@@ -84,15 +84,15 @@ DUMP = "chaos-dump"
 HELD_S = 40.0
 #: Stands for the product's ten minutes: the cause of the alert is asked for with this limit.
 SNAPSHOT_LIMIT_S = 20.0
-#: Commits beside a snapshot are slow if they exceed those of an equal time before it by this
-#: factor: in the median, above a floor, or in the share that takes longer than the second after
-#: which the gateway counts a commit as blocked (`BLOCKED_AFTER_S`), above another. A snapshot would
-#: slow all of them; a machine that stands still for two seconds delays those of that moment only
-#: (measured: 11 of 885). The same factor bounds the number of commits that fail.
+#: Commits are slower beside a snapshot if their median time, or the share of them that takes longer
+#: than `BLOCKED_S` (the gateway's `BLOCKED_AFTER_S`), is above this factor times that of an equal
+#: time before, and above its floor. A snapshot would slow all of them; a machine that stands still
+#: for two seconds delays those of that moment only (measured: 11 of 885). The same factor bounds
+#: the number of commits that fail.
 SLOWER_BY = 4.0
 MEDIAN_FLOOR_S, BLOCKED_S, BLOCKED_SHARE_FLOOR = 0.1, 1.0, 0.05
-#: Statuses of answers to a request that was served, and to one that its daemon gave up meanwhile,
-#: which counts as a slow one.
+#: Statuses that do not count as failed: 200, and the 499 of a request that its daemon gave up
+#: while it was served, which counts as slow.
 SERVED = ("200", "499")
 #: Budget for the end of the snapshot to show in the metrics.
 NOTICED_WITHIN_S = 5.0
@@ -191,16 +191,16 @@ def read_metrics(text: str) -> dict[str, float]:
 
 def held_snapshot(context: FaultContext) -> None:
     """A session holds a snapshot, as pg_dump does, while commits go on."""
-    idle = read_commit_times(_metrics(context))
+    at_start = read_commit_times(_metrics(context))
     context.sleep(HELD_S)
-    before = read_commit_times(_metrics(context)).since(idle)
+    before = read_commit_times(_metrics(context)).since(at_start)
     with psycopg.connect(context.cluster.admin_url, application_name=DUMP) as dump:
         dump.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         dump.execute("SELECT count(*) FROM scheduling_run")
         began, positions = time.monotonic(), positions_of_owned(context)
-        first = read_commit_times(_metrics(context))
+        at_snapshot = read_commit_times(_metrics(context))
         context.sleep(HELD_S)
-        times = read_commit_times(_metrics(context)).since(first)
+        times = read_commit_times(_metrics(context)).since(at_snapshot)
         held_s, pid = time.monotonic() - began, dump.info.backend_pid
         _expect_snapshot_noticed(context, pid, held_s)
         _expect_commits(context, positions)
@@ -223,8 +223,8 @@ def held_snapshot(context: FaultContext) -> None:
 
 
 def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> None:
-    """Expect the held snapshot in the metrics, and in the reasons that the alert would give at
-    SNAPSHOT_LIMIT_S. Expect no open alert: its own limit is longer."""
+    """Expect the held snapshot in the metrics, and among the reasons that the alert would give if
+    its limit were SNAPSHOT_LIMIT_S. Expect no open alert, since its own limit is longer."""
     context.expect(
         lambda: _metrics(context)[_OLDEST_SNAPSHOT] >= held_s,
         NOTICED_WITHIN_S * BUDGET_FACTOR,
@@ -246,9 +246,9 @@ def is_named(pid: int, causes: list[str]) -> bool:
 def _expect_commits(context: FaultContext, before: dict[str, int]) -> None:
     """Report portfolios that committed nothing since `before`, which has their last seqs."""
     now = positions_of_owned(context)
-    still = [name for name, seq in before.items() if now.get(name, seq) <= seq]
-    if still:
-        context.report("fault", f"no commits beside a held snapshot: {', '.join(still)}", {})
+    stuck = [name for name, seq in before.items() if now.get(name, seq) <= seq]
+    if stuck:
+        context.report("fault", f"no commits beside a held snapshot: {', '.join(stuck)}", {})
 
 
 def _metrics(context: FaultContext) -> dict[str, float]:
@@ -259,8 +259,8 @@ def _metrics(context: FaultContext) -> dict[str, float]:
 
 
 def read_snapshot_causes(context: FaultContext) -> list[str]:
-    """Return the reasons that the alert would give at `SNAPSHOT_LIMIT_S`, as the product reads
-    them: with its own role, which is no superuser as the dump's is."""
+    """Return the reasons that the alert would give if its limit were `SNAPSHOT_LIMIT_S`. They are
+    read under the product's role, which is no superuser as the dump's is."""
     limits = {**LIMITS, "snapshot_limit_s": SNAPSHOT_LIMIT_S}
     with context.cluster.connect_monitor() as product:
         rows = product.execute(CAUSES.encode(), limits).fetchall()

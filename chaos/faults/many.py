@@ -23,6 +23,7 @@ from chaos.harness.observation import ClusterRun
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext
 from chaos.runner.topology import HALTING
 
+#: What the faults measure, as the report names it.
 AT_ANOTHER = "every node's socket is at another web process"
 COMMITS_AGAIN = "every portfolio commits again"
 REPLACED = "a killed daemon's portfolios commit elsewhere"
@@ -32,16 +33,17 @@ STANDBY_BACK = "the former primary is a standby"
 ALERTED = "the alert says how many commits vanished"
 MADE_GOOD = "every portfolio is beyond what vanished"
 
-#: From the first answer of a new primary, and from the death of a daemon.
+#: Budgets: to commits, from the first answer of a new primary; to commits elsewhere, from the death
+#: of a daemon.
 COMMITS_WITHIN_S = 5.0
 REPLACED_WITHIN_S = 5.0
-#: HAProxy asks every second, waits two and believes the second failure; a web process whose way to
-#: PostgreSQL is silent says so after 5 s. Then a daemon connects again.
+#: HAProxy asks every second, waits for two and believes the second failure; a web process that gets
+#: no answer from PostgreSQL says so after 5 s. Then a daemon connects again.
 ROTATED_OUT_S = 8.0
 #: Patroni's ttl of 20 s, and an election.
 PROMOTED_WITHIN_S = 30.0
 REJOINED_WITHIN_S = 90.0
-#: The daemons compare what they remember with the database that has changed.
+#: Until the daemons have compared the commits that they remember with those of the new primary.
 ALERTED_WITHIN_S = 20.0
 
 EVERY_CONNECTION = "HAProxy sends requests of every node to every web process"
@@ -155,18 +157,18 @@ def _kill_a_daemon(context: FaultContext) -> str:
     """Kill a demo node's daemon, and expect its portfolios elsewhere. Return its name."""
     cluster = context.cluster
     node = context.choose_node([n for n in context.topology.nodes if n.startswith("node-")])
-    had: dict[str, ClusterRun] = {}
+    owned: dict[str, ClusterRun] = {}
 
     def runs_something() -> bool:
-        had.update({run.name: run for run in cluster.runs_on(node) if run.phase == "running"})
-        return bool(had)
+        owned.update({run.name: run for run in cluster.runs_on(node) if run.phase == "running"})
+        return bool(owned)
 
     context.expect(runs_something, 10 * BUDGET_FACTOR, f"a running portfolio on {node}")
     began = time.monotonic()
     context.kill_node(node)
     context.measure(
         REPLACED,
-        lambda: committed_elsewhere(had, cluster.runs(), lambda name: _has_place(context, name)),
+        lambda: committed_elsewhere(owned, cluster.runs(), lambda name: _has_place(context, name)),
         REPLACED_WITHIN_S,
         began,
     )
@@ -174,15 +176,17 @@ def _kill_a_daemon(context: FaultContext) -> str:
 
 
 def committed_elsewhere(
-    had: Mapping[str, ClusterRun], runs: Mapping[str, ClusterRun], has_place: Callable[[str], bool]
+    before: Mapping[str, ClusterRun],
+    runs: Mapping[str, ClusterRun],
+    has_place: Callable[[str], bool],
 ) -> bool:
-    """Whether each portfolio of `had` has committed under another daemon, or waits because no node
-    has room for it; HALTING may have halted instead. False if `had` is empty."""
-    return bool(had) and all(
+    """Whether each portfolio of `before` has committed under another daemon, or waits because no
+    node has room for it; HALTING may have halted instead. False if `before` is empty."""
+    return bool(before) and all(
         (runs[name].incarnation != run.incarnation and runs[name].last_seq > run.last_seq)
         or (runs[name].phase == "halted" and name == HALTING)
         or (runs[name].phase == "pending" and not has_place(name))
-        for name, run in had.items()
+        for name, run in before.items()
     )
 
 
@@ -230,11 +234,11 @@ def _measure_commits(
 ) -> None:
     """Measure until each portfolio of `before` that still has an owner is beyond its seq there."""
 
-    def all_further() -> bool:
+    def have_all_committed() -> bool:
         now = positions_of_owned(context)
         return all(now.get(name, seq + 1) > seq for name, seq in before.items())
 
-    context.measure(what, all_further, budget_s, began)
+    context.measure(what, have_all_committed, budget_s, began)
 
 
 # --- the primary ----------------------------------------------------------------------------------
@@ -388,7 +392,10 @@ def _are_standbys_back(context: FaultContext, former: int) -> bool:
 def _expect_promotion(
     context: FaultContext, primary: int, began: float = 0.0, *, loses_commits: bool = False
 ) -> None:
-    """Measure until another server is the primary, and from then until every portfolio commits."""
+    """Measure the time until another server is the primary, and then until all portfolios commit.
+
+    The first time counts from `began`, a monotonic time; 0: from now.
+    """
     cluster = _cluster(context)
     others = [server for server in POSTGRES if server != primary]
     found: list[int] = []

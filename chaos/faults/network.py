@@ -23,7 +23,7 @@ def packets_dropped(context: FaultContext) -> None:
         raise NotAvailable("needs root and the ip command (iproute2), and one of them is missing")
     context.mark_nodes_affected(NODE)
     server = context.cluster.access["url"]
-    # A proxy listens at our end of the link: the server is on loopback.
+    # The server listens on loopback only, so a proxy listens at this end of the link.
     with _network() as (space, address), TcpProxy(server, host=address).open() as proxy:
         token = context.cluster.create_node_token(NODE)
         inside, owner = ("ip", "netns", "exec", space), {OWNER_ENV: str(context.cluster.home)}
@@ -64,7 +64,7 @@ def _ip(*words: str) -> None:
 
 @contextmanager
 def _network() -> Iterator[tuple[str, str]]:
-    """Create a network namespace linked to this one. Yield its name and our address on the link."""
+    """Create a network namespace linked to this one. Yield its name and the address of this end."""
     space = f"gk{os.getpid() % 100_000}"
     octet = os.getpid() % 250  # the third one of the link's network
     _ip("netns", "add", space)

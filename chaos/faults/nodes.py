@@ -56,11 +56,11 @@ def drained_without_room(context: FaultContext) -> None:
         if other != node:
             context.undo.callback(context.call_api, f"/api/nodes/{other}/uncordon/")
             context.call_api(f"/api/nodes/{other}/cordon/", {"reason": "chaos"})
-    had = context.cluster.portfolios_on(node)
+    owned = context.cluster.portfolios_on(node)
     context.undo.callback(context.call_api, f"/api/nodes/{node}/undrain/")
     context.call_api(f"/api/nodes/{node}/drain/", {"reason": "chaos"})
     context.sleep(6)
-    for name in had:
+    for name in owned:
         run = context.cluster.run(name)
         if run.node != node or run.phase != "running":
             context.report(
@@ -68,11 +68,17 @@ def drained_without_room(context: FaultContext) -> None:
             )
 
 
-def most_gone(context: FaultContext) -> None:
-    """Three of five nodes are frozen at once for longer than their lease."""
+def _choose_most(context: FaultContext) -> list[str]:
+    """Choose three of the five nodes, and mark every portfolio affected."""
     chosen = context.rng.sample(sorted(context.topology.nodes), 3)
     context.mark_nodes_affected(*chosen)
     context.mark_all_affected("the remaining nodes may have no room")
+    return chosen
+
+
+def most_gone(context: FaultContext) -> None:
+    """Three of five nodes are frozen at once for longer than their lease."""
+    chosen = _choose_most(context)
     suspended = [
         process for node in chosen for process in process_tree(context.cluster.daemon(node))
     ]
@@ -83,9 +89,7 @@ def most_gone(context: FaultContext) -> None:
 
 def most_killed(context: FaultContext) -> None:
     """Three of five nodes are killed at once."""
-    chosen = context.rng.sample(sorted(context.topology.nodes), 3)
-    context.mark_nodes_affected(*chosen)
-    context.mark_all_affected("the remaining nodes may have no room")
+    chosen = _choose_most(context)
     for node in chosen:
         context.kill_node(node)
     context.sleep(context.ttl_s)
@@ -96,11 +100,12 @@ def most_killed(context: FaultContext) -> None:
 def restarted(context: FaultContext) -> None:
     """A daemon is restarted at once under its name and keeps its portfolios."""
     node, _ = context.choose_proxied_node()
-    had = context.cluster.portfolios_on(node)
+    owned = context.cluster.portfolios_on(node)
     context.topology.daemons[node].kill()
     context.relaunch_if_proxied(node)
     context.expect(lambda: _is_alive(context, node), 20 * BUDGET_FACTOR, f"{node} alive")
-    context.note(f"{len(set(had) & set(context.cluster.portfolios_on(node)))} of {len(had)} stayed")
+    stayed = set(owned) & set(context.cluster.portfolios_on(node))
+    context.note(f"{len(stayed)} of {len(owned)} portfolios stayed")
 
 
 FAULTS = (

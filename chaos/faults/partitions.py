@@ -44,12 +44,12 @@ def is_just_renewed(left_s: float, ttl_s: float) -> bool:
 def silence_long(context: FaultContext) -> None:
     """Traffic of a node is held back for more than a lease; its portfolios fail over."""
     node, proxy = context.choose_proxied_node()
-    had = context.cluster.portfolios_on(node)
+    owned = context.cluster.portfolios_on(node)
     with proxy.hold_traffic():
         context.expect(
-            lambda: are_elsewhere(context, had, node),
+            lambda: are_elsewhere(context, owned, node),
             (context.ttl_s + 3) * BUDGET_FACTOR,
-            f"{', '.join(had)} elsewhere than on the partitioned {node}",
+            f"{', '.join(owned)} elsewhere than on the partitioned {node}",
         )
         context.sleep(context.ttl_s)
 

@@ -17,20 +17,20 @@ def lost_while_moving(context: FaultContext) -> None:
 def lost_while_dying(context: FaultContext) -> None:
     """Every push is lost while a daemon is killed."""
     node = context.choose_node()
-    had = context.cluster.runs_on(node)
+    owned = context.cluster.runs_on(node)
     with context.cluster.pushes_lost():
         context.kill_node(node)
         context.expect(
-            lambda: are_taken_over(had, context.cluster.runs()),
+            lambda: are_taken_over(owned, context.cluster.runs()),
             (context.ttl_s + 3) * BUDGET_FACTOR,
-            f"{', '.join(run.name for run in had)} taken over without pushes",
+            f"{', '.join(run.name for run in owned)} taken over without pushes",
             "I6",
         )
     context.relaunch_if_proxied(node)
 
 
 def _replaced(context: FaultContext, body: str) -> None:
-    """Move and reload while `pg_notify` is replaced by `body`."""
+    """Move and reload while `pg_notify`, which sends pushes, has the function body `body`."""
     with context.cluster.pushes_replaced(body):
         _move_and_reload(context)
         context.sleep(2)

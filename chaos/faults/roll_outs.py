@@ -54,9 +54,9 @@ def ended_by_an_operator(context: FaultContext) -> None:
 
 def bad_version(context: FaultContext) -> None:
     """A version that fails at its start or its first events is rolled out; nothing keeps it."""
-    way = context.rng.choice(BROKEN)
-    number = _begin(context, _add_version(context, broken=way))
-    context.note(f"fails {way}")
+    broken = context.rng.choice(BROKEN)
+    number = _begin(context, _add_version(context, broken=broken))
+    context.note(f"fails {broken}")
     if number is None or not _expect_end(context, number, "stopped"):
         return
     items = _items(context, number)
@@ -89,7 +89,7 @@ def killed_in_roll_out(context: FaultContext) -> None:
     number = _begin(context, artifact)
     if number is None:
         return
-    # Also if there is nothing to kill: an open roll-out would refuse the next one.
+    # Wait for the end even if there is nothing to kill: no roll-out can begin beside an open one.
     context.undo.callback(_expect_end, context, number, "finished")
     wanted = context.rng.choice(("changing", "changing", "proving", "done"))
     context.expect(
@@ -108,9 +108,8 @@ def killed_in_roll_out(context: FaultContext) -> None:
 
 
 def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
-    """Kill `victim`: web, watcher, worker, the daemon of one of the portfolios, or a process of it.
-
-    Raise NotAvailable if a daemon or a process is needed and there is none.
+    """Kill `victim`: web, watcher, worker, the daemon of one of the portfolios, or one of that
+    daemon's processes. Raise NotAvailable if there is no such daemon or process.
     """
     run = context.cluster.run(context.rng.choice(list(names)))
     if victim in ("process", "daemon"):

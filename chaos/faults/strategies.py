@@ -60,44 +60,41 @@ def poisoned(context: FaultContext) -> None:
         )
 
 
-def bad_revision(context: FaultContext) -> None:
-    """A revision that cannot be loaded; the old one keeps running."""
+def _change_to(context: FaultContext, strategy: str, config: dict[str, Any]) -> None:
+    """Change a portfolio to a strategy that fails, and expect the good revision again."""
     run = context.choose_portfolio(but=canaries(context))
-    _require_strategy(context, "raise_on_load")
-    changed = context.call_api(
-        f"/api/portfolios/{run.name}/", {"strategy": "raise_on_load", "config": {}}, "PATCH"
-    )
-    if changed:
+    _require_strategy(context, strategy)
+    changes = {"strategy": strategy, "config": config}
+    if context.call_api(f"/api/portfolios/{run.name}/", changes, "PATCH"):
         _expect_rejected(context, run.name, run.revision)
 
 
-def failing_revision(context: FaultContext) -> None:
-    """A revision that fails at its first event; the good one is restored automatically."""
-    run = context.choose_portfolio(but=canaries(context))
-    changed = context.call_api(
-        f"/api/portfolios/{run.name}/", {"strategy": "raise_at", "config": {"at_event": 1}}, "PATCH"
-    )
-    if changed:
-        _expect_rejected(context, run.name, run.revision)
+bad_revision = titled(
+    "A revision that cannot be loaded; the old one keeps running.", _change_to, "raise_on_load", {}
+)
+failing_revision = titled(
+    "A revision that fails at its first event; the good one is restored automatically.",
+    *(_change_to, "raise_at", {"at_event": 1}),
+)
 
 
 def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
     """I11: expect that revision `good` runs and the newest one is marked rejected; then make the
     configuration of `good` the desired one again."""
     before = context.request("GET", f"/api/portfolios/{name}/revisions/?limit=1000")
-    wanted = (
+    newest = (
         max(row["number"] for row in before.json["results"])
         if before and before.status == 200
         else good + 1
     )
     context.expect(
         lambda: (
-            _revision_status(context, name, wanted) == "rejected"
+            _revision_status(context, name, newest) == "rejected"
             and context.cluster.run(name).revision == good
             and context.cluster.run(name).phase == "running"
         ),
         30 * BUDGET_FACTOR,
-        f"{name} back on revision {good}, and revision {wanted} rejected",
+        f"{name} back on revision {good}, and revision {newest} rejected",
         "I11",
     )
     answer = context.request("GET", f"/api/portfolios/{name}/revisions/?limit=1000")

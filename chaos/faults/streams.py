@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chaos.faults.fault import Fault
-from chaos.faults.feeds import SYMBOL, create_trader, csv_lines, expect_each_row_once
+from chaos.faults.feeds import SYMBOL, create_feed, create_trader, csv_lines, expect_each_row_once
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext, NotAvailable
 from chaos.runner.live_feed import LiveFeed, feed_head
 
 GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR
-KILLS, ROWS = 3, 200  #: of recorders, and rows that are written while each one runs
+KILLS, ROWS = 3, 200  #: kills of a recorder, and rows that are written while each recorder runs
 
 
 def live_feed(context: FaultContext) -> LiveFeed:
@@ -73,9 +73,7 @@ def recorder_killed(context: FaultContext) -> None:
     """kill -9 of a recorder and of the NATS server while a file grows; each row is there once."""
     live = live_feed(context)
     feed = f"tape-{context.rng.getrandbits(24):06x}"
-    context.cluster.manage(
-        "feed", "create", feed, "--instrument", f"{SYMBOL}:tick=0.01", "--jetstream"
-    )
+    create_feed(context, feed)
     name = create_trader(context, feed)
     header, *lines = csv_lines(0, (KILLS + 1) * ROWS)
     with tempfile.TemporaryDirectory(prefix="ginkgo-chaos-tape-") as folder:
@@ -133,7 +131,7 @@ def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> 
     context.expect(
         lambda: live.unanswered > before and cause in live.last_answer and live.last_answer,
         GROWS_WITHIN_S,
-        f"an append refused {cause and f'because of {cause}'}".strip(),
+        f"an append refused{f' because of {cause}' if cause else ''}",
     )
     context.note(live.last_answer[:160])
 

@@ -25,19 +25,19 @@ def version_drift(context: FaultContext) -> None:
     label, program = ("--label", f"{LABEL}=yes"), "chaos.harness.another_python"
     daemon = context.cluster.launch_node(name, url, token, *label, program=program)
     context.undo.callback(_forget_node, context, name, daemon)
-    known = context.expect(
+    is_registered = context.expect(
         lambda: context.cluster.query(
             "SELECT 1 FROM scheduling_node WHERE name = %s AND python = %s", name, FALSE_PYTHON
         ),
         20 * BUDGET_FACTOR,
         f"{name} registered with its Python version",
     )
-    if not known:
+    if not is_registered:
         return
     answer = context.request("POST", f"/api/portfolios/{run.name}/migrate/", {"target_node": name})
     if answer is not None and answer.status == 202:
         context.report("fault", f"a move of {run.name} to {name} was accepted", answer.json)
-    # Only that node has the label, so the balancer could choose no other.
+    # Only the new node has the label, so the balancer could choose no other.
     path = f"/api/portfolios/{run.name}/"
     before = context.request("GET", path)
     if before is None or before.status != 200:
@@ -84,7 +84,8 @@ def dropped_symbol(context: FaultContext) -> None:
     context.call_api(path, {"symbols": SYMBOLS}, "PATCH")
     if not shows("ordering what r2 adds", lambda p: SYMBOLS[2] in _ordered_symbols(context, name)):
         return
-    with suppress(psutil.Error):  # before r2 is proven
+    # An exit before r2 is proven takes the portfolio back to r1.
+    with suppress(psutil.Error):
         psutil.Process(_read_portfolio(context, path)["run"]["pid"]).kill()
     context.sleep(2)
     if _read_portfolio(context, path)["good_revision"] == 2:
@@ -92,8 +93,8 @@ def dropped_symbol(context: FaultContext) -> None:
         return
     shows("back on r1", lambda p: (p["run"]["revision"], p["run"]["phase"]) == (1, "running"))
     if shows("holding what r1 lacks", lambda p: SYMBOLS[2] in _position_prices(p)):
-        mark = _position_prices(_read_portfolio(context, path))[SYMBOLS[2]]
-        shows("marked on", lambda p: _position_prices(p).get(SYMBOLS[2]) not in (None, mark))
+        before = _position_prices(_read_portfolio(context, path))[SYMBOLS[2]]
+        shows("priced anew", lambda p: _position_prices(p).get(SYMBOLS[2]) not in (None, before))
     verdict = context.cluster.manage("verify_portfolio", name, check=False)
     context.note(f"{name}: {verdict.get('sentence') or verdict.get('message')}")
     if verdict.get("state") == "different":

@@ -33,8 +33,8 @@ SHARES = (
     *("KO", "PEP", "PG", "MO", "JNJ", "MRK", "BAC", "C"),
 )
 
-#: The product's time limits, shortened; the lease less than the rest, since tests that run beside
-#: these keep a process waiting for seconds.
+#: The product's time limits, shortened. The lease is shortened less than the rest, since tests that
+#: run at the same time keep a process waiting for seconds.
 SHORT_LIMITS = {
     "GINKGO_HEARTBEAT_INTERVAL_S": "1",
     "GINKGO_LEASE_TTL_S": "6",
@@ -89,11 +89,11 @@ class Cluster(ObservedInstallation):
                 f"{target} alive",
                 limit_s,
             )
-            # The balancer may have moved it there first, and that move may have ended.
+            # The balancer may have moved the portfolio there first, and its move may have ended.
             if _was_refused_with(answer, "same_node"):
                 return self.wait_for_handoff(self._newest_handoff(name), limit_s)
             if _was_refused_with(answer, "handoff_in_progress"):
-                # The balancer was faster. Its move may lead to the same node.
+                # The balancer moves the portfolio, perhaps to the same node.
                 moved = self.wait_for_handoff(answer.json["handoff"], limit_s)
                 if moved["state"] == "done" and self.run(name).node == target:
                     return moved
@@ -209,8 +209,8 @@ class Cluster(ObservedInstallation):
         self._clock_off_s += seconds
         is_set = self.query(pg_clock.IS_SET) == [(1,)]
         if self._clock_off_s:
-            off = f"make_interval(secs => {self._clock_off_s})"
-            self._in_one_transaction(pg_clock.set_clock(off, is_set=is_set))
+            offset = f"make_interval(secs => {self._clock_off_s})"
+            self._in_one_transaction(pg_clock.set_clock(offset, is_set=is_set))
         elif is_set:
             self._in_one_transaction(pg_clock.RESTORE)
 

@@ -124,7 +124,7 @@ ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "17 MB of the shortest lines": (5, "commit", _shortest_order_lines),
     "5 requests of as many lines as are taken": (5, "log", _log_lines),
     "50 connections, the smallest beats": (50, "heartbeat", lambda i: _heartbeat(i, 0)),
-    "50 connections, tokens that are none": (50, "checkpoint", lambda _: b""),
+    "50 connections, invalid tokens": (50, "checkpoint", lambda _: b""),
 }  # fmt: skip
 
 
@@ -134,8 +134,8 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
     body = make(incarnation)
     responses: collections.Counter[str] = collections.Counter()
     until = time.monotonic() + seconds
-    guesses = name.endswith("tokens that are none")
-    held = name.endswith("held back")
+    # These two attacks differ from the others in more than their body.
+    guesses, held = name.endswith("invalid tokens"), name.endswith("held back")
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=seconds if held else 60)
     async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session:

@@ -221,7 +221,7 @@ class ObservedInstallation(Installation):
         found += [
             f"handoff {number} ({kind}) is {state}" for number, kind, state in self.open_handoffs()
         ]
-        # A node without a portfolio gets one by such a move, and is no reason to wait longer.
+        # A node without a portfolio gets one only by a move of the balancer.
         if all(phrase.endswith("has no portfolio") for phrase in found):
             moves = self.get("/api/schedule/plan/")["move"]
             found += [f"{move['portfolio']} should move" for move in moves]
@@ -230,7 +230,7 @@ class ObservedInstallation(Installation):
         return found
 
     def wait_for_progress(self) -> float:
-        """Wait until every running portfolio has committed new events. Return the seconds."""
+        """Wait until every owned portfolio has committed new events. Return the seconds it took."""
         before = {name: run.last_seq for name, run in self.runs().items() if run.node}
         _, took_s = wait_for(
             self.runs,
@@ -249,9 +249,10 @@ class ObservedInstallation(Installation):
         wait_for(newest, lambda seq: seq > seen + 1, "newer events committed")
 
     def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
-        """Wait until each of `names` has committed on a node other than `node`. Return the seconds.
+        """Wait until each of `names` was seen running on a node other than `node`, with a commit.
 
-        Once is enough: the first may be back before a slow machine has placed the last.
+        Return the seconds it took. A portfolio that was seen once counts from then on: it may be
+        back on `node` before a slow machine has placed the last one.
         """
         left = set(names)
 

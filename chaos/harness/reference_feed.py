@@ -57,10 +57,10 @@ _latest: dict[int, tuple[int, str]] = {}
 def digest_of(first_seq: int, last_seq: int) -> str:
     """Return the digest of a canary that saw every event of [first_seq, last_seq] once.
 
-    A test asks again and again, each time for a few events more: continue from the last answer.
+    It continues from its newest answer for `first_seq`, since tests ask for ever longer ranges.
     """
     seen, so_far = _latest.get(first_seq, (first_seq - 1, START))
-    if seen > last_seq:  # of another installation, or a restored one
+    if seen > last_seq:  # that answer was for another installation, or before a restore
         seen, so_far = first_seq - 1, START
     so_far = digest((event(seq) for seq in range(seen + 1, last_seq + 1)), so_far)
     _latest[first_seq] = last_seq, so_far

@@ -21,6 +21,7 @@ class TcpProxy:
         self._server = (parts.hostname, parts.port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        #: Gates: traffic in this direction flows while its event is set.
         self._to_server, self._to_node = asyncio.Event(), asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chaos.harness.cluster import Cluster
 from chaos.harness.wheels import build_wheel
 
-#: Buys and sells one share by turns. A broken version does something else at one point of these.
+#: Buys and sells one share by turns. A broken version fails where `{broken}` says (see BROKEN).
 TURNS = '''
 import os
 
@@ -49,8 +49,8 @@ BROKEN = ("at its start", "at its first event", "at its third event", "by exitin
 
 
 def upload_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
-    """Build and upload a version of the strategy `turns`, broken in one of the ways of BROKEN or
-    in none. Return its hash."""
+    """Build and upload a version of the strategy `turns`, `broken` as in BROKEN; "": not at all.
+    Return the artifact's hash."""
     name, wheel = build_wheel(
         "turns-demo",
         version,

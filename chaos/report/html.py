@@ -13,7 +13,7 @@ from chaos.report.text import HEAD, cells, measured_seconds, sampling, verdict
 
 
 def as_page(found: dict[str, Any]) -> str:
-    """Render the template report.html."""
+    """Return a report (of `chaos.report.text.as_dict`) as HTML, by the template report.html."""
     template = Engine(dirs=[str(Path(__file__).parent)]).get_template("report.html")
     figures = ", ".join(f"{name} {value}" for name, value in found["figures"].items())
     gaps = sorted(found["longest_bystander_gap_s"].items(), key=lambda item: -item[1])

@@ -49,7 +49,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def format_ms(ms: float) -> str:
-    """Return `12 ms`, or `1.2 s` from a second on: three digits, and more if it is longer."""
+    """Return `12 ms`, or `1.23 s` from a second on: three significant digits, `1,234 s` in full."""
     number, unit = (ms, "ms") if ms < 999.5 else (ms / 1000, "s")
     return f"{number:,.0f} {unit}" if number >= 99.5 else f"{number:.3g} {unit}"
 
@@ -162,6 +162,7 @@ def pause_distribution(found: dict[str, Any]) -> str:
 
 
 def _pauses_by_cause(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return cause → the changes of owner that have a pause, the most frequent cause first."""
     causes: dict[str, list[dict[str, Any]]] = {}
     for change in found["changes"]:
         if change["pause_ms"] is not None:

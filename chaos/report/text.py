@@ -25,7 +25,7 @@ class FaultSummary:
     bystander_gap_s: float
     settled_worst_s: float | None
     violations: int
-    not_available: str = ""
+    not_available: str = ""  #: why the fault was never injected; "": it was
 
 
 def fault_summaries(
@@ -35,7 +35,8 @@ def fault_summaries(
     found = []
     for name in sorted({name for step in steps for name in step.faults}):
         of_fault = [step for step in steps if name in step.faults]
-        done = [step for step in of_fault if not (step.not_available and len(step.faults) == 1)]
+        # Of two faults, at least one was injected: `not_available` does not say which.
+        done = [step for step in of_fault if len(step.faults) == 2 or not step.not_available]
         moves = [change for change in changes if name in change.faults]
         pauses = [change.pause_ms for change in moves if change.pause_ms is not None]
         settled = [step.settled_s for step in of_fault if step.settled_s is not None]
@@ -119,7 +120,7 @@ HEAD = (
 
 
 def cells(line: dict[str, Any]) -> tuple[str, ...]:
-    """Return the cells of a line of the table, below HEAD; – for a figure that is None."""
+    """Return a FaultSummary as cells of the table with the columns HEAD; – for a missing figure."""
     if line["not_available"]:
         return (line["fault"], "0", f"not available: {line['not_available']}", *[""] * 6)
 
@@ -173,7 +174,7 @@ def as_text(found: dict[str, Any]) -> str:
         *_measured_lines(found),
         f"Longest gap between commits of a bystander, seconds: {gaps}.",
         sampling(found),
-        f"Processors: {json.dumps(found['figures'])}.",
+        f"Figures: {json.dumps(found['figures'])}.",
         *(
             f"{each.get('portfolio')}: {each.get('sentence') or each.get('state')}"
             for each in found["verified"]
@@ -217,7 +218,7 @@ def sampling(found: dict[str, Any]) -> str:
 
 def write(found: dict[str, Any], folder: Path) -> None:
     """Write report.txt, report.json and report.html into a folder, made if it is missing."""
-    from chaos.report.html import as_page
+    from chaos.report.html import as_page  # which imports this module
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.txt").write_text(as_text(found), encoding="utf-8")

@@ -26,11 +26,12 @@ _WITH_REASON = {"pending", "halted", "quarantined"}
 
 
 class ConvergenceCheck:
-    """Reports what has not converged. Create one per wait: progress counts from its creation."""
+    """Reports what has not converged since its first call. Create one for each wait."""
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self._first_seqs: dict[str, int] | None = None  # of running portfolios, by name
+        #: Name → last seq of each running portfolio at the first check; None: not checked yet.
+        self._first_seqs: dict[str, int] | None = None
 
     def unconverged(self) -> list[str]:
         """Return phrases on what has not converged; [] if everything has."""
@@ -59,7 +60,7 @@ class ConvergenceCheck:
         """Return phrases on portfolios not as desired and without a reason, or without a commit."""
         found, seqs = [], {}
         for row in self._topology.cluster.query(_RUNS):
-            name, wanted, archived, revision, node, running, phase, reason, seq, status = row
+            name, wanted, archived, revision, node, run_revision, phase, reason, seq, status = row
             if archived or wanted == "stopped":
                 if node is not None:
                     found.append(f"{name} should be stopped, but is {phase} on {node}")
@@ -67,8 +68,8 @@ class ConvergenceCheck:
                 continue
             elif phase != "running":
                 found.append(f"{name} is {phase} on {node}: {reason or 'no reason given'}")
-            elif running != revision and status != "rejected":
-                found.append(f"{name} runs revision {running}, desired is {revision} ({status})")
+            elif run_revision != revision and status != "rejected":
+                found.append(f"{name} runs r{run_revision}, desired is r{revision} ({status})")
             elif status == "unproven":
                 # Before the revision is proven, an exit of its process would count against it.
                 found.append(f"{name} has not proven revision {revision} yet")
@@ -84,7 +85,7 @@ class ConvergenceCheck:
         return found
 
     def _moves(self) -> list[str]:
-        """Return phrases on what the balancer would move, or that the API returns no plan."""
+        """Return a phrase for each portfolio that the plan moves, or one if the API has no plan."""
         answer = self._topology.request("GET", "/api/schedule/plan/")
         if answer is None or answer.status != 200:
             return ["the API returns no plan"]

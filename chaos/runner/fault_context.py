@@ -54,8 +54,8 @@ class FaultContext:
     notes: list[str] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)  #: seconds, by what took them
     undo: ExitStack = field(default_factory=ExitStack)  #: run when the fault ends, after errors too
-    #: The daemons behind proxies when this fault began. A second fault at the same time may restart
-    #: one of them.
+    #: By node: the daemons behind proxies that this fault knows, as of its begin or its last
+    #: relaunch. A second fault at the same time may have replaced one of them.
     _known: dict[str, subprocess.Popen[str]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class FaultContext:
     # --- wait and report --------------------------------------------------------------------------
 
     def sleep(self, seconds: float) -> None:
-        """Sleep. Raise Interrupted if the run was asked to stop."""
+        """Sleep. Raise Interrupted as soon as the run is asked to stop."""
         if self.stopping.wait(seconds):
             raise Interrupted
 
@@ -232,7 +232,10 @@ class FaultContext:
         self.note(f"handoff {handoff} {self.handoff_state(handoff)}")
 
     def wait_for_handoff_state(self, handoff: int, wanted: str) -> None:
-        """Return as soon as a handoff has reached this state or a later one, or after 5 s."""
+        """Return as soon as a handoff has reached this state or a later one, or after 5 s.
+
+        It polls without a pause worth mentioning: a state may last only milliseconds.
+        """
         order = ["requested", "preparing", "draining", "activating"]
         end = time.monotonic() + 5
         while time.monotonic() < end and not self.stopping.is_set():
@@ -274,7 +277,7 @@ class FaultContext:
 
     @contextmanager
     def kept_down(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
-        """Kill processes and suspend the launcher, so that none restarts within the context."""
+        """Kill processes, and suspend the launcher so that it restarts none within the context."""
         assert self.cluster.process is not None
         with suspended([psutil.Process(self.cluster.process.pid)]):
             kill_processes(processes)

@@ -23,7 +23,7 @@ from chaos.harness.installation import ApiResponse
 from chaos.harness.nats_server import NatsServer
 
 FEED, SYMBOL = "live", "LIVE"
-#: They commit as the feed grows, so they pause while the NATS server or the web process is down.
+#: They are no bystanders: each pauses while the NATS server or the web process is down.
 PORTFOLIOS: tuple[dict[str, Any], ...] = (
     {"name": "live-canary", "strategy": "canary", "symbols": []},
     {
@@ -34,10 +34,10 @@ PORTFOLIOS: tuple[dict[str, Any], ...] = (
     },
 )
 NAMES = frozenset(body["name"] for body in PORTFOLIOS)
-EVERY_S = 0.3
-ROWS = 3  #: of one append
-REACHED_WITHIN_S = 60.0  #: the head, by the portfolios, once the feed no longer grows
-RETRY_S, TRIES = 0.2, 3_000  #: of one append: at least ten minutes in all
+EVERY_S = 0.3  #: between two appends
+ROWS = 3  #: in one append
+HEAD_LIMIT_S = 60.0  #: for the portfolios to reach the head, once the feed no longer grows
+RETRY_S, TRIES = 0.2, 3_000  #: an append is repeated for at least ten minutes
 FIRST = datetime(2026, 1, 5, tzinfo=UTC)  #: time of bar 0
 
 Report = Callable[[str, str, dict[str, Any]], None]  #: invariant, sentence, evidence
@@ -56,7 +56,7 @@ class LiveFeed:
         self._ended = threading.Event()
         self._source = threading.Thread(target=self._append_all, name="source", daemon=True)
         self._cluster: Cluster | None = None
-        self._number = 0
+        self._number = 0  #: of the newest append
 
     def open(self, cluster: Cluster) -> None:
         """Create the feed and its portfolios, and start to append. The home must be new."""
@@ -71,13 +71,13 @@ class LiveFeed:
         self._source.start()
 
     def stop(self) -> None:
-        """Let the source end, and wait up to 120 s until its last append was answered."""
+        """End the source, and wait for at most 120 s until its last append is answered."""
         self._ended.set()
         if self._source.ident is not None:
             self._source.join(120)
 
     def close(self) -> None:
-        """Let the source end, and kill the NATS server."""
+        """Tell the source to end, and kill the NATS server without waiting for the last append."""
         self._ended.set()
         self.server.kill()
 
@@ -108,17 +108,17 @@ class LiveFeed:
         asyncio.run(limit_stream())
 
     def check(self) -> None:
-        """Report records that are missing or doubled, and portfolios that do not reach the head."""
+        """Report missing or repeated records, and portfolios that do not reach the head in time."""
         assert self._cluster is not None
         checked = self._cluster.manage("feed", "check", FEED, check=False) or {}
         if checked.get("records") != self.appended:
             self.report("I2", f"feed {FEED} lacks or repeats some of {self.appended} rows", checked)
         began = time.monotonic()
         while short := self._short_of_head():
-            if time.monotonic() - began > REACHED_WITHIN_S:
+            if time.monotonic() - began > HEAD_LIMIT_S:
                 names = ", ".join(sorted(short))
                 self.report(
-                    "I8", f"not at the head of {FEED} after {REACHED_WITHIN_S:g} s: {names}", short
+                    "I8", f"not at the head of {FEED} after {HEAD_LIMIT_S:g} s: {names}", short
                 )
                 return
             time.sleep(EVERY_S)

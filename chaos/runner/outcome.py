@@ -35,13 +35,13 @@ class Outcome:
     ended_why: str = ""  #: empty: it has not ended
     findings: Findings = field(default_factory=Findings)
     schedule: list[ScheduledStep] = field(default_factory=list)
-    longest_gaps: dict[str, float] = field(default_factory=dict)
+    longest_gaps: dict[str, float] = field(default_factory=dict)  #: seconds, by portfolio
     samples_taken: int = 0
     failed_samples: int = 0
-    hiccups: list[tuple[float, float]] = field(default_factory=list)
-    verified: list[dict[str, Any]] = field(default_factory=list)
-    canaries: int = 0
-    figures: dict[str, Any] = field(default_factory=dict)
+    hiccups: list[tuple[float, float]] = field(default_factory=list)  #: as in Monitor
+    verified: list[dict[str, Any]] = field(default_factory=list)  #: verdicts of verify_portfolio
+    canaries: int = 0  #: number of canaries whose digest was checked
+    figures: dict[str, Any] = field(default_factory=dict)  #: processor time, load and rows, by name
 
 
 def version() -> str:

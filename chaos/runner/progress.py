@@ -48,6 +48,7 @@ class ProgressDisplay:
                 completed=run.elapsed_s,
                 description=f"{status}: {activity}",
             )
+        # Elsewhere a line for the begin of each step, and for each activity between steps.
         elif (not current or not text) and activity != self._last_activity:
             self._last_activity = activity
             self._print(f"{status}: {activity}")

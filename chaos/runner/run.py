@@ -53,7 +53,7 @@ LEFT JOIN scheduling_run r ON r.portfolio_id = a.portfolio_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """
 #: What the launcher says of a process that exited (`supervised_process.Service`).
-ENDED = re.compile(r"^(\S+) exited \((.*?)\)", re.MULTILINE)
+EXIT_LINE = re.compile(r"^(\S+) exited \((.*?)\)", re.MULTILINE)
 
 
 class ChaosRun:
@@ -251,7 +251,7 @@ class ChaosRun:
                 {"traceback": traceback.format_exc()},
             )
 
-    # --- between them ---------------------------------------------------------------------------
+    # --- between two steps ----------------------------------------------------------------------
 
     def _restart_dead_daemons(self) -> None:
         """Restart ended daemons behind proxies, as a supervisor would."""
@@ -280,7 +280,7 @@ class ChaosRun:
         self._start_halted()
 
     def _await_convergence(self, after: str) -> None:
-        """Wait for convergence; report a violation of I8 after the limit, give up after two."""
+        """Wait for convergence. Report I8 as violated after the limit; give up after twice that."""
         limit_s = max(LIMIT_S, 2 * self.times.good_after_s)
         began, check, reported = time.monotonic(), ConvergenceCheck(self.topology), False
         while True:
@@ -301,7 +301,7 @@ class ChaosRun:
             if waited_s > 2 * limit_s:
                 self._unconverged_in_a_row += 1
                 return
-            if waited_s > 10:
+            if waited_s > 10:  # a daemon may have ended and a portfolio halted during the wait
                 self._restart_dead_daemons()
                 self._start_halted()
             self._on_progress(self, f"converging: {left[0]}")
@@ -348,26 +348,26 @@ class ChaosRun:
     def _check_moves(self, before: dict[int, RunSample], counted_before: Counter[str]) -> None:
         """Report portfolios that moved and nodes that were lost in a step that moves nothing."""
         happened = self._count_events() - counted_before
-        kept = before
-        stood_still = any(run.name == HALTING and run.node is None for run in before.values())
-        if stood_still or happened["halted"]:
-            # It halted as its catch_up says, in this step or before it, and was started again. The
-            # balancer may rebalance what that left uneven.
-            kept = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
+        must_stay = before
+        was_halted = any(run.name == HALTING and run.node is None for run in before.values())
+        if was_halted or happened["halted"]:
+            # HALTING halted as its `catch_up` says, in this step or before it, and was started
+            # again. The balancer may then move portfolios to even out the load.
+            must_stay = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
             if self.current is not None:
                 self.current.notes.append(f"{HALTING} halted")
-        for invariant, what in invariants.unexpected_moves(kept, self._runs()):
+        for invariant, what in invariants.unexpected_moves(must_stay, self._runs()):
             self._report(invariant, what, {})
         if lost := happened["node_lost"]:
             self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
-    def _was_rebalanced(self, number: int, before: RunSample) -> bool:
-        """Whether nobody but the balancer moved the portfolio since `before`. True of HALTING."""
+    def _was_rebalanced(self, portfolio_id: int, before: RunSample) -> bool:
+        """Return whether only the balancer moved the portfolio since `before`; True for HALTING."""
         causes = self.topology.cluster.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"
             " WHERE t.portfolio_id = %s AND t.epoch > %s",
-            number,
+            portfolio_id,
             before.epoch,
         )
         return before.name == HALTING or all(
@@ -375,12 +375,12 @@ class ChaosRun:
         )
 
     def _check_exits(self, blast_radii: Sequence[BlastRadius]) -> None:
-        """Report daemons that ended on nodes that no fault affected."""
-        touched = {node for blast_radius in blast_radii for node in blast_radius.nodes}
+        """Report daemons that the launcher saw end since the last check, on unaffected nodes."""
+        affected = {node for blast_radius in blast_radii for node in blast_radius.nodes}
         output = self.topology.cluster.output()
         new, self._output_checked = output[self._output_checked :], len(output)
-        for name, how in ENDED.findall(new):
-            if name.startswith("node-") and name not in touched:
+        for name, how in EXIT_LINE.findall(new):
+            if name.startswith("node-") and name not in affected:
                 self._report("fault", f"{name} ended unexpectedly ({how})", {})
 
     # --- verification -----------------------------------------------------------------------------
@@ -433,8 +433,8 @@ class ChaosRun:
                 raise Interrupted
 
     def _check_canaries(self) -> None:
-        cluster = self.topology.cluster
-        for name, first in cluster.query(
+        """Report canaries whose state does not have the digest of their feed's log."""
+        for name, first in self.topology.cluster.query(
             "SELECT p.name, p.first_seq FROM portfolios_portfolio p JOIN portfolios_revision v"
             " ON v.portfolio_id = p.id AND v.number = p.revision"
             " WHERE v.strategy = 'canary' AND p.archived_at IS NULL ORDER BY p.name"
@@ -449,8 +449,8 @@ class ChaosRun:
                 digest_of = self.topology.live.digest
             digest = digest_of(state["first_seq"], state["last_seq"])
             self.outcome.canaries += 1
-            seen = invariants.Canary(name, first, state, digest)
-            for invariant, what in invariants.canary_violations(seen):
+            canary = invariants.Canary(name, first, state, digest)
+            for invariant, what in invariants.canary_violations(canary):
                 self._report(invariant, what, {})
 
     # --- figures ----------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         samples=folder / "samples.jsonl",
         on_progress=progress.show,
     )
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: soak.stopping.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: soak.stopping.set())
     soak.run()
     progress.end()
     found, samples = chaos_report.as_dict(soak.outcome), soak.sampler.samples

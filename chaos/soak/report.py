@@ -14,7 +14,8 @@ from chaos.report.text import as_text as chaos_text
 from chaos.soak.compression import DAY_S, KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
 
 Sample = dict[str, Any]
-#: A series is flat if its last quarter exceeds its second one by no more than both of these.
+#: A series is not flat if its last quarter exceeds its second one by more than the share and by
+#: more than the amount of its unit.
 GROWTH_PERCENT, GROWTH_MB, GROWTH_DESCRIPTORS = 10.0, 15.0, 10.0
 MIN_SAMPLES = 8  #: of which growth can be judged: two in each quarter
 PRODUCT_RATE = 100.0  #: events a second of the feed by default
@@ -26,7 +27,7 @@ ROLES = (
 
 
 def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tuple[float, float]]:
-    """Return (seconds since the begin, value) of every sample that has a value."""
+    """Return (seconds since the installation was up, value) of every sample that has a value."""
     found = []
     for sample in samples:
         try:
@@ -64,7 +65,7 @@ def table(name: str) -> Callable[[Sample], Any]:
 
 
 def rows(samples: Sequence[Sample]) -> list[tuple[str, str, tuple[float, float] | None]]:
-    """Return (name, unit, what `quarters` returns) of every series; tables from 0.5 MB on."""
+    """Return (name, unit, what `quarters` returns) of every series, of tables above 0.5 MB only."""
     found = [
         (f"{role}: memory of a process", "MB", quarters(series(samples, memory(role))))
         for role in ROLES
@@ -143,7 +144,7 @@ def as_text(
 
 
 def not_flat(samples: Sequence[Sample]) -> list[str]:
-    """Return phrases on memory and descriptors that grew beyond both limits; [] if all are flat.
+    """Return phrases on memory and descriptors of roles that are not flat; [] if all are flat.
 
     Of fewer than MIN_SAMPLES nothing is known, and one phrase says so.
     """
@@ -151,7 +152,7 @@ def not_flat(samples: Sequence[Sample]) -> list[str]:
         return [f"growth is not known from {len(samples)} samples; it takes {MIN_SAMPLES}"]
     found = []
     for role in ROLES:
-        for what, unit, read, least in (
+        for what, unit, read, most in (
             ("memory", "MB", memory, GROWTH_MB),
             ("descriptors", "", descriptors, GROWTH_DESCRIPTORS),
         ):
@@ -159,7 +160,7 @@ def not_flat(samples: Sequence[Sample]) -> list[str]:
             if line is None:
                 continue
             second, last = line
-            if last - second > least and last > second * (1 + GROWTH_PERCENT / 100):
+            if last - second > most and last > second * (1 + GROWTH_PERCENT / 100):
                 found.append(f"{what} of {role} from {second:.0f} to {last:.0f} {unit}".strip())
     return found
 

@@ -51,7 +51,7 @@ class Soak(ChaosRun):
         self.sampler = Sampler(self.topology, lambda: embedded_url(home), samples, every_s)
 
     def _run_schedule(self) -> bool:
-        """Run a step every half compressed day, until the time is over. Return True."""
+        """Run the steps, FAULTS_A_DAY in a compressed day, until the time is over. Return True."""
         self.sampler.start(self._began_s)
         try:
             end_s = self.minutes * 60

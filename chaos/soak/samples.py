@@ -27,13 +27,14 @@ ROLES = (
     ("run_verifications", "verification"),
 )
 
-#: Size in bytes of each table with its partitions, and the number of these.
+#: Each table: its size in bytes, with all partitions, and the number of partitions.
 TABLES = """
 SELECT regexp_replace(c.relname, '_(first|default|from_[0-9]+)$', '') AS name,
        sum(pg_total_relation_size(c.oid))::bigint, count(*)
 FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace GROUP BY 1
 """
-#: Bytes of WAL, connections, age of the oldest snapshot, bytes of the database, open alerts.
+#: WAL written so far in bytes, connections, age of the oldest snapshot in transactions, size of the
+#: database in bytes, open alerts.
 FACTS = """
 SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
@@ -55,7 +56,10 @@ FROM portfolios_feedsegment ORDER BY id
 
 
 class Sampler:
-    """Take a sample every `every_s` in a thread, and append it to a file."""
+    """Take a sample every `every_s` in a thread, and append it to a file.
+
+    `url` returns the URL of the database, whose server exists only once the run has begun.
+    """
 
     def __init__(
         self, topology: Topology, url: Callable[[], str], file: Path, every_s: float
@@ -85,7 +89,7 @@ class Sampler:
             try:
                 sample.update(self._from_database())
             except psycopg.Error as error:  # during a fault: the next sample may succeed
-                sample["database"] = str(error).splitlines()[0]
+                sample["database"] = (str(error) or type(error).__name__).splitlines()[0]
             self.samples.append(sample)
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(sample) + "\n")
@@ -99,7 +103,7 @@ class Sampler:
             for feed, seq, at_us, rate in db.execute(SEGMENTS.encode()):
                 segments.setdefault(feed, []).append(Segment(seq, at_us, rate))
             commits = db.execute(COMMITS.encode()).fetchall()
-        ages = sorted(
+        ages_ms = sorted(
             (at_us - release_clock(segments[feed])(seq)) / 1000 for feed, seq, at_us in commits
         )
         home = self._topology.cluster.home
@@ -114,8 +118,8 @@ class Sampler:
             "alerts": alerts,
             "tables": {name: bytes_ for name, bytes_, _ in tables},
             "partitions": sum(count for name, _, count in tables if name in PARTITIONED),
-            "age_p50_ms": round(statistics.median(ages), 1) if ages else None,
-            "age_worst_ms": round(ages[-1], 1) if ages else None,
+            "age_p50_ms": round(statistics.median(ages_ms), 1) if ages_ms else None,
+            "age_worst_ms": round(ages_ms[-1], 1) if ages_ms else None,
         }
 
 

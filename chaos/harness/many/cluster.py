@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,7 +120,7 @@ class ManyCluster(Cluster):
             " AND l.connection IS NOT NULL WHERE n.name = %s",
             node,
         )
-        return next((web for web, its in self._web_pids().items() if its == pid), 0)
+        return next((web for web, web_pid in self._web_pids().items() if web_pid == pid), 0)
 
     def _web_pids(self) -> dict[int, int]:
         """Return number → pid of the web processes, without those that are being restarted."""
@@ -145,7 +144,6 @@ class ManyCluster(Cluster):
     def kill_everything(self) -> None:
         """Kill every process, those of the PostgreSQL servers last."""
         super().kill_everything()
-        deadline = time.monotonic() + 10
         everything = self.postgres_processes()
         kill_processes(everything)
-        psutil.wait_procs(everything, timeout=max(deadline - time.monotonic(), 0))
+        psutil.wait_procs(everything, timeout=10)

@@ -62,7 +62,7 @@ def test_portfolios_that_reach_the_head_of_an_ended_feed_are_waited_for(
 def test_portfolio_that_does_not_reach_the_head_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sma: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(live_feed, "REACHED_WITHIN_S", -1.0)
+    monkeypatch.setattr(live_feed, "HEAD_LIMIT_S", -1.0)
     ((invariant, what, evidence),) = failures_of(
         tmp_path, EndedCluster({"live-canary": HEAD, **sma})
     )

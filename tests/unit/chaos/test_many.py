@@ -125,4 +125,4 @@ def test_line_of_the_launcher_about_an_ended_daemon_is_recognised(tmp_path: Path
     assert service.process is not None
     service.process.wait()
     service.poll(1.0)
-    assert run.ENDED.findall("\n".join(said)) == [("node-1", "exit code 1")]
+    assert run.EXIT_LINE.findall("\n".join(said)) == [("node-1", "exit code 1")]
