@@ -57,13 +57,15 @@ def _is_current(name: str) -> bool:
 
 
 def _install_group(name: str) -> None:
+    """Install a group with uv, or with pip alone if that fails; note the pins that it has now."""
     if not _venv_runs():
         _make_venv()
     print(f"Installing the packages of {name} …", file=sys.stderr, flush=True)
     file = CHECKOUT / EXPORTED.get(name, "uv.lock")
-    if not (_install_uv(name) and _install_with_uv(name)) and not (
-        name in EXPORTED and _run(_pip("--require-hashes", "-r", str(file)))
-    ):
+    is_installed = _install_uv(name) and _install_with_uv(name)
+    if not is_installed and name in EXPORTED:
+        is_installed = _run(_pip("--require-hashes", "-r", str(file)))
+    if not is_installed:
         _refuse(
             f"The packages of {file.name} could not be installed (the lines above say why): "
             "check the network or the package index, then start again."
@@ -72,10 +74,7 @@ def _install_group(name: str) -> None:
 
 
 def _install_with_uv(name: str) -> bool:
-    """Install a group with uv, from the package index that is configured on this machine.
-
-    Return whether that succeeded.
-    """
+    """Install a group with uv, from this machine's package index. Return whether that succeeded."""
     if name in EXPORTED:
         return _run(_uv("pip", "install", "--require-hashes", "-r", str(CHECKOUT / EXPORTED[name])))
     file = str(VENV / f"{name}.txt")
@@ -97,12 +96,13 @@ def _venv_runs() -> bool:
 def _make_venv() -> None:
     if not all(importlib.util.find_spec(part) for part in ("venv", "ensurepip")):
         _refuse_without_venv()
-    base = Path(getattr(sys, "_base_executable", sys.executable))
-    if not _run([str(base), "-m", "venv", "--clear", str(VENV)]):
+    # Not the Python of a virtual environment, which may be the one to be replaced, but its base.
+    base = getattr(sys, "_base_executable", sys.executable)
+    if not _run([base, "-m", "venv", "--clear", str(VENV)]):
         _refuse_without_venv()
 
 
-def _refuse_without_venv() -> None:
+def _refuse_without_venv() -> NoReturn:
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     _refuse(
         f"This Python {version} cannot make virtual environments: on Debian or Ubuntu run "
@@ -123,15 +123,9 @@ def _pip(*arguments: str) -> list[str]:
 
 
 def _uv(*arguments: str) -> list[str]:
-    # The system's certificates, as pip uses them: behind a proxy they are the right ones.
-    return [
-        str(VENV / "bin" / "uv"),
-        "--quiet",
-        "--system-certs",
-        *arguments,
-        "--python",
-        str(PYTHON),
-    ]
+    # The system's certificates, as pip uses them, are the right ones behind a proxy.
+    uv = str(VENV / "bin" / "uv")
+    return [uv, "--quiet", "--system-certs", *arguments, "--python", str(PYTHON)]
 
 
 def _run(argv: list[str], quiet: bool = False) -> bool:
@@ -143,6 +137,7 @@ def _run(argv: list[str], quiet: bool = False) -> bool:
 
 
 def _marker(name: str) -> Path:
+    """Return the path of the file that holds the fingerprint of a group's installed pins."""
     return VENV / f".installed-{name}"
 
 

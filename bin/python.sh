@@ -1,5 +1,5 @@
 # Sourced by the other commands: finds a Python that can run this project and puts it into $python,
-# or says in one sentence what is missing and exits 1. $folder is where the caller was: relative paths mean that one.
+# or says in one sentence what is missing and exits 1. $folder is the caller's: relative paths that it gives start there.
 folder="$PWD"
 case "${GINKGO_HOME:-}" in
     "" | /* | "~"*) ;;

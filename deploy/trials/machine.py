@@ -11,10 +11,10 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def command(*words: str, check: bool = True, **how: Any) -> str:
-    """Run a command, as `subprocess.run` with `how`. Return what it printed, stripped. If it fails,
-    raise AssertionError with what it printed; without `check`, return errors as well."""
-    ended = subprocess.run(words, capture_output=True, text=True, **how)
+def command(*words: str, check: bool = True, **options: Any) -> str:
+    """Run a command, with further `options` of `subprocess.run`. Return its stripped output. Raise
+    AssertionError if it fails; without `check`, return what it printed on stderr as well."""
+    ended = subprocess.run(words, capture_output=True, text=True, **options)
     if check and ended.returncode != 0:
         raise AssertionError(f"{' '.join(words)} failed: {ended.stdout}{ended.stderr}")
     return (ended.stdout + ("" if check else ended.stderr)).strip()

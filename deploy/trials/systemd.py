@@ -36,7 +36,7 @@ from machine import CHECKOUT, command, say
 HOST = "ginkgo.example.org"
 HOME = Path("/opt/ginkgo")
 PYTHON = HOME / ".venv/bin/python"
-OUT = Path("/trial")  #: a folder of the machine outside
+OUT = Path("/trial")  #: the folder that the trial shares with the process outside
 NODES = ("node-1", "node-2", "node-3")
 WEBS = ("ginkgo-web@8001", "ginkgo-web@8002")
 UNITS = (*WEBS, "ginkgo-watcher", "ginkgo-worker", *(f"ginkgo-node@{name}" for name in NODES))
@@ -68,7 +68,7 @@ def main() -> None:
         case ["--prepare", folder]:
             become_systemd(Path(folder))
         case ["--inside"]:
-            run_and_report(try_units)
+            run_and_report()
         case [*words] if set(words) <= {*STEPS, *UNITS}:
             start_outside(words)
         case _:
@@ -91,8 +91,8 @@ def start_outside(words: list[str]) -> None:
         units = [word for word in words if word in UNITS] or UNITS
         Path(folder, "chosen.json").write_text(json.dumps({"steps": steps, "units": units}))
         namespaces = [f"--{name}" for name in ("mount", "pid", "cgroup", "net", "ipc", "uts")]
-        words = ["unshare", *namespaces, "--fork", "--kill-child"]
-        systemd = subprocess.Popen([*words, sys.executable, __file__, "--prepare", folder])
+        argv = ["unshare", *namespaces, "--fork", "--kill-child", sys.executable, __file__]
+        systemd = subprocess.Popen([*argv, "--prepare", folder])
         try:
             with out.open() as lines:
                 while systemd.poll() is None and not end.exists():
@@ -109,7 +109,7 @@ def start_outside(words: list[str]) -> None:
 
 
 def become_systemd(folder: Path) -> None:
-    """Make `folder`/root the root, over a copy of this machine's files; install; become systemd."""
+    """Make `folder`/root, a copy of this machine's files, the root; install; become systemd."""
     root = folder / "root"
     root.mkdir()
     command("mount", "-t", "tmpfs", "-o", "size=3g,mode=755", "tmpfs", str(root))
@@ -138,7 +138,7 @@ def become_systemd(folder: Path) -> None:
 def mount_system() -> None:
     """Mount /proc, /sys, /dev, /run and /tmp, with the kernel's settings read-only.
 
-    Bring up the loopback interface, and drop the units that ours do not require.
+    Bring up the loopback interface, and drop the units that Ginkgo's do not require.
     """
     command("mount", "-t", "proc", "proc", "/proc")
     command("mount", "--bind", "/proc/sys", "/proc/sys")
@@ -161,7 +161,7 @@ def mount_system() -> None:
     command("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     command("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
     command("ip", "link", "set", "lo", "up")
-    # Start only those of the distribution's units that ours require: no udev, no sysctl, no login.
+    # Of the distribution's units only those start that Ginkgo's require: no udev, sysctl or login.
     for units in (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system")):
         for wants in units.glob("*.wants"):
             shutil.rmtree(wants)
@@ -253,11 +253,11 @@ def write_private(path: Path, text: str) -> None:
 # --- inside --------------------------------------------------------------------------------------
 
 
-def run_and_report(trial: object) -> None:
-    """Run the trial; write its exit code, 0 or 1, for the process outside; on 1 print the log."""
+def run_and_report() -> None:
+    """Try the units; leave the exit code for the process outside: 0, or 1 after a printed log."""
     code = 1
     try:
-        trial()  # type: ignore[operator]
+        try_units()
         code = 0
     except BaseException as error:
         say(f"FAILED: {type(error).__name__}: {error}")
@@ -375,9 +375,8 @@ def break_unit(
                     f" {show(unit, 'ActiveState')} with pid {show(unit, 'MainPID')}, before {pid}"
                 )
             time.sleep(0.1)
-        print(
-            f"{unit} {what}: another after {time.monotonic() - began:.1f} s", end="; ", flush=True
-        )
+        took_s = time.monotonic() - began
+        print(f"{unit} {what}: another process after {took_s:.1f} s", end="; ", flush=True)
         time.sleep(12)
         commits.wait_until_all_commit(60)
 
@@ -439,8 +438,8 @@ def read_environment() -> dict[str, str]:
 
 def manage(environment: dict[str, str], *words: str, given: str = "", check: bool = True) -> str:
     """Run a command of manage.py with `given` on its input. Return and raise as `command`."""
-    how = {"cwd": HOME, "env": environment, "input": given}
-    return command(str(PYTHON), "manage.py", *words, check=check, **how)
+    options = {"cwd": HOME, "env": environment, "input": given}
+    return command(str(PYTHON), "manage.py", *words, check=check, **options)
 
 
 def show(unit: str, name: str) -> str:

@@ -202,8 +202,8 @@ class Trial:
         """Run a command of one of the versions. Return what it printed; if it fails, raise
         AssertionError, unless `is_checked` is False."""
         environment = self.environment() | {"PYTHONPATH": str(version.checkout)}
-        how = {"cwd": version.checkout, "env": environment, "check": is_checked}
-        return command(version.python, "manage.py", *words, **how)
+        options = {"cwd": version.checkout, "env": environment, "check": is_checked}
+        return command(version.python, "manage.py", *words, **options)
 
     def start_nodes(self, names: tuple[str, ...], version: Version) -> None:
         """Start daemons, and wait until they have registered."""
@@ -322,8 +322,8 @@ class Trial:
         violations = history_violations(lambda text: self.rows(text))
         verified = self.manage(self.new, "verify_portfolio", "--all", "--full", is_checked=False)
         say(verified)
-        fine = verified.endswith("portfolios are identical.")
-        if violations or lost or tracebacks or not fine:
+        are_identical = verified.endswith("portfolios are identical.")
+        if violations or lost or tracebacks or not are_identical:
             kept = Path(tempfile.mkdtemp(prefix="ginkgo-versions-logs-"))
             shutil.copytree(self.home / "logs", kept, dirs_exist_ok=True)
             raise AssertionError(
