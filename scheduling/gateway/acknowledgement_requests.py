@@ -1,6 +1,6 @@
 """Ask every daemon once which commits were acknowledged to it.
 
-A process that has just started asks, since it may serve a restored database, and again when the
+A gateway asks after its start, since its database may have been restored, and again when the
 database turns out to be another one.
 """
 
@@ -12,7 +12,7 @@ class AcknowledgementRequests:
 
     def __init__(self) -> None:
         self._database: tuple[str, int] | None = None
-        self._received: dict[int, str] = {}
+        self._received: dict[int, str] = {}  #: node → incarnation of the daemon that sent them
 
     def record_database(self, key: tuple[str, int]) -> None:
         """Record (system identifier, timeline); if it is new, every daemon is asked again."""

@@ -1,8 +1,9 @@
 """The node protocol as an ASGI application of its own, outside Django.
 
 Heartbeat, commit and release are the hot paths of the platform; a Django view costs five to eight
-times as much. Every request takes one way: route, authenticate, admit, read the body, handle,
-respond. A handler decodes the message, runs its transactions, and returns the answer.
+times as much. The steps of every request: find its route, authenticate its node, admit it within
+the node's limits, read its body, handle it, respond. A handler decodes the message, runs its
+transactions, and returns the answer.
 """
 
 from __future__ import annotations
@@ -53,14 +54,15 @@ from scheduling.wire.messages import Problem, encode
 
 logger = logging.getLogger(__name__)
 
-#: Delay before a refusal that says that a request is malformed, or one too many. The daemon sends
-#: no such request; any other client would be back at once, and reading a malformed message costs
-#: as much as reading a valid one.
+#: Delay before the answer to a malformed request, or to one beyond a limit. A daemon sends no such
+#: request. Another client would repeat it at once, and a malformed message costs as much to read as
+#: a valid one.
 REJECTION_DELAY_S = 1.0
-#: Bytes of an answer. The rest of a larger one waits in this process until the peer takes it.
+#: Bytes of an answer that the socket takes at once. The rest of a larger answer stays in the memory
+#: of this process until the peer reads it.
 LARGE_ANSWER = 64 << 10
-#: Seconds within which a large answer must be read, by kind of request. By then a daemon has given
-#: up; its repeat of a heartbeat or a registration finds the only place of its kind free.
+#: Seconds within which a large answer must be read, by kind of request: then a daemon gives up, and
+#: repeats the request. Of these kinds, a node may have only one in progress.
 READ_WITHIN_S = {"heartbeat": 4.0, "register": 8.0}
 LONGEST_READ_S = 10.0
 MALFORMED = (400, 413)
@@ -82,8 +84,8 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         refuse_plain_http(scope, headers)
         sender = await authenticate_node(headers.get(b"authorization"))
         async with Admission(sender.node, route.kind):
-            # From here on the node's own limits bound its bodies. Servers other than ours offer no
-            # function to call for that; `bool()` does nothing.
+            # Tell Ginkgo's HTTP server that the sender is known: the node's own limits bound its
+            # bodies now. With another server, `bool()` is called, which does nothing.
             scope.get(SENDER_KNOWN, bool)()
             async with RequestBody(sender.node, receive, headers, route.limit) as body:
                 try:
@@ -94,14 +96,14 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
                     raise
             payload = encode(answer)
             if len(payload) > LARGE_ANSWER:
-                # The admission is held meanwhile: otherwise a node that reads none of its answers
+                # Send it within the admission: otherwise a node that reads none of its answers
                 # could ask for any number of them.
                 within_s = READ_WITHIN_S.get(kind, LONGEST_READ_S)
                 if not await _send_large(scope, send, payload, within_s):
                     status = CLIENT_GONE
                 return
-        # A small answer is sent after the admission has ended: a peer that is dead and never reads
-        # it is noticed only after minutes.
+        # Send a small answer after the admission has ended: a dead peer, which never reads it, is
+        # noticed only after minutes.
         await send_payload(send, payload)
     except ClientGone:
         status = CLIENT_GONE
@@ -121,20 +123,20 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _send_large(scope: Scope, send: Send, payload: bytes, within_s: float) -> bool:
-    """Send an answer. End the connection of a peer that does not read it in time; return False."""
+    """Send an answer. Return whether the peer read it in time; if not, end the connection."""
     try:
         async with asyncio.timeout(within_s):
             await send_payload(send, payload, until_read=True)
     except TimeoutError:
         logger.info("the answer to %s was not read within %g s", scope["path"], within_s)
         scope.get(ABORT, bool)()
-        await asyncio.sleep(0)  # the server learns of the loss, or logs an incomplete answer
+        await asyncio.sleep(0)  # else the server does not know the end yet, and logs an error
         return False
     return True
 
 
 def _problem(error: Exception, path: str) -> tuple[int, str, str]:
-    """Return status, code and message for an exception, and log what the operator should know."""
+    """Return (status, code, message) for an exception, and log what the operator should know."""
     match error:
         case Unauthenticated():
             return 401, "unauthenticated", str(error)
@@ -155,7 +157,7 @@ def _problem(error: Exception, path: str) -> tuple[int, str, str]:
 
 
 class Route(NamedTuple):
-    """How requests to one address are handled; `limit` is that of a body, in bytes."""
+    """How requests to one address are handled. A body has at most `limit` bytes."""
 
     kind: str
     handler: Callable[[NodeIdentity, bytes], Awaitable[msgspec.Struct]]

@@ -34,12 +34,13 @@ class Unauthenticated(Exception):
     """The token of a daemon cannot be used; the text says why and what helps."""
 
 
+#: sha256 of a token → (monotonic time of its look-up, its node)
 _cache: dict[str, tuple[float, NodeIdentity]] = {}
 
 
 async def authenticate_node(header: bytes | None) -> NodeIdentity:
-    """Return the sender; its token is looked up again after CACHE_S. Raise Unauthenticated, or
-    RequestRejected 429 if too many unknown tokens wait."""
+    """Return the node of the token in an Authorization header. Raise Unauthenticated, or
+    RequestRejected 429 if too many unknown tokens wait to be looked up."""
     from scheduling.models.tokens import hash_token
 
     text = (header or b"").decode("latin-1")
@@ -66,7 +67,7 @@ async def authenticate_node(header: bytes | None) -> NodeIdentity:
 
 
 async def _look_up_unknown(sha256: str) -> Row | None:
-    """Look up a token that was never valid in this process: one at a time."""
+    """Look up a token that this process does not know, one at a time. See `_look_up`."""
     await _unknown_tokens.acquire()
     try:
         return await _look_up(sha256)
@@ -75,6 +76,6 @@ async def _look_up_unknown(sha256: str) -> Row | None:
 
 
 async def _look_up(sha256: str) -> Row | None:
-    """Record the use of a token. Return its node, `revoked` and `expired`; None if unknown."""
+    """Record the use of a token. Return (id, name, revoked, expired) of its node; None: unknown."""
     async with lease_pool().connection() as connection:
         return await aexecute_autocommit(connection, node_of_token(sha256))

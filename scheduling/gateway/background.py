@@ -29,7 +29,7 @@ from scheduling.timing import timing
 
 logger = logging.getLogger(__name__)
 
-#: How long a process that stops waits for a connection to say so.
+#: How long a process that stops waits for a connection, to record that it left.
 LEAVE_LIMIT_S = 2.0
 #: Between the end of a loop that should not have ended, and its next start.
 RESTART_S = 1.0
@@ -75,7 +75,7 @@ async def keep_running(loop: Callable[[], Awaitable[None]]) -> None:
 
 async def liveness_loop() -> None:
     """Record periodically that nodes can reach this process. Never returns."""
-    overload = logged = ""
+    overload = logged = ""  # why nodes may be silent without fault: not yet stored, last stored
     while True:
         times = timing()
         try:
@@ -92,16 +92,16 @@ async def liveness_loop() -> None:
                 )
                 await aexecute_autocommit(connection, transaction)
             HEALTH.record_pulse(times.pulse_gap_s)
-            if overload and not logged:  # a full disk lasts, and its figures change
+            if overload and not logged:  # log only the first: a full disk lasts, its figures change
                 logger.warning("no lease is judged expired until one TTL after this: %s", overload)
-            overload, logged = "", overload  # only once it is durable
+            overload, logged = "", overload  # after a failed write it is kept for the next one
         except (psycopg.Error, PoolTimeout) as error:
             HEALTH.liveness.fail(error)  # other processes judge this one by the resulting gap
         await asyncio.sleep(times.pulse_s)
 
 
 def _why_taken_out() -> str:
-    """Return why a proxy takes this process out though it pulses, or "".
+    """Return why a proxy sends this process no requests although it pulses, or "".
 
     The durable write test is overdue, or the disk is full. The proxy then sends the nodes to other
     processes, if it has any; they are silent until they have connected there.
@@ -110,8 +110,8 @@ def _why_taken_out() -> str:
 
 
 async def _write_test_loop() -> None:
-    """Write periodically over the pool of commits, as a commit does, for readiness; and check that
-    the database is still the same one. Never returns.
+    """Write periodically over the pool of commits, as a commit does: readiness depends on it. Check
+    also that the database is still the same one. Never returns.
     """
     while True:
         DISK_SPACE.check(_database_folder())  # before a write, which a full disk may refuse
@@ -136,7 +136,10 @@ async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 def _database_folder() -> Path | None:
-    """Return a folder on the disk of the embedded server, or None for any other server."""
+    """Return a folder on the disk of the embedded server, or None for any other server.
+
+    The folder of its socket, which the address names as host, is beside that of its data.
+    """
     from django.conf import settings
 
     env = settings.GINKGO

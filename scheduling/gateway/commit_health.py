@@ -20,7 +20,7 @@ import psycopg
 
 #: A commit takes milliseconds. While none succeeds, one that waits for longer is blocked.
 BLOCKED_AFTER_S = 1.0
-#: Daemons repeat a commit within a second, so after this time none is waiting any more.
+#: Daemons repeat a commit within a second: if none was tried for this time, none waits any more.
 FORGOTTEN_AFTER_S = 5.0
 
 

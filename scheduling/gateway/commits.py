@@ -33,9 +33,10 @@ from scheduling.wire.messages import (
 
 logger = logging.getLogger(__name__)
 
-#: Delay of the answer for each fenced commit. A process that was fenced sends no other.
+#: Delay of an answer for each fenced commit in it. A fenced process ends, so only a broken daemon
+#: sends many.
 FENCED_DELAY_S = 0.02
-#: Longest wait for the connection of releases: the other commits of the request wait as well.
+#: Longest wait for a connection for releases: the answers to the other commits wait meanwhile.
 RELEASE_WAIT_S = 0.5
 
 
@@ -110,8 +111,9 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
 async def _commit_all(
     sender: NodeIdentity, incarnation: UUID, requested: list[Commit]
 ) -> list[CommitResult]:
-    """Write all commits in one statement. If it fails as a whole, write each half separately: one
-    bad commit among 200 is found with 16 statements, and the others wait for no more than these."""
+    """Write all commits in one statement. If it fails as a whole, write each half separately: that
+    finds one bad commit among 200 with 16 statements. Return the results of commits whose rows are
+    not locked."""
     try:
         async with work_connection(sender.node) as connection, COMMIT_HEALTH.attempt():
             answers = await aexecute_autocommit(
@@ -131,8 +133,8 @@ async def _release_all(
 ) -> dict[int, CommitResult]:
     """Release one portfolio after the other. Return portfolio → result.
 
-    A portfolio whose run is locked has no result. A lock or a connection that is not given in time
-    ends the loop, so that those after it have none either. The daemon repeats all without a result.
+    A portfolio whose run is locked has no result. If a lock or a connection does not become free in
+    time, the portfolios after it have none either. The daemon repeats all without a result.
     """
     results: dict[int, CommitResult] = {}
     try:

@@ -27,7 +27,7 @@ PART_BYTES = 256 << 10
 DOWNLOAD_LIMIT_S = 300.0  #: of one file, to a node that reads slowly
 _PATH = re.compile(r"/node/(artifacts|environments)/([0-9a-f]{64})")
 
-_one_part = asyncio.Lock()
+_one_part = asyncio.Lock()  #: held while a part is read
 
 
 class DownloadBroken(Exception):
@@ -87,7 +87,7 @@ async def _send_artifact(sender: NodeIdentity, sha256: str, send: Send) -> None:
 
 
 async def _read_part(sender: NodeIdentity, sha256: str, start: int) -> bytes:
-    # The node's share first: what waits for it must not keep other nodes from their parts.
+    # Admission first: while this request waits for it, other nodes can read their parts.
     async with Admission(sender.node, "work"), _one_part, work_pool().connection() as connection:
         return await aexecute_autocommit(connection, wheel_part(sha256, start, PART_BYTES))
 
@@ -99,9 +99,9 @@ def _refusal(sender: NodeIdentity, what: str, sha256: str) -> RequestRejected:
     )
 
 
-async def _send_headers(send: Send, size: int, kind: bytes) -> None:
+async def _send_headers(send: Send, size: int, content_type: bytes) -> None:
     headers = [
-        (b"content-type", kind),
+        (b"content-type", content_type),
         (b"content-length", str(size).encode()),
         (b"cache-control", b"no-store"),
     ]

@@ -1,14 +1,14 @@
 """Count heartbeats that this gateway dropped since its last liveness write.
 
-A process that gets less of the database than its nodes need drops heartbeats. Seen from the leases,
-that is a fleet falling silent node by node, and each failover asks for still more of what is
-missing. While a process is overloaded, it therefore says so, and no lease is judged expired
-(`serving_since`), as after a restart.
+A process that gets too little of the processor or the database drops heartbeats. By their leases,
+the nodes then fall silent one by one, and each failover costs still more of what is missing. So a
+process records that it is overloaded: no lease is judged expired meanwhile (`serving_since`), as
+after a restart.
 """
 
 from __future__ import annotations
 
-#: Share of the nodes whose heartbeats arrived. In a small fleet, the drop of one exceeds it.
+#: Share of the nodes whose heartbeats arrived. With less than ten nodes, one drop exceeds it.
 MAX_DROPPED_SHARE = 0.1
 
 
@@ -20,7 +20,7 @@ class DropMonitor:
         self.dropped: set[int] = set()
 
     def overload_reason(self) -> str:
-        """Return why the silence of nodes since the last call proves nothing, or ""."""
+        """Return why the silence of nodes since the last call proves nothing, or "". Count anew."""
         arrived, dropped = self.stored | self.dropped, self.dropped - self.stored
         self.stored, self.dropped = set(), set()
         if len(dropped) > MAX_DROPPED_SHARE * len(arrived):

@@ -28,7 +28,7 @@ from scheduling.wire.messages import MAX_FEED_RECORDS, MAX_FEED_WAIT_S, FeedAnsw
 
 logger = logging.getLogger(__name__)
 
-GROUP = "feeds"  #: of the hints that an append sends
+GROUP = "feeds"  #: of the channel layer, to which each append sends a hint: (feed, head)
 #: Interval of reading the heads while a node waits: a lost hint costs no more time than this.
 POLL_S = 0.5
 #: Least time between two wake-ups of nodes: a source may append a thousand times a second.
@@ -42,8 +42,8 @@ LISTEN_RETRY_S = 5.0
 class FeedHeads:
     """The heads of recorded feeds as this process knows them. Nodes wait here for the next one.
 
-    The notification of an append names the new head, so that it need not be read: a record waits
-    for nothing here unless another one came just before.
+    The hint of an append names the new head, so that it need not be read from the database. Nodes
+    learn of a record at once, unless another one came less than GATHER_S before.
     """
 
     def __init__(self) -> None:
@@ -53,14 +53,14 @@ class FeedHeads:
         self._hint = asyncio.Event()
         self._read_at = -math.inf
         self._waiting = 0
-        self._moved = asyncio.Event()
-        self._reading = asyncio.Lock()  # many requests of one node take one connection
+        self._moved = asyncio.Event()  #: set, and replaced by another, when a head has changed
+        self._reading = asyncio.Lock()  #: so that many requests of one node take one connection
 
     async def read(self, feed: str | None = None) -> None:
         """Read the heads of all feeds, or of one, and wake waiting requests. One statement."""
         async with self._reading, work_pool().connection() as connection:
             self._apply_hints()
-            self._hinted.clear()  # what they said is stored; others may come before the answer
+            self._hinted.clear()  # the read sees these heads; hints that come during it are newer
             found = await aexecute_autocommit(connection, heads(feed))
         if feed is None:
             self._heads.clear()
@@ -89,6 +89,7 @@ class FeedHeads:
             self._wake()
 
     def _wake(self) -> None:
+        """Wake all requests that wait in `wait_beyond`."""
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -97,7 +98,7 @@ class FeedHeads:
         return feed in self._heads
 
     async def get(self, feed: str) -> HeadRow:
-        """Return the head of a feed as far as this process knows it, without a read if it does.
+        """Return the head of a feed that this process knows; read it if it knows none.
 
         Raise RequestRejected 404 if there is no such recorded feed.
         """
@@ -108,7 +109,7 @@ class FeedHeads:
         return self._heads[feed]
 
     async def wait_beyond(self, feed: str, after: int, wait_s: float) -> HeadRow:
-        """Return the head once it differs from `after`, or as it is after `wait_s`."""
+        """Return the head once its seq is not `after`, at the latest after `wait_s` seconds."""
         self._waiting += 1
         try:
             async with asyncio.timeout(wait_s):
@@ -138,9 +139,10 @@ class FeedHeads:
                     await asyncio.sleep(GATHER_S)  # hints that come meanwhile wake nodes once
                     continue
                 if not self._waiting:
-                    # A request that reads may be about to wait: its read began before the hint.
+                    # While nobody waits, heads are not read, and would become old. A request that
+                    # reads now may be about to wait, and needs the hints since its read began.
                     if not self._reading.locked():
-                        self._heads.clear()  # nobody needs them: the next request reads its own
+                        self._heads.clear()
                         self._hinted.clear()
                     self._read_at = time.monotonic()
                     continue
@@ -170,13 +172,12 @@ async def _receive_hints(take: Callable[[Mapping[str, Any]], None]) -> None:
 
 FEED_HEADS = FeedHeads()
 
-#: (feed, first, last, oldest) → when it was read, and the records: nodes that follow share a read.
+#: (feed, first, last, oldest kept) → (monotonic time of the read, its records). Nodes share reads.
 _pages: OrderedDict[tuple[int, int, int, int], tuple[float, list[RecordRow]]] = OrderedDict()
 #: A page is used for at most this time: a database that was restored has other records.
 PAGE_AGE_S = 1.0
 
-
-#: (node, feed) → until when the node may read the feed without another look-up of that right.
+#: (node, feed) → the monotonic time until which the node may read the feed without another look-up.
 _admitted: dict[tuple[int, str], float] = {}
 ADMITTED_S = 10.0
 MAX_ADMITTED = 10_000
@@ -202,7 +203,7 @@ async def _admit(sender: NodeIdentity, feed: str) -> None:
 
 
 async def _head_now(sender: NodeIdentity, feed: str) -> HeadRow:
-    """Return the head as of a read that begins now, within the share of the node."""
+    """Read the head of a feed now, within the share of the node, and return it."""
     async with Admission(sender.node, "work"):
         await FEED_HEADS.read(feed)
     return await FEED_HEADS.get(feed)
@@ -211,7 +212,7 @@ async def _head_now(sender: NodeIdentity, feed: str) -> HeadRow:
 async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     """Return the records after a seq, waiting for the next one if there are none."""
     request = decode(body, FeedRequest)
-    uuid_of(request.incarnation)
+    uuid_of(request.incarnation)  # raises if it is malformed
     if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
         raise RequestRejected(
             400, "invalid", f"`after` is {request.after}, out of range: give -1 or a seq."
@@ -227,7 +228,7 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
         wait_s = min(request.wait_s, MAX_FEED_WAIT_S)
         head = await FEED_HEADS.wait_beyond(request.feed, request.after, wait_s)
     if head.seq < request.after:
-        # This process may know an older head than the node.
+        # This process may know an older head than the node does: read it again before saying so.
         head = await _head_now(sender, request.feed)
         if head.seq < request.after:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
@@ -236,7 +237,7 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
 
 async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> FeedAnswer:
     """Return the records after `after`, none if they were dropped. Nodes that ask for the same
-    range share a read, which includes the record at `after`: does the node know the same one?
+    range share a read. It includes the record at `after`, to compare it with that of the node.
     """
     if request.after + 1 < head.first_seq:
         return FeedAnswer(head=head.seq, first_seq=head.first_seq)
@@ -260,8 +261,8 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
         if request.released_us not in (0, known.released_us):
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
     if rows and rows[0].seq != request.after + 1:
-        # The next records were dropped since the head was read. If they were not, records are
-        # missing, and the node finds that out.
+        # Either the next records were dropped since the head was read, or records are missing:
+        # the node notices the gap.
         head = await _head_now(sender, request.feed)
         if request.after + 1 < head.first_seq:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq)

@@ -23,11 +23,12 @@ from scheduling.gateway.commit_health import COMMIT_HEALTH
 #: given up after 3 s, so a lower limit would report a single slow statement.
 MAX_AGE_S = 5.0
 WRITE_TEST_INTERVAL_S = 2.0
-#: After a failure, how long a probe waits for a connection, and until it asks again. A pool opens
-#: one only when it is asked, and a process that is not ready gets no requests that would ask.
+#: After a failure: how long a probe waits for a connection, and how long until it asks again. Only
+#: the probes ask then: a process that is not ready gets no requests, and a pool opens a connection
+#: only for one who asks.
 RETRY_LIMIT_S = 1.0
 RETRY_INTERVAL_S = 0.5
-#: Within this time, a process that was frozen has read what waited in its sockets.
+#: A process that was frozen needs at most this long to read what had waited in its sockets.
 READ_BACKLOG_S = 1.0
 
 #: Needs no table and no lock: a record in the write-ahead log, flushed as that of a commit.
@@ -44,8 +45,8 @@ class Probe:
     """One kind of work: the time of its last success, and the error since."""
 
     name: str
-    succeeded_at: float | None = None
-    error: str = ""
+    succeeded_at: float | None = None  #: monotonic; None: never yet
+    error: str = ""  #: "": none since
 
     def succeed(self) -> None:
         self.succeeded_at, self.error = time.monotonic(), ""
@@ -60,7 +61,7 @@ class Probe:
 
     @property
     def is_overdue(self) -> bool:
-        """Whether its last success is longer ago than the limit; False before the first one."""
+        """Whether the last success is over MAX_AGE_S ago; False before the first one."""
         at = self.succeeded_at
         return at is not None and time.monotonic() - at > MAX_AGE_S
 
@@ -87,7 +88,7 @@ class Health:
     def set_open(self, is_open: bool) -> None:
         """Record whether the gateway runs in this process, and reset the probes."""
         self.is_open = is_open
-        self.woke_at: float | None = None  #: monotonic; the end of its last gap
+        self.woke_at: float | None = None  #: monotonic time at which the last gap of pulses ended
         self.liveness = Probe("liveness write")
         self.write = Probe("durable write test")
 

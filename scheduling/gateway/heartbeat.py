@@ -1,7 +1,7 @@
 """Heartbeats: decode, renew the lease in a batch, apply the reports, answer.
 
-Each stage is one function that returns a value. Between `renew` and the answer, an ordinary
-heartbeat needs no statement of its own.
+Each stage is one function. Between `renew` and the answer, an ordinary heartbeat needs no statement
+of its own. A `lease` below is the row that `renew_leases` returned for the heartbeat.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Heartbeat interval of a node with a pending handoff.
 PENDING_HEARTBEAT_S = 1.0
-#: Outcomes of late or repeated reports, and of too many. Not worth a log line each: a node may send
-#: thousands.
+#: Outcomes of reports that came late, twice or in too large a number. Logged at DEBUG only, since a
+#: node may send thousands.
 NO_CHANGE = ("late", "gone", "too_many")
 
 BATCHER = HeartbeatBatcher()
@@ -63,7 +63,7 @@ async def answer_heartbeat(sender: NodeIdentity, body: bytes) -> HeartbeatAnswer
 
 
 #: (node, portfolio, epoch) whose catch-up this process has recorded.
-_recorded: dict[tuple[int, int, int], None] = {}
+_recorded: set[tuple[int, int, int]] = set()
 _MAX_RECORDED = 20_000
 
 
@@ -81,7 +81,7 @@ async def _record_catch_up(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
         await aexecute_autocommit(connection, store_catch_up_times(sender.node, reached))
     if len(_recorded) > _MAX_RECORDED:
         _recorded.clear()
-    _recorded.update(((sender.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)
+    _recorded.update((sender.node, portfolio, epoch) for portfolio, epoch, _ in reached)
 
 
 async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
@@ -163,7 +163,8 @@ def _report_span(sender: NodeIdentity, report: Report) -> tracing.Span:
 async def _changed_desired_set(
     sender: NodeIdentity, heartbeat: Heartbeat, lease: Any
 ) -> DesiredSet | None:
-    """Return the desired set if it may be newer than the daemon's, else None."""
+    """Return the desired set if it is newer than the daemon's, else None. A report may have just
+    made it newer than `lease` says."""
     if not heartbeat.reports and lease.desired_version <= heartbeat.have_version:
         return None
     async with work_connection(sender.node) as connection:
@@ -177,8 +178,8 @@ def _answer_to_holder(
 ) -> HeartbeatAnswer:
     """Answer the holder of the lease.
 
-    A node with portfolios learns of a new set by the answers to its commits; one without has only
-    its heartbeats when pushes are lost, so its interval is half as long.
+    A node with portfolios (`lease.busy`) learns of a new desired set from the answers to its
+    commits. One without has only its heartbeats when pushes are lost: its interval is half as long.
     """
     times = timing()
     next_beat_s = times.heartbeat_interval_s if lease.busy else times.heartbeat_interval_s / 2
@@ -198,13 +199,14 @@ def _answer_to_other(sender: NodeIdentity, heartbeat: Heartbeat, lease: Any) -> 
     """Answer a daemon that does not hold the lease of its node.
 
     A holder that registered before this daemon did not take the node from it: the database went
-    back to a time before this daemon, by a restore or the promotion of a replica. The holder is
-    newer by the count of registrations, which a clock that was set back does not change; or by the
-    clock, since a restored database counts again from where it was.
+    back to a time before this daemon, by a restore or the promotion of a replica. The holder counts
+    as newer by the number of registrations, which is right even if the clock was set back, or by
+    its time, which is right even if a restored database lost registrations.
     """
     is_held = lease.held_by is not None and lease.held_by != uuid_from(heartbeat.incarnation)
-    counts_more = heartbeat.registration and lease.registrations >= heartbeat.registration
-    if is_held and (counts_more or lease.taken_us >= heartbeat.registered_us):
+    # Equal: the holder registered before this daemon was told its number.
+    has_later_number = heartbeat.registration and lease.registrations >= heartbeat.registration
+    if is_held and (has_later_number or lease.taken_us >= heartbeat.registered_us):
         return HeartbeatAnswer(
             status="superseded",
             now_us=lease.now_us,

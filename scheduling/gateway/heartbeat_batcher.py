@@ -1,7 +1,7 @@
 """Group commit for heartbeats: those that arrive during one statement go into the next one.
 
-No timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is durable.
-One whose row is locked goes into the next statement; the others do not wait for it.
+There is no timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is
+durable. One whose row is locked goes into the next statement; the others do not wait for it.
 
 No heartbeat is written while the last pulse of this process is older than the longest gap allowed,
 nor in the second after that: the process may have been frozen, and heartbeats that waited in its
@@ -23,7 +23,7 @@ from scheduling.gateway.pool import lease_pool
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 
-#: Pause before a statement that holds nothing but heartbeats whose rows were locked.
+#: Pause before a statement for heartbeats whose rows were all locked a moment ago.
 LOCKED_PAUSE_S = 0.02
 
 #: A heartbeat that waited longer here no longer proves that the node is alive.
@@ -36,7 +36,7 @@ OVERLOADED_S = MAX_WAIT_S / 3
 
 
 class Waiting(NamedTuple):
-    """A heartbeat that waits to be written; `row` gets what `renew_leases` returns for it."""
+    """A heartbeat that waits since `since_s` (monotonic); `row` gets its row of `renew_leases`."""
 
     node: int
     heartbeat: Heartbeat
@@ -99,7 +99,7 @@ class HeartbeatBatcher:
                 await asyncio.sleep(LOCKED_PAUSE_S)
 
     def _take(self) -> list[Waiting]:
-        """Take every waiting heartbeat for the next statement, the longest waiting first."""
+        """Take all heartbeats for the next statement, those that waited longest first."""
         batch = self._locked + self._waiting
         self._writing, self._waiting, self._locked = self._waiting, [], []
         return batch
@@ -116,7 +116,7 @@ class HeartbeatBatcher:
             if row is not None and row.row_held:
                 locked.append(waiting)
             elif (
-                row is not None
+                row is not None  # the row answers the newest heartbeat of the node
                 and newest[waiting.node].incarnation == waiting.heartbeat.incarnation
             ):
                 self.drops.stored.add(waiting.node)

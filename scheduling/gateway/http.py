@@ -1,4 +1,4 @@
-"""The part of HTTP that the node protocol needs: bodies with a limit, answers, problems."""
+"""The part of HTTP that the node protocol needs: bodies up to a limit, answers, refusals."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from scheduling.wire.messages import Problem, encode
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+LOOPBACK = ("127.0.0.1", "::1", "")  #: "": the peer of a socket file
 
 
 class RequestRejected(Exception):
@@ -50,9 +53,6 @@ def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
 def primary_message(error: psycopg.Error) -> str:
     """Return the first line of a database error: the problem, without the statement."""
     return error.diag.message_primary or type(error).__name__
-
-
-LOOPBACK = ("127.0.0.1", "::1", "")  #: "": the peer of a socket file
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -94,12 +94,12 @@ async def send_payload(
         (b"cache-control", b"no-store"),
     ]
     if status == 408:
-        # The rest of the body is not read. After 413 it is read and discarded: a daemon whose
-        # connection breaks while it sends gets no answer, and would send the same body again.
+        # The rest of the body is not read. After 413, in contrast, it is read and discarded: a
+        # daemon whose connection breaks while it sends sees no answer, and sends the body again.
         headers.append((b"connection", b"close"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": payload, "more_body": until_read})
-    if until_read:  # the server waits with this one while more than 64 KiB before it are unread
+    if until_read:  # the server takes this message once less than 64 KiB before it are unread
         await send({"type": "http.response.body", "body": b""})

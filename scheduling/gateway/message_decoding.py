@@ -21,8 +21,8 @@ M = TypeVar("M", bound=msgspec.Struct)
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 MAX_ENTRIES = 1_000  #: labels, strategies or feeds of a registration
-MAX_TEXT = 255
-MAX_METRICS, MAX_METRIC = 100, 64  #: of a heartbeat; characters of a name
+MAX_TEXT = 255  #: characters of their keys and values
+MAX_METRICS, MAX_METRIC = 100, 64  #: metrics of a heartbeat; characters of the name of one
 LARGEST, MAX_LOST = 2**63 - 1, 2**31 - 1  #: the largest numbers that columns hold
 
 
@@ -32,7 +32,7 @@ def decode(body: bytes, kind: type[M]) -> M:
         return msgspec.msgpack.decode(body, type=kind)
     except DECODE_ERRORS as error:
         name = kind.__name__.strip("_")
-        raise RequestRejected(400, "invalid", f"Invalid {name} message: {error}.") from None
+        raise _invalid(f"Invalid {name} message: {error}.") from None
 
 
 def uuid_of(text: str) -> UUID:
@@ -40,8 +40,7 @@ def uuid_of(text: str) -> UUID:
     try:
         return wire.uuid_from(text)
     except ValueError:
-        message = f"An incarnation or batch is {text[:40]!r}; it must be a UUID."
-        raise RequestRejected(400, "invalid", message) from None
+        raise _invalid(f"An incarnation or batch is {text[:40]!r}; it must be a UUID.") from None
 
 
 class _RawCommitRequest(msgspec.Struct):
@@ -94,21 +93,20 @@ def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
                 raise _too_many("orders, fills and other lines", lines, wire.MAX_LINES)
             commits.append(commit)
     except DECODE_ERRORS as error:
-        raise RequestRejected(400, "invalid", f"Invalid CommitRequest message: {error}.") from None
+        raise _invalid(f"Invalid CommitRequest message: {error}.") from None
     seen: set[int] = set()
     for commit in commits:
         if commit.portfolio in seen:
-            raise RequestRejected(
-                400,
-                "invalid",
+            raise _invalid(
                 f"The portfolio with id {commit.portfolio} occurs twice in one request; "
-                "nothing was done.",
+                "nothing was done."
             )
         seen.add(commit.portfolio)
     return uuid_of(request.incarnation), commits
 
 
 def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
+    """Return what `decode_commits` returns, for a large body. Raise RequestRejected 413."""
     try:
         request = _SINGLE_COMMIT_REQUEST.decode(body)
     except DECODE_ERRORS as error:
@@ -134,11 +132,9 @@ def decode_heartbeat(body: bytes) -> wire.Heartbeat:
         raise _too_many("metrics", len(message.metrics), MAX_METRICS)
     for name in message.metrics:
         if not name or len(name) > MAX_METRIC or unprintable_in(name):
-            raise RequestRejected(
-                400,
-                "invalid",
+            raise _invalid(
                 f"The name of a metric is {name[:40]!r}, {len(name):,} characters long; it must "
-                f"have 1 to {MAX_METRIC} characters, none of them control or bidirectional.",
+                f"have 1 to {MAX_METRIC} characters, none of them control or bidirectional."
             )
     return message
 
@@ -153,16 +149,12 @@ def decode_log(body: bytes) -> wire.LogRequest:
     for stream in message.streams:
         for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
             if not 0 <= number <= LARGEST:
-                raise RequestRejected(
-                    400, "invalid", f"An id or epoch of a log is {number}; use 0 to {LARGEST}."
-                )
+                raise _invalid(f"An id or epoch of a log is {number}; use 0 to {LARGEST}.")
         for line in stream.lines:
             if not 0 <= line.lost <= MAX_LOST:
-                raise RequestRejected(
-                    400,
-                    "invalid",
+                raise _invalid(
                     f"Portfolio {stream.portfolio} has a log line whose count of lost lines, "
-                    f"`lost`, is {line.lost}; use 0 to {MAX_LOST}.",
+                    f"`lost`, is {line.lost}; use 0 to {MAX_LOST}."
                 )
     return message
 
@@ -171,17 +163,13 @@ def validate_registration(message: wire.Register) -> None:
     """Raise RequestRejected if a registration has texts that the board cannot show, too many
     entries, or no capacity."""
     if message.capacity < 1:
-        raise RequestRejected(
-            400, "invalid", f"capacity is {message.capacity}; it must be at least 1."
-        )
+        raise _invalid(f"capacity is {message.capacity}; it must be at least 1.")
     texts = [message.labels, message.host, message.version, message.python]
     found = unprintable_in([*texts, message.strategies, message.feeds])
     if found:
-        raise RequestRejected(
-            400,
-            "invalid",
+        raise _invalid(
             "One of labels, host, version, Python, strategies and feeds contains the control or "
-            f"bidirectional character U+{ord(found):04X}; remove it.",
+            f"bidirectional character U+{ord(found):04X}; remove it."
         )
     for name in ("labels", "strategies", "feeds"):
         entries = getattr(message, name)
@@ -189,12 +177,14 @@ def validate_registration(message: wire.Register) -> None:
             raise _too_many(name, len(entries), MAX_ENTRIES)
         for key, value in entries.items():
             if len(key) > MAX_TEXT or (isinstance(value, str) and len(value) > MAX_TEXT):
-                raise RequestRejected(
-                    400,
-                    "invalid",
+                raise _invalid(
                     f"The key or value of an entry of {name} has over {MAX_TEXT} characters: "
-                    f"{key[:40]!r}.",
+                    f"{key[:40]!r}."
                 )
+
+
+def _invalid(message: str) -> RequestRejected:
+    return RequestRejected(400, "invalid", message)
 
 
 def _too_many(what: str, found: int, most: int) -> RequestRejected:

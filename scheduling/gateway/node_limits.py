@@ -35,13 +35,14 @@ LIMITS = {
     "log": QueueLimit(1, 0),
     # Artifacts and locks, which a daemon fetches a few at a time and repeats.
     "download": QueueLimit(2, 50),
-    # One that waits for each feed, and reads of older records beside them.
+    # One request per feed that waits for the next record, and reads of older records.
     "feed": QueueLimit(64, 64),
-    # Reads of streams: the same for all nodes is read once, older records a few at a time.
+    # Reads of streams by requests of kind "feed". Nodes share those of the newest records.
     "stream": QueueLimit(2, 64),
-    # A body over LARGE_BODY bytes, of any kind: one at a time.
+    # Bodies over LARGE_BODY bytes, of any kind of request.
     "large": QueueLimit(1, 2),
-    # Connections of the pools, five for work and three for steps: the rest is for other nodes.
+    # Connections of the pools `work`, which has five, and `steps`, which has three: the others stay
+    # free for other nodes.
     "work": QueueLimit(3, 200),
     "steps": QueueLimit(2, 200),
 }
@@ -58,8 +59,8 @@ class RequestQueue:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Return once this request may be served. Raise RequestRejected 429 if too many later ones
-        wait too: the queue drops the oldest."""
+        """Return once this request may be served. Raise RequestRejected 429 if later requests fill
+        the queue: it drops the one that has waited longest."""
         if self.active < self._limit.active:
             self.active += 1
             return
@@ -95,7 +96,7 @@ _REFUSALS = {
 
 
 class Admission:
-    """Context manager: wait until `node` may have a request of this kind served, hold the place.
+    """Context manager: wait until `node` may have a request of this kind served, then hold a place.
 
     A class, since every heartbeat passes here: one made of a generator costs several times as much.
     """
@@ -109,7 +110,7 @@ class Admission:
     async def __aenter__(self) -> None:
         """Wait until the request may be served.
 
-        Raise RequestRejected 429 if too many later ones of the node and kind wait too.
+        Raise RequestRejected 429 if later ones of the node and kind fill the queue.
         """
         queue = _queues.get(self._key)
         if queue is None:

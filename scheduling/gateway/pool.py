@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -41,11 +42,11 @@ ROW_LOCK_TIMEOUT = "500ms"
 #: The same for a commit, which waits for table locks only. Less than STATEMENT_LIMIT_S: a server
 #: that reports a locked table is not silent.
 LOCK_TIMEOUT = "2s"
-#: Requests that may wait for a connection; any further one is refused and repeated by its daemon. A
-#: request that waited for longer would be served after its daemon gave up on it.
+#: Requests that may wait for a connection of a pool. Any further one is refused and repeated by its
+#: daemon: behind so many it would be served only after the daemon has given up on it.
 MAX_WAITING = 500
 #: A daemon waits 4 s for the answer to a heartbeat and 8 s for that to a commit, so a slower
-#: statement is of no use. Its effect counts: a repeated commit gets the same answer as the first.
+#: statement is of no use. If it was executed all the same, its repeat gets the same answer.
 STATEMENT_LIMIT_S = 3.0
 
 
@@ -74,13 +75,13 @@ async def _renew_all(dead: AsyncConnection) -> None:
     global _renewed_at
     if dead.answered_at > _renewed_at:
         _renewed_at = time.monotonic()
-        for each in list(_pools.values()):
-            await each.drain()
+        for pool in list(_pools.values()):
+            await pool.drain()
 
 
 async def _check(connection: AsyncConnection) -> None:
-    """Raise if the connection is dead, after replacing all: the others are usually dead too, and a
-    request that was given one after the other would wait longer for each."""
+    """Raise OperationalError if the connection is dead. Replace all before: the others are usually
+    dead too, and a request that tried one after the other would wait for each."""
     try:
         await connection.check()
     except psycopg.OperationalError:
@@ -144,11 +145,11 @@ async def open_pools() -> None:
     from ginkgo_site.database import conninfo
 
     await _refuse_unusable_database(conninfo())
-    for name, size, max_waiting in (
-        ("work", WORK_POOL_SIZE, MAX_WAITING),
-        ("leases", LEASE_POOL_SIZE, 0),  # 0: any number may wait
-        ("steps", LOCKING_POOL_SIZE, MAX_WAITING),
-        ("logs", LOG_POOL_SIZE, MAX_WAITING),
+    for name, size, lock_timeout, max_waiting in (
+        ("work", WORK_POOL_SIZE, LOCK_TIMEOUT, MAX_WAITING),
+        ("leases", LEASE_POOL_SIZE, LOCK_TIMEOUT, 0),  # 0: any number may wait
+        ("steps", LOCKING_POOL_SIZE, ROW_LOCK_TIMEOUT, MAX_WAITING),
+        ("logs", LOG_POOL_SIZE, ROW_LOCK_TIMEOUT, MAX_WAITING),
     ):
         if name in _pools:
             continue
@@ -163,7 +164,7 @@ async def open_pools() -> None:
             reconnect_timeout=0,
             max_idle=120,
             check=_check,
-            configure=_configure_for_row_locks if name in ("steps", "logs") else _configure,
+            configure=partial(_configure, lock_timeout),
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pools[name].open(wait=False)
@@ -188,14 +189,9 @@ SELECT set_config('lock_timeout', %s, false),
 """
 
 
-async def _configure(connection: AsyncConnection) -> None:
+async def _configure(lock_timeout: str, connection: AsyncConnection) -> None:
     read_json(connection)
-    await connection.execute(LIMITS, [LOCK_TIMEOUT, IDLE_LIMIT])
-
-
-async def _configure_for_row_locks(connection: AsyncConnection) -> None:
-    read_json(connection)
-    await connection.execute(LIMITS, [ROW_LOCK_TIMEOUT, IDLE_LIMIT])
+    await connection.execute(LIMITS, [lock_timeout, IDLE_LIMIT])
 
 
 async def close_pools() -> None:

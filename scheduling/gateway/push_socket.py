@@ -39,7 +39,7 @@ SERVER_CLOSE_CODES = frozenset(
     {1001, 1011, 1012, TRY_AGAIN, NOT_HELLO, UNAUTHENTICATED, SUPERSEDED}
 )
 
-#: Per node. A daemon has one; those whose end was not noticed yet count too.
+#: Of one node. A daemon has one, but earlier ones count too until their end is noticed.
 MAX_SOCKETS = 8
 HELLO_TIMEOUT_S = 10.0
 
@@ -81,7 +81,7 @@ class PushSocket(CountedSocket):
         """Subscribe to hints for the node at the daemon's Hello, the only message it sends."""
         if self.sender is None:
             return
-        if self.connection_id is not None:  # a daemon sends no second message; pings are ours
+        if self.connection_id is not None:  # a daemon sends no second message
             await self.close(code=NOT_HELLO)
             return
         try:
@@ -156,8 +156,8 @@ class PushSocket(CountedSocket):
         self._cancel_hello_timer()
 
     async def disconnect(self, code: int) -> None:
-        """Record that the peer closed the socket; the sweep may shorten the lease by that."""
-        self.release()  # before the database is waited for
+        """Record that the peer closed the socket: the sweep may then shorten the lease."""
+        self.release()  # first, since the database may take long
         if self.connection_id is None or self.sender is None:
             return
         await self.channel_layer.group_discard(f"node.{self.sender.node}", self.channel_name)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Registration(msgspec.Struct):
-    """The field that a Register message of every protocol has."""
+    """The part of a Register message that is the same in every version of the protocol."""
 
     protocol: int
 
@@ -77,7 +77,7 @@ async def answer_registration(sender: NodeIdentity, body: bytes) -> wire.Registe
         stall_s=times.stall_s,
         now_us=now_us,
         desired=desired,
-        # May count a daemon that registered meanwhile; then that one is the holder.
+        # It may already count another daemon that registered meanwhile, and now holds the lease.
         registration=registrations,
     )
 

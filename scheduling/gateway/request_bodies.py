@@ -22,7 +22,7 @@ BYTES_WAIT_S = 5.0
 
 
 class ByteBudget:
-    """Bytes that requests may hold at once. Requests wait in the order in which they came."""
+    """Bytes that requests may hold at once. Requests that need more wait in the order they came."""
 
     def __init__(self, size: int) -> None:
         """Start with all bytes free."""
@@ -71,34 +71,34 @@ _total = ByteBudget(MAX_TOTAL_BODIES)
 
 
 class RequestBody:
-    """Context manager: the complete body of a request of `node`, counted until the block ends.
+    """Context manager: the complete body of a request of `node`; its bytes count inside the block.
 
     Raise RequestRejected: 413 over `limit` bytes, 408 if it does not arrive in time. A class for
     the same reason as `Admission`.
     """
 
-    __slots__ = ("_announced", "_large", "_node", "_receive")
+    __slots__ = ("_large", "_node", "_receive", "_size_bound")
 
     def __init__(
         self, node: int, receive: Receive, headers: Mapping[bytes, bytes], limit: int
     ) -> None:
         """Do not read yet. Raise RequestRejected 413 if the announced size is over the limit."""
         self._node, self._receive = node, receive
-        self._announced = _announced(headers, limit)
+        self._size_bound = _size_bound(headers, limit)
         self._large: Admission | None = None
 
     async def __aenter__(self) -> bytes:
         """Wait for free bytes and return the complete body. Raise RequestRejected."""
-        if self._announced > LARGE_BODY:
+        if self._size_bound > LARGE_BODY:
             large = Admission(self._node, "large")
             await large.__aenter__()
             self._large = large
         try:
-            await _total.acquire(self._announced)
+            await _total.acquire(self._size_bound)
             try:
-                return await _read_in_time(read_body(self._receive, self._announced))
+                return await _read_in_time(read_body(self._receive, self._size_bound))
             except BaseException:
-                _total.release(self._announced)
+                _total.release(self._size_bound)
                 raise
         except BaseException:
             await self._release_large()
@@ -106,7 +106,7 @@ class RequestBody:
 
     async def __aexit__(self, *error: object) -> None:
         """Release the bytes, and the node's place for a large body."""
-        _total.release(self._announced)
+        _total.release(self._size_bound)
         await self._release_large()
 
     async def _release_large(self) -> None:
@@ -117,8 +117,8 @@ class RequestBody:
 async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
     """Return the result of `coroutine`, or raise RequestRejected 408 after BODY_TIMEOUT_S.
 
-    Without a timer up to its first wait: a small body arrives together with its headers, and a
-    timer would cost more than everything else that is done with the body of a heartbeat.
+    The timer begins when `coroutine` first waits. A small body arrives together with its headers,
+    so none is needed: it would cost more than all else that is done with a heartbeat's body.
     """
     try:
         waits_for = coroutine.send(None)
@@ -152,8 +152,8 @@ def _resume(coroutine: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[
         return whole
 
 
-def _announced(headers: Mapping[bytes, bytes], limit: int) -> int:
-    """Return an upper bound of the body's bytes. Raise RequestRejected 413 if over `limit`."""
+def _size_bound(headers: Mapping[bytes, bytes], limit: int) -> int:
+    """Return the most bytes that the body can have. Raise RequestRejected 413 if over `limit`."""
     text = headers.get(b"content-length", b"")
     if not text.isdigit():
         return limit  # chunked: the size is unknown

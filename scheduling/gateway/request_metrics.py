@@ -1,6 +1,6 @@
 """What this web process answered nodes, for Prometheus. Scrape each web process by itself.
 
-Counted here and not in the database: a statement for each would cost as much as the request.
+Requests are counted here and not in the database, where a count costs as much as the request.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from scheduling.recorded_feeds.jetstream.stream import Stream
 
-MAX_STREAMS = 64
-KEPT_BYTES = 64_000_000  #: of the messages of all of them
-NEWEST = 500  #: a read that starts this close to the head waits for no other
-OLDER_READS = 4  #: of earlier records, at the same time
+MAX_STREAMS = 64  #: kept open
+KEPT_BYTES = 64_000_000  #: of messages kept in memory, of all streams together
+NEWEST = 500  #: a read that starts less than so many records before the head waits for no other
+OLDER_READS = 4  #: concurrent reads of earlier records
 
 
 class StreamReads:
@@ -41,12 +41,12 @@ class StreamReads:
         self._heads: dict[int, int] = {}  #: newest seq, by the id of the feed
         self._kept = BlockCache(KEPT_BYTES)
         self._connecting = asyncio.Lock()
-        #: by (feed, first seq, last seq)
+        #: (feed, first seq, last seq) → the read in progress
         self._reading: dict[tuple[int, int, int], asyncio.Task[list[RecordRow]]] = {}
         self._older = asyncio.Semaphore(OLDER_READS)
 
     async def read(self, node: int, head: HeadRow, first: int, last: int) -> list[RecordRow]:
-        """Return the records from `first` to `last` of the feed of `head`, in the node's share.
+        """Return the records from `first` to `last` of the feed of `head`, within the node's share.
 
         Raise RequestRejected 429 or 503.
         """

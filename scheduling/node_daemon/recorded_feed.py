@@ -249,12 +249,7 @@ class RecordedFeedReader(Listeners):
             self._wake(None if "" in new else new)
 
     async def _ask(
-        self,
-        after: int,
-        released_us: int = 0,
-        *,
-        limit: int = MAX_FEED_RECORDS,
-        wait_s: float = 0.0,
+        self, after: int, released_us: int = 0, *, limit: int = MAX_FEED_RECORDS, wait_s: float = 0
     ) -> FeedAnswer:
         """Ask for records after `after`; -1: for the head alone. See `FeedRequest`."""
         return await self._client.feed(

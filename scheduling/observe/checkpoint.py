@@ -28,7 +28,7 @@ WHERE r.portfolio_id = %(portfolio)s AND (
 def checkpoint(
     node: int, incarnation: UUID, portfolio: int, handoff: int | None
 ) -> Transaction[Row | None]:
-    """Return the run with its stored state; None if the node is neither owner nor target."""
+    """Return a row of CHECKPOINT; None if the node is neither owner nor target of the handoff."""
     return (
         yield from query_one(
             CHECKPOINT, node=node, incarnation=incarnation, portfolio=portfolio, handoff=handoff

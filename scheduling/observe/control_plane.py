@@ -34,12 +34,12 @@ ORDER BY host, pid LIMIT 1000
 
 
 class PassRow(NamedTuple):
-    name: str
+    name: str  #: pass or watcher
     age_s: float | None
 
 
-#: `pass`: seconds since the last whole pass ended. `watcher`: since the last check by a watcher,
-#: which moves `until` on.
+#: `pass`: seconds since the last whole pass ended. `watcher`: seconds since the next check by a
+#: watcher was due (`until`, which each check moves on); 0: it is not due yet.
 PASSES = Statement(
     "PASSES",
     """
@@ -82,7 +82,7 @@ class ControlPlane(NamedTuple):
     """Gateways that pulse or should, and how long ago the passes ran."""
 
     gateways: list[GatewayRow]
-    passes: dict[str, float]
+    passes: dict[str, float]  #: `pass` and `watcher` → seconds, see PASSES
 
 
 def read_control_plane() -> Transaction[ControlPlane]:

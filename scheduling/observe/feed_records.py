@@ -13,10 +13,10 @@ class HeadRow(NamedTuple):
 
     feed: int
     name: str
-    seq: int
-    released_us: int
+    seq: int  #: of the head; 0: no record yet
+    released_us: int  #: when the head was released, in epoch microseconds
     first_seq: int
-    in_stream: bool
+    in_stream: bool  #: the records are in NATS JetStream, not in the database
 
 
 HEADS = Statement(

@@ -17,11 +17,11 @@ from scheduling.observe.view_fields import same_named
 
 @dataclass(frozen=True, slots=True)
 class ReaderView:
-    """How far one node is behind the head of a feed, by its slowest portfolio."""
+    """How far one node is behind the head of a feed."""
 
     node: str
-    portfolios: int
-    lag: int
+    portfolios: int  #: how many of its portfolios read the feed
+    lag: int  #: of the slowest of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class FeedView:
     name: str
     kind: str
     head: int
-    first_seq: int  #: the oldest that is kept
+    first_seq: int  #: the oldest record that is kept
     newest_at: datetime | None  #: release of the newest record; None: a replay, or no record yet
-    silent_s: float | None  #: since then
-    silent_after_s: int | None  #: when an alert opens; None: never
+    silent_s: float | None  #: seconds since then
+    silent_after_s: int | None  #: an alert opens when `silent_s` exceeds this; None: never
     keep_days: int | None  #: None: records are kept for good
     rate: float  #: events a second; of a recorded feed, over the last minute
-    writer: str  #: empty: none
+    writer: str  #: the process that may append; empty: every source may
     in_stream: bool
     instruments: int
     portfolios: list[str]
@@ -76,7 +76,7 @@ WHERE %(name)s::text IS NULL OR f.name = %(name)s::text
 ORDER BY f.id
 """
 
-#: Every portfolio with its feed, its node and how far it has read.
+#: Every portfolio with its feed, its node (NULL: no owner) and its last seq.
 READING_PORTFOLIOS = """
 SELECT p.feed_id, p.name, n.name AS node, r.last_seq
 FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
@@ -93,9 +93,7 @@ def read_feeds(name: str | None = None) -> list[FeedView]:
     with repeatable_read("the feeds") as cursor:
         feeds: list[Any] = cursor.execute(FEEDS.encode(), {"name": name}).fetchall()
         portfolios: list[Any] = cursor.execute(READING_PORTFOLIOS.encode()).fetchall()
-    return [
-        _feed_view(row, [each for each in portfolios if each.feed_id == row.id]) for row in feeds
-    ]
+    return [_feed_view(feed, [p for p in portfolios if p.feed_id == feed.id]) for feed in feeds]
 
 
 def _feed_view(row: Any, portfolios: list[Any]) -> FeedView:

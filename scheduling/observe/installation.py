@@ -17,7 +17,7 @@ class DatabaseRow(NamedTuple):
     server_version: int
     max_connections: int
     standbys: int
-    queue_overdue_s: float | None  #: of the task due first, negative before; None: no task
+    queue_overdue_s: float | None  #: seconds since the earliest task was due; None: no task
     secrets_stored: int
     operators: int  #: active users that may act
     alert_channels: int
@@ -72,9 +72,7 @@ class ClockRow(NamedTuple):
 
 
 CLOCK = Statement(
-    "CLOCK",
-    "SELECT extract(epoch FROM clock_timestamp())::float AS now_s",
-    row=ClockRow,
+    "CLOCK", "SELECT extract(epoch FROM clock_timestamp())::float AS now_s", row=ClockRow
 )
 
 
@@ -84,8 +82,8 @@ class InstallationFacts(NamedTuple):
     database: DatabaseRow
     nodes: tuple[NodeFact, ...]
     gateways: tuple[GatewayFact, ...]
-    passes: dict[str, float]  #: `pass` and `watcher` → seconds since the last one
-    clock_offset_s: float  #: of this host ahead of the database
+    passes: dict[str, float]  #: see `read_control_plane`
+    clock_offset_s: float  #: by how much this host's clock is ahead of the database's
     clock_uncertainty_s: float
 
 

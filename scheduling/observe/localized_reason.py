@@ -1,4 +1,4 @@
-"""Return reasons and refusals in the language of the reader."""
+"""Reasons and refusals in the language of the reader."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def localized_text(text: str) -> str:
 
 
 def _localized_value(value: Any) -> Any:
+    """Return a value of a sentence, localized if it is a text or a list."""
     if is_list(value):
         return pgettext("in a list", ", ").join(map(str, map(_localized_value, value)))
     return localized_text(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What a node may fetch: the artifacts, locks and records that its portfolios need now or next."""
+"""What a node may fetch: the artifacts, locks and feeds that its portfolios need now or next."""
 
 from __future__ import annotations
 

@@ -108,17 +108,16 @@ def read_losses(cursor: psycopg.Cursor[Any]) -> list[NodeLossView]:
     lost = [row for row in rows if row.is_now]
     moves: dict[int, list[MoveView]] = {}
     if lost:
-        where = {
+        wanted = {
             "nodes": [row.node_id for row in lost],
             "since": [row.at for row in lost],
             "most": MAX_MOVES,
         }
-        for row in cursor.execute(MOVES, where).fetchall():
+        for row in cursor.execute(MOVES, wanted).fetchall():
             moves.setdefault(row.node, []).append(MoveView(row.portfolio, row.target, row.pause_ms))
     return [
         NodeLossView(
-            **same_named(NodeLossView, row),
-            moves=moves.get(row.node_id, []) if row.is_now else [],
+            **same_named(NodeLossView, row), moves=moves.get(row.node_id, []) if row.is_now else []
         )
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Orders of the whole fleet, by the time they were committed."""
+"""Orders of the whole fleet, by the time of their commits."""
 
 from __future__ import annotations
 
@@ -22,13 +22,10 @@ MAX_COUNTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class OrderCounts:
-    """How many orders of a range have each status.
-
-    `is_all` is false if MAX_COUNTED, the newest, were counted: there may be more.
-    """
+    """How many orders of a range have each status."""
 
     by_status: Mapping[str, int]
-    is_all: bool
+    is_all: bool  #: False: only the newest MAX_COUNTED orders were counted, and there may be more
 
 
 def orders_between(
@@ -74,7 +71,7 @@ def count_by_status(rows: QuerySet[Order]) -> OrderCounts:
     return OrderCounts(found, sum(found.values()) < MAX_COUNTED)
 
 
-#: Where a page starts: behind the order with this time and id.
+#: (time of the commit, id) of the order after which a page starts.
 Key = tuple[datetime, str]
 
 
@@ -84,7 +81,8 @@ def list_key(order: Order) -> Key:
 
 
 def orders_after(rows: QuerySet[Order], key: Key) -> QuerySet[Order]:
-    """Return the orders that follow `key` in the list; those of one commit, of one time, by id."""
+    """Return the orders that follow `key` in the list. Those of one commit, with equal times, are
+    in the order of their ids."""
     at, last = key
     older = Q(committed_at__lt=at) | Q(committed_at=at, id__lt=last)
     return rows.filter(older, committed_at__lte=at)  # the second condition uses the index

@@ -86,7 +86,7 @@ class ItemRow(NamedTuple):
     python: str | None
 
 
-#: Their items: `r` is the run, `t` its present tenure, `v` the revision that the roll-out made.
+#: Items of roll-outs: `r` is the run, `t` its present tenure, `v` the revision of the roll-out.
 ITEMS = Statement(
     "ITEMS",
     f"""
@@ -140,7 +140,7 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
 
 
 def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
-    """Return an item as `decide` takes it, from its row and that of its roll-out."""
+    """Return the item for `decide.roll_out`, from its row and the row of its roll-out."""
     return Item(
         id=row.id,
         name=row.name,
@@ -166,7 +166,8 @@ def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
 
 
 def _lacking_reason(row: ItemRow, roll_out: OpenRow) -> Reason | None:
-    """Return why the node of an item cannot run the artifact, or None. An unknown Python can."""
+    """Return why the node of an item cannot run the artifact; None if it can, or its Python is not
+    known."""
     if not roll_out.pythons or not row.python or row.python in roll_out.pythons:
         return None
     params = {

@@ -143,8 +143,8 @@ SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct
 ) measured WHERE cpu_pct IS NOT NULL
 """,
 )
-RECENT_FAILURE_S = 120.0  #: a failed handoff counts for as long
-MAX_RETRY_WAIT_S = 30.0
+RECENT_FAILURE_S = 120.0  #: for so long a failed handoff delays the next one, and excludes a node
+MAX_RETRY_WAIT_S = 30.0  #: of a portfolio after failed handoffs
 NO_NODES: frozenset[int] = frozenset()
 
 
@@ -161,9 +161,9 @@ class FleetSnapshot:
 def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot:
     """Read the fleet as of one database snapshot. Five statements; six when rebalancing by CPU.
 
-    With the `cache` of the previous call, of the portfolios only changed rows are read;
-    the result is then valid until the next call with the same cache. Raise SnapshotUnavailable if
-    the fleet cannot be read: an empty fleet is a snapshot with no nodes, an unknown one an error.
+    With the `cache` of the previous call, only portfolios with changed rows are read; the result is
+    then valid until the next call with that cache. Raise SnapshotUnavailable if the fleet cannot be
+    read: an empty fleet is a snapshot without nodes, an unknown one is an error.
     """
     cache = SnapshotCache() if cache is None else cache
     try:
@@ -248,10 +248,10 @@ def _portfolio_view(row: Any, failures: list[Any]) -> PortfolioView:
     `failures` are its recently failed handoffs: failed moves if it runs, else failed placements and
     failovers, so that a failed move does not delay a placement.
 
-    A node where it failed twice is excluded for a while, and after any failure the next attempt
-    waits 1, 2, 4 … s: otherwise a target that cannot start it would be asked again indefinitely.
-    A portfolio that was taken from a node, because it failed there twice before its first event,
-    waits as long before its next placement as that node would have waited: 5 s, 30 s.
+    A node where two handoffs failed is excluded while they count, and after any failure the next
+    attempt waits 1, 2, 4 … s: otherwise a target that cannot start the portfolio would be asked
+    again and again. A portfolio that was taken from a node, because it failed there twice before
+    its first event, waits as long for its next placement as that node would have waited: 5 s, 30 s.
     """
     failed, not_before = NO_NODES, None
     if row.failures_by_node is not None:
@@ -302,10 +302,10 @@ def _portfolio_view(row: Any, failures: list[Any]) -> PortfolioView:
 def _revision_choices(
     row: Any,
 ) -> tuple[RevisionChoice | None, RevisionChoice | None, tuple[RevisionChoice, ...]]:
-    """Return the wanted revision, the last owner's, and the choices without a living owner.
+    """Return (wanted revision, that of the last owner, revisions to choose from for a new owner).
 
-    A rejected revision counts as wanted, and as a choice, only if there is no good one; else the
-    wanted one is None.
+    The last are in the order of preference. If the wanted revision is rejected and there is a good
+    one, the first member is None and the rejected revision is no choice.
     """
     requested = RevisionChoice(
         row.wanted_revision, row.strategy, row.strategy_version, _artifact_needs(row, row.artifact)

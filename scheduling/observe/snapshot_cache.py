@@ -1,10 +1,10 @@
 """Cache of the portfolios read by the last snapshot, so that the next one reads only changed rows.
 
-Every row that a plan depends on carries the transaction that changed it last, stamped by a trigger,
-so that no statement can forget to raise a version; a commit changes no such row. The cache keeps
-the first transaction whose end its snapshot did not see. Every row that the next snapshot has to
-read again was stamped by that transaction or a later one, and an index finds it: the cost grows
-with the number of changes, not with the fleet. A missed notification cannot make the cache wrong.
+A trigger stamps every row on which a plan depends with the transaction that changed it last, so no
+statement can forget to raise a version. A commit changes no such row. The cache keeps the first
+transaction whose end its snapshot did not see. Every row that the next snapshot has to read again
+was stamped by that transaction or a later one, and an index finds it: the cost grows with the
+number of changes, not with the fleet. A missed notification cannot make the cache wrong.
 """
 
 from __future__ import annotations
@@ -68,14 +68,15 @@ class SnapshotCache:
         self._numbering: str | None = None
         self._first_unseen = 0  #: the first transaction whose end the last snapshot did not see
         self._handoffs: dict[int, Any] = {}  #: portfolio id → its open handoff, a row of CHANGES
-        self._time_dependent: frozenset[int] = frozenset()  #: their views also change with time
+        #: Portfolios whose views also change with time.
+        self._time_dependent: frozenset[int] = frozenset()
 
     def forget(self) -> None:
         """Make the next snapshot read everything."""
         self._numbering = None
 
     def since(self, numbering: str) -> int | None:
-        """Return the first transaction whose changes the cache may lack; None if it is invalid.
+        """Return the first transaction whose changes the cache may lack; None: it lacks everything.
 
         `numbering` is from the SNAPSHOT_MARK of the current snapshot.
         """
@@ -85,9 +86,12 @@ class SnapshotCache:
         """Return the portfolio ids to read again, given rows of CHANGES. None: all of them."""
         if since is None:
             return None
-        known, now = self._handoffs, _active_handoffs(changes)
-        moved = {n for n in known.keys() | now.keys() if known.get(n) != now.get(n)}
-        return sorted(moved.union(row.portfolio_id for row in changes if row.handoff is None))
+        old, new = self._handoffs, _active_handoffs(changes)
+        in_changed_handoff = {
+            id_ for id_ in old.keys() | new.keys() if old.get(id_) != new.get(id_)
+        }
+        changed = {row.portfolio_id for row in changes if row.handoff is None}
+        return sorted(changed | in_changed_handoff)
 
     def apply_changes(
         self,
@@ -105,15 +109,15 @@ class SnapshotCache:
         """
         fresh = {row.id: row for row in rows}
         expected = list(self.rows) if refreshed is None else refreshed
-        gone = [number for number in expected if number in self.rows and number not in fresh]
-        for number in gone:
-            del self.rows[number]
+        gone = [id_ for id_ in expected if id_ in self.rows and id_ not in fresh]
+        for id_ in gone:
+            del self.rows[id_]
         self.rows.update(fresh)
         self.with_reason.difference_update(gone, fresh)
-        self.with_reason.update(number for number, row in fresh.items() if row.reason)
+        self.with_reason.update(id_ for id_, row in fresh.items() if row.reason)
         now_dependent = frozenset(time_dependent)
         changed = {*fresh, *((self._time_dependent | now_dependent) & self.rows.keys())}
-        views = [view_of(self.rows[number]) for number in sorted(changed)]
+        views = [view_of(self.rows[id_]) for id_ in sorted(changed)]
         if gone or any(view != self.fleet_index.portfolios.get(view.id) for view in views):
             self.version += 1
         self.fleet_index.update(views, gone)

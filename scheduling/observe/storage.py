@@ -14,6 +14,7 @@ from scheduling.db.statements import TABLE_SIZES
 from scheduling.db.transaction import django_cursor
 from scheduling.errors import SnapshotUnavailable
 
+#: Size of the database, bytes of WAL written, and seconds since the oldest open snapshot was taken.
 FACTS = """
 SELECT pg_database_size(current_database()) AS database_bytes,
        pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal_bytes,
@@ -32,7 +33,7 @@ class Storage:
     wal_bytes: int  #: written since the database was created
     oldest_snapshot_s: float
     disk_free_bytes: int | None  #: None: the database is on another machine
-    tables: list[Any]  #: rows with `name`, `bytes`, `rows`
+    tables: list[Any]  #: rows of TABLE_SIZES (`name`, `bytes`, `rows`), by name
 
 
 def read_storage() -> Storage:

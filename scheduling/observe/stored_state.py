@@ -20,6 +20,7 @@ UNREADABLE = (StateUnreadable, ValueError, ArithmeticError, LookupError, Recursi
 #: The most digits of an amount before the point: as many as a column of numeric(24, 4) takes. The
 #: sum of 10,000 such amounts still has its four places in a Decimal of 28 digits.
 MOST_DIGITS = 20
+#: The account of a state that cannot be read.
 UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
 
@@ -53,10 +54,10 @@ class OnDemand(Mapping[str, Any]):
 
 
 def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the account, amounts as Decimals, and the strategy's part of a stored state.
+    """Return (account with amounts as Decimals, the strategy's part) of a stored state.
 
-    The account of an unreadable state is unknown; the node that loads the state reports the cause.
-    Nothing is raised, whatever a node has stored, since one state must not break a page of all.
+    Of an unreadable state they are UNKNOWN_ACCOUNT and {}; the node that loads it reports why. This
+    never raises, whatever a node has stored: one state must not break a page of all portfolios.
     """
     try:
         outline = decode_outline(data)
@@ -70,13 +71,12 @@ def stored_state(data: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         }
     except UNREADABLE:
         return UNKNOWN_ACCOUNT, {}
-    return OnDemand(known, lambda: _account_for_pages(data)), OnDemand(
-        {}, lambda: _strategy_for_pages(data)
-    )
+    shown_account = OnDemand(known, lambda: _account_for_pages(data))
+    return shown_account, OnDemand({}, lambda: _strategy_for_pages(data))
 
 
 def shown_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that `ctx.metric` would allow, and as many; a node may store any."""
+    """Return the metrics that `ctx.metric` would have allowed, since a node may store any."""
     allowed = {
         name: value
         for name, value in metrics.items()

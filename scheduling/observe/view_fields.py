@@ -6,7 +6,7 @@ from typing import Any
 
 
 def same_named(view: Any, row: Any) -> dict[str, Any]:
-    """Return the columns that are fields of the dataclass `view`, with their values.
+    """Return name → value of the columns of `row` that are fields of the dataclass `view`.
 
     `row` is a named tuple or a model instance.
     """

@@ -466,11 +466,8 @@ _uuid = lru_cache(maxsize=4096)(UUID)
 
 
 def uuid_from(text: str) -> UUID:
-    """Return `text` as a UUID, or raise ValueError.
-
-    Cached, since every message carries one. A text of another length is not kept: it may be huge.
-    """
-    return _uuid(text) if len(text) == 36 else UUID(text)
+    """Return `text` as a UUID, or raise ValueError. Cached, since every message carries one."""
+    return _uuid(text) if len(text) == 36 else UUID(text)  # one of another length may be huge
 
 
 def encode(message: msgspec.Struct) -> bytes:

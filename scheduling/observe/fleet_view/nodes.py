@@ -17,13 +17,13 @@ def node_view(
 ) -> NodeView:
     """Return the view of a node from a row of NODES.
 
-    `owned` are the rows of its portfolios; `held` places are taken by handoffs to the node.
+    `owned`: the rows of its portfolios. `held`: the places that handoffs to the node will take.
     """
     expires = row.expires_at
     status = node_status(row, now, policy)
     away = status in ("lost", "left")
     reason, why = _reason(row, status, now, policy)
-    known = same_named(NodeView, row) | {
+    fields = same_named(NodeView, row) | {
         "status": status,
         "schedulable": not (away or row.cordoned or row.draining or row.leaving),
         "load": sum(run.weight for run in owned),
@@ -37,10 +37,10 @@ def node_view(
         "reason": reason,
         "why": why,
         "portfolios": [run.name for run in owned],
-        # A forecast for no portfolios tells nothing.
+        # For a node without portfolios a forecast says nothing.
         "loss": LossView(**same_named(LossView, row)) if row.as_of is not None and owned else None,
     }
-    return NodeView(**known)
+    return NodeView(**fields)
 
 
 def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:

@@ -1,7 +1,7 @@
-"""Views of portfolios, from their rows and from what surrounds them.
+"""Views of portfolios, from their rows and the other rows of the same snapshot.
 
-States are decoded once per state seq. Sparklines are read every ten seconds, the interval of equity
-points.
+A state is decoded again only when its seq has changed. Sparklines are read every ten seconds, the
+interval of equity points.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from scheduling.timing import Timing
 SPARKLINE_POINTS = 40
 SPARKLINE_INTERVAL_S = 10.0
 
-#: by the id of the portfolio: the seq of the state, the account, the strategy's part
+#: Portfolio id → (seq of its stored state, account, the strategy's part of the state).
 _states: dict[int, tuple[int, Mapping[str, Any], Mapping[str, Any]]] = {}
-_sparklines: tuple[float, dict[int, list[float]]] = (float("-inf"), {})  #: when read; the points
+#: (monotonic time of the read, portfolio id → its newest equity points)
+_sparklines: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
 def decode_new_states(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
@@ -41,7 +42,7 @@ def decode_new_states(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
 
 
 def forget_states_except(rows: list[Any]) -> None:
-    """Drop the states of portfolios that are not among `rows`, which are all there are."""
+    """Drop the decoded states of all portfolios but those of `rows`: the others are deleted."""
     kept = {row.id for row in rows}
     for portfolio in list(_states):  # a copy: other threads read the fleet too
         if portfolio not in kept:
@@ -83,9 +84,9 @@ class Surroundings:
 
 
 def reports_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int, int], dict[str, Any]]:
-    """Return (node, portfolio, epoch) → what the node last reported of it.
+    """Return (node, portfolio, epoch) → what the node last reported of its process.
 
-    A node may name any portfolio; only what its owner reports describes it.
+    A node may report any portfolio: a reader looks up the present owner and epoch only.
     """
     return {
         (row.id, entry["portfolio"], entry["epoch"]): entry
@@ -111,9 +112,9 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
     stalled = (
         owned and away is None and row.phase == "running" and lag > 0 and silent_s > times.stall_s
     )
-    left_s = None
+    until_good_s = None
     if row.rev_status == "unproven" and row.first_commit_at is not None:
-        left_s = max(times.good_after_s - (now - row.first_commit_at).total_seconds(), 0.0)
+        until_good_s = max(times.good_after_s - (now - row.first_commit_at).total_seconds(), 0.0)
     return PortfolioView(
         id=row.id,
         name=row.name,
@@ -137,7 +138,7 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         good_revision=row.good_revision,
         running_revision=row.running_revision if owned else None,
         rev_status=row.rev_status,
-        rev_left_s=left_s,
+        rev_left_s=until_good_s,
         first_seq=row.first_seq,
         node=None if node is None else node.name,
         epoch=row.epoch,
@@ -180,4 +181,5 @@ def _rejection_reason(row: Any) -> str:
 
 
 def _gone_reason(node: Any) -> str:
+    """Return why a portfolio whose owner has gone is shown as pending."""
     return f"{node.name} has left" if node.status == "left" else f"{node.name} is lost"

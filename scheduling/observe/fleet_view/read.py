@@ -29,11 +29,11 @@ from scheduling.observe.fleet_view.statements import (
     ACTIVE_HANDOFFS,
     ALERTS,
     CLOCK,
-    FEED,
     NODES,
     PAUSE,
     PORTFOLIOS,
     RECENT_HANDOFFS,
+    SEGMENTS,
 )
 from scheduling.observe.fleet_view.types import (
     AlertView,
@@ -49,7 +49,7 @@ from scheduling.observe.view_fields import same_named
 from scheduling.timing import Timing, timing
 
 MAX_RECENT_HANDOFFS = 12
-PAUSE_SAMPLES = 50
+PAUSE_SAMPLES = 50  #: pauses of which the percentiles are shown
 
 
 def read_fleet_view(times: Timing | None = None) -> FleetView:
@@ -91,19 +91,19 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()
     active = _by_portfolio(active_rows)
     losses = read_losses(cursor)
-    listed = {
+    shown = {
         "most": MAX_RECENT_HANDOFFS,
         "lost": [loss.node_id for loss in losses],
         "since": [loss.at for loss in losses],
     }
-    ended = cursor.execute(RECENT_HANDOFFS.encode(), listed).fetchall()
+    ended = cursor.execute(RECENT_HANDOFFS.encode(), shown).fetchall()
     pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
     sparklines = read_sparklines(cursor)
     around = _surroundings(now, times, feeds, nodes, active, sparklines)
     decode_new_states(cursor, rows)
     forget_states_except(rows)
     portfolios = [portfolio_view(row, around) for row in rows]
-    held: dict[int, int] = {}
+    held: dict[int, int] = {}  # node → places that handoffs to it will take
     for row in active_rows:
         coming = row.state in ("preparing", "draining") and row.target_node_id is not None
         if coming and row.target_node_id != row.source_node_id:
@@ -161,8 +161,9 @@ def _surroundings(
 def _read_segments(cursor: psycopg.Cursor[Any]) -> dict[int, list[Segment]]:
     """Return feed id → the segments of the feed."""
     found: dict[int, list[Segment]] = {}
-    for s in cursor.execute(FEED.encode()).fetchall():
-        found.setdefault(s.feed_id, []).append(Segment(s.from_seq, s.from_time_us, float(s.rate)))
+    for row in cursor.execute(SEGMENTS.encode()).fetchall():
+        segment = Segment(row.from_seq, row.from_time_us, float(row.rate))
+        found.setdefault(row.feed_id, []).append(segment)
     return found
 
 
@@ -170,8 +171,8 @@ def _feed_clocks(segments: dict[int, list[Segment]], now: datetime) -> dict[int,
     """Return feed id → its head at `now`, and the rate of its newest segment."""
     now_us = int(now.timestamp() * 1e6)
     return {
-        feed: FeedClock(max(head_at(each, now_us), 0), each[-1].rate)
-        for feed, each in segments.items()
+        feed: FeedClock(max(head_at(of_feed, now_us), 0), of_feed[-1].rate)
+        for feed, of_feed in segments.items()
     }
 
 
@@ -193,10 +194,7 @@ def _storm_view(clock: Any) -> StormView | None:
     if clock.held_at is None:
         return None
     return StormView(
-        **same_named(StormView, clock),
-        at=clock.held_at,
-        by=clock.held_by,
-        reason=clock.held_reason,
+        **same_named(StormView, clock), at=clock.held_at, by=clock.held_by, reason=clock.held_reason
     )
 
 

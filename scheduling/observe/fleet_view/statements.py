@@ -24,7 +24,7 @@ LEFT JOIN scheduling_node n ON n.id = a.node_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """
 #: Segments of all feeds, from which their heads are computed.
-FEED = f"""
+SEGMENTS = f"""
 SELECT s.feed_id, s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_us,
        s.rate
 FROM {FEED_SEGMENTS} s ORDER BY s.feed_id, s.id

@@ -31,8 +31,8 @@ class HandoffView:
     to_revision: int
     released_seq: int | None
     error: str
-    pause_ms: float | None
-    catchup_ms: float | None
+    pause_ms: float | None  #: between the last commit of the old owner and the first of the new one
+    catchup_ms: float | None  #: from the activation until the lag was at most one batch
     requested_at: datetime
     prepared_at: datetime | None
     released_at: datetime | None
@@ -75,7 +75,7 @@ class NodeView:
     capacity: int
     labels: dict[str, str]
     load: int  #: total weight of its portfolios
-    held: int  #: total weight of handoffs to it
+    held: int  #: total weight of the portfolios that handoffs bring to it
     lease_left_s: float | None
     lease_ttl_s: float
     last_heartbeat_at: datetime | None
@@ -127,7 +127,7 @@ class PortfolioView:
     state_seq: int
     last_commit_at: datetime | None
     python: str  #: of its owner, or of the last owner that committed
-    accept_python: str
+    accept_python: str  #: another minor version on which operators let it run; empty: none
     lag_events: int
     stalled: bool
     stalled_s: float
@@ -139,7 +139,7 @@ class PortfolioView:
     account: Mapping[str, Any]
     starting_cash: Decimal
     state: Mapping[str, Any]  #: the strategy's part of the state
-    spark: list[float]
+    spark: list[float]  #: newest equity points, oldest first
     handoff: HandoffView | None
     orders_refused: int = 0
     orders_suppressed: int = 0
@@ -165,14 +165,14 @@ class FreezeView:
 
 @dataclass(frozen=True, slots=True)
 class StormView:
-    """The hold on failover."""
+    """The hold of failover, after a storm or by an operator."""
 
     at: datetime
     until: datetime | None  #: None: until an operator releases it
     by: str
     reason: str
     nodes: list[str]  #: lost in the storm; empty for a manual hold
-    of_nodes: int
+    of_nodes: int  #: how many nodes were alive one lease earlier; 0 for a manual hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,6 @@ class FleetView:
     alerts: list[AlertView] = field(default_factory=list)
     losses: list[NodeLossView] = field(default_factory=list)
     halts: list[HaltView] = field(default_factory=list)  #: that keep a portfolio stopped
-    handoffs_single: list[HandoffView] = field(
-        default_factory=list
-    )  #: ended, without the failovers that `losses` counts
+    #: The newest that ended, without the failovers that `losses` counts.
+    handoffs_single: list[HandoffView] = field(default_factory=list)
     by_name: dict[str, PortfolioView] = field(default_factory=dict, repr=False)
