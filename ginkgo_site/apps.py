@@ -13,7 +13,8 @@ from django.core.checks import CheckMessage, Tags, register
 class AdminConfig(SimpleAdminConfig):
     """Django's admin, whose pages are imported with the URLs.
 
-    They take a quarter of the processor time of a start, and only a web process shows any.
+    Importing them takes a quarter of the processor time that a process needs to start, and only a
+    web process shows any.
     """
 
     def ready(self) -> None:

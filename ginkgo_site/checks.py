@@ -1,4 +1,4 @@
-"""System checks: the database the fence rests on, and that nothing fails on purpose."""
+"""System checks: failpoints, hosts and TLS; durability, rights and standbys of the database."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def check_hosts_and_proxies(**_: Any) -> list[CheckMessage]:
     return messages
 
 
-# Those of Tags.database run with `migrate` and with `check --database default`.
+# Checks with Tags.database run with `migrate` and with `check --database default`.
 
 
-def _of_each(
+def _check_each(
     databases: Sequence[str] | None, check: Callable[[Any], list[CheckMessage]]
 ) -> list[CheckMessage]:
-    """Return what `check` says of a cursor of each database. Django gives None for no database."""
+    """Return the messages of `check`, called with a cursor of each database. None names none."""
     messages: list[CheckMessage] = []
     for alias in databases or []:
         with connections[alias].cursor() as cursor:
@@ -82,7 +82,7 @@ def check_commits_are_durable(
 
     Costs two `SHOW` statements.
     """
-    return _of_each(databases, lost_commit_errors)
+    return _check_each(databases, lost_commit_errors)
 
 
 def lost_commit_errors(cursor: Any) -> list[CheckMessage]:
@@ -105,7 +105,7 @@ def lost_commit_errors(cursor: Any) -> list[CheckMessage]:
 @register(Tags.database)
 def check_rights(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Return an error for a right that the role needs to migrate and lacks; two statements."""
-    return _of_each(databases, missing_rights)
+    return _check_each(databases, missing_rights)
 
 
 #: The role, its database and schema, quoted for a sentence, and whether it may create tables there.
@@ -159,11 +159,11 @@ def check_commits_wait_for_a_standby(
     databases: Sequence[str] | None = None, **_: Any
 ) -> list[CheckMessage]:
     """Return a warning where there are standbys and no commit waits for one; one statement."""
-    return _of_each(databases, standby_warnings)
+    return _check_each(databases, standby_warnings)
 
 
 def standby_warnings(cursor: Any) -> list[CheckMessage]:
-    """Return a warning if there are standbys and no commit waits for one. Any role may count."""
+    """Return a warning if there are standbys and no commit waits for one. Needs no right."""
     cursor.execute(
         "SELECT count(*), current_setting('synchronous_standby_names') FROM pg_stat_replication"
     )

@@ -32,10 +32,10 @@ CONNECTION_DEFAULTS: dict[str, str] = {
     "keepalives_count": "3",
 }
 
-#: Of sessions that prepare the database. On a slow machine a migration is idle between two
-#: statements for longer than any commit may be, and an index over many rows takes minutes. Waiting
-#: for a lock stays bounded, since every commit queues behind a migration that waits; the bound
-#: outlasts the limits under which each other session lets go of its locks.
+#: Limits of sessions that create or migrate tables. On a slow machine a migration is idle between
+#: two statements for longer than any commit may be, and an index over many rows takes minutes.
+#: Waiting for a lock stays bounded, since every commit queues behind a migration that waits. The
+#: bound is longer than the limits after which any other session gives up its locks.
 PREPARATION_LIMITS: dict[str, str] = {
     "statement_timeout": "0",
     "lock_timeout": "40s",
@@ -71,8 +71,8 @@ def share_connections(database: dict[str, Any]) -> None:
     """Change Django's settings dictionary to take connections from a pool of this process.
 
     For the web process only: it runs each request in a separate thread, which would open a
-    separate connection (measured: 277 requests a second). A process that forks, like the queue
-    worker, must not share a pool's sockets with its children.
+    separate connection (measured: only 277 requests a second). A process that forks, like the
+    queue worker, must not share a pool's sockets with its children.
     """
     from ginkgo_site.web.lane_sizes import CONNECTIONS
 
@@ -97,9 +97,9 @@ def prepare_statements(database: dict[str, Any]) -> None:
 
 
 def lift_session_limits(database: dict[str, Any]) -> None:
-    """Give sessions of Django's settings dictionary PREPARATION_LIMITS.
+    """Change Django's settings dictionary so that its sessions have PREPARATION_LIMITS.
 
-    Call it before the process connects. It is for a process that prepares the database.
+    Call it before the process connects. It is for a process that creates or migrates tables.
     """
     limits = " ".join(f"-c {name}={value}" for name, value in PREPARATION_LIMITS.items())
     database["OPTIONS"]["options"] += f" {limits}"

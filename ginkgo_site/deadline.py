@@ -36,14 +36,14 @@ from ginkgo_site.sessions import (
     begin_session,
     check_refusal,
     check_version,
-    known_options,
     limits_in,
+    merged_options,
     name_option,
 )
 
 RV = TypeVar("RV")
 
-TICK_S = 0.25
+TICK_S = 0.25  #: between two checks of the statements in flight
 #: How long new connections try a silent host after all other hosts.
 AVOID_S = 60.0
 #: A silent host is tried by one connection in this time. The attempt waits two seconds for it, and
@@ -54,9 +54,9 @@ RETRY_S = 4.0
 SLOW_CONNECT_S = 1.5
 #: A connection that was answered less than this long ago is handed out without a check.
 FRESH_S = 1.0
-CHECK_LIMIT_S = 1.0
+CHECK_LIMIT_S = 1.0  #: for the answer to that check
 
-_UNSET = -1.0
+_UNSET = -1.0  #: not None, which lifts the limit
 _process_limit_s: float | None = None
 _context_limit_s: ContextVar[float | None] = ContextVar("statement_limit_s", default=_UNSET)
 
@@ -111,11 +111,11 @@ class _Watchdog:
     """The statements in flight, and the thread that checks them, started by the first one."""
 
     def __init__(self) -> None:
-        self._begin()
-        # The thread does not survive a fork, and its lock may be held at that moment.
-        os.register_at_fork(after_in_child=self._begin)
+        self._start_empty()
+        # A forked child has no such thread, and would inherit a lock that may be held.
+        os.register_at_fork(after_in_child=self._start_empty)
 
-    def _begin(self) -> None:
+    def _start_empty(self) -> None:
         self._lock = threading.Lock()
         self._waits: set[_Wait] = set()
         self._thread: threading.Thread | None = None
@@ -154,12 +154,13 @@ def _is_readable(fd: int) -> bool:
 
 
 def _shut_down(fd: int) -> None:
-    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as same:
-        same.shutdown(socket.SHUT_RDWR)
+    # A duplicate, since libpq closes its own descriptor. OSError: the peer was faster.
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class _Limited:
-    """What connections that block and those on an event loop have in common."""
+    """The deadlines of connections, of those that block and those on an event loop."""
 
     limit_s: float | None = None
     answered_at: float
@@ -212,11 +213,11 @@ class _Limited:
 _Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-async def _call(call: Callable[[], Any]) -> Any:
+async def _run_blocking(call: Callable[[], Any]) -> Any:
     return call()
 
 
-async def _await(call: Callable[[], Any]) -> Any:
+async def _run_on_loop(call: Callable[[], Any]) -> Any:
     return await call()
 
 
@@ -225,35 +226,34 @@ async def _connect(
 ) -> Any:
     """Return a new connection whose session has begun. Raise DatabaseUnusable, or psycopg's error.
 
-    `run` makes each call of psycopg; with `_call` this never suspends.
+    `run` makes each call of psycopg; with `_run_blocking` this never suspends.
     """
-    known = known_options(conninfo, options)
-    order, began = _hosts.order(known), time.monotonic()
-    options |= name_option(known) | order
+    merged = merged_options(conninfo, options)
+    tried, began = _hosts.order(merged), time.monotonic()
+    options |= name_option(merged) | tried
     try:
         connection = await run(partial(connect, conninfo, **options))
     except psycopg.OperationalError as error:
-        _hosts.note_attempt(order, None, time.monotonic() - began)
-        check_refusal(error, known)
+        _hosts.note_attempt(tried, None, time.monotonic() - began)
+        check_refusal(error, merged)
         raise
     connection.answered_at = time.monotonic()
-    _hosts.note_attempt(order, connection._endpoint(), connection.answered_at - began)
+    _hosts.note_attempt(tried, connection._endpoint(), connection.answered_at - began)
     try:
         check_version(connection.info.server_version, connection._endpoint())
-        if limits := limits_in(known):
-            second = partial(connect, conninfo, **(options | {"autocommit": False}))
-            await _begin(run, connection, limits, second)
+        if limits := limits_in(merged):
+            connect_second = partial(connect, conninfo, **(options | {"autocommit": False}))
+            await _set_session_limits(run, connection, limits, connect_second)
     except BaseException:
         await run(connection.close)
         raise
     return connection
 
 
-async def _begin(
+async def _set_session_limits(
     run: _Run, own: Any, limits: dict[str, str], connect_second: Callable[[], Any]
 ) -> None:
-    """Give the session its limits, and check that it keeps one server process behind a pooler
-    (`sessions.begin_session`)."""
+    """Run `begin_session` over the new connection, `own`, and a second one if it asks for that."""
     own_commits: bool = own.autocommit
     second: Any = None
 
@@ -286,7 +286,7 @@ class Connection(psycopg.Connection[Any], _Limited):
         Hosts that fell silent lately come last; all but one attempt in RETRY_S leave them out.
         """
         try:
-            _connect(_call, super().connect, conninfo, options).send(None)
+            _connect(_run_blocking, super().connect, conninfo, options).send(None)
         except StopIteration as done:
             return cast(Connection, done.value)
         raise AssertionError("Connection.connect awaited an event loop: a defect to report")
@@ -318,7 +318,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
 
         Hosts that fell silent lately come last; all but one attempt in RETRY_S leave them out.
         """
-        connection = await _connect(_await, super().connect, conninfo, options)
+        connection = await _connect(_run_on_loop, super().connect, conninfo, options)
         return cast(AsyncConnection, connection)
 
     async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
@@ -339,13 +339,13 @@ class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
 class _Hosts:
     """The hosts that fell silent a moment ago.
 
-    A connection attempt to a silent host costs the whole `connect_timeout`. Where an address names
-    several, the others are asked first, and most attempts do not ask it at all.
+    A connection attempt to a silent host costs the whole `connect_timeout`. If a database URL names
+    several hosts, the others are tried first, and most attempts leave the silent one out.
     """
 
     def __init__(self) -> None:
         self._silent_at: dict[tuple[str, str], float] = {}
-        self._asked_at: dict[tuple[str, str], float] = {}
+        self._asked_at: dict[tuple[str, str], float] = {}  #: when a silent host was last tried
 
     def note_silence(self, host: str, port: str) -> None:
         self._silent_at[host, port] = time.monotonic()
@@ -355,13 +355,14 @@ class _Hosts:
         self._asked_at.pop((host, port), None)
 
     def note_attempt(
-        self, order: dict[str, str], to: tuple[str, str] | None, took_s: float
+        self, tried: dict[str, str], to: tuple[str, str] | None, took_s: float
     ) -> None:
-        """Note which hosts of `order` answered an attempt that connected to `to` (None: it failed).
+        """Note which hosts of `tried` answered an attempt that connected to `to` (None: it failed).
 
-        If the attempt was quick, the hosts tried before `to` answered too, by a refusal.
+        `tried` comes from `order`. If the attempt was quick, the hosts before `to` answered too, by
+        a refusal.
         """
-        for pair in zip(*(order[key].split(",") for key in order), strict=True):
+        for pair in zip(*(values.split(",") for values in tried.values()), strict=True):
             if pair == to or took_s < SLOW_CONNECT_S:
                 self.note_answer(*pair)
             elif to is not None or pair in self._silent_at:
@@ -369,17 +370,17 @@ class _Hosts:
             if pair == to:
                 return
 
-    def order(self, known: dict[str, Any]) -> dict[str, str]:
+    def order(self, options: dict[str, Any]) -> dict[str, str]:
         """Return the `host` and `port` to connect with: comma-separated, in the order to try.
 
         {} if the given ones stay as they are: there is only one host, or `hostaddr` is set. Silent
-        hosts come last. For RETRY_S, attempts after this one leave out those that it asks, unless
-        all hosts are silent.
+        hosts come last. For RETRY_S, later attempts leave out the silent hosts that this one tries,
+        unless all hosts are silent.
         """
-        hosts = str(known.get("host") or "").split(",")
-        if len(hosts) < 2 or known.get("hostaddr"):
+        hosts = str(options.get("host") or "").split(",")
+        if len(hosts) < 2 or options.get("hostaddr"):
             return {}
-        ports = str(known.get("port") or "").split(",")
+        ports = str(options.get("port") or "").split(",")
         ports = [port or "5432" for port in (ports if len(ports) > 1 else ports * len(hosts))]
         pairs = list(zip(hosts, ports, strict=False))
         now = time.monotonic()
@@ -389,7 +390,7 @@ class _Hosts:
             for pair in pairs
             if pair in silent and now - self._asked_at.get(pair, -math.inf) >= RETRY_S
         ]
-        self._asked_at |= dict.fromkeys(last, now)  # attempts begun meanwhile do not wait for it
+        self._asked_at |= dict.fromkeys(last, now)  # attempts begun meanwhile leave them out
         pairs = [pair for pair in pairs if pair not in silent] + last or pairs
         return {
             "host": ",".join(host for host, _ in pairs),

@@ -76,12 +76,12 @@ def _refuse_readable_by_others(path: Path, mode: int) -> None:
 def parse(texts: tuple[str, ...]) -> list[Fernet]:
     """Return the keys in `texts`, the values of KEYS_VARIABLE. Raise KeysUnavailable."""
     return [
-        _key(text, f"Number {number} of {KEYS_VARIABLE}") for number, text in enumerate(texts, 1)
+        _key(text, f"Entry {number} of {KEYS_VARIABLE}") for number, text in enumerate(texts, 1)
     ]
 
 
 def prepend(path: Path, key: str) -> None:
-    """Make `key` the newest key of the file, in one step. Its owner, group and mode stay."""
+    """Make `key` the newest of the file, in one step. Keep the file's owner, group and mode."""
     lines, before = [key, *path.read_text(encoding="ascii").splitlines()], path.stat()
     made = draft(path, "\n".join(lines) + "\n")
     try:

@@ -141,7 +141,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
 
 
 def embedded_url(home: Path) -> str:
-    """Return the URL of the embedded server of `home`, as its owner recorded it.
+    """Return the URL of the embedded server of `home`, as the launcher recorded it.
 
     Before the first start nothing is recorded; then the place where it will listen is named, so a
     command run too early fails with a connection error that shows the folder.
@@ -221,7 +221,7 @@ class _Source:
         return self.number(name, default, lowest=lowest, highest=highest, what="a time in seconds")
 
     def days(self, name: str, default: float) -> float:
-        # A soak compresses days into minutes, so parts of a day are welcome.
+        # Parts of a day are allowed for tests, which compress days into minutes.
         return self.number(name, default, lowest=0.0001, highest=36_525, what="a number of days")
 
     def whole_seconds(self, name: str, default: int) -> int:
@@ -391,7 +391,7 @@ def _failpoints(source: _Source) -> str:
                 raise InvalidSetting(
                     f"GINKGO_FAILPOINTS has {piece!r}, which is not a failpoint: give "
                     "[PROCESS/]POINT=error|exit|pause(SECONDS)[@NTH], such as "
-                    "web/handoff.release:after_grant=exit, or @ and the path of a file of such."
+                    "web/handoff.release:after_grant=exit, or @ and the path of a file with some."
                 )
     return text
 
@@ -413,6 +413,6 @@ def _check_combinations(env: Environment) -> None:
     if env.socket_grace_s > env.lease_ttl_s:
         raise InvalidSetting(
             f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, longer than the lease of "
-            f"{env.lease_ttl_s:g} s: set it below GINKGO_LEASE_TTL_S, or to the same, with which a "
+            f"{env.lease_ttl_s:g} s: set it to GINKGO_LEASE_TTL_S at most. If both are equal, a "
             "closed socket ends no lease early."
         )

@@ -49,9 +49,10 @@ class GuardedHttp(HttpToolsProtocol):
     many bodies under way, the connection of the oldest is closed.
     """
 
+    # Dictionaries to None are sets in the order of insertion, shared by all connections.
     _without_request: dict[GuardedHttp, None] = {}
-    _half_bodies: dict[str, dict[GuardedHttp, None]] = {}
-    _most = 0
+    _half_bodies: dict[str, dict[GuardedHttp, None]] = {}  #: by the address of the sender
+    _most_connections = 0  #: 0: not computed yet
 
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
@@ -64,8 +65,8 @@ class GuardedHttp(HttpToolsProtocol):
         """Wait for headers. Beyond the limit, close the connection that was idle for longest."""
         super().connection_made(transport)
         idle = GuardedHttp._without_request  # in the order in which they became idle
-        GuardedHttp._most = GuardedHttp._most or most_connections()
-        if len(self.connections) > GuardedHttp._most and idle:
+        GuardedHttp._most_connections = GuardedHttp._most_connections or most_connections()
+        if len(self.connections) > GuardedHttp._most_connections and idle:
             next(iter(idle))._close()
         idle[self] = None
         self._set_deadline(HEADERS_WITHIN_S)

@@ -19,7 +19,7 @@ def logging_config(level: str) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": level, "propagate": True},
             "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
             "uvicorn.access": {"level": "WARNING"},
-            # It writes an address that it cannot load into the log, with the token in it.
+            # apprise logs an alert address that it cannot load, with the token in it.
             "apprise": {"level": "CRITICAL"},
         },
     }

@@ -40,7 +40,7 @@ SESSION_LIMITS: dict[str, str] = {
 APPLICATION_NAME = "ginkgo"
 _MAX_NAME = 63  #: bytes; the server cuts off the rest
 
-#: A busy pooler may give the second session another server process by chance, rarely so often.
+#: A pooler that does not keep sessions may pass one probe by chance, three in a row hardly ever.
 _PROBES = 3
 POOLER_HELP = (
     "Set pool_mode = session and ignore_startup_parameters = extra_float_digits,options in "
@@ -69,24 +69,24 @@ def name_process(kind: str) -> None:
 
 
 def application_name(kind: str, host: str, pid: int) -> str:
-    """Return the name of a connection. Of a long host name the end is cut off, never the pid."""
+    """Return the name of a connection. A host name that is too long loses its end."""
     start, end = f"{APPLICATION_NAME} {kind} ", f" {pid}"
     return start + host[: _MAX_NAME - len(start) - len(end)] + end
 
 
-def name_option(known: Mapping[str, Any]) -> dict[str, str]:
-    """Return the option that names a connection, unless its address has a name of its own.
+def name_option(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the option that names a connection; {} if `options` have a name from its address.
 
-    Per connection: the worker forks processes after the settings were read.
+    Call it for each connection: the worker forks processes after the settings were read.
     """
-    if known.get("application_name") != APPLICATION_NAME:
+    if options.get("application_name") != APPLICATION_NAME:
         return {}
     return {"application_name": application_name(_process_kind, socket.gethostname(), os.getpid())}
 
 
-def limits_in(known: Mapping[str, Any]) -> dict[str, str]:
-    """Return the session limits among the startup options of a connection; the last one wins."""
-    found = re.findall(r"-c (\w+)=(\S+)", str(known.get("options") or ""))
+def limits_in(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the session limits among the startup options; of equal names the last one wins."""
+    found = re.findall(r"-c (\w+)=(\S+)", str(options.get("options") or ""))
     return {name: value for name, value in found if name in SESSION_LIMITS}
 
 
@@ -100,24 +100,24 @@ def check_version(server_version: int, endpoint: tuple[str, str]) -> None:
         )
 
 
-def check_refusal(error: psycopg.Error, known: Mapping[str, Any]) -> None:
+def check_refusal(error: psycopg.Error, options: Mapping[str, Any]) -> None:
     """Raise DatabaseUnusable if a connection failed because a pooler knows no startup options."""
     if "unsupported startup parameter" in str(error):
         raise DatabaseUnusable(
-            f"PgBouncer at {known.get('host') or 'localhost'}:{known.get('port') or 5432} refuses "
-            f"the time limits that Ginkgo sends with each connection. {POOLER_HELP}"
+            f"PgBouncer at {options.get('host') or 'localhost'}:{options.get('port') or 5432} "
+            f"refuses the time limits that Ginkgo sends with each connection. {POOLER_HELP}"
         ) from error
 
 
 def find_unusable(error: BaseException | None) -> DatabaseUnusable | None:
-    """Return the DatabaseUnusable that an error of Django or a pool was caused by, or None."""
+    """Return the DatabaseUnusable that caused an error of Django or of a pool, or None."""
     while error is not None and not isinstance(error, DatabaseUnusable):
         error = error.__cause__ or error.__context__
     return error
 
 
-#: Poolers that were seen to keep a session.
-_keeping: set[tuple[str, str]] = set()
+#: Host and port of each pooler that was seen to keep a session on one server process.
+_session_poolers: set[tuple[str, str]] = set()
 
 
 async def begin_session(
@@ -130,13 +130,13 @@ async def begin_session(
 
     `ask` returns the first row of an answer; `named_pid` is the server process that the connection
     named. If another one answers, there is a pooler. Then a second session begins a transaction,
-    and so occupies a server process. Behind a pooler that keeps sessions it is never that of this
-    session, which has the same process before and after.
+    and so occupies a server process. Behind a pooler that keeps sessions, this session has the same
+    server process before and after, and the second session never has that one.
     """
     columns = "".join(", set_config(%s, %s, false)" for _ in limits)
     parameters = [text for pair in limits.items() for text in pair]
     row = await ask(Question("own", f"SELECT pg_backend_pid(){columns}", parameters))
-    if row[0] == named_pid or endpoint in _keeping:
+    if row[0] == named_pid or endpoint in _session_poolers:
         return
     try:
         for _ in range(_PROBES):
@@ -149,7 +149,7 @@ async def begin_session(
     except psycopg.errors.ProtocolViolation as error:
         # In statement mode, PgBouncer refuses to begin a transaction.
         raise DatabaseUnusable(_pooler_sentence("statement", endpoint)) from error
-    _keeping.add(endpoint)
+    _session_poolers.add(endpoint)
 
 
 def _pooler_sentence(mode: str, endpoint: tuple[str, str]) -> str:
@@ -159,6 +159,6 @@ def _pooler_sentence(mode: str, endpoint: tuple[str, str]) -> str:
     )
 
 
-def known_options(conninfo: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def merged_options(conninfo: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a connection: those in its address, overridden by `options`."""
     return conninfo_to_dict(conninfo) | dict(options)

@@ -92,9 +92,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CHANNEL_LAYERS: dict[str, dict[str, Any]]
 if GINKGO.redis_url is None:
-    CHANNEL_LAYERS = {
-        "default": {"BACKEND": "scheduling.channel_layer.PostgresChannelLayer"},
-    }
+    CHANNEL_LAYERS = {"default": {"BACKEND": "scheduling.channel_layer.PostgresChannelLayer"}}
 else:
     CHANNEL_LAYERS = {
         "default": {

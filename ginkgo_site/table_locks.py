@@ -15,7 +15,7 @@ from django.db import OperationalError, connections, migrations, transaction
 T = TypeVar("T")
 
 LOCK_NOT_AVAILABLE = "55P03"
-#: For a migration. The tries end after about two minutes.
+#: For a migration. The tries end after about five minutes.
 MIGRATION_LOCK_WAIT, MIGRATION_TRIES = "300ms", 200
 
 

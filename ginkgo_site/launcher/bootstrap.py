@@ -36,7 +36,7 @@ from ginkgo_site.sessions import find_unusable, name_process
 logger = logging.getLogger(__name__)
 
 OPERATOR = "ginkgo"
-#: The actor of the freeze at a stop. The next start undoes it and restores that of a person.
+#: The actor of the freeze at a stop. The next start undoes it, and restores a person's freeze.
 ACTOR = "bin/up"
 _DATABASE_LIMIT_S = 180
 #: The demo would start crowded on the first nodes, so slow nodes are waited for.
@@ -74,7 +74,7 @@ def start(nodes: int, demo: bool) -> None:
 
 
 def _make_encryption_keys() -> None:
-    """Make a key for secrets, unless keys are given, or secrets are stored already."""
+    """Make a key for secrets, unless keys are given or stored secrets need those of before."""
     from django.conf import settings
 
     from ginkgo_site import encryption_keys
@@ -87,7 +87,7 @@ def _make_encryption_keys() -> None:
         encryption_keys.make_file(env.encryption_keys_file)
     except OSError as error:
         raise Refused(
-            f"The keys of secrets cannot be kept in {env.encryption_keys_file} "
+            f"The keys for secrets cannot be kept in {env.encryption_keys_file} "
             f"({error.strerror}): name another file by GINKGO_ENCRYPTION_KEYS_FILE."
         ) from None
 
@@ -121,7 +121,8 @@ def stop() -> None:
 
 
 def _wait_for_database() -> None:
-    """Return when the database answers: it may be starting yet. Raise Refused if it is unusable."""
+    """Return when the database answers: it may still be starting. Raise Refused if it is unusable
+    or does not answer in time."""
     from django.db import OperationalError, connection
 
     deadline = time.monotonic() + _DATABASE_LIMIT_S
@@ -176,7 +177,7 @@ def _operator(path: Path) -> dict[str, Any]:
     if user is None:
         user = get_user_model().objects.create_user(OPERATOR, password=password, is_staff=True)
         user.groups.add(Group.objects.get_or_create(name="operator")[0])
-    elif not _is_still(password, kept.get("password_hash"), user):
+    elif not _is_password(password, kept.get("password_hash"), user):
         password = None
     if user.is_superuser:
         _demote(user, is_printed=password is not None)
@@ -192,8 +193,8 @@ def _operator(path: Path) -> dict[str, Any]:
 def _demote(user: Any, is_printed: bool) -> None:
     """Remove the superuser rights that earlier releases gave to the printed login.
 
-    Only while the password is still the printed one. A login that a person has taken over is
-    reported and left alone.
+    A login whose password is no longer the printed one belongs to a person: report it, and leave it
+    alone.
     """
     name = user.get_username()
     if not is_printed:
@@ -210,10 +211,9 @@ def _demote(user: Any, is_printed: bool) -> None:
     )
 
 
-def _is_still(password: str, hash_then: str | None, user: Any) -> bool:
-    """Return whether the user's password is still `password`, which had the hash `hash_then`.
-    An unchanged hash saves a check of 0.3 s."""
-    return hash_then == user.password or user.check_password(password)
+def _is_password(password: str, kept_hash: str | None, user: Any) -> bool:
+    """Return whether `password` is the user's; an unchanged hash saves a check of 0.3 s."""
+    return kept_hash == user.password or user.check_password(password)
 
 
 def _api_token(kept: str | None, user: Any) -> str:
@@ -221,17 +221,14 @@ def _api_token(kept: str | None, user: Any) -> str:
     from scheduling.models import ApiToken
     from scheduling.models.tokens import hash_token
 
-    if kept and (
-        ApiToken.objects.filter(_not_expired(), revoked_at__isnull=True)
-        .filter(sha256=hash_token(kept), user=user)
-        .exists()
-    ):
+    valid = ApiToken.objects.filter(_not_expired(), revoked_at__isnull=True, user=user)
+    if kept and valid.filter(sha256=hash_token(kept)).exists():
         return kept
     return str(_command("create_api_token", user.get_username())["token"])
 
 
 def _node_tokens(path: Path, count: int) -> dict[str, str]:
-    """Return a valid token for each of node-1 … node-`count`, created where none is kept."""
+    """Return node → valid token for node-1 … node-`count`; create the tokens that `path` lacks."""
     kept = read_private(path)
     valid = _valid_node_tokens(kept)
     tokens: dict[str, str] = {}
@@ -250,9 +247,7 @@ def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
 
     by_hash = {hash_token(token): name for name, token in kept.items()}
     rows = NodeToken.objects.filter(
-        _not_expired(),
-        sha256__in=by_hash,
-        revoked_at__isnull=True,
+        _not_expired(), sha256__in=by_hash, revoked_at__isnull=True
     ).values_list("sha256", "node__name")
     return {name: kept[name] for sha256, name in rows if by_hash[sha256] == name}
 
@@ -312,7 +307,7 @@ def _run_feed(rate: float) -> None:
 
 
 def _wait_for_pause() -> None:
-    """Wait until the requested pause begins, 1 s later: nodes handle what is released till then."""
+    """Wait until the requested pause begins, about 1 s later, so that nodes handle all events."""
     from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 
@@ -335,8 +330,8 @@ def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
             _report("progress", f"{name} registered")
         missing = still_missing
     if missing:
-        names = ", ".join(sorted(missing))
-        _say(f"Nodes not registered after {_NODES_LIMIT_S} s, continuing without: {names}.")
+        late = ", ".join(sorted(missing))
+        _say(f"Nodes not registered after {_NODES_LIMIT_S} s, continuing without: {late}.")
 
 
 def _seed_demo(nodes: int) -> list[str]:

@@ -29,7 +29,7 @@ class BootstrapProcess:
         self._log = log
         self._say = say
         self._reports: dict[str, Any] = {}
-        self._rest = b""
+        self._rest = b""  #: of the output: what follows the last complete line
         self.progress = 0  #: number of lines reported so far
         with logfiles.append_to(log) as errors:
             self._process = subprocess.Popen(
@@ -42,13 +42,13 @@ class BootstrapProcess:
                 start_new_session=True,
             )
 
-    def report(self, kind: str, wait_s: float = 0.05) -> Any:
-        """Return the report of this kind, or None if there is none yet. Wait at most `wait_s`.
+    def report(self, kind: str) -> Any:
+        """Return the report of this kind, or None if there is none yet. Wait at most 0.05 s.
 
         Raises `StartupError` if the process refused or failed.
         """
         if kind not in self._reports:
-            self._read(wait_s)
+            self._read(wait_s=0.05)
         return self._reports.get(kind)
 
     def has(self, kind: str) -> bool:
@@ -77,7 +77,7 @@ class BootstrapProcess:
                     raise StartupError(what)
                 else:
                     self._reports[kind] = what
-        if not chunk and "settled" not in self._reports:
+        if not chunk and "settled" not in self._reports:  # the process ended too early
             raise StartupError(
                 "The database could not be prepared: "
                 f"{logfiles.last_line(self._log)} (log: {self._log})"

@@ -26,10 +26,9 @@ def link_command(command: Path, user_home: Path, search_path: Sequence[str]) -> 
             new.replace(link)
     except OSError:  # a folder that may not be written, a full disk: the path works without a link
         return str(command)
-    first = next(
-        (Path(p) / COMMAND for p in search_path if p and (Path(p) / COMMAND).exists()), None
-    )
-    return COMMAND if first == link else str(command)
+    candidates = [Path(folder) / COMMAND for folder in search_path if folder]
+    found = next((path for path in candidates if path.exists()), None)
+    return COMMAND if found == link else str(command)
 
 
 def _is_ours(link: Path, command: Path) -> bool:

@@ -75,6 +75,7 @@ class Launcher:
         self._nodes: list[Service] = []
         self._asked_to_stop = 0  #: number of requests to stop
         self._began = time.monotonic()
+        #: Reports of the bootstrap, and minus the number of missing things: both only grow.
         self._progress: tuple[int, int] | None = None
         self._progressed_at = self._began
         self._readiness = Readiness(environment.database_url)
@@ -168,9 +169,8 @@ class Launcher:
             self._postgres.wait_until_ready(meanwhile=self._raise_if_asked_to_stop)
 
     def _start_web(self) -> None:
-        self._web.append(
-            self._start_service("web", web_command(self._address.host, self._address.port))
-        )
+        argv = web_command(self._address.host, self._address.port)
+        self._web.append(self._start_service("web", argv))
 
     def _start_watcher(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "run_watcher"]
@@ -223,13 +223,14 @@ class Launcher:
     def _node_environment(self) -> dict[str, str]:
         """Return the environment of a node: without the secrets of the control plane.
 
-        Files that hold some are named to the node as hidden from strategies.
+        HIDES_VARIABLE names the files with such secrets; the node hides them from strategies.
         """
         given = self._environment()
         names = (HIDES_VARIABLE, "GINKGO_NATS_URL_FILE", "PGPASSFILE", "PGSERVICEFILE")
-        files = map(given.get, names)
+        hidden = os.pathsep.join(filter(None, map(given.get, names)))
+        # libpq reads the variables that begin with PG.
         kept = {k: v for k, v in given.items() if k not in _NOT_FOR_NODES and k[:2] != "PG"}
-        return kept | {HIDES_VARIABLE: os.pathsep.join(filter(None, files))}
+        return kept | {HIDES_VARIABLE: hidden}
 
     # --- ready --------------------------------------------------------------------------------
 
@@ -317,7 +318,6 @@ class Launcher:
             for service in self._pass_services:
                 service.terminate()
             self._freeze_moves_and_feed()
-        patience = 1.0 if in_order else 0.0  # a factor: 0 kills what does not end at once
         for services, limit_s in (
             (self._nodes, _NODE_STOP_LIMIT_S),
             (self._pass_services, _PASS_STOP_LIMIT_S),
@@ -325,7 +325,7 @@ class Launcher:
         ):
             for service in services:
                 service.terminate()
-            wait_for_end(services, limit_s * patience, self._is_hurried)
+            wait_for_end(services, limit_s if in_order else 0, self._is_hurried)
         self._readiness.close()
         if self._postgres is not None:
             self._postgres.stop(hurry=self._is_hurried)
@@ -342,7 +342,7 @@ class Launcher:
                     break
         except StartupError as reason:
             # Nodes still release their portfolios; at worst the next start begins with a failover.
-            self._say(f"Moves are not frozen: the next start may begin with failovers: {reason}")
+            self._say(f"Moves are not frozen, so the next start may begin with failovers: {reason}")
         finally:
             bootstrap.end()
 

@@ -33,7 +33,7 @@ def rotate(folder: Path) -> None:
 
 
 def shorten(folder: Path) -> None:
-    """Keep a log from filling the disk: past the limit it is copied to NAME.log.1 and cut.
+    """Copy each log over the limit to NAME.log.1 and empty it, so that none fills the disk.
 
     The processes append, so cutting under them loses at most the lines of that moment.
     """

@@ -58,7 +58,7 @@ class Readiness:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: psycopg.Connection | None = None
-        self._passes: set[datetime] = set()
+        self._passes: set[datetime] = set()  #: times at which passes ran
 
     def database_now(self) -> datetime:
         """Return the database's time. Raise `StartupError` if it does not answer."""
@@ -79,7 +79,7 @@ class Readiness:
         """
         self._passes |= {row[0] for row in self._ask(_PASSES, {}) if row[0] is not None}
         rows = self._ask(_MISSING, {"names": list(names), "since": since})
-        # A pass that was recorded before the first look belongs to an earlier start.
+        # More than PASSES: the first time that was read may be that of a pass before this start.
         planned = len(self._passes) > PASSES
         return [_phrase(*run) for *run, is_unassigned in rows if not (planned and is_unassigned)]
 

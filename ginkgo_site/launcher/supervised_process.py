@@ -76,7 +76,7 @@ class Service:
         self._say = say
         self._restart_after_s = restart_after_s
         self._started_at = 0.0
-        self._start_at: float | None = None
+        self._start_at: float | None = None  #: when to restart the process, which has exited
         self._quick_deaths = 0
 
     @property

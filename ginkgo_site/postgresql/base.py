@@ -15,7 +15,7 @@ from ginkgo_site.deadline import Connection
 class DatabaseWrapper(base.DatabaseWrapper):
     """The PostgreSQL backend with connections that have deadlines."""
 
-    _renewed_at = 0.0  #: of the process's pool; there is one database
+    _renewed_at = 0.0  #: when `_renew_idle` last emptied the pool; a process has one
 
     Database: Any = SimpleNamespace(**(vars(psycopg) | {"connect": Connection.connect}))
 
@@ -36,8 +36,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 return connection
 
     def _renew_idle(self, dead: Any) -> None:
-        """Replace the idle connections, unless that was done since `dead` had an answer: they lead
-        to the same server, and each request would wait for one after another."""
+        """Replace the idle connections, unless that was done since the last answer to `dead`.
+
+        They lead to the same server; a request would wait for one dead connection after another.
+        """
         if dead.answered_at > DatabaseWrapper._renewed_at:
             DatabaseWrapper._renewed_at = time.monotonic()
             self.pool.drain()

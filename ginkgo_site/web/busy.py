@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 class Busy(Exception):
     """A request is refused for now: `what` says why, `retry_after_s` when to repeat it.
 
-    `what` is an English sentence of the catalogue, which `figures` fill.
+    `what` is an English sentence of the message catalogue; `figures` fill its placeholders.
     """
 
     def __init__(self, status: int, what: str, retry_after_s: int, **figures: Any) -> None:

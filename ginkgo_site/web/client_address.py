@@ -21,7 +21,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
-    """Return the last address that is not a trusted proxy, "" if `peer` is none. Pure.
+    """Return the last address that is not a trusted proxy, "" if `peer` is no address. Pure.
 
     Anyone can send X-Forwarded-For, so it is read only if the peer is a trusted proxy, and from the
     right: everything left of the last untrusted address is the client's claim.
@@ -53,7 +53,7 @@ def neighbourhood(address: str) -> str:
 
 
 def _normalized(text: str) -> str:
-    """Return the canonical form of an IP address, "" if `text` is none."""
+    """Return the canonical form of an IP address, "" if `text` is no address."""
     try:
         parsed = ipaddress.ip_address(text.strip())
     except ValueError:

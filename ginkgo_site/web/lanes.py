@@ -7,7 +7,7 @@ together admit fewer requests than the pool has connections:
     reserve  halt and health: always available, whatever the other lanes do
     general  all other requests; a short queue, then 503
 
-Static files need neither. The node protocol and websockets are served elsewhere.
+Static files need no lane. The node protocol and websockets are served elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ginkgo_site.web.client_address import client_address, neighbourhood
 from ginkgo_site.web.lane_sizes import GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
 
 LOGIN_PATHS = ("/login/", "/admin/login/")
-#: A wheel of 20 MB with its lock of 1 MB is the largest; other paths have lower limits.
+#: The largest body is a wheel of 20 MB with its lock of 1 MB; other paths have lower limits.
 MAX_BODY_BYTES = 24 << 20
 RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz")
 
@@ -39,16 +39,16 @@ RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz
 class Lane:
     """Admits `size` requests; at most `most_waiting` more wait, up to `wait_s` seconds.
 
-    One address has at most `of_one` of them, those that wait included.
+    One address has at most `per_address` of them, those that wait included.
     """
 
     name: str
     size: int
-    of_one: int
+    per_address: int
     wait_s: float
     most_waiting: int
     _inside: int = 0
-    _of: Counter[str] = field(default_factory=Counter)  #: requests by address
+    _by_address: Counter[str] = field(default_factory=Counter)  #: inside and waiting
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     async def enter(self, address: str) -> None:
@@ -56,10 +56,10 @@ class Lane:
 
         Raise Busy: too many of this address, a full queue, or no place within `wait_s`.
         """
-        if self._of[address] >= self.of_one:
+        if self._by_address[address] >= self.per_address:
             what = gettext_noop("Over %(limit)s requests from your address at once")
-            raise Busy(429, what, 1, limit=self.of_one)
-        self._of[address] += 1
+            raise Busy(429, what, 1, limit=self.per_address)
+        self._by_address[address] += 1
         try:
             if self._inside >= self.size:
                 await self._wait()
@@ -75,9 +75,9 @@ class Lane:
         self._hand_over()
 
     def _uncount(self, address: str) -> None:
-        self._of[address] -= 1
-        if not self._of[address]:
-            del self._of[address]
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     def _hand_over(self) -> None:
         """Admit the request that has waited longest, or free the place."""
@@ -100,6 +100,7 @@ class Lane:
             async with asyncio.timeout(self.wait_s):
                 await turn
         except TimeoutError:
+            # Otherwise the place was handed over at the moment of the timeout.
             if turn.cancelled() or not turn.done():
                 what = gettext_noop("The server was too busy for %(seconds)g s")
                 raise Busy(503, what, 2, seconds=self.wait_s) from None
@@ -113,17 +114,17 @@ class Lane:
 
 
 class LanedHandler(ASGIHandler):
-    """Django's handler, which admits a request to the lane of its path and awaits its end.
+    """Django's handler, in which a request waits for the lane of its path to admit it.
 
     A middleware would be too late, since it runs in the request's thread already; a wrapper around
-    the handler too early, since the body is still to come, as slowly as its sender likes.
+    the handler would be too early, since the body is still to come, as slowly as its sender likes.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._login = Lane("login", LOGIN_SIZE, of_one=2, wait_s=0, most_waiting=0)
-        self._reserve = Lane("reserve", RESERVE_SIZE, of_one=20, wait_s=10, most_waiting=50)
-        self._general = Lane("general", GENERAL_SIZE, of_one=100, wait_s=5, most_waiting=200)
+        self._login = Lane("login", LOGIN_SIZE, per_address=2, wait_s=0, most_waiting=0)
+        self._reserve = Lane("reserve", RESERVE_SIZE, per_address=20, wait_s=10, most_waiting=50)
+        self._general = Lane("general", GENERAL_SIZE, per_address=100, wait_s=5, most_waiting=200)
 
     async def read_body(self, receive: Any) -> Any:
         """Return the body. Raise RequestAborted over MAX_BODY_BYTES.
@@ -172,7 +173,8 @@ async def _to_its_end(work: asyncio.Future[HttpResponseBase]) -> HttpResponseBas
     """Return the result of `work`, awaited to its end even if this task is cancelled.
 
     The thread goes on after its client has gone. Until it ends, the request keeps its place in the
-    lane, and its thread pool: to leave the pool earlier would block the event loop.
+    lane. It also stays in Django's ThreadSensitiveContext, whose exit would block the event loop
+    until the thread ends.
     """
     gone: asyncio.CancelledError | None = None
     while not work.done():

@@ -40,7 +40,7 @@ HASH_WAIT_S = 2.0
 
 
 class Failures:
-    """Failures by key. From the one after `free` on, each doubles the wait, up to `longest_s`."""
+    """Failures by key: `free` of them cost no wait, the next `first_s`, each further one double."""
 
     def __init__(self, free: int, first_s: float, longest_s: float) -> None:
         self._free, self._first_s, self._longest_s = free, first_s, longest_s
@@ -53,7 +53,7 @@ class Failures:
             count, last = self._seen.get(key, (0, 0.0))
         if count <= self._free or now - last > FORGET_S:
             return 0.0
-        doublings = min(count - self._free - 1, 20)
+        doublings = min(count - self._free - 1, 20)  # of large numbers the power overflows
         return max(last + min(self._first_s * 2.0**doublings, self._longest_s) - now, 0.0)
 
     def add(self, key: str, now: float) -> None:
@@ -75,12 +75,12 @@ class Failures:
             self._seen.clear()
 
 
-of_name_and_address = Failures(free=4, first_s=2, longest_s=300)
-of_address = Failures(free=19, first_s=1, longest_s=60)
+failures_by_name_and_address = Failures(free=4, first_s=2, longest_s=300)
+failures_by_address = Failures(free=19, first_s=1, longest_s=60)
 
 
 class Throttle(AbstractAxesHandler, AxesBaseHandler):
-    """What django-axes asks before a login, and tells after it."""
+    """The handler that django-axes asks before a login and tells the result."""
 
     def is_locked(self, request: Any, credentials: Any = None) -> bool:
         """Return whether this name, from this address, has to wait."""
@@ -96,18 +96,18 @@ class Throttle(AbstractAxesHandler, AxesBaseHandler):
         """Count a wrong password, not one that was refused unchecked or came without a request."""
         if request is None:
             return
-        request.axes_credentials = credentials
+        request.axes_credentials = credentials  # axes passes them to `locked_out_response`
         if request.axes_locked_out:
             return
         now, name = time.monotonic(), (credentials or {}).get("username")
         address = neighbourhood(client_address(request))
-        of_name_and_address.add(_throttle_key(name, address), now)
-        of_address.add(address, now)
+        failures_by_name_and_address.add(_throttle_key(name, address), now)
+        failures_by_address.add(address, now)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         """Forget the failures of this user, but not those of the address."""
         address = neighbourhood(client_address(request))
-        of_name_and_address.forget(_throttle_key(user.get_username(), address))
+        failures_by_name_and_address.forget(_throttle_key(user.get_username(), address))
 
     def user_logged_out(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
         """Do nothing."""
@@ -117,13 +117,13 @@ def wait_s(request: HttpRequest, name: str | None) -> float:
     """Return the seconds that a login of this name from the request's address has to wait."""
     now, address = time.monotonic(), neighbourhood(client_address(request))
     return max(
-        of_name_and_address.wait_s(_throttle_key(name, address), now),
-        of_address.wait_s(address, now),
+        failures_by_name_and_address.wait_s(_throttle_key(name, address), now),
+        failures_by_address.wait_s(address, now),
     )
 
 
 def _throttle_key(name: str | None, address: str) -> str:
-    return f"{(name or '')[:150]}\n{address}"
+    return f"{(name or '')[:150]}\n{address}"  # no user has a longer name
 
 
 def locked_out_response(
@@ -165,7 +165,7 @@ class HashApartBackend(ModelBackend):
             user = None
         if not connection.in_atomic_block:
             connection.close()
-        with _slot():
+        with _hashing_place():
             if user is None:
                 # Takes as long as a wrong password of a known name.
                 _hashers.submit(make_password, password).result()
@@ -187,18 +187,18 @@ def _yield_to_others() -> None:
 
 
 _hashers = ThreadPoolExecutor(HASHES_AT_ONCE, "hash", initializer=_yield_to_others)
-_slots = threading.BoundedSemaphore(HASHES_AT_ONCE)
+_hashing_places = threading.BoundedSemaphore(HASHES_AT_ONCE)
 
 
 @contextmanager
-def _slot() -> Iterator[None]:
+def _hashing_place() -> Iterator[None]:
     """Hold one of HASHES_AT_ONCE places. Raise Busy if none becomes free in time."""
-    if not _slots.acquire(timeout=HASH_WAIT_S):
+    if not _hashing_places.acquire(timeout=HASH_WAIT_S):
         raise Busy(503, gettext_noop("Too many passwords are being checked"), 2)
     try:
         yield
     finally:
-        _slots.release()
+        _hashing_places.release()
 
 
 class BusyMiddleware:

@@ -24,7 +24,8 @@ def account_for(base: Path) -> Account | None:
         return None
     if base.exists():
         found = base.stat()
-        # Data of a person who also starts without root keeps that person as its owner.
+        # Data of a person who also starts without root keeps that person as its owner. In earlier
+        # releases the owner was `nobody`, and a user without a name is no person.
         if found.st_uid not in (0, POSTGRES_UID) and name_of(found.st_uid) not in (
             "nobody",
             str(found.st_uid),
@@ -34,7 +35,10 @@ def account_for(base: Path) -> Account | None:
 
 
 def with_a_name(account: Account | None) -> Account | None:
-    """Return `account`, or `nobody` if it has no entry in the password database."""
+    """Return `account`, or `nobody` if it has no entry in the password database, as initdb needs.
+
+    Raise StartupError if there is no `nobody` either.
+    """
     if account is None or account.uid != POSTGRES_UID:
         return account
     try:
@@ -54,9 +58,11 @@ def give_away(folder: Path, account: Account) -> None:
 
 
 def make_private_folder(folder: Path, account: Account | None) -> None:
-    """Create `folder` with mode 700, owned by the account. A folder of another user is not
-    trusted: in /tmp anyone can create it first."""
-    folder.mkdir(mode=0o700, parents=False, exist_ok=True)
+    """Create `folder` with mode 700, owned by the account (None: the current user).
+
+    Raise StartupError if another user than root owns it: in /tmp anyone can create it first.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
     owner = account.uid if account else os.geteuid()
     found = folder.lstat()
     if found.st_uid != owner:

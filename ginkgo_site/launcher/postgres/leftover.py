@@ -13,15 +13,15 @@ from pathlib import Path
 from ginkgo_site.launcher.errors import StartupError
 
 _LIMIT_S = 60
-#: Signals for an old server, and after how many seconds of waiting.
+#: Each signal for an old server, and after how many seconds of waiting it is sent.
 _ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 8.0), (signal.SIGKILL, 13.0))
 
 
 def wait_out_old_server(data: Path) -> None:
     """Wait for a server that a killed launcher left, helping it to end; clear a stale lock.
 
-    After kill -9 the old one is shutting down by its parent-death signal. Two servers on one
-    data folder cannot happen (PostgreSQL checks), but the second would refuse to start.
+    After kill -9 of the launcher, the parent-death signal makes its server shut down. Until that
+    has ended, PostgreSQL refuses to start a second server on the data folder.
     """
     lock = data / "postmaster.pid"
     pid = _pid_in(lock)
@@ -38,11 +38,11 @@ def wait_out_old_server(data: Path) -> None:
         if waited > _LIMIT_S:
             raise StartupError(
                 f"An old PostgreSQL (process {pid}) still holds {data} after "
-                f"{_LIMIT_S} s, though killed: it may wait for its disk. Start again once it ended."
+                f"{_LIMIT_S} s, although it was killed: it may wait for its disk. Start again once "
+                "it has ended."
             )
         time.sleep(0.05)
-    # The pid may by now belong to an unrelated process, which PostgreSQL would mistake for a
-    # server.
+    # An unrelated process may have this pid by now: PostgreSQL would take it for the server.
     if _pid_in(lock) == pid:
         lock.unlink(missing_ok=True)
 
@@ -55,7 +55,7 @@ def _pid_in(lock: Path) -> int | None:
 
 
 def _is_server_of(pid: int, data: Path) -> bool:
-    """Return whether process `pid` is a PostgreSQL on `data`. A zombie is not."""
+    """Return whether process `pid` is a PostgreSQL on `data`. A zombie is none: no arguments."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except FileNotFoundError:

@@ -45,10 +45,10 @@ _OWNED = """
 
 
 def create_database(connect: Connect) -> None:
-    """Connect, and make the role and the database if this is its first start."""
+    """Create the role and the database `ginkgo` where they are missing."""
     with _as_superuser(connect) as db:
         if db.execute("SELECT 1 FROM pg_roles WHERE rolname = 'ginkgo'").fetchone() is None:
-            # pg_monitor lets it read sizes for metrics.
+            # pg_monitor lets the role read sizes for metrics.
             db.execute("CREATE ROLE ginkgo LOGIN IN ROLE pg_monitor")
         if db.execute("SELECT 1 FROM pg_database WHERE datname = 'ginkgo'").fetchone() is None:
             db.execute("CREATE DATABASE ginkgo OWNER ginkgo")
@@ -82,10 +82,10 @@ def _as_superuser(connect: Connect) -> Iterator[psycopg.Connection]:
 
 
 def _rename_superuser(connect: Connect) -> None:
-    """Rename the role that the data directory was made with, by a session of a third role.
+    """Rename `ginkgo`, with which initdb made the data directory, by a session of a third role.
 
-    That role cannot lose its superuser rights, and no session can rename its own role. If this is
-    interrupted, the next start does it again.
+    The role of initdb cannot lose its superuser rights, and no session can rename its own role. If
+    this is interrupted, the next start repeats it.
     """
     with connect("postgres", OWNER) as db:
         made = db.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [UPGRADER]).fetchone()

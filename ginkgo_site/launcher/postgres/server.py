@@ -70,7 +70,7 @@ class EmbeddedPostgres:
         self.notes: list[str] = []
         self._log = home / "logs" / "postgres.log"
         self._account = account_for(home / "postgres")  #: runs the server; None: the present user
-        self._base = home / "postgres"  #: holds its data; another once it is located
+        self._base = home / "postgres"  #: holds the data; `locate` may choose another folder
         self._binaries = Path()
         self._socket_folder = Path()
         self.process: subprocess.Popen[bytes] | None = None
@@ -97,10 +97,10 @@ class EmbeddedPostgres:
         return self._base
 
     def prepare(self) -> None:
-        """Create folders, data directory and access rules where missing; wait for an old server to
-        exit; record the URL, by which other processes of this home find the database.
+        """Wait for an old server to exit, and create what a server of this home needs to start.
 
-        Costs 0.6 s the first time and milliseconds afterwards.
+        Record the URL by which other processes of this home find the database. Costs 0.6 s the
+        first time and milliseconds afterwards.
         """
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.locate()
@@ -152,14 +152,13 @@ class EmbeddedPostgres:
                 time.sleep(0.03)
 
     def stop(self, limit_s: float = 20, hurry: Callable[[], bool] = lambda: False) -> None:
-        """End the server: fast; after `limit_s` or at `hurry()` at once; 5 s later by force."""
+        """End the server by a fast shutdown, which ends its sessions.
+
+        After `limit_s`, or once `hurry()` is true, by an immediate one; 5 s later by SIGKILL.
+        """
         if self.process is None:
             return
-        for sign, patience_s in (
-            (signal.SIGINT, limit_s),
-            (signal.SIGQUIT, 5),
-            (signal.SIGKILL, 5),
-        ):
+        for sign, patience_s in (signal.SIGINT, limit_s), (signal.SIGQUIT, 5), (signal.SIGKILL, 5):
             if self.process.poll() is None:
                 self.process.send_signal(sign)
             deadline = time.monotonic() + patience_s
@@ -171,8 +170,10 @@ class EmbeddedPostgres:
     # --- folders ---------------------------------------------------------------------
 
     def _reachable_base(self) -> Path:
-        """Return the folder for data and socket: under the home, or elsewhere if the account that
-        will own it cannot enter the home."""
+        """Return the folder for data and socket: one elsewhere if its owner cannot enter the home.
+
+        Raise StartupError if another user owns the data and this process may not become that user.
+        """
         base = self.home / "postgres"
         if self._account is None:
             if base.exists() and base.stat().st_uid != os.geteuid():
@@ -259,10 +260,9 @@ class EmbeddedPostgres:
 
     def _take_over_old_data(self) -> None:
         """Give the data of another user, such as `nobody` in earlier releases, to POSTGRES_UID."""
-        own_user = self._account is not None and self._account.uid == accounts.POSTGRES_UID
-        if self._account is None or not own_user or not self._base.exists():
+        if self._account is None or self._account.uid != accounts.POSTGRES_UID:
             return
-        if self._base.stat().st_uid not in (0, accounts.POSTGRES_UID):
+        if self._base.exists() and self._base.stat().st_uid not in (0, accounts.POSTGRES_UID):
             give_away(self._base, self._account)
 
     def _spawn(

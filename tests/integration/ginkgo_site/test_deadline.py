@@ -28,7 +28,7 @@ from ginkgo_site.deadline import (
     limit_statements,
     statement_limit,
 )
-from ginkgo_site.sessions import known_options
+from ginkgo_site.sessions import merged_options
 
 
 class MuteServer:
@@ -218,38 +218,40 @@ def test_hosts_that_fell_silent_are_tried_last_and_not_by_each_attempt(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now))
-    hosts, known = _Hosts(), known_options("host=a,b,c port=1,2,3", {})
-    assert hosts.order(known) == {"host": "a,b,c", "port": "1,2,3"}
+    hosts, options = _Hosts(), merged_options("host=a,b,c port=1,2,3", {})
+    assert hosts.order(options) == {"host": "a,b,c", "port": "1,2,3"}
     hosts.note_silence("a", "1")
-    tried = hosts.order(known)
+    tried = hosts.order(options)
     assert tried == {"host": "b,c,a", "port": "2,3,1"}, "it may have been slow once"
-    assert hosts.order(known) == {"host": "b,c", "port": "2,3"}, "two attempts wait for it"
+    assert hosts.order(options) == {"host": "b,c", "port": "2,3"}, "two attempts wait for it"
     now += 2
     hosts.note_attempt(tried, None, 2.0)  # it did not answer
-    assert hosts.order(known)["host"] == "b,c"
+    assert hosts.order(options)["host"] == "b,c"
     now += RETRY_S - 2
-    assert hosts.order(known)["host"] == "b,c,a"
+    assert hosts.order(options)["host"] == "b,c,a"
     now += RETRY_S
-    hosts.note_attempt(hosts.order(known), ("b", "2"), 0.1)  # not asked after all
-    assert hosts.order(known)["host"] == "b,c"
+    hosts.note_attempt(hosts.order(options), ("b", "2"), 0.1)  # not asked after all
+    assert hosts.order(options)["host"] == "b,c"
     now += RETRY_S
-    hosts.note_attempt(hosts.order(known), None, 0.1)  # all refused, so it answers
-    assert hosts.order(known)["host"] == "a,b,c"
+    hosts.note_attempt(hosts.order(options), None, 0.1)  # all refused, so it answers
+    assert hosts.order(options)["host"] == "a,b,c"
     for pair in (("a", "1"), ("b", "2"), ("c", "3")):
         hosts.note_silence(*pair)
-    assert hosts.order(known)["host"] == hosts.order(known)["host"] == "a,b,c", "no host is tried"
-    hosts.note_attempt(hosts.order(known), ("b", "2"), 2.0)
-    assert hosts.order(known)["host"] == "b"
+    assert hosts.order(options)["host"] == hosts.order(options)["host"] == "a,b,c", (
+        "no host is tried"
+    )
+    hosts.note_attempt(hosts.order(options), ("b", "2"), 2.0)
+    assert hosts.order(options)["host"] == "b"
     now += AVOID_S
-    assert hosts.order(known)["host"] == "a,b,c"
+    assert hosts.order(options)["host"] == "a,b,c"
 
 
 def test_hosts_are_read_from_options_and_address_and_silent_ones_ordered_last() -> None:
     hosts = _Hosts()
     hosts.note_silence("a", "1")
-    found = hosts.order(known_options("host=x", {"host": "a,b", "port": "1"}))
+    found = hosts.order(merged_options("host=x", {"host": "a,b", "port": "1"}))
     assert found == {"host": "b,a", "port": "1,1"}
-    assert hosts.order(known_options("host=a port=1", {})) == {}
+    assert hosts.order(merged_options("host=a port=1", {})) == {}
 
 
 def test_only_the_first_connection_waits_for_a_host_that_does_not_answer(mute: MuteServer) -> None:

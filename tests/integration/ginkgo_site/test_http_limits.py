@@ -146,7 +146,7 @@ def test_size_limit_holds_for_each_request_of_a_connection_and_not_for_their_sum
 
 
 def test_idle_connections_are_closed_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GuardedHttp, "_most", 5)
+    monkeypatch.setattr(GuardedHttp, "_most_connections", 5)
     monkeypatch.setattr(GuardedHttp, "_without_request", {})
     with served() as port:
         idle = [connected(port) for _ in range(20)]

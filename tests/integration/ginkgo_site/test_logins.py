@@ -33,11 +33,11 @@ def olive(db: None) -> None:
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     now = time.monotonic()  # and stays so: a wait of a second ends before a slow test asks again
     monkeypatch.setattr(logins, "time", SimpleNamespace(monotonic=lambda: now))
-    logins.of_name_and_address.clear()
-    logins.of_address.clear()
+    logins.failures_by_name_and_address.clear()
+    logins.failures_by_address.clear()
     yield
-    logins.of_name_and_address.clear()
-    logins.of_address.clear()
+    logins.failures_by_name_and_address.clear()
+    logins.failures_by_address.clear()
 
 
 def sign_in(name: str, password: str, address: str = "10.0.0.1", path: str = "/login/") -> Any:
@@ -114,13 +114,13 @@ def test_a_login_beyond_the_limit_of_concurrent_password_checks_gets_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logins, "HASH_WAIT_S", 0.01)
-    taken = [logins._slots.acquire(blocking=False) for _ in range(logins.HASHES_AT_ONCE)]
+    taken = [logins._hashing_places.acquire(blocking=False) for _ in range(logins.HASHES_AT_ONCE)]
     try:
         assert all(taken)
         refused = sign_in("olive", PASSWORD)
     finally:
         for _ in taken:
-            logins._slots.release()
+            logins._hashing_places.release()
     assert refused.status_code == 503
     assert "Too many passwords are being checked" in refused.content.decode()
     assert sign_in("olive", PASSWORD).status_code == 302

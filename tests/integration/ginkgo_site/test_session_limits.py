@@ -95,10 +95,10 @@ def test_a_session_has_the_name_of_its_process_and_its_limits_even_behind_a_pool
 ) -> None:
     if behind_pooler:  # which names another process at the connection, and keeps sessions apart
         monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
-        monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
+        monkeypatch.setattr("ginkgo_site.sessions._session_poolers", set())
     monkeypatch.setattr("ginkgo_site.sessions._process_kind", "test")
     # The limits are lost on the way, as behind a pooler.
-    monkeypatch.setattr("ginkgo_site.deadline.limits_in", lambda known: SESSION_LIMITS)
+    monkeypatch.setattr("ginkgo_site.deadline.limits_in", lambda options: SESSION_LIMITS)
     with Connection.connect(re.sub(r"options='[^']*'", "", conninfo())) as session:
         assert not session.autocommit
         session.rollback()  # limits of a transaction that failed would be gone
@@ -113,7 +113,7 @@ async def test_an_async_session_of_the_gateway_has_its_limits_behind_a_pooler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 999_999_999)
-    monkeypatch.setattr("ginkgo_site.sessions._keeping", set())
+    monkeypatch.setattr("ginkgo_site.sessions._session_poolers", set())
     async with await AsyncConnection.connect(conninfo(), autocommit=True) as session:
         assert session.autocommit
         shown = await session.execute("SHOW statement_timeout")

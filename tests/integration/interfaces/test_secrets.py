@@ -172,7 +172,7 @@ def test_keys_of_the_environment_come_before_the_file(key_file: Path, settings: 
     assert json.loads(Fernet(key).decrypt(Secret.objects.get().ciphertext)) == ["one", VALUE]
     assert key not in repr(settings.GINKGO)
     settings.GINKGO = replace(settings.GINKGO, encryption_keys=("short",))
-    with pytest.raises(SecretUnreadable, match="Number 1 of GINKGO_ENCRYPTION_KEYS is not a key"):
+    with pytest.raises(SecretUnreadable, match="Entry 1 of GINKGO_ENCRYPTION_KEYS is not a key"):
         read_secret("one", used_by="x")
 
 

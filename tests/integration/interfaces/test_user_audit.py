@@ -38,11 +38,11 @@ def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(user_audit, "line_limiter", LineLimiter())
     # A wait of two seconds would end before a slow test asks again.
     monkeypatch.setattr(logins, "time", SimpleNamespace(monotonic=lambda: 1000.0))
-    logins.of_name_and_address.clear()
-    logins.of_address.clear()
+    logins.failures_by_name_and_address.clear()
+    logins.failures_by_address.clear()
     yield
-    logins.of_name_and_address.clear()
-    logins.of_address.clear()
+    logins.failures_by_name_and_address.clear()
+    logins.failures_by_address.clear()
 
 
 def newest(kind: str) -> Event:

@@ -44,7 +44,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("GINKGO_HEARTBEAT_INTERVAL_S", "0", "between 0.1 and 86400"),
         ("GINKGO_LEASE_TTL_S", "nan", "the default is 30"),
         ("GINKGO_LEASE_TTL_S", "12", "at least 20"),
-        ("GINKGO_SOCKET_GRACE_S", "31", "below GINKGO_LEASE_TTL_S"),
+        ("GINKGO_SOCKET_GRACE_S", "31", "GINKGO_LEASE_TTL_S at most"),
         ("GINKGO_BALANCE_INTERVAL_S", "2.5", "whole seconds"),
         ("GINKGO_DRAIN_DEADLINE_S", "31", "between 0.1 and 30"),
         ("GINKGO_STALE_ORDER_AGE_S", "-1", "the default is 5"),

@@ -14,8 +14,8 @@ from ginkgo_site.web.lane_sizes import BESIDE, GENERAL_SIZE, LOGIN_SIZE, RESERVE
 from ginkgo_site.web.lanes import MAX_BODY_BYTES, Lane, LanedHandler, _to_its_end
 
 
-def a_lane(size: int = 2, of_one: int = 2, wait_s: float = 5, most_waiting: int = 2) -> Lane:
-    return Lane("general", size, of_one, wait_s, most_waiting)
+def a_lane(size: int = 2, per_address: int = 2, wait_s: float = 5, most_waiting: int = 2) -> Lane:
+    return Lane("general", size, per_address, wait_s, most_waiting)
 
 
 def test_the_database_pool_has_a_connection_for_every_admitted_request() -> None:
@@ -26,7 +26,7 @@ def test_the_database_pool_has_a_connection_for_every_admitted_request() -> None
 
 
 async def test_one_client_address_gets_no_more_than_its_share_of_places() -> None:
-    lane = a_lane(size=4, of_one=2)
+    lane = a_lane(size=4, per_address=2)
     await lane.enter("a")
     await lane.enter("a")
     with pytest.raises(Busy) as refused:
@@ -96,7 +96,7 @@ async def test_a_client_that_disconnects_while_it_waits_frees_its_place() -> Non
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert lane._inside == 0
-    assert not lane._of
+    assert not lane._by_address
 
 
 async def test_request_whose_client_went_away_is_finished() -> None:

@@ -25,7 +25,7 @@ LIMITS = {"statement_timeout": "30s", "lock_timeout": "5s"}
 
 @pytest.fixture(autouse=True)
 def no_known_poolers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "_keeping", set())
+    monkeypatch.setattr(sessions, "_session_poolers", set())
 
 
 class Pooler:
