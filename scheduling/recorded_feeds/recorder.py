@@ -69,7 +69,7 @@ class Recorder:
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._failure: BaseException | None = None
-        self._known: dict[str, InstrumentFacts] = {}
+        self._instruments: dict[str, InstrumentFacts] = {}
         self._epoch = self._head = 0
         self._cursor = ""
         self.rows = self.left_out = 0
@@ -113,7 +113,7 @@ class Recorder:
         """Read the head, the cursor and the instruments of the feed."""
         self._head = (await self._log.head()).seq
         self._cursor = await self._log.cursor()
-        self._known = await self._log.instruments()
+        self._instruments = await self._log.instruments()
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -153,14 +153,15 @@ class Recorder:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
         items = [item for item in taken if item is not None]
         rows: list[Any] = [_tick_row() if item is None else item.row for item in taken]
-        events, wrong = read_rows(rows, self._known, most_errors=len(rows) + 1)
-        if any(one.code == "unknown_symbol" for one in wrong):
+        every = len(rows) + 1  # return all errors, not only the first
+        events, wrong = read_rows(rows, self._instruments, most_errors=every)
+        if any(error.code == "unknown_symbol" for error in wrong):
             # The symbol may have been added since the instruments were read.
-            self._known |= await self._until_answered(self._log.instruments)
-            events, wrong = read_rows(rows, self._known, most_errors=len(rows) + 1)
+            self._instruments |= await self._until_answered(self._log.instruments)
+            events, wrong = read_rows(rows, self._instruments, most_errors=every)
         if wrong and not self._skip_bad:
             first = wrong[0]
-            events, _ = read_rows(rows[: first.row - 1], self._known)
+            events, _ = read_rows(rows[: first.row - 1], self._instruments)
             items = [item for item in taken[: first.row - 1] if item is not None]
             await self._append(events, self._cursor_after(items))
             refused = taken[first.row - 1]
@@ -170,8 +171,8 @@ class Recorder:
                 " at the source, or leave such rows out with --skip-bad, and start the recorder"
                 " again."
             )
-        for one in wrong:
-            self._leave_out(taken[one.row - 1], one)
+        for error in wrong:
+            self._leave_out(taken[error.row - 1], error)
         await self._append(events, self._cursor_after(items))
 
     def _cursor_after(self, items: Sequence[Item]) -> str:
@@ -213,7 +214,8 @@ class Recorder:
         self.rows += len(events)
         for event in events:
             if event.symbol and not isinstance(event, Gap):
-                self._known[event.symbol] = self._known[event.symbol]._replace(last_us=event.time)
+                facts = self._instruments[event.symbol]
+                self._instruments[event.symbol] = facts._replace(last_us=event.time)
 
     async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Return what `call` returns, repeated (after `end` a few times) until the log answers."""

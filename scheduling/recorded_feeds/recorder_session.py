@@ -69,7 +69,10 @@ class RecorderSession:
             try:
                 async with self.connect() as connection:
                     await connection.execute("")
-            except (psycopg.Error, WriterReplaced) as error:  # the next append fails by it, too
+            except (
+                psycopg.Error,
+                WriterReplaced,
+            ) as error:  # the next append fails in the same way
                 logger.info("feed %s: no database session now: %s", self._feed, str(error).strip())
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:
@@ -90,7 +93,7 @@ class RecorderSession:
             await connection.close()
             raise WriterReplaced(
                 f"Another recorder of feed {self._feed} is running. End it first; if its machine"
-                " does not answer, --take-over begins without it, and nothing that it still sends"
-                " is recorded."
+                " does not answer, start this one with --take-over: then nothing that the other one"
+                " still sends is recorded."
             )
         return connection

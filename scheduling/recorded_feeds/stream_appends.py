@@ -1,9 +1,9 @@
 """Appends to feeds in streams by processes that come and go: web processes, commands, the worker.
 
 Each append takes a connection of its own, reads the state of the log, stores the records, and lets
-the row in the database follow before it answers. A process that ends between the last two has
-stored its append without releasing it: the next append, the next recorder or the worker's next pass
-releases it.
+the row in the database follow before it answers. A process that ends before the row has followed
+has stored its append without releasing it: the next append, the next recorder or the worker's next
+pass releases it.
 """
 
 from __future__ import annotations
@@ -79,19 +79,19 @@ def append_in_stream(
 
     async def append(log: MirroredLog) -> Appended:
         nonlocal outcome
-        held = await log.state(source)
-        decided = decide(held, await log.instruments())
+        state = await log.state(source)
+        decided = decide(state, await log.instruments())
         if isinstance(decided, Appended):
             done = decided
         else:
             log.check_clock()
-            if source is None:  # with a source id, a repeat is recognized
+            if source is None:  # with a source, the log itself recognizes a repeat
                 await sync_to_async(execute_first_steps)()
             outcome = (
                 "whether the append was stored is not known: repeat it with its source and number,"
                 " or see the head of the feed."
             )
-            done = await log.append(held.epoch, held.head, decided, source)
+            done = await log.append(state.epoch, state.head, decided, source)
         outcome = "the append was stored, and is released once the database answers."
         await log.follow_now()
         return done
@@ -129,11 +129,11 @@ def release_in_stream(feed: str) -> bool:
     """Let any source append to a feed again. Return False if it had no writer. Raise Refused."""
 
     async def release(log: MirroredLog) -> bool:
-        held = await log.state(None)
-        if held.writer:
-            await log.replace_writer("", only_after=held.epoch)
+        state = await log.state(None)
+        if state.writer:
+            await log.replace_writer("", only_after=state.epoch)
         await log.follow_now()
-        return bool(held.writer)
+        return bool(state.writer)
 
     try:
         return _with_log(feed, release, OPERATION_LIMIT_S)

@@ -22,7 +22,7 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
     from_seq: int
     to_seq: int
     released_us: int
-    chain: bytes  #: after `to_seq`
+    chain: bytes  #: the hash chain up to `to_seq`
     cursor: str
     source: str  #: that numbered this append; empty: none did
     number: int  #: of the append, by its source

@@ -30,7 +30,8 @@ class BlockCache:
     def put(self, key: Hashable, what: Any, size: int) -> None:
         """Keep a block or piece of `size` bytes, however large; drop others for it."""
         size += ENTRY_BYTES
-        self.bytes += size - self._found.pop(key, (None, 0))[1]
+        _, size_before = self._found.pop(key, (None, 0))
+        self.bytes += size - size_before
         self._found[key] = what, size
         while self.bytes > self._most_bytes and len(self._found) > 1:
             _, (_, dropped) = self._found.popitem(last=False)

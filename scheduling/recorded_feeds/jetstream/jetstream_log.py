@@ -30,12 +30,7 @@ from portfolios.feeds.log import (
 )
 from portfolios.feeds.rows import time_text
 from portfolios.runtime.events import Event, decode_event, join_events
-from scheduling.enact.feed_records import (
-    WriterRow,
-    append_columns,
-    check_fence,
-    stored_answer,
-)
+from scheduling.enact.feed_records import WriterRow, append_columns, check_fence, stored_answer
 from scheduling.recorded_feeds.jetstream.block import EMPTY, Block
 from scheduling.recorded_feeds.jetstream.stream import Stream, WrongLast
 
@@ -83,6 +78,7 @@ class JetStreamLog:
         while from_seq <= last and len(found) < limit:
             page = await self.stream.read(from_seq, last, PAGE)
             events = (decode_event(encoded) for _, _, encoded in page)
+            # Events without a symbol, such as ticks, are for every reader.
             found += [e for e in events if symbols is None or e.symbol in symbols or not e.symbol]
             from_seq += len(page)
         return found[:limit]
@@ -169,21 +165,21 @@ class JetStreamLog:
     ) -> Appended:
         """Append after the newest known message, or return the answer to a repeat."""
         number, last = self._number, self._last
-        held = await self._with_sent(writer_row(last, self._now_us()), source)
-        earlier_answer = stored_answer(self.name, held, source)
+        state = await self._with_sent(writer_row(last, self._now_us()), source)
+        earlier_answer = stored_answer(self.name, state, source)
         if earlier_answer is not None:
             return earlier_answer
-        check_fence(self.name, held, epoch, expected)
+        check_fence(self.name, state, epoch, expected)
         missing = None  # (first, last) number of the source's appends that did not come
-        if source is not None and source.number > (held.newest or 0) + 1:
-            missing = ((held.newest or 0) + 1, source.number - 1)
+        if source is not None and source.number > (state.newest or 0) + 1:
+            missing = ((state.newest or 0) + 1, source.number - 1)
         if not events:
             return Appended(expected + 1, expected, missing=missing)
         self.check_clock()
-        columns = append_columns(held, expected, events)
+        columns = append_columns(state, expected, events)
         block = Block(
             epoch=epoch, writer=last.writer, from_seq=expected + 1, to_seq=expected + len(events),
-            released_us=held.now_us, chain=columns["chain"], cursor=cursor or last.cursor,
+            released_us=state.now_us, chain=columns["chain"], cursor=cursor or last.cursor,
             source=source.source if source else "", number=source.number if source else 0,
             sha256=source.sha256 if source else "",
             segments=list(zip(columns["segments"], columns["digests"], strict=True)),
@@ -212,9 +208,9 @@ class JetStreamLog:
         """Return the time of a release in epoch microseconds, here by the clock of this host."""
         return time.time_ns() // 1_000
 
-    async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
-        """Return `held` unchanged: only `MirroredLog` can add what a source has sent."""
-        return held
+    async def _with_sent(self, state: WriterRow, source: SourceId | None) -> WriterRow:
+        """Return `state` unchanged: only `MirroredLog` can add what a source has sent."""
+        return state
 
 
 def writer_row(last: Block, now_us: int) -> WriterRow:

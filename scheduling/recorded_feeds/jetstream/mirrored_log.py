@@ -104,7 +104,8 @@ class MirroredLog(JetStreamLog):
         self._times: dict[str, int] = {}  #: symbol → time of its newest noted record, in µs
         self._has_begun = False
         self._offset_us = 0  #: from `_CLOCK` to the database's time; set by `begin`
-        self._changed, self._followed = asyncio.Event(), asyncio.Event()
+        self._changed = asyncio.Event()  #: set once something was noted
+        self._followed = asyncio.Event()  #: set once the row has followed
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -212,14 +213,12 @@ class MirroredLog(JetStreamLog):
         return await self._with_sent(writer_row(self.newest[1], self._now_us()), source)
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
-        """Return what rows are checked against, by symbol."""
+        """Return what rows are checked against, by symbol, with the times of noted records."""
         known = await self._database(feed_records.instruments(self.name))
-        return {
-            symbol: facts._replace(last_us=max(facts.last_us or self._times[symbol],
-                                               self._times[symbol]))
-            if symbol in self._times else facts
-            for symbol, facts in known.items()
-        }  # fmt: skip
+        for symbol in known.keys() & self._times.keys():
+            facts, noted_us = known[symbol], self._times[symbol]
+            known[symbol] = facts._replace(last_us=max(facts.last_us or noted_us, noted_us))
+        return known
 
     async def follow_now(self) -> None:
         """Update the row of the feed before this returns. Raise LogUnavailable."""
@@ -234,18 +233,18 @@ class MirroredLog(JetStreamLog):
         """Return the database's time in epoch microseconds."""
         return time.clock_gettime_ns(_CLOCK) // 1_000 + self._offset_us
 
-    async def _with_sent(self, held: WriterRow, source: SourceId | None) -> WriterRow:
+    async def _with_sent(self, state: WriterRow, source: SourceId | None) -> WriterRow:
         """Return the state with what the source has sent, as noted here or stored in the database.
 
         The notes are read first, since they may go to the database meanwhile.
         """
         if source is None:
-            return held
+            return state
         noted = [one for one in self._recent if one.source == source.source]
         row = await self._database(feed_records.writer(self.name, source))
         newest = max((one.number for one in noted), default=0)
         same = next((one for one in noted if one.number == source.number), None)
-        return held._replace(
+        return state._replace(
             newest=max(newest, row.newest or 0) or None,
             sent_sha256=same.sha256 if same else row.sent_sha256,
             sent_from=same.from_seq if same else row.sent_from,
@@ -303,7 +302,7 @@ class MirroredLog(JetStreamLog):
             try:
                 await self._mirror()
             except Exception as error:  # of any kind: nobody would notice that this task has ended
-                if failures % 50 == 0:
+                if failures % 50 == 0:  # every 10 s
                     kind = type(error.__cause__ or error).__name__
                     logger.warning(
                         "feed %s: the database does not follow its stream (%s); records are stored,"

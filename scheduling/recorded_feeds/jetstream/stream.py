@@ -294,7 +294,7 @@ class Stream:
         if kept is not None:
             self._note_place(number, kept)
             return kept
-        for direct in (True, False):  # any replica answers directly: one behind lacks the newest
+        for direct in (True, False):  # a replica that answers directly may lag; then the leader
             try:
                 message = await self._answer(self._js.get_msg(self._name, number, direct=direct))
             except NotFoundError:

@@ -23,13 +23,7 @@ from typing import Any
 
 from portfolios.feeds.columns import Columns, MissingColumn, find_columns, object_row, separator_of
 from portfolios.json_text import read_json
-from scheduling.recorded_feeds.sources.base import (
-    FileLayout,
-    Item,
-    OpenedFile,
-    Place,
-    SourceLost,
-)
+from scheduling.recorded_feeds.sources.base import FileLayout, Item, OpenedFile, Place, SourceLost
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +88,12 @@ class _TextFile:
                 f"{self.path}, line {self.line + 1}: over {MAX_LINE_BYTES:,} bytes without an end"
                 " of line. Is this a text file?"
             )
-        is_last = is_complete and rest and self.at + len(data) == self._size()
+        rest_is_line = is_complete and rest and self.at + len(data) == self._size()
         items = []
-        for line in [*lines, rest] if is_last else lines:
+        for line in [*lines, rest] if rest_is_line else lines:
             self.line += 1
             row = self._row(line)
-            self.at = min(self.at + len(line) + 1, self._size())
+            self.at = min(self.at + len(line) + 1, self._size())  # the last may lack a line break
             if row is not None:
                 place = Place(self, self.at, self.line)
                 items.append(Item(row, f"{self.path.name}, line {self.line}", place))
@@ -143,12 +137,7 @@ class FileSource:
     is_strict = True
 
     def __init__(
-        self,
-        path: Path,
-        layout: FileLayout,
-        *,
-        pattern: str = "*",
-        from_start: bool = False,
+        self, path: Path, layout: FileLayout, *, pattern: str = "*", from_start: bool = False
     ) -> None:
         """Open nothing yet."""
         self._path, self._layout, self._pattern = path, layout, pattern

@@ -121,7 +121,7 @@ class ParquetFile:
                 rows_before += file.metadata.row_group(groups.pop(0)).num_rows
             # Only these columns are read, so the places of fields are counted among them alone.
             wanted = sorted(set(columns.places.values()))
-            moved = columns._replace(
+            columns_read = columns._replace(
                 places={name: wanted.index(place) for name, place in columns.places.items()}
             )
             for batch in file.iter_batches(
@@ -130,7 +130,7 @@ class ParquetFile:
                 table = batch.slice(max(self.at - rows_before, 0))
                 rows_before += batch.num_rows
                 if table.num_rows:
-                    yield self._items(table, moved)
+                    yield self._items(table, columns_read)
         except MissingColumn as missing:
             raise SourceLost(" ".join(missing.args)) from None
         except (pa.ArrowException, OSError) as error:
@@ -152,7 +152,7 @@ class ParquetFile:
 
 
 def _texts(column: pa.Array) -> list[str]:
-    """Return the values as texts, "" for none."""
+    """Return the values as texts, "" for a null."""
     if pa.types.is_timestamp(column.type):  # a feed keeps microseconds
         column = pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
     return [text or "" for text in pc.cast(column, pa.string()).to_pylist()]

@@ -139,26 +139,26 @@ class WebsocketSource:
     def _items(self, message: str | bytes) -> list[Item]:
         """Return the rows of a message without repeats, and gaps where numbers are missing."""
         self._messages += 1
-        now = _now_us()
+        now_us = _now_us()
         origin = f"message {self._messages}"
         try:
-            rows = read_message(self._layout, message, now)
+            rows = read_message(self._layout, message, now_us)
         except NotUnderstood as error:
             # `read_rows` refuses it, so that the recorder logs the message as left out.
-            return [Item(WrongMessage(str(error)), origin, Position(ALL, None, now))]
+            return [Item(WrongMessage(str(error)), origin, Position(ALL, None, now_us))]
         items: list[Item] = []
         for row, number in rows:
             key = str(row.get("symbol", ALL))[:MAX_SYMBOL_CHARS] if self._to.per_symbol else ALL
-            if number is not None and not self._take_number(key, number, now, items):
+            if number is not None and not self._take_number(key, number, now_us, items):
                 continue
-            self._heard[ALL] = now
+            self._heard[ALL] = now_us
             if number is not None:
-                self._heard[key] = now
-            items.append(Item(row, origin, Position(key, number, now)))
+                self._heard[key] = now_us
+            items.append(Item(row, origin, Position(key, number, now_us)))
         return items
 
-    def _take_number(self, key: str, number: int, now: int, items: list[Item]) -> bool:
-        """Record the number of a row. Return whether the row is new: False for a repeat.
+    def _take_number(self, key: str, number: int, now_us: int, items: list[Item]) -> bool:
+        """Note the number of a row. Return whether the row is new: False for a repeat.
 
         Add a gap to `items` if numbers before this one are missing.
         """
@@ -174,7 +174,7 @@ class WebsocketSource:
             return False
         if last is not None and number > last + 1:
             why = f"numbers {last + 1} to {number - 1} did not come"
-            items.append(self._gap(key, self._heard.get(key, now), now, why))
+            items.append(self._gap(key, self._heard.get(key, now_us), now_us, why))
         self._read[key] = number
         if len(self._read) > MAX_NUMBERED:
             raise SourceLost(
