@@ -32,12 +32,11 @@ from websockets.typing import Origin
 
 from bench import board_fleet
 from bench.fleet_installation import FleetInstallation, fleet_installation
-from bench.result_table import median_row, report, row
+from bench.result_table import given_numbers, median_row, report, row
 from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from ginkgo_site.env import embedded_url
 from tests.support.browser import DashboardWindow, open_browser, open_context, window_in
 
-NODES, PORTFOLIOS, SECONDS = 100, 1_000, 20.0
 FEED_RATE = 100
 MOVES = 25  #: measured moves of two cards
 MOVES_APART_S = 0.7
@@ -87,11 +86,10 @@ watchCards();
 
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    given = [*sys.argv[1:], *map(str, (NODES, PORTFOLIOS, SECONDS)[len(sys.argv) - 1 :])]
-    report(measure(int(given[0]), int(given[1]), float(given[2])), "board")
+    report(measure(*given_numbers(100, 1_000, 20)), "board")
 
 
-def measure(nodes: int, portfolios: int, seconds: float) -> Iterator[dict[str, Any]]:
+def measure(nodes: int, portfolios: int, seconds: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
     path = f"{nodes} nodes, {portfolios} portfolios"
     with fleet_installation(FEED_RATE) as installation, installation.connection() as db:
@@ -120,21 +118,21 @@ def rows_of_board(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows with no board open, with one, and with ten."""
     say("without a board")
-    none = cpu_share(installation, seconds)
-    yield row(path, "web without a board", none["web"], "% of a core")
+    without = web_cpu_share(installation, seconds)
+    yield row(path, "web without a board", without, "% of a core")
     with window_in(context, installation) as window:
         window.page.add_init_script(WATCH_CARDS)
         window.sign_in(installation.access["username"], installation.access["password"])
         window.page.goto("about:blank")
         yield from rows_of_loads(path, installation, window)
-        yield from rows_of_one_board(path, installation, window, none["web"], seconds)
+        yield from rows_of_one_board(path, installation, window, without, seconds)
         yield from rows_of_moves(path, installation, window.page)
         say(f"with {FURTHER_BOARDS} more")
         with further_boards(installation, context):
             time.sleep(2)
-            ten = cpu_share(installation, seconds)["web"]
+            ten = web_cpu_share(installation, seconds)
         what = "web with ten boards"
-        yield row(path, what, ten, "% of a core", against=none["web"], at_most=WEB_TEN)
+        yield row(path, what, ten, "% of a core", against=without, at_most=WEB_TEN)
 
 
 def rows_of_loads(
@@ -168,7 +166,7 @@ def rows_of_one_board(
     without: float,
     seconds: float,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the cost of one open board."""
+    """Yield the rows of the cost of one open board; `without` is the web's share before it."""
     received: list[int] = []
     window.page.on(
         "websocket",
@@ -182,7 +180,7 @@ def rows_of_one_board(
     renderer = renderer_of(window.page)
     received.clear()
     before, began = main_thread_s(renderer), time.monotonic()
-    web = cpu_share(installation, seconds)["web"]
+    web = web_cpu_share(installation, seconds)
     busy = 100 * (main_thread_s(renderer) - before) / (time.monotonic() - began)
     window.page.evaluate("0")  # the frames that came while this thread slept are counted now
     frames, size = len(received), sum(received)
@@ -207,7 +205,7 @@ def rows_of_moves(
     taken: list[float] = []
     with installation.connection() as db:
         for _ in range(MOVES):
-            pair = [
+            pair = [  # the first portfolio of each node
                 db.execute(
                     "SELECT p.id, p.name FROM scheduling_run r JOIN portfolios_portfolio p"
                     " ON p.id = r.portfolio_id JOIN scheduling_node n ON n.id = r.node_id"
@@ -272,12 +270,11 @@ def further_boards(installation: FleetInstallation, context: BrowserContext) -> 
         loop.close()
 
 
-def cpu_share(installation: FleetInstallation, seconds: float) -> dict[str, float]:
-    """Return the processor time of each part during `seconds`, in % of a core."""
-    before, began = installation.cpu_s(), time.monotonic()
+def web_cpu_share(installation: FleetInstallation, seconds: float) -> float:
+    """Return the processor time of the web process during `seconds`, in % of a core."""
+    before, began = installation.cpu_s()["web"], time.monotonic()
     time.sleep(seconds)
-    after, took = installation.cpu_s(), time.monotonic() - began
-    return {name: 100 * (after[name] - before[name]) / took for name in before}
+    return 100 * (installation.cpu_s()["web"] - before) / (time.monotonic() - began)
 
 
 def wait_for_mark(page: Page, name: str, limit_s: float = SLOW_MACHINE_S) -> float:

@@ -120,7 +120,7 @@ SELECT from_seq + floor(extract(epoch FROM now() - from_time) * rate)::bigint
 FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1
 """
 
-#: Let two portfolios change places, as after two finished migrations.
+#: Let two portfolios exchange their nodes, as after two finished migrations.
 SWAP = """
 WITH mine AS (
     SELECT portfolio_id, node_id, incarnation, epoch FROM scheduling_run
@@ -164,7 +164,7 @@ def create(db: psycopg.Connection[Any], nodes: int, portfolios: int) -> None:
 
 
 def swap(db: psycopg.Connection[Any], pair: list[int]) -> float:
-    """Let two portfolios change places. Return when it was committed, in s since the epoch."""
+    """Let two portfolios exchange their nodes. Return the time of the commit, in epoch seconds."""
     with db.transaction():
         db.execute(SWAP, {"pair": pair})
         db.execute(f"SELECT {NOTIFY_BOARDS}")

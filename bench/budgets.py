@@ -77,7 +77,7 @@ def measure(
     kills: int,
     roll_outs: int,
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of all paths. `pushes` names the condition that `silence()` makes."""
+    """Yield the rows of all paths, measured under `silence()`; `pushes` names what that does."""
     cluster.wait_until_converged()
     with silence():
         for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):
@@ -95,9 +95,9 @@ def measure(
         for number in range(times):
             cluster.wait_until_converged(limit_s=120)
             with silence():
-                one, of_one = lose(cluster, DEMO_NODES[number % 3])
-            took.append(one)
-            pauses += of_one
+                took_s, pauses_ms = lose(cluster, DEMO_NODES[number % 3])
+            took.append(took_s)
+            pauses += pauses_ms
         yield from rows(path, pushes, took, pauses)
     cluster.wait_until_converged(limit_s=120)
     yield from rows("restart", pushes, list(restarts(cluster, silence, freezes * 3)))
@@ -242,7 +242,8 @@ def rows(
     path: str, pushes: str, took_s: tuple | list, pauses_ms: tuple | list = ()
 ) -> Iterator[dict[str, object]]:
     """Yield a row for the durations, and a row for the pauses if there are any."""
-    limit_s, p50_ms, p99_ms = BUDGETS[path][pushes != "pushed"]
+    with_pushes, without_pushes = BUDGETS[path]
+    limit_s, p50_ms, p99_ms = with_pushes if pushes == "pushed" else without_pushes
     what = "request to done" if path in ("migrate", "reload", "roll-out") else "to the first commit"
     worst = max(took_s)
     yield {

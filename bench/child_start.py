@@ -54,7 +54,8 @@ async def main() -> None:
 async def _build_environment_and_artifact(folder: Path) -> tuple[PackageEnvironment, Artifact]:
     """Build an environment with pandas, and unpack an artifact that imports it."""
     lock = _make_lock(folder)
-    files = {hashlib.sha256(lock).hexdigest(): lock}
+    lock_sha256 = hashlib.sha256(lock).hexdigest()
+    files = {lock_sha256: lock}
 
     async def fetch_lock(sha256: str) -> bytes:
         return files[sha256]
@@ -68,15 +69,13 @@ async def _build_environment_and_artifact(folder: Path) -> tuple[PackageEnvironm
 
     source = "import numpy\nimport pandas\n" + wheels.COUNTER.format(mark="", name="counter")
     wheel = wheels.Wheel({"counting.py": source}, {"counter": "counting:Counter"}).data()
-    files[hashlib.sha256(wheel).hexdigest()] = wheel
-    artifacts = folder / "artifacts"
-    began = time.perf_counter()
-    sha256 = hashlib.sha256(lock).hexdigest()
-    environment = await Environments(folder / "environments", artifacts, fetch_lock).environment(
-        sha256
-    )
-    print(f"environment built in {time.perf_counter() - began:.1f} s: {environment.modules}")
     sha256 = hashlib.sha256(wheel).hexdigest()
+    files[sha256] = wheel
+    artifacts = folder / "artifacts"
+    environments = Environments(folder / "environments", artifacts, fetch_lock)
+    began = time.perf_counter()
+    environment = await environments.environment(lock_sha256)
+    print(f"environment built in {time.perf_counter() - began:.1f} s: {environment.modules}")
     began = time.perf_counter()
     code = await ArtifactCache(artifacts, fetch).code_of(sha256)
     print(f"artifact unpacked in {time.perf_counter() - began:.2f} s")

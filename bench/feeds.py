@@ -343,8 +343,11 @@ class Logs:
         return times
 
     def append_at_pace(self, name: str, seconds: int) -> tuple[float, list[int], float]:
-        """Append PACE events a second. Return the rate, how many events the slowest portfolio was
-        behind at each tenth of a second, and the seconds it took to catch up."""
+        """Append PACE events a second for `seconds`.
+
+        Return the rate, the events by which the slowest portfolio was behind (ten times a second),
+        and the seconds it took to catch up.
+        """
         began, behind, batch = time.perf_counter(), [], PACE // 100
         for step in range(seconds * 100):
             self._run(self._append(name, batch, batch))

@@ -278,7 +278,7 @@ async def kill_web(
     nodes: list[SimulatedNode],
     ttl_s: float,
 ) -> WebKill:
-    """Kill the web process, and wait until its new one may judge leases again."""
+    """Kill the web process, and wait until its successor may judge leases."""
     say("killing the web process")
     killed_at = time.monotonic()
     await asyncio.to_thread(installation.restart_web)
@@ -293,13 +293,9 @@ async def kill_web(
     heard_s = time.monotonic() - killed_at
     say(f"all heartbeats answered after {heard_s:.1f} s; waiting until leases may be judged")
     await asyncio.sleep(ttl_s + 5)
-    still = {node.config.name for node in nodes}
-    lost = [
-        found.name
-        for found in db.execute("SELECT name FROM scheduling_node WHERE status = 'lost'")
-        if found.name in still
-    ]
-    return WebKill(back_s, heard_s, len(lost))
+    marked_lost = db.execute("SELECT name FROM scheduling_node WHERE status = 'lost'").fetchall()
+    never_killed = {node.config.name for node in nodes}
+    return WebKill(back_s, heard_s, sum(row.name in never_killed for row in marked_lost))
 
 
 async def kill_node(

@@ -68,7 +68,7 @@ class SimulatedNode:
         self._outbox = Outbox()
         self._client = ControlPlaneClient(config)
         self._beat_now = asyncio.Event()
-        self._steps = asyncio.Semaphore(MAX_AT_ONCE)
+        self._step_places = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -184,20 +184,22 @@ class SimulatedNode:
                     self._tally.commits_s.append(time.perf_counter() - began)
             await asyncio.sleep(COMMIT_EVERY_S)
 
-    async def _commit(self, portfolio: int, epoch: int, at: int, to: int, **given: Any) -> str:
-        """Commit, and record the new seq if accepted. Return the answer."""
+    async def _commit(
+        self, portfolio: int, epoch: int, from_seq: int, to_seq: int, **given: Any
+    ) -> str:
+        """Commit, and keep the new seq if accepted; return the answer. `given`: further fields."""
         result = await self._committer.commit(
             Commit(
                 portfolio=portfolio,
                 epoch=epoch,
-                from_seq=at,
-                to_seq=to,
+                from_seq=from_seq,
+                to_seq=to_seq,
                 batch=str(uuid4()),
                 **given,
             )
         )
         if result.answer in ("ok", "keep"):
-            self._owned[portfolio] = (epoch, to)
+            self._owned[portfolio] = (epoch, to_seq)
         else:
             self._owned.pop(portfolio, None)
             if result.answer not in ("handed_over", "fenced"):
@@ -244,20 +246,20 @@ class SimulatedNode:
             del self._owned[portfolio]
 
     async def _prepare(self, entry: DesiredEntry) -> None:
-        async with self._steps:
+        async with self._step_places:
             await self._checkpoint(entry.portfolio, entry.handoff)
         assert entry.handoff is not None
         self._outbox.add(Prepared(handoff=entry.handoff))
         self._beat_now.set()
 
     async def _activate(self, entry: DesiredEntry) -> None:
-        async with self._steps:
+        async with self._step_places:
             seq = await self._checkpoint(entry.portfolio, None)
             if seq is not None:
                 await self._commit(entry.portfolio, entry.epoch, seq, seq)
 
     async def _release(self, entry: DesiredEntry) -> None:
-        async with self._steps:
+        async with self._step_places:
             epoch, seq = self._owned.get(entry.portfolio, (0, 0))
             if epoch == entry.epoch:
                 await self._commit(entry.portfolio, epoch, seq, seq, release=entry.handoff)

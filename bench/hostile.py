@@ -54,7 +54,7 @@ class HonestNode:
         self._answered_at = time.monotonic()
 
     def longest_ms(self) -> float:
-        """Return the longest gap, including the present one."""
+        """Return the longest time between two answered commits, or since the last one, in ms."""
         return 1e3 * max([*self.gaps, time.monotonic() - self._answered_at])
 
     async def send_commits(self, post: Post) -> None:
@@ -73,6 +73,7 @@ class HonestNode:
     async def send_heartbeats(self, post: Post) -> None:
         """Send heartbeats until the task is cancelled."""
         while True:
+            # A version newer than any, so that no answer carries a desired set.
             message = Heartbeat(incarnation=str(self.node.incarnation), have_version=10**9)
             self.lost_heartbeats += await post("heartbeat", encode(message)) != 200
             await asyncio.sleep(BEAT_EVERY_S)

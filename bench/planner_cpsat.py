@@ -54,8 +54,10 @@ def most_placed(
 
 
 def lowest_peak(world: Snapshot, moves: int, limit_s: float) -> Found:
-    """Return the lowest possible peak (highest load of a node, relative to its capacity) after
-    `moves` moves, with every portfolio running."""
+    """Return the lowest possible peak after `moves` moves, with every portfolio running.
+
+    The peak is the highest load of a node, relative to its capacity.
+    """
     model = _Model(world, limit_s)
     last = model.at_once(moves, {view.id for view in world.portfolios})
     peak = model.model.new_int_var(0, SCALE, "")
@@ -153,14 +155,14 @@ class _Model:
 
     def _limit_moves(self, before: Places, after: Places, most: int) -> None:
         """Constrain the number of running portfolios that change nodes."""
-        gone = []
+        moves = []
         for view in self.running:
-            moved = self.model.new_bool_var("")
-            gone.append(moved)
+            has_moved = self.model.new_bool_var("")
+            moves.append(has_moved)
             for node in self.living:
                 place = (view.id, node.id)
-                self.model.add(before.get(place, 0) - after.get(place, 0) <= moved)
-        self.model.add(sum(gone) <= most)
+                self.model.add(before.get(place, 0) - after.get(place, 0) <= has_moved)
+        self.model.add(sum(moves) <= most)
 
     def load(self, at: Places, node: NodeView) -> Any:
         """Return the load of a node."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import replace
+from math import ceil
 from typing import Any, NamedTuple
 
 from scheduling.decide.planner.fleet_index import FleetIndex
@@ -17,7 +18,7 @@ FREE = Policy(rebalance_gain=0, max_moves=1_000_000, handoffs_per_node=1_000_000
 
 def empty_fleet(count: int, node_count: int) -> Snapshot:
     """Return empty nodes with room, and equal unassigned portfolios."""
-    capacity = 2 * -(-count // node_count)
+    capacity = 2 * ceil(count / node_count)
     nodes = [node(number, capacity) for number in range(1, node_count + 1)]
     portfolios = [PortfolioView(id=n, name=f"p-{n:06}") for n in range(1, count + 1)]
     return Snapshot(taken_at=0, nodes=tuple(nodes), portfolios=tuple(portfolios))

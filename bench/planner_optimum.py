@@ -1,6 +1,8 @@
-"""Compare with the optimum: CP-SAT on random fleets with weights, selectors, hard spread groups and
-unequal capacities. Measured are the highest load at equal moves, and pending portfolios that could
-have been placed."""
+"""Compare plans with the optimum of CP-SAT on random small fleets.
+
+The fleets have weights, selectors, hard spread groups and unequal capacities. Measured are the
+highest load at equal moves, and pending portfolios that could have been placed.
+"""
 
 from __future__ import annotations
 
@@ -110,8 +112,8 @@ class Tally:
         found = run_passes(world)
         self.times.append(found.took_ms)
         living, run = live_nodes(world), found.placed()
-        same = replace(world, portfolios=tuple(v for v in world.portfolios if v.id in run))
-        best = lowest_peak(same, found.moves, limit_s)
+        placed = replace(world, portfolios=tuple(v for v in world.portfolios if v.id in run))
+        best = lowest_peak(placed, found.moves, limit_s)
         heaviest = max(view.weight for view in world.portfolios)
         smallest = min(each.capacity for each in world.nodes if each.id in living)
         peak = peak_of(found.after, living)

@@ -53,8 +53,8 @@ def main() -> None:
     print(f"{count:,} events a run, {runs} runs of each in turns; median events/s, wall and CPU")
     for strategy, symbols in PORTFOLIOS:
         spec = Spec("bench", "uid", 1, strategy, 1, {}, symbols, Decimal(1_000_000), 1)
-        laps = 1 if spec.symbol_set() is None else 376
-        events = open_feed().read_for(spec.symbol_set(), 1, count * laps, SEGMENTS, count)
+        every = 1 if spec.symbol_set() is None else 376  # one event in so many has the symbol
+        events = open_feed().read_for(spec.symbol_set(), 1, count * every, SEGMENTS, count)
         ways: dict[str, tuple[Any, ...]] = {
             "bare loop": (bare_loop, spec, events),
             "2,000 a batch": (portfolio_process, spec, events, 2_000),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
 
 from bench.commit import own_database
 from bench.result_table import given_numbers
@@ -56,12 +55,12 @@ def measure(days: int, events: int) -> None:
             verify("day 1, in full", is_printed=True, full=True)
 
 
-def verify(name: str, *, is_printed: bool, **how: Any) -> None:
-    """Verify the canary up to now, and print a row if `is_printed`."""
+def verify(name: str, *, is_printed: bool, full: bool = False) -> None:
+    """Verify the canary up to now, from its first event if `full`; print a row if `is_printed`."""
     from scheduling.verification.verify import verify_portfolio
 
     began, cpu = time.monotonic(), os.times()
-    verdict = verify_portfolio("canary", **how)
+    verdict = verify_portfolio("canary", full=full)
     assert verdict.identical, verdict.sentence
     now = os.times()
     used = sum(getattr(now, f) - getattr(cpu, f) for f in ("user", "children_user"))

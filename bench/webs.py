@@ -73,12 +73,12 @@ def main() -> None:
     for (kind, way), figures in found.items():
         direct = found[kind, DIRECT]
         rates, medians, worst = zip(*figures, strict=True)
-        ratios = [rate / of[0] for rate, of in zip(rates, direct, strict=True)]
-        each = per_node if kind == "commit" else 1  # what one request holds
+        ratios = [rate / without[0] for rate, without in zip(rates, direct, strict=True)]
+        per_request = per_node if kind == "commit" else 1  # commits or heartbeats of one request
         row = {
             "path": f"{kind} over HTTP, {nodes} nodes x {per_node} portfolios",
             "name": way,
-            "value": round(statistics.median(rates) * each),
+            "value": round(statistics.median(rates) * per_request),
             "unit": f"{kind}s/s",
             "p50_ms": round(statistics.median(medians) * 1e3, 2),
             "p99_ms": round(statistics.median(worst) * 1e3, 2),
