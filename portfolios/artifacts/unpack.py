@@ -73,7 +73,8 @@ def unpack(wheel: Path, folder: Path) -> str:
         raise WheelUnusable(f"cannot be unpacked: {error}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they would be printed beside the digest
-        # A source with a syntax error stays uncompiled: its import names the line.
+        # A source with a syntax error stays uncompiled: its import names the line. Unchecked hashes
+        # in place of times: the bytes, and so the digest, do not depend on when it was unpacked.
         compileall.compile_dir(
             folder,
             quiet=2,
@@ -177,8 +178,8 @@ def main(arguments: list[str]) -> int:
     except WheelUnusable as unusable:
         print(unusable)
         return unusable.code
-    except FileExistsError as error:
-        print(f"has the file {error.filename} twice")
+    except (FileExistsError, NotADirectoryError) as error:
+        print(f"has {error.filename} twice, or as a file and as a folder")
         return UNUSABLE
     except OSError as error:
         print(error.errno)

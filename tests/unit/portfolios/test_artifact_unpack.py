@@ -127,3 +127,6 @@ def test_unpack_program_prints_a_digest_or_a_sentence_and_exits_with_its_status(
     assert unpack.main([str(good), str(tmp_path / "code")]) == 0
     assert capsys.readouterr().out.strip() == unpack.digest(tmp_path / "code")
     assert unpack.main([str(good), str(tmp_path / "absent" / "code")]) == unpack.DISK
+    both = wheels.write(tmp_path, wheels.Wheel({"a": "", "a/b/c.py": ""}).data())
+    assert unpack.main([str(both), str(tmp_path / "both")]) == unpack.UNUSABLE
+    assert capsys.readouterr().out.endswith("twice, or as a file and as a folder\n")
