@@ -33,6 +33,8 @@ class Feed(Protocol):
         segments: Sequence[Segment] = (),
         limit: int | None = None,
     ) -> list[Event]:
-        """Return the events of `symbols` (None: every symbol) with from_seq <= seq <= to_seq, the
-        first `limit` of them. Costs the size of the answer, not of the range."""
+        """Return the events of `symbols` (None: every symbol) with from_seq <= seq <= to_seq.
+
+        At most the first `limit` of them. Costs the size of the answer, not of the range.
+        """
         ...

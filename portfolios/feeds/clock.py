@@ -35,7 +35,7 @@ def head_at(segments: Sequence[Segment], now_us: int) -> int:
         if segment.from_time_us <= now_us:
             p, q = segment.rate.as_integer_ratio()  # the rate is p / q, exactly
             head = segment.from_seq + (now_us - segment.from_time_us) * p // (q * SECOND_US)
-            # before the newest segment begins, the head must not pass its first seq
+            # Until the following segment begins, the head must not pass its first seq.
             return head if following is None else min(head, following.from_seq)
         following = segment
     return segments[0].from_seq - 1
@@ -67,7 +67,7 @@ def release_clock(segments: Sequence[Segment]) -> Callable[[int], int]:
             if ends is None:
                 raise NotReleased(f"the feed is paused at seq {segment.from_seq}, before seq {seq}")
             return ends
-        at = segment.from_time_us - (-ahead * q * SECOND_US // p)
+        at = segment.from_time_us - (-ahead * q * SECOND_US // p)  # rounded up
         return at if ends is None else min(at, ends)
 
     return release

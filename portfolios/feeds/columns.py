@@ -1,5 +1,4 @@
-"""Read lines of a CSV file as rows of a source: which column is which field, and how times are
-written. Pure."""
+"""Read lines of a file as rows of a source, by its columns and its form of times. Pure."""
 
 from __future__ import annotations
 
@@ -35,8 +34,10 @@ class TimeForm(NamedTuple):
             return text
         if self.unit:
             at_text = str(epoch_time(text, UNITS_US[self.unit]))
+            if at_text != text:
+                return at_text
             message = f"time is {text[:40]!r}; give a number of {self.unit} since 1970."
-            return WrongTime("wrong_type", message) if at_text == text else at_text
+            return WrongTime("wrong_type", message)
         try:
             at = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(text)
         except ValueError:
@@ -73,7 +74,7 @@ class Columns(NamedTuple):
     """Which columns of a file have the fields of a row."""
 
     places: Mapping[str, int]  #: field → column
-    symbol: str = ""  #: of every row
+    symbol: str = ""  #: of every row; "": a column has it
     times: TimeForm = ISO
     day: int | None = None  #: column of the date, if the column `time` has the time of day alone
 
@@ -96,7 +97,7 @@ def object_row(
 ) -> Any:
     """Return the JSON object of one line as a row for `read_rows`; anything else as it is.
 
-    `names` is field → name in the object; `symbol` that of every row with prices.
+    `names` is field → name in the object, `symbol` the symbol of every row with prices.
     """
     if not isinstance(found, Mapping):
         return found
@@ -133,11 +134,11 @@ def find_columns(
         known = ALIASES.get(known, known)
         if known in FIELDS and known not in named:
             found.setdefault(known, place)
-    known_names = [name.lower() for name in names]
+    small_names = [name.lower() for name in names]
     day = None
     if "time" not in named:
-        if "date" in known_names and "time" in known_names:
-            day, found["time"] = known_names.index("date"), known_names.index("time")
+        if "date" in small_names and "time" in small_names:  # then `time` is the time of day
+            day, found["time"] = small_names.index("date"), small_names.index("time")
         elif names and not names[0]:  # pandas leaves the column of its index without a name
             found.setdefault("time", 0)
     listed = ", ".join(name or "(no name)" for name in names[:12])

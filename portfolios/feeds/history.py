@@ -8,7 +8,7 @@ from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.events import Event
 
-FIRST_SPAN = 1_000
+FIRST_SPAN = 1_000  #: seqs of the first range that is read, unless every symbol is wanted
 MAX_WARM_UP = 20_000  #: events
 #: Records of a recorded feed that a warm-up looks through, whatever their symbols. As many records
 #: are kept before each portfolio's events, so that a node, a verification and a backtest find the
@@ -25,9 +25,9 @@ def newest_events(
 ) -> list[Event]:
     """Return the newest `count` events of `symbols` (None: all) up to `to_seq`, oldest first.
 
-    Events without a symbol, such as ticks, are left out: a few bars may lie between thousands. If
-    the log has fewer, return those. Reads ever larger ranges backwards until there are enough; in a
-    recorded feed, WARM_UP_SPAN records at most.
+    Events without a symbol, such as ticks, are left out: thousands of them may lie between a few
+    bars. If the log has fewer than `count` events, return those. Reads ever larger ranges up to
+    `to_seq` until there are enough; in a recorded feed, WARM_UP_SPAN records at most.
     """
     span = count if symbols is None else max(count, FIRST_SPAN)
     kept_from = getattr(feed, "first_seq", None)  # of a recorded feed

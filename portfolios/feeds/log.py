@@ -158,7 +158,7 @@ class RecordedLog(Log, Protocol):
 
 
 def next_link(chain: bytes, encoded: bytes) -> bytes:
-    """Return the hash chain after one more record, whose seq and time `encoded` has, too."""
+    """Return the hash chain after one more record; `encoded` holds its seq and release time too."""
     return sha256(chain + encoded).digest()
 
 

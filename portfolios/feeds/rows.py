@@ -15,10 +15,11 @@ from portfolios.runtime.events import Event, Gap, Quote, Tick, Trade, make_bar, 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-MAX_UNITS = 2**62
+MAX_UNITS = 2**62  #: of a price, and lots of a quantity: half of what a bigint holds
 #: Once a time far ahead was recorded, every later row of its symbol would be refused.
 MIN_TIME_US = (datetime(1900, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 MAX_TIME_US = (datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND - 1
+#: Kind of a row → its fields besides kind, symbol and time.
 KINDS = {
     "bar": ("open", "high", "low", "close", "volume"),
     "trade": ("price", "quantity"),
@@ -125,9 +126,9 @@ def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
         raise _WrongRow(
             "unknown_field", f"a {kind} has no {unknown[0]}; it has {', '.join(sorted(known))}."
         )
-    at = read_time("time", row.get("time"))
+    at_us = read_time("time", row.get("time"))
     if kind == "tick":
-        return Tick(0, "", at, 0)
+        return Tick(0, "", at_us, 0)
     if kind == "gap":
         symbol = row.get("symbol") or ""
         if symbol and (not isinstance(symbol, str) or symbol not in instruments):
@@ -135,12 +136,12 @@ def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
         first, last = read_time("from", row.get("from")), read_time("to", row.get("to"))
         if first > last:
             raise _WrongRow("out_of_range", f"to: {row['to']} is before from: {row['from']}.")
-        return Gap(0, symbol, at, 0, first, last)
+        return Gap(0, symbol, at_us, 0, first, last)
     symbol = row.get("symbol")
     facts = instruments.get(symbol) if isinstance(symbol, str) else None
     if facts is None:
         raise _unknown_symbol(symbol, instruments)
-    return _priced_event(kind, row, facts, at)
+    return _priced_event(kind, row, facts, at_us)
 
 
 def _kind(row: Mapping[str, Any]) -> str:
@@ -171,19 +172,19 @@ def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> 
     )
 
 
-def _priced_event(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at: int) -> Event:
+def _priced_event(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at_us: int) -> Event:
     """Return a trade, quote or bar. Raise _WrongRow."""
     symbol, scale = facts.symbol, facts.scale
     if kind == "trade":
         price = _price("price", row, facts)
-        return Trade(0, symbol, at, 0, price, _quantity("quantity", row, facts), scale)
+        return Trade(0, symbol, at_us, 0, price, _quantity("quantity", row, facts), scale)
     if kind == "quote":
         bid, ask = _price("bid", row, facts), _price("ask", row, facts)
         if bid > ask:
             raise _WrongRow("crossed", f"{symbol}: bid {row['bid']} is above ask {row['ask']}.")
         bid_quantity = _quantity("bid_quantity", row, facts)
         ask_quantity = _quantity("ask_quantity", row, facts)
-        return Quote(0, symbol, at, 0, bid, ask, bid_quantity, ask_quantity, scale)
+        return Quote(0, symbol, at_us, 0, bid, ask, bid_quantity, ask_quantity, scale)
     first, high, low, last = (_price(name, row, facts) for name in ("open", "high", "low", "close"))
     if not low <= min(first, last) <= max(first, last) <= high:
         raise _WrongRow(
@@ -192,7 +193,7 @@ def _priced_event(kind: str, row: Mapping[str, Any], facts: InstrumentFacts, at:
             f" to high {row['high']}.",
         )
     volume = _quantity("volume", row, facts)
-    return make_bar(0, symbol, at, 0, (first, high, low, last), volume, scale)
+    return make_bar(0, symbol, at_us, 0, (first, high, low, last), volume, scale)
 
 
 def _number(name: str, row: Mapping[str, Any]) -> Decimal | None:
@@ -226,14 +227,14 @@ def _price(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
         raise _WrongRow("out_of_range", text)
     step = to_units(facts.tick, facts.scale)
     try:
-        units = to_units(number, facts.scale)
-    except ValueError:
-        units = -1
-    if units > MAX_UNITS:
+        units: int | None = to_units(number, facts.scale)
+    except ValueError:  # more decimal places than the scale, and so than the tick
+        units = None
+    if units is not None and units > MAX_UNITS:
         most = f"2^62 units of 10^-{facts.scale} at most"
         text = f"{facts.symbol}: {name} is {str(number)[:40]}; it must be {most}."
         raise _WrongRow("out_of_range", text)
-    if units < 0 or units % step:
+    if units is None or units % step:
         raise _WrongRow(
             "off_tick",
             f"{facts.symbol}: {name} {number} is not a multiple of the tick {facts.tick:f}.",
@@ -255,7 +256,11 @@ def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
             f"{facts.symbol}: {name} is {str(number)[:40]}; it must be 0 or more, below 10^30.",
         )
     lots = number / facts.lot
-    if not 0 <= lots <= MAX_UNITS or lots != int(lots):
+    if lots > MAX_UNITS:
+        most = f"2^62 lots of {facts.lot:f} at most"
+        text = f"{facts.symbol}: {name} is {str(number)[:40]}; it must be {most}."
+        raise _WrongRow("out_of_range", text)
+    if lots != int(lots):
         raise _WrongRow(
             "off_lot",
             f"{facts.symbol}: {name} {number} is not a multiple of the lot {facts.lot:f}.",
@@ -300,7 +305,7 @@ def time_text(time_us: int) -> str:
 def epoch_time(value: Any, unit_us: Decimal) -> Any:
     """Return the time `value` * `unit_us` µs after 1970 as ISO 8601.
 
-    `value` itself if it is not a number, its text if the time is not of 1900 to 2199.
+    Return `value` itself if it is not a number, and its text if the time is not of 1900 to 2199.
     """
     try:
         at_us = Decimal(str(value)) * unit_us

@@ -33,6 +33,7 @@ def gap(**other: Any) -> dict[str, Any]:
         (bar(open="500000000000000"), "out_of_range"),
         (bar(volume="1e999999"), "out_of_range"),
         (bar(volume="1e400000000000000000"), "out_of_range"),
+        (bar(volume="1e20"), "out_of_range"),
         (bar(volume=-1), "out_of_range"),
         (bar(time="0001-01-01T00:00:00+23:59"), "out_of_range"),
         (bar(time="9999-12-31T23:59:59-23:59"), "out_of_range"),
