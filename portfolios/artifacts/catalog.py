@@ -28,13 +28,13 @@ class StrategyFacts:
     class_path: str
     version: int
     sees_every_symbol: bool
-    checks: bool
+    checks: bool  #: its code checks parameters or bars too, in a process of its own
     schema: Mapping[str, Any] = field(hash=False)
 
 
 #: Facts by (sha256 of the artifact, name). The stored rows never change, so no entry gets stale.
 _known: dict[tuple[str, str], StrategyFacts] = {}
-MAX_KNOWN = 1_000
+MAX_KNOWN = 1_000  #: entries; at the limit all are dropped, and read again when needed
 
 
 def find_artifact(text: str) -> Artifact:
@@ -88,7 +88,7 @@ def find_strategy(artifact: str, name: str) -> StrategyFacts:
 
 
 def _why_not_found(artifact: str, name: str) -> str:
-    """Return that the artifact was deleted, or which strategies it has, for UnknownStrategy."""
+    """Return the text of UnknownStrategy: the artifact was deleted, or which strategies it has."""
     found = Artifact.objects.filter(sha256=artifact).first()
     if found is None:
         return f"the artifact {artifact[:12]}… was deleted; upload its wheel again"

@@ -14,8 +14,8 @@ from portfolios.runtime.messages import FoundStrategy
 
 MAX_STRATEGIES = 50
 MAX_SCHEMA_BYTES = 64 << 10
-MAX_CLASS_PATH, MAX_SUMMARY = 300, 300
-LARGEST = 2**31 - 1
+MAX_CLASS_PATH, MAX_SUMMARY = 300, 300  #: characters, as many as are stored
+LARGEST = 2**31 - 1  #: what an integer column of PostgreSQL holds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 NAME_RULE = "use at most 80 letters, digits, ., - and _, a letter or digit first"
 _CLASS_PATH = re.compile(r"[^\s:]+:[^\s:]+")

@@ -1,6 +1,6 @@
 """List the strategies of the artifact that this process was started for, by running its code.
 
-Only in the sandboxed process of a strategy: the code comes from outside.
+Call this only in the sandboxed process of a strategy: the code comes from outside.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
     """Return the declarations of each strategy of the artifact. Raise ArtifactUnusable."""
     classes = load.strategy_classes(sha256)
     if len(classes) > MAX_STRATEGIES:
-        raise ArtifactUnusable(f"artifact has {len(classes)} strategies, limit {MAX_STRATEGIES}")
+        raise ArtifactUnusable(
+            f"artifact {load.short(sha256)} has {len(classes)} strategies, limit {MAX_STRATEGIES}"
+        )
     return [_inspect(name, found) for name, found in sorted(classes.items())]
 
 
@@ -72,7 +74,7 @@ def _overrides(found: type[Strategy], method: str) -> bool:
 
 
 def _warm_up(found: Any) -> int | None:
-    """Return how many warm-up events a class asks for by default parameters; None if unknown."""
+    """Return how many warm-up events a class asks for with default parameters; None: unknown."""
     try:
         wanted = found(found.convert({})).warm_up()
         events = int(wanted.events) if wanted is not None else 0

@@ -37,10 +37,10 @@ def install(sha256: str, folder: str) -> None:
 
 
 def use_environment(project: str) -> None:
-    """Drop what PYTHONPATH added from the import path, and add Ginkgo's folder `project`.
+    """Remove the folders of PYTHONPATH from the import path, and add Ginkgo's folder `project`.
 
-    The runtime was imported with Ginkgo's own packages, so msgspec and zstandard stay those that
-    it was tested with, whatever the environment has.
+    From now on, imports find the packages of the artifact's environment. Those that the runtime has
+    imported already, such as msgspec, stay Ginkgo's own, with which it was tested.
     """
     given = {os.path.abspath(path) for path in os.environ["PYTHONPATH"].split(os.pathsep)}
     kept = [path for path in sys.path if is_standard_library(path) or path not in given]
@@ -74,8 +74,8 @@ def strategy_class(sha256: str, name: str, class_path: str = "") -> type[Strateg
     """
     if class_path:
         points = [EntryPoint(name, class_path, ENTRY_POINT_GROUP)]
-        _folder_of(sha256)
-    else:
+        _folder_of(sha256)  # raises if another artifact is installed
+    else:  # first the entry point of that name, which is most likely the strategy's
         points = sorted(_entry_points(sha256), key=lambda point: point.name != name)
     known: list[str] = []
     for point in points:

@@ -20,6 +20,7 @@ from portfolios.sentences import sentence as _
 
 MAX_LOCK_BYTES = 1 << 20
 MAX_PACKAGES = 500
+#: What to do about a lock that is refused, as the end of a sentence.
 HOW = _(
     "make a lock with `uv pip compile pyproject.toml --generate-hashes -o requirements.lock` and "
     "give it with the wheel"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: Type in a JSON schema → key of `KINDS`, and bound in a JSON schema → key of `BOUNDS`.
 _KINDS = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-_WRONG_TYPE = {"type", "enum", "const", "anyOf"}
+#: Keywords of a JSON schema that refuse the type of a value; the others refuse its range.
+_TYPE_KEYWORDS = {"type", "enum", "const", "anyOf"}
 
 
 class SchemaUnusable(Exception):
@@ -56,12 +57,13 @@ def schema_errors(
                     _("{strategy} needs the parameter {name}.", strategy=strategy, name=name),
                 )
             )
+    # Errors of names and secrets are reported above.
     given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
     for error in errors_by_relevance(schema, given):
         found.setdefault(str(error.absolute_path[0]), error)
     for name, error in found.items():
-        code = "wrong_type" if error.validator in _WRONG_TYPE else "out_of_range"
+        code = "wrong_type" if error.validator in _TYPE_KEYWORDS else "out_of_range"
         errors.append(FieldError(name, code, _sentence(name, error)))
     return errors
 
@@ -113,28 +115,23 @@ def has_pattern(schema: Any) -> bool:
     which would block a web process.
     """
     if isinstance(schema, Mapping):
-        inner = schema.keys() & {"pattern", "patternProperties"}
-        return bool(inner) or any(map(has_pattern, schema.values()))
+        patterns = schema.keys() & {"pattern", "patternProperties"}
+        return bool(patterns) or any(map(has_pattern, schema.values()))
     return isinstance(schema, list) and any(map(has_pattern, schema))
 
 
 def _sentence(name: str, error: ValidationError) -> str:
     """Return what the validator found wrong with the parameter `name`, as a sentence."""
     where = name + "".join(f".{part}" for part in list(error.absolute_path)[1:])
-    limit: Any = error.validator_value
+    wanted: Any = error.validator_value  # what the keyword states: a bound, values or schemas
     if error.validator in _BOUNDS:
-        limits = BOUNDS[_BOUNDS[error.validator]](limit)
+        limits = BOUNDS[_BOUNDS[error.validator]](wanted)
         return wrong_value(where, error.instance, [KINDS["float"]], limits)
     if error.validator == "enum":
-        return wrong_value(
-            where, error.instance, [_("one of {names}", names=list(map(str, limit)))]
-        )
-    parts = [error.schema] if error.validator == "type" else limit
-    kinds = (
-        [kind for part in parts for kind in _kinds_of_values(part)]
-        if error.validator in ("type", "anyOf")
-        else []
-    )
+        choices = _("one of {names}", names=list(map(str, wanted)))
+        return wrong_value(where, error.instance, [choices])
+    alternatives = {"type": [error.schema], "anyOf": wanted}.get(str(error.validator), [])
+    kinds = [kind for schema in alternatives for kind in _kinds_of_values(schema)]
     if kinds:
         return wrong_value(where, error.instance, kinds)
     return f"{where}: {error.message[:300]}."

@@ -18,7 +18,7 @@ from portfolios.artifacts.parameters import SchemaUnusable
 #: Limit of one validation. A schema of thirty levels, each of which refers twice to the next one,
 #: would need 2^30 steps.
 MAX_STEPS = 50_000
-_steps = threading.local()
+_steps = threading.local()  #: `left`: steps that the validation of this thread may still take
 
 
 def errors_by_relevance(
@@ -70,7 +70,7 @@ def _limit_steps(check: Any) -> Any:
                 f"its schema needs more than {MAX_STEPS:,} comparisons, which is the limit: "
                 "nest fewer types in the parameters"
             )
-        yield from check(*given) or ()
+        yield from check(*given) or ()  # a check without errors may return None
 
     return limited
 

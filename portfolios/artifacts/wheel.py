@@ -48,6 +48,7 @@ PATCHES = range(30)  #: patch versions of each minor one, with which Requires-Py
 PROVIDED = ("ginkgo", "msgspec")
 
 _MEMBER = b"PK\x01\x02"  #: begins each entry of a zip's list of files
+#: What reading a damaged, encrypted or unusual zip file raises.
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
     *(EOFError, OSError, ValueError),
@@ -223,21 +224,22 @@ def _metadata(label: str, archive: zipfile.ZipFile) -> email.message.Message:
 
 def _check_name(label: str, name: str, version: str, metadata: email.message.Message) -> None:
     """Raise WheelRefused if the file was renamed, or its name or version is too long."""
-    stated = str(metadata.get("Name") or ""), str(metadata.get("Version") or "")
-    if not all(stated):
+    stated_name = str(metadata.get("Name") or "")
+    stated_version = str(metadata.get("Version") or "")
+    if not (stated_name and stated_version):
         raise WheelRefused(
             "not_a_wheel", _("{label} has no Name or no Version in its METADATA.", label=label)
         )
-    same_name = canonicalize_name(stated[0]) == name
-    if not same_name or canonicalize_version(stated[1]) != canonicalize_version(version):
+    same_version = canonicalize_version(stated_version) == canonicalize_version(version)
+    if canonicalize_name(stated_name) != name or not same_version:
         raise WheelRefused(
             "not_a_wheel",
             _(
                 "{label} was renamed: its METADATA says {name} {version}. Give the file the name "
                 "that the build gave it.",
                 label=label,
-                name=stated[0][:100],
-                version=stated[1][:64],
+                name=stated_name[:100],
+                version=stated_version[:64],
             ),
         )
     if len(name) > 100 or len(version) > 64:
@@ -290,13 +292,12 @@ def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple
         )
     if len(fitting) == len(MINORS):
         return "", ()
+    pythons = tuple(f"3.{minor}" for minor in fitting)
+    if len(pythons) == 1:
+        return pythons[0], pythons
     tag = min(tags, key=str)
     by_tag = "" if tag.interpreter == "py3" else f"{tag.interpreter}-{tag.abi}"
-    parts = [part for part in (requires.strip(), by_tag) if part]
-    text = ", ".join(parts)[:100]
-    if len(fitting) == 1:
-        text = f"3.{fitting[0]}"
-    return text, tuple(f"3.{minor}" for minor in fitting)
+    return ", ".join(filter(None, (requires.strip(), by_tag)))[:100], pythons
 
 
 def _fits(tag: Tag, minor: int) -> bool:
@@ -312,7 +313,7 @@ def _fits(tag: Tag, minor: int) -> bool:
 
 
 def _requires(label: str, metadata: email.message.Message) -> Iterable[Requirement]:
-    """Yield the requirements that apply on this platform, except for packages of every node.
+    """Yield the requirements that apply on this platform, except those of PROVIDED packages.
 
     Raise WheelRefused for too many, and for one that is invalid or names an address.
     """

@@ -13,10 +13,10 @@ from portfolios.feeds.log import SEGMENT_SEQS
 from portfolios.feeds.rows import EPOCH, MICROSECOND
 from portfolios.text import quoted
 
-#: Recorded feeds up to this length are read whole to see whether their times go back; of longer
-#: ones the first record of each segment.
+#: A recorded feed up to this length is read whole to see whether its times go back; a longer one by
+#: the first record of each segment.
 READ_WHOLE = 200_000
-PAGE = 5_000  #: records
+PAGE = 5_000  #: records that are read at once
 
 
 class WrongRange(ValueError):
@@ -25,16 +25,16 @@ class WrongRange(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FeedRange:
-    """The seqs from `first` to `last`, both included; of these, the events of the times stated.
+    """The events with seqs from `first` to `last` and times from `begin_us` to `end_us`, inclusive.
 
-    In a feed whose times go back, such as one into which two files were imported one after the
-    other, others lie between. In any other feed the seqs say everything: the times are None.
+    The times matter only in a feed whose times go back, such as one into which two files were
+    imported one after the other: events of other times lie between. In other feeds they are None.
     """
 
     first: int
     last: int
-    begin_us: int | None = None  #: in µs since the epoch; earlier events are left out
-    end_us: int | None = None  #: later events are left out
+    begin_us: int | None = None  #: in µs since the epoch
+    end_us: int | None = None
 
     def has_time(self, time_us: int) -> bool:
         """Return whether an event of this time, in µs since the epoch, may be part of the range."""
@@ -75,9 +75,9 @@ def _first_seq(feed: Feed) -> int:
 def _times_go_back(feed: Feed) -> bool:
     """Return whether an event of a recorded feed is earlier than one before it.
 
-    In a feed of over READ_WHOLE records, only whether the first ones of its segments are.
+    Of a feed of over READ_WHOLE records, only the first record of each segment is read.
     """
-    if not hasattr(feed, "first_seq"):  # the days of a replay grow
+    if not hasattr(feed, "first_seq"):  # a replay, whose times only grow
         return False
     if feed.length - _first_seq(feed) < READ_WHOLE:
         times = _times(feed)
@@ -93,19 +93,21 @@ def _times(feed: Feed) -> Iterator[int]:
         yield from (event.time for event in feed.read(seq, min(PAGE, feed.length - seq + 1)))
 
 
-def _seq_at(feed: Feed, at: int, *, is_end: bool, is_ordered: bool) -> int:
-    """Return the seq of the first event at or after a time, with `is_end` that of the last one at
-    or before it; if there is none, the seq after the last, with `is_end` that before the first."""
+def _seq_at(feed: Feed, at_us: int, *, is_end: bool, is_ordered: bool) -> int:
+    """Return the first seq at or after a time; with `is_end`, the last seq at or before it.
+
+    Without such an event, return the seq after the last one; with `is_end`, before the first one.
+    """
     begin = _first_seq(feed)
     seqs = range(begin, feed.length + 1)
     if is_ordered:
         if is_end:
-            return begin - 1 + bisect_right(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
-        return begin + bisect_left(seqs, at, key=lambda seq: feed.read(seq, 1)[0].time)
+            return begin - 1 + bisect_right(seqs, at_us, key=lambda seq: feed.read(seq, 1)[0].time)
+        return begin + bisect_left(seqs, at_us, key=lambda seq: feed.read(seq, 1)[0].time)
     numbered = zip(seqs, _times(feed), strict=True)
     if is_end:
-        return max((seq for seq, time_us in numbered if time_us <= at), default=begin - 1)
-    return next((seq for seq, time_us in numbered if time_us >= at), feed.length + 1)
+        return max((seq for seq, time_us in numbered if time_us <= at_us), default=begin - 1)
+    return next((seq for seq, time_us in numbered if time_us >= at_us), feed.length + 1)
 
 
 def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool, is_ordered: bool) -> int:
@@ -123,8 +125,8 @@ def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool, is_ordered: boo
         if not feed.read(seq, 1):
             raise WrongRange(f"{option} is {text}, after the end of {feed.name}. {_extent(feed)}")
         return seq
-    at = _microseconds(option, text, is_end=is_end)
-    seq = _seq_at(feed, at, is_end=is_end, is_ordered=is_ordered)
+    at_us = _read_time(option, text, is_end=is_end)
+    seq = _seq_at(feed, at_us, is_end=is_end, is_ordered=is_ordered)
     if is_end and seq < _first_seq(feed):
         raise WrongRange(f"{option} {text} is before the first event. {_extent(feed)}")
     if not is_end and seq > feed.length:
@@ -143,13 +145,13 @@ def _time_of(option: str, text: str | None, *, is_end: bool) -> int | None:
     """
     if text is None or _is_seq(text):
         return None
-    return _microseconds(option, text, is_end=is_end)
+    return _read_time(option, text, is_end=is_end)
 
 
-def _microseconds(option: str, text: str, *, is_end: bool) -> int:
-    """Return a time in µs since the epoch: of a date the first, with `is_end` the last.
+def _read_time(option: str, text: str, *, is_end: bool) -> int:
+    """Return the time that the text of an option states, in µs since the epoch.
 
-    Raise WrongRange if the text is neither a date nor a time.
+    A date means its first microsecond, with `is_end` its last. Raise WrongRange for any other text.
     """
     try:
         if len(text) <= len("2010-01-31"):

@@ -11,7 +11,7 @@ import msgspec
 
 from portfolios.backtest.curve import Curve, CurvePoint
 from portfolios.runtime.events import Event
-from portfolios.runtime.money import ZERO, quantise
+from portfolios.runtime.money import ZERO, to_four_places
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderEndRow, OrderRow
 
 #: The newest orders that are kept; the counts cover all of them.
@@ -80,7 +80,7 @@ class Tally:
     metrics: dict[str, MetricValues] = field(default_factory=dict)  #: at most 32, by name
     orders: deque[OrderLine] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
     curve: Curve = field(default_factory=Curve)
-    _points: int = 0
+    _points: int = 0  #: number of recorded equity points
     _equity_sum: float = 0.0
     _exposure_sum: float = 0.0
     _peak: Decimal = ZERO
@@ -171,7 +171,7 @@ class Tally:
 
     def _add_fill(self, fill: FillRow) -> None:
         self.fills += 1
-        self.traded += quantise(fill.quantity * fill.price)
+        self.traded += to_four_places(fill.quantity * fill.price)
         self.fees += fill.fee
         signed = float(fill.quantity) * (1 if fill.side == "buy" else -1)
         held = self._held.get(fill.symbol, 0.0) + signed

@@ -28,7 +28,7 @@ class _Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        span = self.high - self.low or 1.0
+        span = self.high - self.low or 1.0  # of equal values, any: all are mapped to `begin`
         return round(self.begin + (value - self.low) / span * (self.end - self.begin), 1)
 
 
@@ -38,6 +38,7 @@ def draw(points: Sequence[CurvePoint], orders: Iterable[OrderLine]) -> str:
         return ""
     at = _Scale(points[0].at_us, points[-1].at_us, LEFT, WIDTH - RIGHT)
     lowest, highest = min(p.low for p in points), max(p.high for p in points)
+    # A flat curve has no extent to take a margin from: then take it from the equity.
     margin = (highest - lowest) * 0.06 or abs(highest) * 0.01 or 1.0
     equity = _Scale(lowest - margin, highest + margin, TOP + CURVE_HEIGHT, TOP)
     parts = [
@@ -138,7 +139,7 @@ def _ticks(low: float, high: float, wanted: int) -> Iterable[float]:
     while power > raw:
         power /= 10
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
-    value = -(-low // step) * step
+    value = -(-low // step) * step  # the first multiple that is not below `low`
     while value <= high:
         yield value
         value += step

@@ -94,7 +94,7 @@ class _Run:
             seq = first - 1
             events, to_seq = self._next_events(seq)
             while True:
-                batch = Batch(seq, to_seq, False, encode_events(events))
+                batch = Batch(seq, to_seq, suppress=False, events=encode_events(events))
                 answer = asking.submit(self._timed_reply, batch)
                 following = self._next_events(to_seq) if to_seq < last else None
                 reply = answer.result()
@@ -116,18 +116,18 @@ class _Run:
     def _load(self, first: int) -> None:
         """Load the strategy, warmed up with events before the first one if it asks for them."""
         backtest = self._backtest
-        loaded = self._reply(Load(backtest.spec, None, 0), first)
+        loaded = self._reply(Load(backtest.spec, state=None, last_seq=0), first)
         assert isinstance(loaded, Loaded), loaded
         if loaded.needs_history:
             history = newest_events(backtest.feed, self._symbols, first - 1, loaded.needs_history)
             seen = encode_events([self._release_at_event_time(event) for event in history])
-            self._reply(Load(backtest.spec, None, 0, history=seen), first)
+            self._reply(Load(backtest.spec, state=None, last_seq=0, history=seen), first)
 
     def _next_events(self, after: int) -> tuple[list[Event], int]:
         """Return the next events after the seq `after`, and the seq up to which none is missing."""
         last = min(self._backtest.range.last, after + MAX_BATCH_SEQS)
         size = self._size
-        events = self._backtest.feed.read_for(self._symbols, after + 1, last, (), size)
+        events = self._backtest.feed.read_for(self._symbols, after + 1, last, limit=size)
         if len(events) == size:
             last = events[-1].seq
         return [

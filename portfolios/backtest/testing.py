@@ -124,8 +124,10 @@ def _compare_with_restarts(
     ended: PortfolioEngine,
     history: Sequence[Event],
 ) -> None:
-    """Raise NotRepeatable unless a run with a restart after each bar has the orders of `whole` and
-    the state of `ended`."""
+    """Raise NotRepeatable if a restart after each bar changes the orders or the last state.
+
+    `whole` is the result of the run without restarts, `ended` its engine after the last event.
+    """
     engine = PortfolioEngine.fresh(spec, history)
     orders = []
     for event in events:

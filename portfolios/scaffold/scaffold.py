@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.strategies import registry
 from portfolios.text import quoted
 
@@ -36,7 +35,7 @@ class CannotScaffold(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of one strategy: `mean-gap` is the package `mean_gap` and the class `MeanGap`."""
+    """The names of one strategy: `mean-gap` gives `mean_gap`, also its package, and `MeanGap`."""
 
     strategy: str
     package: str
@@ -56,10 +55,10 @@ def read_name(name: str) -> Names:
             f"{name} cannot name a strategy: Python or a package of this installation uses the name"
             f" {package}. Choose another, such as {name}-strategy."
         )
-    strategy = package
-    if strategy in registry.BUILT_IN:
-        raise CannotScaffold(f"{strategy} is the name of a built-in strategy: choose another.")
-    return Names(strategy, package, "".join(map(str.capitalize, package.split("_"))))
+    if package in registry.BUILT_IN:
+        raise CannotScaffold(f"{package} is the name of a built-in strategy: choose another.")
+    type_name = "".join(map(str.capitalize, package.split("_")))
+    return Names(strategy=package, package=package, type_name=type_name)
 
 
 def write_package(names: Names, folder: Path) -> list[Path]:
@@ -67,7 +66,12 @@ def write_package(names: Names, folder: Path) -> list[Path]:
 
     Raise CannotScaffold if it is not, or the disk fails. Nothing is overwritten.
     """
-    values = _template_values(names)
+    values = {
+        "name": names.strategy,
+        "distribution": names.package.replace("_", "-"),
+        "package": names.package,
+        "type_name": names.type_name,
+    }
     texts = {
         folder / path.format(package=names.package): _fill_in(template, values)
         for template, path in FILES.items()
@@ -86,16 +90,6 @@ def write_package(names: Names, folder: Path) -> list[Path]:
         path = error.filename or folder  # a full disk names no file
         raise CannotScaffold(f"{path} cannot be written: {error.strerror}.") from None
     return list(texts)
-
-
-def _template_values(names: Names) -> Mapping[str, str]:
-    return {
-        "name": names.strategy,
-        "distribution": names.package.replace("_", "-"),
-        "package": names.package,
-        "type_name": names.type_name,
-        "python": PYTHON_VERSION,
-    }
 
 
 def _fill_in(template: str, values: Mapping[str, str]) -> str:
