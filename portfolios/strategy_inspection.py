@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from typing import Any
+
+from django.conf import settings
 
 from portfolios.artifacts.catalog import StrategyFacts, find_strategy
 from portfolios.artifacts.declared import problem_in
@@ -35,7 +37,7 @@ from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError, every_symbol_errors
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
 from portfolios.text import escape
-from portfolios.verify.replay_process import ArtifactCode, ReplayProcessEnded, replay_process
+from portfolios.verify.replay_process import ArtifactCode, Ask, ReplayProcessEnded, replay_process
 
 #: Time limit of a check, the start of its process included. A check that computes too long is ended
 #: sooner, by its CPU time, which does not depend on how busy the machine is.
@@ -133,9 +135,7 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     """Return the declarations of each strategy of an artifact. Raise CheckFailed."""
     with _slot():
         try:
-            with replay_process(
-                INSPECT_LIMIT_S, _memory_limit_mb(), sandboxed=_is_sandboxed(), code=code
-            ) as ask:
+            with _process(INSPECT_LIMIT_S, code) as ask:
                 reply = ask(Inspect(code.sha256))
         except ReplayProcessEnded as ended:
             raise CheckFailed(
@@ -194,9 +194,9 @@ def _check_in_process(
 
     Cached: repeating a check under a lock costs nothing.
     """
-    code = None if stored is None else find_code(stored.artifact)
-    request = Examine(strategy, parameters, list(symbols))
+    code, request = None, Examine(strategy, parameters, list(symbols))
     if stored is not None:
+        code = find_code(stored.artifact)
         request = Examine(strategy, parameters, list(symbols), stored.artifact, stored.class_path)
     with _slot():
         return _examine(request, code)
@@ -204,7 +204,7 @@ def _check_in_process(
 
 @contextmanager
 def _slot() -> Iterator[None]:
-    """Hold one of the places for MAX_PARALLEL processes. Raise CheckFailed if none gets free."""
+    """Wait until fewer than MAX_PARALLEL processes run. Raise CheckFailed after LIMIT_S."""
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
             _(
@@ -222,9 +222,7 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
     """Return the errors that a new process answers. Raise UnknownStrategy or CheckFailed."""
     strategy = request.strategy
     try:
-        with replay_process(
-            LIMIT_S, _memory_limit_mb(), sandboxed=_is_sandboxed(), code=code
-        ) as ask:
+        with _process(LIMIT_S, code) as ask:
             reply = ask(request)
     except ReplayProcessEnded as ended:
         raise CheckFailed(
@@ -267,16 +265,7 @@ def _has_entry_points() -> bool:
     return bool(entry_points(group=ENTRY_POINT_GROUP))
 
 
-def _memory_limit_mb() -> int:
-    """Return the memory limit of a process that checks strategies: that of a portfolio process."""
-    from django.conf import settings
-
-    memory_mb: int = settings.GINKGO.child_memory_mb
-    return memory_mb
-
-
-def _is_sandboxed() -> bool:
-    from django.conf import settings
-
-    sandboxed: bool = settings.GINKGO.strategy_guard
-    return sandboxed
+def _process(limit_s: float, code: ArtifactCode | None) -> AbstractContextManager[Ask]:
+    """Return a process that runs strategies, with the memory limit and sandbox of a portfolio's."""
+    memory_mb, sandboxed = settings.GINKGO.child_memory_mb, settings.GINKGO.strategy_guard
+    return replay_process(limit_s, memory_mb, sandboxed=sandboxed, code=code)

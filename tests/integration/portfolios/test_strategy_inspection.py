@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,10 +53,15 @@ def test_check_runs_in_another_process_without_privileges_and_secrets() -> None:
     ],
 )
 def test_endless_or_failing_check_is_killed_and_reported(
-    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, action: str, limit_s: float, message: str
+    operator: ApiClient,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    action: str,
+    limit_s: float,
+    message: str,
 ) -> None:
     monkeypatch.setattr(strategy_inspection, "LIMIT_S", limit_s)
-    monkeypatch.setattr(strategy_inspection, "_memory_limit_mb", lambda: 400)
+    settings.GINKGO = replace(settings.GINKGO, child_memory_mb=400)
     began = time.monotonic()
     answer = operator.post("portfolios/", a_body(action=action, seconds=600))
     assert time.monotonic() - began < 90  # the limit, and the time that a busy machine needs

@@ -54,9 +54,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:
     def process(*_: Any, **__: Any) -> Iterator[Any]:
         yield lambda request: reply
 
-    monkeypatch.setattr(strategy_inspection, "replay_process", process)
-    monkeypatch.setattr(strategy_inspection, "_memory_limit_mb", lambda: 100)
-    monkeypatch.setattr(strategy_inspection, "_is_sandboxed", lambda: True)
+    monkeypatch.setattr(strategy_inspection, "_process", process)
 
 
 def test_answer_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
