@@ -63,11 +63,10 @@ def feed_symbols(name: str | None) -> frozenset[str]:
 
 def rate_change_time(segments: list[Segment], now: datetime) -> datetime:
     """Return when another rate may begin: after every node can know of it. Pure."""
-    newest = datetime.fromtimestamp(0, tz=now.tzinfo) + timedelta(
-        microseconds=segments[-1].from_time_us
-    )
-    paused = segments[-1].rate == 0 and newest <= now
-    return now if paused else max(now + RATE_CHANGE_DELAY, newest)
+    newest = segments[-1]
+    begins = datetime.fromtimestamp(0, now.tzinfo) + timedelta(microseconds=newest.from_time_us)
+    is_paused = newest.rate == 0 and begins <= now  # nothing is released at its old rate
+    return now if is_paused else max(now + RATE_CHANGE_DELAY, begins)
 
 
 def current_head(name: str) -> int:

@@ -12,6 +12,7 @@ from portfolios.text import escape_json
 
 #: Loggers of errors that the client made: the message suffices.
 WITHOUT_TRACEBACK = frozenset({"django.security.DisallowedHost"})
+#: Field of a `logging` record → its name in the line.
 FIELDS = {"name": "logger", "process": "pid", "exc_info": "traceback"}
 
 

@@ -36,9 +36,9 @@ WHERE feed_id = %(feed)s AND seq >= %(seq)s ORDER BY seq LIMIT 1
 
 
 def released_to(feed: int, at_us: int) -> int:
-    """Return the newest seq released by `at_us`; before the oldest record, the seq before that.
+    """Return the newest seq released by `at_us`, or the one before all records if they are newer.
 
-    0 if the feed is not recorded.
+    0 if the feed is not recorded. `at_us` is in µs since the epoch.
     """
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_TO, {"feed": feed, "at_us": at_us})
@@ -46,7 +46,7 @@ def released_to(feed: int, at_us: int) -> int:
 
 
 def released_at(feed: int, seq: int) -> datetime | None:
-    """Return when record `seq` or, without a row of it, the next one with a row was released.
+    """Return when record `seq` was released; if it has no row, when the next record with one was.
 
     None after the last row.
     """

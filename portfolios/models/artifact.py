@@ -9,7 +9,7 @@ from django.db.models import Q
 
 
 class ArtifactManager(models.Manager["Artifact"]):
-    """Reads artifacts without their bytes, which only what runs or serves them needs."""
+    """Reads artifacts without their bytes. What runs or serves these reads `Artifact.complete`."""
 
     def get_queryset(self) -> models.QuerySet[Artifact]:
         """Defer the wheel: megabytes that no list and no reference needs."""

@@ -112,8 +112,8 @@ class FeedWriter(models.Model):
     epoch = models.BigIntegerField(default=0)
     writer = models.CharField(max_length=150, blank=True, default="")  # empty: anyone may append
     head = models.BigIntegerField(default=0)
-    released_us = models.BigIntegerField(default=0)
-    released_at = models.DateTimeField()
+    released_us = models.BigIntegerField(default=0)  # release time of the head
+    released_at = models.DateTimeField()  # when this row got its head, by the database's clock
     first_seq = models.BigIntegerField(default=1)  # older records are dropped
     chain = models.BinaryField()  # the hash chain after the head
     cursor = models.TextField(blank=True, default="")

@@ -20,9 +20,9 @@ class DesiredState(models.TextChoices):
 class CatchUp(models.TextChoices):
     """How a portfolio handles events that became stale while it did not run."""
 
-    FULL = "full"
-    STATE_ONLY = "state_only"
-    HALT = "halt"
+    FULL = "full"  #: like any others, orders included
+    STATE_ONLY = "state_only"  #: the state follows them, decisions on them are suppressed
+    HALT = "halt"  #: not at all: the portfolio halts before the first of them
 
 
 class RevisionStatus(models.TextChoices):

@@ -67,6 +67,7 @@ class Order(models.Model):
         blank=True,
         help_text="A short text by which the strategy marks the order.",
     )
+    # Open, then filled, cancelled or expired; or from the start suppressed or refused.
     status = models.CharField(max_length=10)
     reason = models.TextField(blank=True, default="")
     ended_seq = models.BigIntegerField(

@@ -20,7 +20,7 @@ from portfolios.retention.kinds import RecordKind
 
 #: Rows in memory at once, and in one row group of the file.
 BATCH_ROWS = 50_000
-#: Prices keep the places of their instrument: a numeric without limits.
+#: Of a numeric column without a scale, as prices have it: each keeps the places of its instrument.
 PRICES = pa.decimal128(38, 12)
 ALL_ROWS = sql.SQL("true")
 #: PostgreSQL types to Arrow types. Any other type is refused, since data might be lost.
@@ -50,8 +50,10 @@ class Archive:
 
 
 class RowDigest:
-    """SHA-256 over the rows as lines of text: the values in column order, separated by tabs, `\\N`
-    for NULL. It can be computed again from the file or the table."""
+    """SHA-256 over the rows as lines of text, which the file and the table give alike.
+
+    A line has the values in column order, separated by tabs, with `\\N` for NULL.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
@@ -94,7 +96,7 @@ def archive(
                 f"{written.rows} rows with digest {written.hex[:12]}… were written: the table was "
                 f"kept. Check the disk of {folder}."
             )
-        path = _free_name(folder, name or table, written)
+        path = _free_path(folder, name or table, written)
         draft.replace(path)
         _sync(folder)
     finally:
@@ -156,18 +158,15 @@ def _batches(
     columns = [schema.get_field_index(name) for name in key]
     names = sql.SQL(", ").join(map(sql.Identifier, schema.names))
     order = sql.SQL(", ").join(map(sql.Identifier, key))
-    last: tuple[Any, ...] | None = None
+    last_key: tuple[Any, ...] | None = None  # of the batches so far
     connection.ensure_connection()
     while True:
-        behind = (
-            sql.SQL("")
-            if last is None
-            else sql.SQL("AND ({}) > ({})").format(
-                order, sql.SQL(", ").join(map(sql.Literal, last))
-            )
-        )
+        after_last: sql.Composable = sql.SQL("")
+        if last_key is not None:
+            values = sql.SQL(", ").join(map(sql.Literal, last_key))
+            after_last = sql.SQL("AND ({}) > ({})").format(order, values)
         statement = sql.SQL("SELECT {} FROM {} t WHERE {} {} ORDER BY {} LIMIT {}").format(
-            names, sql.Identifier(table), where, behind, order, sql.Literal(BATCH_ROWS)
+            names, sql.Identifier(table), where, after_last, order, sql.Literal(BATCH_ROWS)
         )
         # Django's cursors would convert values that psycopg reads exactly.
         with psycopg.Cursor(connection.connection) as cursor:
@@ -179,15 +178,18 @@ def _batches(
             [pa.array(column, field.type) for column, field in zip(arrays, schema, strict=True)],
             schema=schema,
         )
-        last = tuple(rows[-1][column] for column in columns)
+        last_key = tuple(rows[-1][column] for column in columns)
 
 
-def _free_name(folder: Path, table: str, written: RowDigest) -> Path:
-    """Return a path at which the file replaces no archive with other content, such as one from
-    before a restore of the database."""
+def _free_path(folder: Path, name: str, written: RowDigest) -> Path:
+    """Return the path for an archive called `name`, with a number if others have taken the name.
+
+    An archive with other content, such as one from before a restore of the database, is not
+    replaced.
+    """
     number = 1
     while True:
-        path = folder / (f"{table}.parquet" if number == 1 else f"{table}-{number}.parquet")
+        path = folder / (f"{name}.parquet" if number == 1 else f"{name}-{number}.parquet")
         if not path.exists() or digest_of(path).hex == written.hex:
             return path
         number += 1

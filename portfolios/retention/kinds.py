@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from django.conf import settings
+
 DAY_S = 86_400
 ORDERS = "portfolios_order"
 #: Partitions per retention time. The query plan of a commit contains each partition of the orders
@@ -27,8 +29,6 @@ class RecordKind:
 
 def record_kinds() -> tuple[RecordKind, ...]:
     """Return the kinds with the settings of this installation, fills before their orders."""
-    from django.conf import settings
-
     orders_s = settings.GINKGO.keep_orders_days * DAY_S
     equity_s = settings.GINKGO.keep_equity_days * DAY_S
     traded = partial(RecordKind, keep_s=orders_s, period_s=orders_s / ORDER_PARTS, verified=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from ginkgo_site import table_locks
@@ -23,7 +24,7 @@ T = TypeVar("T")
 LOCK_WAIT = "200ms"
 MAX_ATTEMPTS = 5
 PARTITIONS_AHEAD = 2  #: partitions between the head and the end of the last one
-MIN_WIDTH = 1_000  #: seqs
+MIN_WIDTH = 1_000  #: seqs of a partition at least, however slow its feed
 
 
 class Partition(NamedTuple):
@@ -40,7 +41,7 @@ class PortfolioRows(NamedTuple):
     portfolio: int
     is_deleted: bool
     first: int  #: lowest seq
-    last: int
+    last: int  #: highest seq
     rows: int
     age_s: float  #: of its newest row
     open: int  #: open orders, if the portfolio is not deleted
@@ -81,7 +82,8 @@ RECORDED_HEADS = """
 SELECT w.feed_id, w.head, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint
 FROM portfolios_feedwriter w
 """
-RATE_OVER_S = 30 * 86_400  #: so that one import of many records is not taken for the rate
+#: The rate of a recorded feed is its mean over this time: one import of many records counts little.
+RATE_OVER_S = 30 * 86_400
 
 #: One `PortfolioRows` for each portfolio that has rows in a table.
 HOLDINGS = """
@@ -103,8 +105,6 @@ ORDER BY c.relname
 
 def feed_heads() -> list[FeedHead]:
     """Return the head of every feed. Two statements, and one for each recorded feed."""
-    from django.conf import settings
-
     with connection.cursor() as cursor:
         cursor.execute(PACKAGED_HEADS)
         packaged = cursor.fetchall()
@@ -155,31 +155,30 @@ def rows_by_portfolio(kind: RecordKind, table: str, where: str = "true") -> list
         return [PortfolioRows(*row) for row in cursor.fetchall()]
 
 
-def partition_width(kind: RecordKind, at: FeedHead) -> int:
+def partition_width(kind: RecordKind, head: FeedHead) -> int:
     """Return how many seqs a partition for `kind.period_s` takes at the feed's current rate."""
-    return max(round(at.rate * kind.period_s), MIN_WIDTH)
+    return max(round(head.rate * kind.period_s), MIN_WIDTH)
 
 
-def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
-    """Attach partitions up to PARTITIONS_AHEAD widths beyond a head; return their names.
+def attach_ahead(kind: RecordKind, head: FeedHead) -> list[str]:
+    """Attach partitions up to PARTITIONS_AHEAD widths beyond `head`; return their names.
 
     Raise OperationalError if the lock is not available: until the next pass, rows go into the
     default partition.
     """
-    left = detached_tables(kind)  # their names are taken until the next pass archives them
+    detached = detached_tables(kind)  # their names are taken until the next pass archives them
     return [
         _with_lock_timeout(partial(_attach, kind, low, high))
-        for low, high in missing_ranges(partitions(kind), at.seq, partition_width(kind, at))
-        if _partition_name(kind, low) not in left
+        for low, high in missing_ranges(partitions(kind), head.seq, partition_width(kind, head))
+        if _partition_name(kind, low) not in detached
     ]
 
 
 def missing_ranges(attached: Sequence[Partition], head: int, width: int) -> list[tuple[int, int]]:
-    """Return the ranges of seqs to attach partitions for, so that a feed has PARTITIONS_AHEAD
-    widths beyond its head. Pure.
+    """Return the ranges (low, high) of new partitions, from `head` to PARTITIONS_AHEAD widths on.
 
     If no partition contains the head, the ranges begin at the end of the last partition before it.
-    Lower seqs without a partition are old, or of other feeds, which have calls of their own.
+    Lower seqs without a partition are old, or of other feeds, which have calls of their own. Pure.
     """
 
     def containing(seq: int) -> Partition | None:
@@ -332,5 +331,8 @@ def drop(table: str) -> None:
 
 
 def _with_lock_timeout(act: Callable[[], T]) -> T:
-    """Run `act` in a transaction with a lock timeout. Raise OperationalError if no try gets it."""
+    """Run `act` in a transaction with a lock timeout.
+
+    Raise OperationalError if MAX_ATTEMPTS attempts did not get the lock.
+    """
     return table_locks.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)

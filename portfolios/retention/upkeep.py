@@ -60,7 +60,7 @@ class MaintenanceOutcome:
 #: Its rows are in the archive, and the alert `archived_unverified` names the portfolio.
 MAX_KEEP_FACTOR = 1.125
 
-#: Open orders that leave their partition when it goes: they are moved while commits wait.
+#: A partition with more open orders is kept: they would be moved out of it while commits wait.
 MAX_OPEN = 10_000
 
 #: When a packaged feed released a seq.
@@ -184,11 +184,12 @@ def _reason_to_keep(
     verified_to: Mapping[int, int],
 ) -> str | None:
     """Return why an expired partition without young rows is kept, or None if it can go."""
-    late = [one for one in held if one.last > verified_to.get(one.portfolio, one.last)]
-    if kind.verified and late:
-        is_overdue = all(one.age_s >= MAX_KEEP_FACTOR * kind.keep_s for one in late)
+    # A deleted portfolio is not in `verified_to`: nobody will verify its rows.
+    unverified = [one for one in held if one.last > verified_to.get(one.portfolio, one.last)]
+    if kind.verified and unverified:
+        is_overdue = all(one.age_s >= MAX_KEEP_FACTOR * kind.keep_s for one in unverified)
         if not is_overdue or not _is_expired(kind, partition, heads, MAX_KEEP_FACTOR):
-            seq = min(verified_to[one.portfolio] for one in late)
+            seq = min(verified_to[one.portfolio] for one in unverified)
             return f"its portfolios are verified up to seq {seq} only: verify them"
     waiting = sum(one.open for one in held)
     return f"{waiting:,} of its orders are still open" if waiting > MAX_OPEN else None
@@ -239,8 +240,10 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
     far behind their feed. They are few.
     """
     if detached_tables(kind):
-        # A dump that reads one kept this pass from dropping it. The rest table may be that one, or
-        # a table's orders that were left open would be archived twice.
+        # A dump that reads such a table kept this pass from dropping it. If it is the rest table,
+        # its name is taken. If it has copies of orders that were left open, the next pass leaves
+        # out those that it finds in the default partition: if they were moved from there now, they
+        # would be archived twice.
         return
     held = move_rest(kind)
     if held:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from portfolios.runtime.events import PRICE_PLACES
-from portfolios.runtime.money import ZERO, quantise
+from portfolios.runtime.money import ZERO, to_four_places
 from portfolios.runtime.state import Account, Position
 
 
@@ -25,7 +25,7 @@ def apply_fill(
 
     `mark` is the last price seen, an integer of 10^-scale.
     """
-    value = quantise(signed * price)
+    value = to_four_places(signed * price)
     account.cash -= value
     if fee:
         account.cash -= fee
@@ -39,7 +39,9 @@ def apply_fill(
         position.quantity += signed
         position.cost += value
     elif abs(signed) < abs(position.quantity):
-        share = quantise(position.cost * -signed / position.quantity)
+        share = to_four_places(
+            position.cost * -signed / position.quantity
+        )  # cost of what is closed
         account.realised += -value - share
         position.quantity += signed
         position.cost -= share
@@ -57,8 +59,10 @@ def _close(
 ) -> None:
     """Book a fill that closes the whole position, and opens the other side with the rest."""
     left = position.quantity + signed
-    opened = quantise(left * price)
-    account.realised += opened - value - position.cost
+    opened = to_four_places(left * price)
+    account.realised += (
+        opened - value - position.cost
+    )  # proceeds of the closed part, minus its cost
     del account.positions[symbol]
     if left:
         account.positions[symbol] = Position(left, opened, position.mark_units, position.scale)

@@ -37,8 +37,7 @@ class EventContext:
     )
 
     def __init__(self, spec: Spec, state: State, waiting: set[str]) -> None:
-        """View `state`; the engine sets `seq` before each decision, and keeps in `waiting` the
-        symbols that have open orders."""
+        """View `state`. The engine sets `seq` and keeps `waiting`, the symbols of open orders."""
         account = state.account
         self._state = state
         self._account = account
@@ -82,7 +81,7 @@ class EventContext:
     def set_timer(self, due: int) -> None:
         """Call `on_timer` before the first event released at or after `due`, in µs since the epoch.
 
-        Setting one twice is setting it once. Raise ValueError if `due` is no such time, or if
+        The same time set twice is one timer. Raise ValueError if `due` is no such time, or if
         MAX_TIMERS others are set.
         """
         if type(due) is not int or not 0 <= due <= MAX_DUE_US:

@@ -19,7 +19,7 @@ from portfolios.runtime.context import EventContext
 from portfolios.runtime.errors import HistoryNeeded, SeqMismatch, StrategyFailed, VersionDiffers
 from portfolios.runtime.events import Bar, Event
 from portfolios.runtime.limits import drawdown_violation
-from portfolios.runtime.money import CONTEXT, ZERO, quantise
+from portfolios.runtime.money import CONTEXT, ZERO, to_four_places
 from portfolios.runtime.order_book import OrderBook
 from portfolios.runtime.results import BatchResult, EquityRow, MetricRow
 from portfolios.runtime.spec import Spec
@@ -76,8 +76,8 @@ class PortfolioEngine:
         """
         strategy = _load(spec)
         wanted = _wanted_history(spec, strategy, history, spec.first_seq - 1)
-        cash = quantise(spec.starting_cash)
-        account = Account(cash, cash, ZERO, {}, [], -1)
+        cash = to_four_places(spec.starting_cash)
+        account = Account(cash, cash, ZERO, positions={}, open_orders=[], equity_step=-1)
         state = State(account, _empty_part(spec, strategy))
         state.count_from(spec.first_seq)
         engine = cls(spec, strategy, state, spec.first_seq - 1)
@@ -168,7 +168,7 @@ class PortfolioEngine:
                 f"{self.spec.portfolio} is at seq {self.last_seq} and was given seq {from_seq + 1}"
                 f" to {to_seq}: a defect to report; its last commit is kept"
             )
-        result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
+        result = BatchResult(from_seq, to_seq, None, [], fills=[], equity=[], suppress=suppress)
         with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
             if self._account.halted and events:
                 self._lift_halt(events)
@@ -181,7 +181,7 @@ class PortfolioEngine:
         return result
 
     def _run_events(self, events: Sequence[Event], result: BatchResult) -> None:
-        """Handle the events. Everything that is not needed for each of them is looked up once."""
+        """Handle the events. Attributes are looked up before the loop, which is the hot path."""
         account, context, orders = self._account, self._context, self._orders
         positions, data, timers = account.positions, self.state.strategy.data, self.state.timers
         on_event, symbols = self._strategy.on_event, context.symbols
@@ -234,7 +234,7 @@ class PortfolioEngine:
             account.processed.add(seen)
 
     def _lift_halt(self, events: Sequence[Event]) -> None:
-        """Clear the reason of a halt at the first event that is needed: it was started again."""
+        """Clear the reason of a halt if an event is needed: the portfolio was started again."""
         needed = self.symbols
         if needed is None or any(event.symbol in needed for event in events):
             self._account.halted = ""
@@ -248,7 +248,7 @@ class PortfolioEngine:
         for name, value in self.state.metrics.items():
             result.metrics.append(MetricRow(event.seq, event.released, name, value))
         figures = account.figures
-        assert figures is not None  # since the load
+        assert figures is not None  # `count_from` made them at the load
         figures.add_point(equity)
         if self.spec.limits.largest_drawdown_pct is None:
             return False
@@ -257,7 +257,7 @@ class PortfolioEngine:
         if violation is None:
             return False
         account.halted = violation
-        figures.peak, figures.drawdown = equity, ZERO  # a start begins anew from here
+        figures.peak, figures.drawdown = equity, ZERO  # after a start, falls count from here
         return True
 
     def _fire_timers(self, event: Event, result: BatchResult) -> None:
@@ -273,7 +273,7 @@ class PortfolioEngine:
         """Return the intents of a method of the strategy at `event`. Raise StrategyFailed."""
         try:
             return tuple(hook(self._context, self.state.strategy.data, given) or ())
-        except BaseException as error:
+        except BaseException as error:  # a strategy may raise anything, such as SystemExit
             raise StrategyFailed(self.spec.strategy, event.seq, error) from error
 
     def _warm_up(self, history: Sequence[Event]) -> None:
@@ -379,7 +379,7 @@ def _wanted_history(
         raise StrategyFailed(spec.strategy, None, error) from error
     if events and history is None:
         raise HistoryNeeded(events, last_seq)
-    return () if history is None else history[-events:] if events else ()
+    return history[-events:] if events and history else ()
 
 
 def _take_due(timers: list[int], now_us: int) -> list[int]:
@@ -415,7 +415,7 @@ def _adapt_part(
 
 
 def _require_dict(data: dict[str, Any]) -> dict[str, Any]:
-    """Return `data`. Raise TypeError if it is not a dict, which could not be decoded again."""
+    """Return `data`. Raise TypeError if it is not a dict: nothing else could be decoded again."""
     if not isinstance(data, dict):
         raise TypeError(f"a state is a dict, not {type(data).__name__}")
     return data

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-#: More variables that strategies may have, separated by commas.
+#: Names of more variables that strategies may have, separated by commas.
 MORE_VARIABLE = "GINKGO_STRATEGY_ENVIRONMENT"
 #: Paths that strategies may not read, wherever they are, separated by colons.
 HIDES_VARIABLE = "GINKGO_STRATEGY_HIDES"

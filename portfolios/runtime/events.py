@@ -236,7 +236,10 @@ def to_units(price: Decimal | str | int, scale: int) -> int:
 
 
 def _as_e4(units: int, scale: int) -> int:
-    """Return a price of `units` of 10^-scale in units of 0.0001. Raise ValueError: it has more."""
+    """Return a price of `units` of 10^-scale in units of 0.0001.
+
+    Raise ValueError if it has more decimal places.
+    """
     if scale == PRICE_PLACES:
         return units
     if scale < PRICE_PLACES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from portfolios.runtime.money import ZERO, as_text, quantise
+from portfolios.runtime.money import ZERO, as_text, to_four_places
 from portfolios.runtime.spec import Limits
 from portfolios.runtime.state import Account, Figures, OrdersOfMinute
 
@@ -26,7 +26,7 @@ def refusal(
             f"order of {_format(abs(signed))} is over the largest, {_format(limits.largest_order)}"
         )
     notional = limits.largest_notional
-    if notional is not None and quantise(abs(signed) * price) > notional:
+    if notional is not None and to_four_places(abs(signed) * price) > notional:
         return (
             f"order of {as_text(abs(signed) * price)} in value is over the largest,"
             f" {as_text(notional)}"
@@ -53,7 +53,7 @@ def _cash_refusal(account: Account, quantity: Decimal, price: Decimal) -> str | 
     for order in account.open_orders:
         if order.side == "buy":
             free -= order.expected_value
-    needed = quantise(quantity * price)
+    needed = to_four_places(quantity * price)
     if needed <= free:
         return None
     return f"needs {as_text(needed)} of cash, {as_text(free)} is free"

@@ -63,8 +63,8 @@ class Loaded(msgspec.Struct, tag="loaded"):
     #: Symbols in use that the spec does not list. Batches must contain their events too.
     extra_symbols: list[str] = []
     needs_history: int = 0
-    """Not loaded: Load again with this many events of the spec's symbols, the newest up to
-    `last_seq`, or as many as there are."""
+    """Over 0: nothing is loaded yet. Load again with this many events of the spec's symbols, the
+    newest up to `last_seq`, or as many as there are."""
     halted: str = ""  #: why its limits stopped it after `last_seq`; the next event clears it
 
     def symbols(self, spec: Spec) -> frozenset[str] | None:

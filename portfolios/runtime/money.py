@@ -21,7 +21,7 @@ def install_context() -> None:
     decimal.setcontext(CONTEXT.copy())
 
 
-def quantise(amount: Decimal) -> Decimal:
+def to_four_places(amount: Decimal) -> Decimal:
     """Return `amount` with exactly four places, halves to even."""
     return quantize(amount, FOUR_PLACES)
 
@@ -29,11 +29,11 @@ def quantise(amount: Decimal) -> Decimal:
 def price_text(price: Decimal) -> str:
     """Return a price for people: its own places, four at least, and never an exponent."""
     exponent = price.as_tuple().exponent
-    short = isinstance(exponent, int) and exponent > FOUR_PLACES_EXPONENT
-    return as_text(price) if short else format(price, "f")
+    has_fewer_than_four = isinstance(exponent, int) and exponent > FOUR_PLACES_EXPONENT
+    return as_text(price) if has_fewer_than_four else format(price, "f")
 
 
 def as_text(amount: Decimal) -> str:
     """Return `amount` for people: four places, never an exponent, never a negative zero."""
-    rounded = quantise(amount)
+    rounded = to_four_places(amount)
     return format(rounded if rounded else ZERO, "f")

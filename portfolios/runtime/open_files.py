@@ -26,7 +26,7 @@ def raise_open_file_limit() -> None:
     if most < MIN_OPEN_FILES:
         raise TooFewFiles(
             f"This process may open {most} files and sockets, and Ginkgo needs {MIN_OPEN_FILES}: "
-            f"raise the limit, the hard one: as root with `ulimit -n {WANTED_OPEN_FILES}`, with "
+            f"raise its hard limit: as root with `ulimit -n {WANTED_OPEN_FILES}`, with "
             f"LimitNOFILE={WANTED_OPEN_FILES} of systemd, or in /etc/security/limits.conf."
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -11,7 +11,7 @@ from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.errors import StrategyFailed
 from portfolios.runtime.events import Event
 from portfolios.runtime.limits import count_order, rate_refusal, refusal
-from portfolios.runtime.money import FOUR_PLACES, ZERO, quantise
+from portfolios.runtime.money import FOUR_PLACES, ZERO, to_four_places
 from portfolios.runtime.paper_broker import NOT_FILLED, PriceRange, fee_of, fill_price
 from portfolios.runtime.refusals import forget_refusal, is_new_refusal
 from portfolios.runtime.results import (
@@ -42,7 +42,9 @@ MAX_PRICE = Decimal(10) ** 12
 EIGHT_PLACES = Decimal("0.00000001")
 MINUTE_US = 60_000_000
 
-NAMES_ORDER = (CancelIntent, ReplaceIntent)  #: intents about an order that is open
+INTENTS_ON_OPEN_ORDERS = (CancelIntent, ReplaceIntent)
+#: The values after the quantity of a market order without a tag.
+MARKET_WITHOUT_TAG = tuple(OrderIntent._field_defaults.values())
 #: What a limit and a stop order need; the other price is refused.
 PRICE_OF_KIND = {"market": None, "limit": "limit_price", "stop": "stop_price"}
 
@@ -64,21 +66,23 @@ class OrderBook:
         """Symbols with an open order. The same set for the life of the engine."""
         self.reports: deque[Report] = deque()  #: not delivered yet
         self.bars: Mapping[str, Event] = {}  #: by symbol, while a strategy decides on all of them
-        self._seq = self._orders = 0  # seq of the newest decision, and its orders so far
+        self._newest_seq = self._order_count = 0  # event of the newest order, and its orders so far
 
     # --- at an event -------------------------------------------------------------------------
 
     def work(self, event: Event, result: BatchResult) -> None:
-        """Fill the open orders of the event's symbol as far as their prices allow, in the order of
-        their decisions, and end those that expire. None that was decided at this event or later."""
+        """Fill the open orders of the event's symbol as far as its prices allow; end expired ones.
+
+        They are taken in the order of their decisions.
+        """
         orders = self._account.open_orders
-        # An order that a timer placed at this event was decided before its prices were known.
-        mine = [o for o in orders if o.symbol == event.symbol and o.seq < event.seq]
-        if not mine:
+        # An order that a timer placed at this event was decided before the strategy saw its prices.
+        workable = [o for o in orders if o.symbol == event.symbol and o.seq < event.seq]
+        if not workable:
             return
         ended: set[tuple[int, int]] = set()
         slips = self._spec.broker.slips
-        for order in mine:
+        for order in workable:
             price: Decimal | None
             if order.kind == "market" and not slips:  # the most common, without a look at the range
                 price = event.price(event.fill_units(order.side))
@@ -99,27 +103,12 @@ class OrderBook:
         last = result.fills[-1] if result.fills else None
         index = last.index + 1 if last is not None and last.fill_seq == event.seq else 0
         fee = fee_of(self._spec.broker, order.quantity, price)
-        apply_fill(
-            self._account,
-            order.symbol,
-            order.signed_quantity,
-            price,
-            event.close_units,
-            event.scale,
-            fee,
-        )
+        signed, mark = order.signed_quantity, event.close_units
+        apply_fill(self._account, order.symbol, signed, price, mark, event.scale, fee)
         row = FillRow(
-            order.seq,
-            order.index,
-            event.seq,
-            index,
-            order.symbol,
-            order.side,
-            order.quantity,
-            price,
-            event.released,
-            fee,
-        )
+            order.seq, order.index, event.seq, index, order.symbol, order.side, order.quantity,
+            price, event.released, fee,
+        )  # fmt: skip
         result.fills.append(row)
         self._report("filled", order, price=price, fee=fee)
 
@@ -143,18 +132,11 @@ class OrderBook:
     ) -> None:
         """Queue a report for the strategy, if it wants reports."""
         if self._is_reporting:
-            self.reports.append(
-                Report(
-                    kind,
-                    order.seq,
-                    order.index,
-                    order.symbol,
-                    order.side,
-                    order.quantity,
-                    order.tag,
-                    **more,
-                )
-            )
+            report = Report(
+                kind, order.seq, order.index, order.symbol, order.side, order.quantity, order.tag,
+                **more,
+            )  # fmt: skip
+            self.reports.append(report)
 
     # --- decisions ---------------------------------------------------------------------------
 
@@ -174,10 +156,10 @@ class OrderBook:
 
     def _next_index(self, seq: int) -> int:
         """Return the index of the next order that is decided at event `seq`."""
-        if seq != self._seq:
-            self._seq, self._orders = seq, 0
-        self._orders += 1
-        return self._orders - 1
+        if seq != self._newest_seq:
+            self._newest_seq, self._order_count = seq, 0
+        self._order_count += 1
+        return self._order_count - 1
 
     def _find_open(self, wanted: PlacedOrder) -> OpenOrder | None:
         for order in self._account.open_orders:
@@ -235,21 +217,9 @@ class OrderBook:
         if result.suppress:
             status, reason = "suppressed", SUPPRESSED
         row = OrderRow(
-            event.seq,
-            index,
-            symbol,
-            side,
-            quantity,
-            price or ZERO,
-            status,
-            reason,
-            event.released,
-            intent.kind,
-            intent.limit_price,
-            intent.stop_price,
-            intent.time_in_force,
-            intent.tag,
-        )
+            event.seq, index, symbol, side, quantity, price or ZERO, status, reason, event.released,
+            intent.kind, intent.limit_price, intent.stop_price, intent.time_in_force, intent.tag,
+        )  # fmt: skip
         if status == "open":
             self._add(row, event)
             result.orders.append(row)
@@ -266,18 +236,9 @@ class OrderBook:
     def _add(self, row: OrderRow, event: Event) -> None:
         """Open the order of a row."""
         order = OpenOrder(
-            row.seq,
-            row.index,
-            row.symbol,
-            row.side,
-            row.quantity,
-            row.price,
-            row.kind,
-            row.limit_price,
-            row.stop_price,
-            row.time_in_force,
-            row.tag,
-        )
+            row.seq, row.index, row.symbol, row.side, row.quantity, row.price, row.kind,
+            row.limit_price, row.stop_price, row.time_in_force, row.tag,
+        )  # fmt: skip
         if row.kind != "market" or row.tag:
             self._state.raise_format_to(HOOKS_FORMAT)
         self._account.open_orders.append(order)
@@ -323,8 +284,8 @@ def _price_range(event: Event, side: Side) -> PriceRange:
 
 
 def _validate(intent: Any) -> Intent:
-    """Return the intent with its numbers rounded. Raise an error that says what is wrong."""
-    if isinstance(intent, NAMES_ORDER):
+    """Return the intent with its numbers rounded. Raise TypeError, ValueError or AttributeError."""
+    if isinstance(intent, INTENTS_ON_OPEN_ORDERS):
         if not (isinstance(intent.order.seq, int) and isinstance(intent.order.index, int)):
             raise TypeError(f"{intent!r} names no order: give one of ctx.open_orders, or a report")
         return intent
@@ -335,14 +296,10 @@ def _validate_order(intent: OrderIntent) -> OrderIntent:
     """Return the order with its numbers rounded. Raise ValueError if a value is not allowed."""
     if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
-    quantity = _number_of(intent, "quantity", intent.quantity, MAX_QUANTITY, quantise)
-    if intent[3:] == PLAIN:
+    quantity = _number_of(intent, "quantity", intent.quantity, MAX_QUANTITY, to_four_places)
+    if intent[3:] == MARKET_WITHOUT_TAG:  # the most common
         return OrderIntent(intent.symbol, intent.side, quantity)
     return _validate_kind(intent)._replace(quantity=quantity)
-
-
-#: The values after the quantity of a market order without a tag.
-PLAIN = tuple(OrderIntent._field_defaults.values())
 
 
 def _validate_kind(intent: OrderIntent) -> OrderIntent:
@@ -358,7 +315,8 @@ def _validate_kind(intent: OrderIntent) -> OrderIntent:
         )
     needed = PRICE_OF_KIND[intent.kind]
     for name in ("limit_price", "stop_price"):
-        if (getattr(intent, name) is not None) != (name == needed):
+        is_given = getattr(intent, name) is not None
+        if is_given != (name == needed):
             wanted = f"needs {needed} and takes no other price" if needed else "takes no price"
             raise ValueError(f"{intent!r} is not a valid order: {intent.kind} {wanted}")
     return intent._replace(
@@ -374,8 +332,10 @@ def _number_of(
     most: Decimal,
     rounded: Callable[[Decimal], Decimal] = Decimal,
 ) -> Decimal:
-    """Return a value of the order, rounded. Raise ValueError unless it is then over 0, and at most
-    `most`."""
+    """Return the value `given` for a field of an order, rounded by `rounded`.
+
+    Raise ValueError unless it is over 0 after that, and at most `most`.
+    """
     try:
         number = rounded(Decimal(given))
         if number.is_finite() and 0 < number <= most:

@@ -18,11 +18,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from portfolios.runtime.money import CONTEXT, ZERO, quantise
+from portfolios.runtime.money import CONTEXT, ZERO, to_four_places
 from portfolios.runtime.spec import BrokerSettings
 from portfolios.runtime.state import OpenOrder
 
-BPS = Decimal("0.0001")
+BPS = Decimal("0.0001")  #: a hundredth of a per cent
 NOT_FILLED = "not filled at the first bar after its decision"
 
 
@@ -74,7 +74,7 @@ def fee_of(settings: BrokerSettings, quantity: Decimal, price: Decimal) -> Decim
     if not settings.charges:
         return ZERO
     value = CONTEXT.multiply(quantity, price)
-    return quantise(
+    return to_four_places(
         settings.fee_per_order
         + CONTEXT.multiply(quantity, settings.fee_per_share)
         + CONTEXT.multiply(value, settings.fee_bps * BPS)

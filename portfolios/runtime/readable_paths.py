@@ -99,7 +99,7 @@ def _exclude_all(path: str, hidden: list[str]) -> list[str]:
 
 
 def _exclude(path: str, hidden: str) -> list[str]:
-    """Return `path`, or those of the paths below it that do not contain `hidden`."""
+    """Return the largest paths at or below `path` that contain nothing of `hidden`."""
     if path == hidden or path.startswith(hidden + os.sep):
         return []
     if not hidden.startswith(path.rstrip(os.sep) + os.sep):
@@ -107,5 +107,5 @@ def _exclude(path: str, hidden: str) -> list[str]:
     try:
         inside = sorted(os.listdir(path))
     except OSError:
-        return []
+        return []  # what cannot be listed cannot be told from `hidden`
     return [each for name in inside for each in _exclude(os.path.join(path, name), hidden)]

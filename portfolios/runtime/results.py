@@ -50,7 +50,7 @@ class FillRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     order_seq: int
     order_index: int
-    fill_seq: int  #: seq of the event at whose open it filled
+    fill_seq: int  #: seq of the event at which it filled
     index: int
     symbol: str
     side: Side

@@ -185,14 +185,17 @@ def _portfolio_filter(
     for name in (*_REFUSED_CALLS, *(() if network else _NETWORK_CALLS)):
         if name in numbers:
             lines += [(_IF_EQUAL, 0, 1, numbers[name]), refuse]
+    # Only for this process: its pid, or 0.
     for name in _OWN_PROCESS_ONLY:
         lines += [(_IF_EQUAL, 0, 5, numbers[name]), (_LOAD, 0, 0, _FIRST)]
         lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
+    # New threads, but no new processes and no new namespaces.
     lines += [(_IF_EQUAL, 0, 5, numbers["clone"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_ANY_BIT, 2, 0, _NEW_NAMESPACES), (_IF_ANY_BIT, 0, 1, _CLONE_THREAD)]
     lines += [allow, refuse]
     lines += [(_IF_EQUAL, 0, 5, numbers["socket"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 1, 0, _AF_INET), (_IF_EQUAL, 0, 1, _AF_INET6), allow, refuse]
+    # Pairs of stream sockets alone.
     lines += [(_IF_EQUAL, 0, 5, numbers["socketpair"]), (_LOAD, 0, 0, _SECOND)]
     lines += [(_MASK, 0, 0, _SOCKET_TYPE), (_IF_EQUAL, 0, 1, _SOCK_STREAM), allow, refuse]
     for name, commands in _SIGNALS_OF_FILES.items():
@@ -201,10 +204,11 @@ def _portfolio_filter(
             (_IF_EQUAL, len(commands) - at, 0, command) for at, command in enumerate(commands)
         ]
         lines += [allow, refuse]
-    # Only for the process itself, not for all processes of its user.
+    # Only for this process, not for all processes of its user.
     lines += [(_IF_EQUAL, 0, 7, numbers["setpriority"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]
     lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
+    # Everything but giving up the signal at the parent's death.
     lines += [(_IF_EQUAL, 0, 4, numbers["prctl"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 1, PR_SET_PDEATHSIG), refuse, allow]
     lines.append(allow)
@@ -258,7 +262,7 @@ def has_landlock() -> bool:
 def _restrict_file_access(more: Sequence[str]) -> bool:
     """Restrict this process to reading files of Python and the system, and writing /dev/null.
 
-    `more` can be read too, even inside the home. Return False if it has no effect.
+    `more` can be read too, even inside the home. Return False if the kernel cannot restrict it.
     """
     if _libc is None or not has_landlock():
         return False
@@ -369,7 +373,8 @@ def confine_preloading(parent: int, reads: Sequence[str]) -> None:
     takes that from each portfolio process.
     """
     if _libc is not None:
-        # A portfolio process can restrict /proc to itself, but not widen it to itself.
+        # Each portfolio process restricts itself to its own part of /proc. It could not give itself
+        # a right that this process has given up.
         _confine_to_reading(parent, (*reads, "/proc"))
         if not _is_network_allowed():
             _install_syscall_filter(preloading=True)

@@ -25,9 +25,9 @@ from portfolios.runtime.money import (
     divide,
     multiply,
     price_text,
-    quantise,
     quantize,
     subtract,
+    to_four_places,
 )
 from portfolios.runtime.results import OrderKind, TimeInForce
 
@@ -159,7 +159,7 @@ class Figures(msgspec.Struct):
     @property
     def drawdown_pct(self) -> Decimal:
         """Return the drawdown in per cent of the peak, 4 places; 0 if the peak is not positive."""
-        return quantise(100 * self.drawdown / self.peak) if self.peak > 0 else ZERO
+        return to_four_places(100 * self.drawdown / self.peak) if self.peak > 0 else ZERO
 
 
 class OrdersOfMinute(msgspec.Struct):
@@ -332,15 +332,20 @@ def decode_outline(data: bytes) -> StateOutline:
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
     """Decompress and decode bytes that may be anything. Raise StateUnreadable."""
     try:
-        size = zstandard.frame_content_size(data)
-        if size < 0:
-            raise ValueError("its header states no size")
-        if size > MAX_STATE_BYTES:
-            raise ValueError(f"its header states {size:,} bytes, limit {MAX_STATE_BYTES:,}")
-        return decoder.decode(_decompressor().decompress(data))
+        return decoder.decode(decompress_state(data))
     # A node may store any bytes: text that is not UTF-8, nesting without end.
     except (zstandard.ZstdError, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise StateUnreadable(NOT_A_STATE.format(error)) from error
+
+
+def decompress_state(data: bytes) -> bytes:
+    """Return the packed bytes of a state. Raise ZstdError or ValueError if they are invalid."""
+    size = zstandard.frame_content_size(data)
+    if size < 0:
+        raise ValueError("its header states no size")
+    if size > MAX_STATE_BYTES:
+        raise ValueError(f"its header states {size:,} bytes, limit {MAX_STATE_BYTES:,}")
+    return _decompressor().decompress(data)
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:

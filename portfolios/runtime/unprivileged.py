@@ -25,9 +25,9 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def drop_root(*, landlock: bool, reads: Sequence[str] = ()) -> list[str]:
-    """If root runs this process, become the user of strategies. Return a sentence if files stay
-    unprotected, in a list; else an empty one.
+    """If root runs this process, become the user of strategies. Return what stays unprotected.
 
+    The list is empty, or has one sentence.
     If Python itself or one of `reads` is in a folder that only root can read, keep the capability
     to read all files, since otherwise nothing could be imported. Landlock then restricts reading.
     """

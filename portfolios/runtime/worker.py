@@ -57,15 +57,15 @@ def serve(
     install_context()
     sock.setblocking(True)
     portfolio = PortfolioWorker()
-    given: io.TextIOBase = LossyStream(sys.stderr) if output_of is None else output_of(portfolio)
-    sys.stdout = sys.stderr = cast(TextIO, given)
+    output: io.TextIOBase = LossyStream(sys.stderr) if output_of is None else output_of(portfolio)
+    sys.stdout = sys.stderr = cast(TextIO, output)
     with sock, sock.makefile("rb") as frames:
         while (body := _read_frame(frames)) is not None:
             request = decode_request(body)
             if isinstance(request, Stop):
                 return
             answer = portfolio.answer(request)
-            given.flush()
+            output.flush()
             try:
                 sock.sendall(_encode_reply(answer))
             except (BrokenPipeError, ConnectionResetError):
@@ -254,7 +254,7 @@ class LossyStream(io.TextIOBase):
                 self._target.write(rest[:MAX_PIPE_WRITE])
                 self._target.flush()
                 rest, self._lost = rest[MAX_PIPE_WRITE:], 0
-            self._lost += min(len(rest), len(text))
+            self._lost += min(len(rest), len(text))  # the line about earlier losses does not count
         except (OSError, ValueError):
             self._target = None
         return len(text)

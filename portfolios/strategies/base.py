@@ -149,7 +149,7 @@ class Context(Protocol):
 
         `due` is a time of the feed in µs since the epoch, such as `event.released + 60_000_000`. A
         timer that is due already fires before the next event. Timers are part of the state: they
-        survive restarts and moves. Setting one twice is setting it once. Raise ValueError if more
+        survive restarts and moves. The same time set twice is one timer. Raise ValueError if more
         than 32 are set.
         """
 
@@ -357,7 +357,7 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
     try:
         converted = msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
-        text = str(error)
+        text = str(error)  # with "got" or "Invalid" if the type is wrong, otherwise with the bound
         code = "wrong_type" if ", got `" in text or text.startswith("Invalid") else "out_of_range"
         yield FieldError(name, code, sentence_of_decoder(name, text, value))
         return

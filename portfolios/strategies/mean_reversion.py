@@ -31,8 +31,10 @@ class MeanReversionParameters(msgspec.Struct, frozen=True):
 
 
 class MeanReversion(RecentClosesStrategy):
-    """Buys when a close is at least `entry_z` deviations below the mean, and sells everything when
-    one is less than `exit_z` below it."""
+    """Buys when a close is at least `entry_z` deviations below the mean of the last closes.
+
+    Sells everything when a close is less than `exit_z` deviations below the mean.
+    """
 
     name = "mean_reversion"
     parameters_type = MeanReversionParameters

@@ -43,12 +43,12 @@ class RecentClosesStrategy(Strategy):
     def on_event(
         self, ctx: Context, state: dict[str, Any], event: Event
     ) -> Iterable[OrderIntent] | None:
-        symbol, missing = event.symbol, self._size
+        symbol = event.symbol
         closes = state["closes"].get(symbol)
         if closes is None:
             closes = state["closes"][symbol] = []
         closes.append(event.close_units)
-        missing -= len(closes)
+        missing = self._size - len(closes)
         if missing < 0:
             del closes[0]
         elif missing:

@@ -27,7 +27,7 @@ BUILT_IN: dict[str, type[Strategy]] = {
 }
 
 
-#: Classes that a test runs, by name.
+#: Classes that `under_test` makes known, by name.
 _under_test: dict[str, type[Strategy]] = {}
 
 

@@ -30,8 +30,7 @@ class SmaCrossParameters(msgspec.Struct, frozen=True):
 
 
 class SmaCross(RecentClosesStrategy):
-    """Buys when the mean of the last `fast` closes is above that of the last `slow` closes, and
-    sells everything when it no longer is."""
+    """Holds while the mean of the last `fast` closes is above that of the last `slow` closes."""
 
     name = "sma_cross"
     parameters_type = SmaCrossParameters

@@ -10,6 +10,7 @@ from typing import Any
 from portfolios.sentences import Sentence, short_repr
 from portfolios.sentences import sentence as _
 
+#: What a value should be, by the type in the message of msgspec.
 KINDS = {
     "int": _("a whole number"),
     "float": _("a number"),

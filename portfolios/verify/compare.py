@@ -56,11 +56,11 @@ class Comparison:
         new_since: int | None = None,
         refusals: Mapping[str, str] | None = None,
     ) -> None:
-        """Begin before the first event, or with the stored outcomes of orders that are `waiting`
-        for their fill or end, and with the last `refusals`.
+        """Begin before the first event, or at an anchor with what it has kept.
 
-        Rows before `new_since` were written by a version that recorded every refusal; None: no
-        row is known to be newer.
+        `waiting` are the stored outcomes of the orders that were open there, by (seq, index), and
+        `refusals` the last recorded ones, as in `Account.refusals`. Rows before `new_since` may be
+        of a version that recorded every refusal; None: all rows may.
         """
         self._recorded, self._counts = recorded, counts
         self._new_since = new_since
@@ -124,7 +124,6 @@ class Comparison:
                 continue
             self._counts.orders += 1
             tenure = self._recorded.at(seq)
-            uid = self._uid
             waits = order.status == "open"  # until its fill, which sets its status
             if waits:
                 self._outcomes[key] = stored.outcome
@@ -133,7 +132,7 @@ class Comparison:
             is_plausible = waits and status in PLACED
             fields = [
                 ("status", status, status if is_plausible else order.status),
-                ("id", stored.id, f"{uid}-{seq}-{index}"),
+                ("id", stored.id, f"{self._uid}-{seq}-{index}"),
                 *_field_pairs(stored.row, order, "symbol", "side", "quantity", "price"),
                 *_field_pairs(
                     stored.row, order, "kind", "limit_price", "stop_price", "time_in_force", "tag"
@@ -179,10 +178,9 @@ class Comparison:
                 yield _row_on_one_side("fill", seq, index, fill, stored)
                 continue
             self._counts.fills += 1
-            uid = self._uid
             order = (fill.order_seq, fill.order_index)
             fields = [
-                ("order", stored.order_id, f"{uid}-{order[0]}-{order[1]}"),
+                ("order", stored.order_id, f"{self._uid}-{order[0]}-{order[1]}"),
                 *_field_pairs(stored.row, fill, "symbol", "side", "quantity", "price", "fee"),
                 ("at", stored.row.at_us, fill.at_us),
                 ("epoch", stored.epoch, self._recorded.at(seq).epoch),

@@ -10,10 +10,10 @@ import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import (
-    MAX_STATE_BYTES,
     Account,
     Processed,
     decode_state,
+    decompress_state,
     encode_state,
 )
 from portfolios.verify.types import Difference, RecordedRun
@@ -25,15 +25,8 @@ def canonical_bytes(state: bytes) -> bytes:
     Raise StateUnreadable if they cannot be decompressed.
     """
     try:
-        size = zstandard.frame_content_size(state)
-        if size < 0:
-            raise StateUnreadable("its header states no size")
-        if size > MAX_STATE_BYTES:
-            raise StateUnreadable(
-                f"its header states {size:,} bytes unpacked, limit {MAX_STATE_BYTES:,}"
-            )
-        return zstandard.ZstdDecompressor().decompress(state)
-    except zstandard.ZstdError as error:
+        return decompress_state(state)
+    except (zstandard.ZstdError, ValueError) as error:
         raise StateUnreadable(f"its bytes cannot be unpacked: {error}") from error
 
 

@@ -27,12 +27,13 @@ class PrintedLine:
 
 
 class PrintStream(io.TextIOBase):
-    """The stdout and stderr of the replayed strategy: whole lines, each after its seq and a tab."""
+    """The stdout and stderr of a replayed strategy: writes lines as SEQ, a tab and the text."""
 
     def __init__(self, fd: int, at_seq: Callable[[], int]) -> None:
         """Write to `fd`; `at_seq` returns the event that is handled now."""
         self._fd, self._at_seq = fd, at_seq
-        self._seq, self._begun = LOADING, ""
+        self._seq = LOADING  # the event of the newest print
+        self._begun = ""  # a line of it that has no end yet
 
     def writable(self) -> bool:
         """Return True."""
@@ -68,7 +69,7 @@ class PrintStream(io.TextIOBase):
 
 
 class PrintedOutput:
-    """The reading end of the pipe: a thread reads lines as they are printed, to be taken."""
+    """Reads what processes print through a pipe, in a thread, and keeps it until it is taken."""
 
     def __init__(self) -> None:
         """Open the pipe. Give `write_end` to each process, and call `begin_reading`."""

@@ -10,7 +10,7 @@ from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
 from portfolios.verify.compare_state import without_event_count, without_figures
 from portfolios.verify.replay_process import Ask, ReplayProcessEnded
-from portfolios.verify.types import Anchor, Difference, ProducedRows, RecordedRun, TenureSegment
+from portfolios.verify.types import Anchor, Difference, ProducedRows, RecordedRun
 
 BATCH_EVENTS = 2_000  #: events in one request, so that one time limit fits every request
 MAX_BATCH_SEQS = 100_000  #: seqs in one request: with one symbol, few of them are events
@@ -38,11 +38,11 @@ class ReferenceRun:
         figures_from: int | None = None,
         start: Anchor | None = None,
     ) -> None:
-        """Begin before the first event, or at `start`. Call `on_progress` with the seq after each
-        batch.
+        """Begin before the first event, or at `start`.
 
-        `counted_from` and `figures_from` are where the recorded event count and figures begin:
-        later than the first event if an older version, which had none, made the state before it.
+        `on_progress` is called with the seq after each batch. `counted_from` and `figures_from` are
+        where the recorded event count and figures begin: later than the first event if an older
+        version, which had none, made the state before it.
         """
         self._recorded, self._ask, self._on_progress = recorded, ask, on_progress
         self._suppressed = merge_ranges(recorded.suppressed)
@@ -88,8 +88,10 @@ class ReferenceRun:
                     self.state, self._loaded = forget(self.state), False
 
     def _start_due_tenures(self) -> None:
-        """Load the tenures that begin by the next event. Each of them adapts the state, even if its
-        owner made only a first, empty commit."""
+        """Load each tenure that begins at the next event or before it.
+
+        Every one adapts the state, even if its owner made only a first, empty commit.
+        """
         self._restart_due_counts()
         while self._upcoming and self._upcoming[-1].first_seq <= self.seq + 1:
             before, self._tenure = self._tenure, self._upcoming.pop()
@@ -162,14 +164,15 @@ class ReferenceRun:
 
     def _divergence(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
         """Return the error of a request that failed where the fleet committed."""
-        tenure: TenureSegment = self._tenure
-        span = f"seq {request.from_seq + 1}–{request.to_seq}" if isinstance(request, Batch) else ""
+        tenure, what_failed = self._tenure, "loading"
+        if isinstance(request, Batch):
+            what_failed = f"seq {request.from_seq + 1}–{request.to_seq}"
         return ReplayDiverged(
             Difference(
                 seq=seq,
                 kind="replay",
                 what=f"{tenure.spec.strategy} of r{tenure.spec.revision}",
-                field="outcome of " + (span or "loading"),
+                field=f"outcome of {what_failed}",
                 found="a commit",
                 wanted=f"a failure: {error}",
                 where=tenure.where,

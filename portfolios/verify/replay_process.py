@@ -1,5 +1,6 @@
-"""The process that replays a strategy: the same event loop and the same sandbox as on a node, since
-what the sandbox refuses affects what a strategy decides.
+"""The process that replays a strategy, with the event loop and the sandbox of a node.
+
+What the sandbox refuses affects what a strategy decides, so it must be the same.
 
 A strategy that loops, exits or uses up memory fails the verification and nothing else: its process
 is killed at the limit, and the error names the cause.
@@ -7,7 +8,6 @@ is killed at the limit, and the error names the cause.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -35,6 +35,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.money import install_context
+from portfolios.runtime.parent_death import die_with_parent
 from portfolios.runtime.sandbox import apply_sandbox, limit_process
 from portfolios.runtime.worker import serve
 from portfolios.verify.printed import PrintedOutput, PrintStream
@@ -45,7 +46,6 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: time limit of one request of at most 2,000 events
 MEMORY_MB = 1024
 CHUNK_BYTES = 1 << 20
-PR_SET_PDEATHSIG = 1
 #: The result of a sum may depend on the number of threads; a node sets the same.
 ONE_THREAD = dict.fromkeys(
     (
@@ -181,8 +181,10 @@ def _max_reply_bytes(request: Load | Batch | Examine | Inspect) -> int:
 
 
 def _receive_exactly(sock: socket.socket, size: int, until: float) -> bytes:
-    """Return `size` bytes. Raise TimeoutError at the monotonic time `until`, even if bytes keep
-    coming, ConnectionError if the other end is closed."""
+    """Return `size` bytes. Raise ConnectionError if the other end is closed.
+
+    Raise TimeoutError at the monotonic time `until` in seconds, even if bytes keep coming.
+    """
     data = bytearray()
     while len(data) < size:
         left_s = until - time.monotonic()
@@ -221,15 +223,12 @@ def _environment(*, in_environment: bool) -> dict[str, str]:
 def main() -> None:
     """Serve on the socket that argument 1 names, until its other end closes: the parent has exited.
 
-    A strategy that loops does not read its socket, so the kernel kills it when the parent exits.
+    A strategy that loops does not read its socket: `die_with_parent` ends it.
     """
     fd, memory_mb, sandboxed, parent, output = (int(text) for text in sys.argv[1:6])
     artifact = sys.argv[6:8]
     in_environment = sys.argv[8:9] == ["1"]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            return
+    die_with_parent(parent)
     limit_process(memory_mb << 20)
     if in_environment:
         load.use_environment(str(PROJECT_ROOT))

@@ -36,7 +36,7 @@ def test_too_low_limit_of_open_files_is_refused(argv: list[str], tmp_path: Path)
     done = run_limited(argv, tmp_path, 64, 64)
     assert done.returncode in (1, 2)
     (line,) = done.stderr.strip().splitlines()
-    assert "may open 64 files and sockets, and Ginkgo needs 256: raise the limit" in line
+    assert "may open 64 files and sockets, and Ginkgo needs 256: raise its hard limit" in line
 
 
 PRINTS = "; import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
