@@ -16,7 +16,7 @@ def number(value: float) -> str:
 
 
 def tenths(value: float) -> str:
-    """Return a number in tenths, as in the sentences that PostgreSQL makes: 30.4, 30, 1234.5."""
+    """Return a number rounded to tenths, as PostgreSQL puts it into sentences: 30.4, 30, 1234.5."""
     return repr(round(float(value), 1)).removesuffix(".0")
 
 
@@ -33,7 +33,7 @@ def clock_time(iso: str) -> str:
 def duration(seconds: float, units: tuple[str, str, str, str]) -> str:
     """Return `5 s`, `12 min`, `3 h` or `4 days`, in the words of `units`.
 
-    A unit is used from two of it on: 119 s, then 2 min.
+    A larger unit is used from 2 of it on: after 119 s comes 2 min.
     """
     for limit, size, unit in zip((120, 7200, 172_800), (1, 60, 3600), units[:3], strict=True):
         if seconds < limit:

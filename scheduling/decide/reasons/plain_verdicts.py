@@ -1,5 +1,4 @@
-"""Chinese texts of verifications, whose sentences are stored in English
-(`scheduling/verification`)."""
+"""Chinese texts of verifications, which `scheduling/verification` stores in English."""
 
 from __future__ import annotations
 

@@ -226,6 +226,7 @@ CHINESE = [
      "ann 紧急停止了全部组合：wrong prices；"
      "单独启动它，或撤销第 3 号紧急停止，重新启动当时停止的全部组合"),
     ("on_node", STATE, "node-2 已满：负载 8/8，该组合需要 2"),
+    ("roll_out_not_running", {"state": "halted"}, "已叫停，故保持不变；请先启动，再重新发布"),
 ]  # fmt: skip
 
 

@@ -55,12 +55,12 @@ def on_node(p: Params) -> str:
 def _why_older_revision(p: Params) -> str:
     if p.get("artifact"):
         return (
-            f"运行 {p['running']}：{p['node']} 的版本是 Python {p['node_python']}，目标版本 "
+            f"运行 {p['running']}：{p['node']} 的版本是 Python {p['node_python']}，目标修订 "
             f"{p['wanted']} 需要 {artifact_python(p)}，{number(p['nodes'])} 个节点中 "
             f"{number(p['having'])} 个可以运行它；请迁移到这样的节点"
         )
     return (
-        f"运行 {p['running']}：{p['node']} 缺少目标版本 {p['wanted']} 所需的策略 {p['strategy']}，"
+        f"运行 {p['running']}：{p['node']} 缺少目标修订 {p['wanted']} 所需的策略 {p['strategy']}，"
         f"{number(p['nodes'])} 个节点中 {number(p['having'])} 个具备；请在 {p['node']} 上安装它"
     )
 
@@ -75,7 +75,7 @@ SENTENCES: dict[str, Sentence] = {
     "needs_start": lambda p: "未在运行：已停止、已叫停或已隔离；请先启动",
     "symbol_in_use": lambda p: (
         f"平仓之前运行 {p['running']}：它持有或已下单 {'、'.join(p['symbols'])}，"
-        f"而目标版本 {p['wanted']} 不含这些标的"
+        f"而目标修订 {p['wanted']} 不含这些标的"
     ),
     "older_revision": _why_older_revision,
 }

@@ -106,7 +106,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "no_artifact_python": lambda p: (
         f"需要 {artifact_python(p)}：{_none_has(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
-        "启动一个具备它的节点，或为其中一个版本构建该策略包"
+        "启动一个具备它的节点，或为其中一个版本构建该制品"
     ),
     "no_match": _why_no_match,
     "too_heavy": lambda p: (
