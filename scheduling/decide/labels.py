@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def label_edits(reported: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what turns the `reported` labels into the `wanted`: label → value, None: removed."""
+    """Return how to edit `reported` into `wanted`: label → its new value, or None to remove it."""
     changed = {key: value for key, value in wanted.items() if reported.get(key) != value}
     return {**changed, **{key: None for key in reported if key not in wanted}}
 

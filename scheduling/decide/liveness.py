@@ -30,16 +30,16 @@ class LeasePolicy:
     ttl_s: float
     storm_fraction: float  #: of the nodes alive one TTL ago
     flap_window_s: float = 600  #: two losses within this time are flapping
-    flap_heartbeats: int = 3  #: intervals after its return for which a node is flapping at least
+    flap_heartbeats: int = 3  #: least time of flapping after a return, in intervals
 
 
 def status_of(lease: LeaseView, now: float, policy: LeasePolicy) -> NodeStatus:
     """Return the status of the node at `now`.
 
-    A node is `suspect` while its lease has less time left than after two intervals without a
-    heartbeat: because it sent none, or because the lease was shortened. A node whose lease expired
-    but that is not marked lost is suspect too: only the sweep marks nodes lost, and it marks none
-    after an outage of the gateway.
+    A node is `suspect` if its lease has less time left than `ttl_s` minus two intervals: it missed
+    two heartbeats, or the lease was shortened. A node whose lease has expired but that is not
+    marked lost is suspect too: only the sweep marks nodes lost, and it marks none after an outage
+    of the gateway.
     """
     if lease.left or lease.expires_at is None:
         return "left"
@@ -76,24 +76,26 @@ class LossAssessment:
 
     gone: tuple[str, ...] = ()  #: lost within one TTL
     late: tuple[str, ...] = ()  #: suspect while others are lost
-    of: int = 0  #: of how many nodes: those that were alive one TTL ago
+    alive_before: int = 0  #: number of nodes that were alive one TTL ago
     storm: bool = False
     doubtful: bool = False  #: no storm yet, but one if the late nodes are lost too
 
 
 def assess_losses(
-    nodes: Sequence[NodeHistory], now: float, after: float | None, policy: LeasePolicy
+    nodes: Sequence[NodeHistory], now: float, last_hold_ended: float | None, policy: LeasePolicy
 ) -> LossAssessment:
     """Return which nodes were lost within one TTL, and whether failover should be held.
 
-    Losses up to `after`, the end of the last hold, belonged to that storm and do not count again.
+    Losses before the last hold ended belonged to its storm and do not count again.
     Nodes that fail together are not marked lost at the same moment, since their heartbeats are
     spread over an interval. A late node beside lost ones therefore leaves the result doubtful
     until it sends a heartbeat or its lease ends.
     """
     one_ttl_ago = now - policy.ttl_s
-    # After the clock was set back, `after` may lie in the future; it must not hide new losses.
-    since = one_ttl_ago if after is None or after > now else max(one_ttl_ago, after)
+    since = one_ttl_ago
+    # After the clock was set back, the end may lie in the future; it must not hide new losses.
+    if last_hold_ended is not None and last_hold_ended <= now:
+        since = max(one_ttl_ago, last_hold_ended)
     gone = [n.name for n in nodes if n.status == "lost" and since < n.since <= now]
     late = [n.name for n in nodes if n.status == "suspect"] if gone else []
     alive_then = [n.name for n in nodes if _was_alive(n, one_ttl_ago, now)]
@@ -101,7 +103,7 @@ def assess_losses(
     return LossAssessment(
         gone=tuple(gone),
         late=tuple(late),
-        of=len(alive_then),
+        alive_before=len(alive_then),
         storm=held,
         doubtful=bool(late)
         and not held
@@ -115,7 +117,7 @@ class NodeRow(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def status(self) -> str: ...  #: as stored; that of a lease may be another by now
+    def status(self) -> str: ...  #: as stored; the lease may have expired since
     @property
     def status_since(self) -> float: ...
     @property
@@ -135,18 +137,22 @@ def status_now(node: NodeRow, now: float, policy: LeasePolicy) -> NodeStatus:
 
 
 def assess_losses_of_rows(
-    nodes: Iterable[NodeRow], now: float, after: float | None, policy: LeasePolicy
+    nodes: Iterable[NodeRow], now: float, last_hold_ended: float | None, policy: LeasePolicy
 ) -> LossAssessment:
     """Return `assess_losses` of the nodes of these rows, each with its status at `now`."""
     present = [
         NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
         for n in nodes
     ]
-    return assess_losses(present, now, after, policy)
+    return assess_losses(present, now, last_hold_ended, policy)
 
 
 def _was_alive(node: NodeHistory, then: float, now: float) -> bool:
-    """Return whether the node was alive at `then`, which lies before `now`."""
+    """Return whether the node was alive at `then`, which lies before `now`.
+
+    A node that is lost or left now was alive until then; one that is alive now may have been lost
+    and have returned in between.
+    """
     if node.status in ("lost", "left"):
         return then < node.since <= now
     return node.since <= then or any(then < at <= now for at in node.lost_at)

@@ -128,7 +128,7 @@ def _disagreements(
                     f"epoch {logged.epoch}: {name} is {_as_text(in_log)} in the audit log and"
                     f" {_as_text(in_tenure)} in the tenure"
                 )
-    # Without a line, the run must be as it was created: in epoch 0 and without an owner.
+    # If the audit log is empty, the run must be as it was created: in epoch 0, without an owner.
     last: OwnershipPeriod | CurrentRun = (
         history[-1] if history else CurrentRun(0, None, None, run.revision)
     )

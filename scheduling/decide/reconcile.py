@@ -176,8 +176,8 @@ def _decide_run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decisi
         eligible = process.phase != "ended" and process.revision == entry.revision
         if eligible and entry.handoff is not None and _is_prepared_for(entry.handoff, process):
             return Activate(entry, process.slot), process.slot
-    older = [p for p in own if p.phase in LIVE_PHASES and p.revision == entry.revision]
-    older = [p for p in older if p.epoch < entry.epoch]
+    live = [p for p in own if p.phase in LIVE_PHASES and p.revision == entry.revision]
+    older = [p for p in live if p.epoch < entry.epoch]
     if older:
         newest = max(older, key=lambda p: p.epoch)
         return Adopt(entry, newest.slot), newest.slot
@@ -232,7 +232,7 @@ def _decide_drain(entry: EntryLike, own: Sequence[Process], now: float) -> _Deci
         return ReleaseAbsent(entry, current.slot), current.slot
     done = current.phase == "warm" or current.kept_for == entry.handoff
     if done or (current.phase == "draining" and current.handoff == entry.handoff):
-        return None, current.slot
+        return None, current.slot  # it has drained for this handoff, or is about to
     return Drain(entry, current.slot), current.slot
 
 

@@ -32,8 +32,7 @@ RETURNABLE: tuple[RollOutState, ...] = ("running", "stopping", "stopped", "finis
 #: Items that a roll-out never changed, or that the way back has finished with.
 NOT_RETURNABLE: tuple[ItemState, ...] = ("waiting", "skipped", "returned", "not_returned")
 
-#: At least so many portfolios return at the same time: their earlier revision is proven, and time
-#: matters.
+#: At least so many portfolios return at once: their earlier revision is proven, so haste is safe.
 RETURN_AT_A_TIME = 10
 
 
@@ -54,7 +53,7 @@ class Item:
 
     id: int
     name: str
-    state: ItemState = "waiting"
+    state: ItemState = "waiting"  #: drawn at the model `RollOutItem`
     is_canary: bool = False
     since: float = 0.0  #: epoch seconds of the last change of `state`
     seen_revision: int = 1  #: the wanted revision when the roll-out was created
@@ -129,7 +128,8 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
     """Return the next steps of `roll_out`; if it can only wait, empty ones, which are false."""
     if roll_out.state == "going_back":
         return _go_back(roll_out, limits)
-    changes = {c.item.id: c for item in roll_out.items if (c := _settle(item, roll_out, limits))}
+    found = (_change_of(item, roll_out, limits) for item in roll_out.items)
+    changes = {change.item.id: change for change in found if change is not None}
     if roll_out.state == "stopping":
         return _end(roll_out, changes, "stopped")
     if roll_out.state != "running":
@@ -139,18 +139,19 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
         return _stop(roll_out, changes, failed)
     canary = next((i for i in roll_out.items if i.is_canary), None)
     others = [i for i in roll_out.items if not i.is_canary]
-    if canary is not None and not any(item.to_revision is not None for item in others):
+    others_began = any(item.to_revision is not None for item in others)
+    if canary is not None and not others_began:
         if _state_after(canary, changes) == "waiting":
             return _start_next(roll_out, changes, [canary], free=1, limits=limits)
         if _state_after(canary, changes) in ("skipped", "left"):
             return _stop(roll_out, changes, canary)
         if not _has_passed(canary, changes, roll_out):
             return Steps(tuple(changes.values()))
-    at_work = sum(_state_after(item, changes) == "changing" for item in others)
     waiting = [item for item in others if item.state == "waiting"]
     if not waiting:
         return _end(roll_out, changes, "finished")
-    free = roll_out.at_a_time - at_work
+    changing = sum(_state_after(item, changes) == "changing" for item in others)
+    free = roll_out.at_a_time - changing
     return _start_next(roll_out, changes, waiting, free, limits)
 
 
@@ -202,8 +203,8 @@ def _not_ready_code(item: Item) -> str:
     return "" if item.has_good else "roll_out_no_good"
 
 
-def _settle(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
-    """Return the next state of an item that is `changing` or `proving`, or None if it stays."""
+def _change_of(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
+    """Return the change of an item that leaves `changing` or `proving` now, else None."""
     if item.state not in ("changing", "proving"):
         return None
     revision = f"r{item.to_revision}"
@@ -242,6 +243,7 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
     state = _state_after(canary, changes)
     if state == "done":
         return True
+    # A canary that turns `proving` now has not been so for any time: its `since` is of `changing`.
     if canary.state != "proving" or state != "proving" or roll_out.canary_s is None:
         return False
     runs = canary.running == canary.to_revision
@@ -250,11 +252,11 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
     return runs and has_run and roll_out.now >= canary.since + roll_out.canary_s
 
 
-def _stop(roll_out: RollOut, changes: dict[int, Change], at: Item) -> Steps:
-    """Return the steps that stop the roll-out at an item: the others that wait are skipped."""
-    why = changes[at.id].reason if at.id in changes else None
+def _stop(roll_out: RollOut, changes: dict[int, Change], cause: Item) -> Steps:
+    """Return the steps that stop the roll-out because of an item, and skip those that wait."""
+    why = changes[cause.id].reason if cause.id in changes else None
     _skip_waiting(roll_out, changes)
-    params = {"portfolio": at.name, "code": "", "params": {}}
+    params = {"portfolio": cause.name, "code": "", "params": {}}
     if why is not None:
         params |= {"code": why.code, "params": dict(why.params)}
     reason = Reason("roll_out_stopped", params)
@@ -288,11 +290,11 @@ def _go_back(roll_out: RollOut, limits: Limits) -> Steps:
     changes: dict[int, Change] = {}
     give_back: list[Item] = []
     returning = [item for item in roll_out.items if item.state == "returning"]
-    free = max(roll_out.at_a_time, RETURN_AT_A_TIME)
-    free -= sum(item.wanted == item.from_revision for item in returning)
+    begun = sum(item.wanted == item.from_revision for item in returning)
+    free = max(roll_out.at_a_time, RETURN_AT_A_TIME) - begun
     _skip_waiting(roll_out, changes)
     for item in returning:
-        change = _settle_return(item, roll_out, limits)
+        change = _end_of_return(item, roll_out, limits)
         if change is not None:
             changes[item.id] = change
         elif item.wanted == item.to_revision and len(give_back) < free:
@@ -305,8 +307,8 @@ def _go_back(roll_out: RollOut, limits: Limits) -> Steps:
     )
 
 
-def _settle_return(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
-    """Return how the way back of an item ended, or None if it has not."""
+def _end_of_return(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
+    """Return how the way back of an item has ended, or None if it has not."""
     if item.is_deleted:
         return Change(item, "not_returned", Reason("roll_out_deleted"))
     if item.wanted not in (item.from_revision, item.to_revision):

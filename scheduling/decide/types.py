@@ -210,7 +210,7 @@ class Snapshot:
     #: Late nodes that would make a storm together with the lost ones: failover waits until they
     #: send a heartbeat or are lost too.
     storm_late: tuple[str, ...] = ()
-    after_storm: bool = False  #: nodes lost in a storm still own portfolios: few per pass
+    after_storm: bool = False  #: portfolios of a storm's lost nodes fail over, a few in each pass
     #: Rebalance running portfolios by these figures, if the operator chose so; None: by weight.
     cpu: Cpu | None = None
 

@@ -116,7 +116,7 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
         OPEN,
         ttl_s=timing.lease_ttl_s,
         nodes=Jsonb(list(seen.gone)),
-        of=seen.of,
+        of=seen.alive_before,
         ended=rows[0].ended,
     )
     if opened is None:
@@ -124,10 +124,10 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
     yield from audit(
         "storm_held",
         actor="sweep",
-        reason=f"{len(seen.gone)} of {seen.of} nodes were lost within {timing.lease_ttl_s:g} s; "
-        f"failover is held for {timing.lease_ttl_s:g} s",
+        reason=f"{len(seen.gone)} of {seen.alive_before} nodes were lost within "
+        f"{timing.lease_ttl_s:g} s; failover is held for {timing.lease_ttl_s:g} s",
         nodes=list(seen.gone),
-        of=seen.of,
+        of=seen.alive_before,
     )
     yield from notify_watchers()
     return True

@@ -36,11 +36,11 @@ class CandidatePool:
         counts: Mapping[int, int] | None = None,
         drop_below: float = 0,
     ) -> None:
-        """Sort `nodes` by spread-group members (`counts`), if given, and then by `load`.
+        """Sort `nodes` by `counts` (node → members of one spread group), if given, then by `load`.
 
         `capacity`, `load` and `held` are in places, by node, and are read again at each choice.
         `load`, which may count planned moves, is compared; `held` decides which nodes are full. A
-        node found with less than `drop_below` free leaves the pool for good.
+        node found with fewer than `drop_below` places free leaves the pool for good.
         """
         self.nodes = frozenset(nodes)
         self._capacity = capacity
@@ -50,19 +50,18 @@ class CandidatePool:
         self._drop_below = drop_below
         heaps: dict[float, list[tuple[int, float, int]]] = {}
         for node in self.nodes:
-            count = 0 if counts is None else counts.get(node, 0)
-            heaps.setdefault(capacity[node], []).append((count, load[node], node))
+            heaps.setdefault(capacity[node], []).append(self._entry(node))
         for heap in heaps.values():
             heapify(heap)
         self._heaps = sorted(heaps.items())
 
     def best(
-        self, weight: float, avoid: Collection[int] = (), below: float | None = None
+        self, weight: float, avoid: Collection[int] = (), most_loaded: float | None = None
     ) -> int | None:
         """Return the node that is least loaded with `weight` added, or None if none has room.
 
         Loads are relative to the capacity. Nodes in `avoid` are skipped, and those whose present
-        relative load is above `below` (which a pool with `counts` does not support). In a pool with
+        load is above `most_loaded` (which a pool with `counts` does not support). In a pool with
         `counts`, a node with fewer group members goes before one with a lower load.
         """
         held = self._held
@@ -72,7 +71,7 @@ class CandidatePool:
             set_aside: list[tuple[int, float, int]] = []
             while self._correct_top(heap):
                 count, load, node = heap[0]
-                if below is not None and load / divisor > below:
+                if most_loaded is not None and load / divisor > most_loaded:
                     break
                 free = capacity - held[node] + SLACK
                 if free < self._drop_below:

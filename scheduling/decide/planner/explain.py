@@ -16,7 +16,11 @@ class Explainer:
         self._known: dict[tuple[object, ...], Reason] = {}
 
     def why(self, task: PlacementTask) -> Reason:
-        """Return the reason of a placement or move, with how its target was chosen."""
+        """Return the reason of a placement or move.
+
+        Its parameter `how` says why this target: it is `pinned`, `prepared` by the active handoff,
+        the `lowest` loaded, or `suspect` or `failed` where no better node has room.
+        """
         assert task.target is not None
         portfolio, target = task.portfolio, self.fleet.nodes[task.target]
         source = self.fleet.node_by_id(portfolio.node)

@@ -40,7 +40,7 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
 
 
 def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the code of the `obstacle`, `flapping` if that alone deters the planner, or None."""
+    """Return the code of the `obstacle`; without one, `flapping` if the node is, else None."""
     found = obstacle(fleet, portfolio, node)
     return "flapping" if found is None and fleet.is_flapping(fleet.nodes[node]) else found
 
@@ -87,6 +87,7 @@ def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None
     largest = max(fleet.capacity[node] for node in matching)
     if portfolio.weight > largest:
         return Reason("too_heavy", {**base, "largest": largest})
+    # A node without an obstacle is busy: its handoff slots are taken.
     states = [(node, automatic_obstacle(fleet, portfolio, node) or "busy") for node in matching]
     return Reason(
         "no_room",

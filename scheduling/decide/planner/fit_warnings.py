@@ -10,7 +10,7 @@ from scheduling.decide.types import PortfolioView, Reason, Snapshot
 
 
 def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
-    """Return sentences: what a portfolio's node lacks for it; of one without, why no node takes it.
+    """Return warnings: what the portfolio's node lacks, or, if it has no node, why none takes it.
 
     Empty if it fits, is stopped, is on a lost node, or is not in the snapshot. Pure.
     """

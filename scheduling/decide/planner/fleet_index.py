@@ -124,17 +124,12 @@ class FleetIndex:
         if settled is None:
             settled = self.settled_by_node[node] = SettledPortfolios()
         settled.portfolios[portfolio.id] = portfolio
-        if (
-            settled._weight is not None
-            or settled._requirements is not None
-            or settled._lightest is not None
-        ):
-            settled.invalidate()
+        settled.invalidate()
         if portfolio.spread_group:
             self._count_member(portfolio, node, 1)
 
     def _remove(self, portfolio: PortfolioView | None) -> None:
-        """Remove a portfolio, as it was added, from the settled or the unsettled ones."""
+        """Remove a portfolio from where `_add` put it: settled ones, unsettled ones, or neither."""
         if portfolio is None or self.unsettled.pop(portfolio.id, None) is not None:
             return
         node = portfolio.node
@@ -151,7 +146,8 @@ class FleetIndex:
         """Add `change` to the number of members of the portfolio's spread group on `node`."""
         group = portfolio.spread_group or ""
         members = self.groups.setdefault(group, {})
-        here, count = (group, node), members.get(node, 0) + change
+        here = (group, node)
+        count = members.get(node, 0) + change
         if count:
             members[node] = count
         else:

@@ -13,7 +13,8 @@ from scheduling.decide.types import NodeView, PortfolioView, Requirements, Snaps
 
 HOSTING = ("alive", "suspect")
 
-#: A spread group on at least this many nodes gets its own candidate pool, sorted by members first.
+#: For a spread group on at least this many nodes a candidate pool sorted by members is cheaper
+#: than skipping each of these nodes.
 LARGE_GROUP = 32
 
 
@@ -135,13 +136,9 @@ class FleetState:
         view = self.node_by_id(portfolio.pinned)
         return None if view is None or view.status == "left" else self.index_by_id[view.id]
 
-    def relative_load(self, node: int) -> float:
-        """Return the expected load relative to the capacity; 1 is full."""
-        return self.expected[node] / (self.capacity[node] or NO_CAPACITY)
-
-    def relative_load_with(self, node: int, weight: float) -> float:
-        """Return the relative load with `weight` added to the node."""
-        return (self.expected[node] + weight) / (self.capacity[node] or NO_CAPACITY)
+    def relative_load(self, node: int, added: float = 0) -> float:
+        """Return the expected load, with `added` places, relative to the capacity; 1 is full."""
+        return (self.expected[node] + added) / (self.capacity[node] or NO_CAPACITY)
 
     def meets(self, requirements: Requirements) -> list[bool]:
         """Return for each node whether it meets the requirements."""
@@ -272,6 +269,7 @@ class FleetState:
         members = self.spread_members(portfolio)
         if not members:
             return pool.best(weight, skip)
+        # Most often a node without a member has room: no pool sorted by members is needed then.
         if portfolio.spread_hard or len(members) < LARGE_GROUP:
             alone = pool.best(weight, members if not skip else {*skip, *members})
             if alone is not None or portfolio.spread_hard:
@@ -295,10 +293,7 @@ class FleetState:
         return pool
 
     def count_candidates(self, requirements: Requirements) -> int:
-        """Return how many alive nodes take new portfolios and meet the requirements.
-
-        Full ones count too.
-        """
+        """Return how many open and alive nodes, even full ones, meet the requirements."""
         return len(self._pool(requirements, suspect=False).nodes)
 
     def eligible_nodes(self, requirements: Requirements, suspect: bool = False) -> list[int]:

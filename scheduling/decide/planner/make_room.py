@@ -58,8 +58,8 @@ class RoomFinder:
         running: Callable[[int], list[PortfolioView]],
     ) -> None:
         self.fleet = fleet
-        self.planned = planned
-        self.running = running
+        self.planned = planned  #: node → placements of this plan there that may be reassigned
+        self.running = running  #: returns the running portfolios of a node that may move
         self.checks_left = MAX_CHECKS
         self._may_move_running = False  #: in this search, beside placements of this plan
         self._load = fleet.held
@@ -161,13 +161,15 @@ class RoomFinder:
     def _relocate_all(
         self, node: int, leaving: tuple[Movable, ...], spare: int, excluded: frozenset[int]
     ) -> list[Relocation] | None:
-        """Move all of `leaving` to other nodes in the fleet state, and return the relocations.
+        """Move all of `leaving` off `node` in the fleet state, and return the relocations.
 
+        At most `spare` further relocations may clear their targets, none of which is `excluded`.
         Return None if one has no target; the caller then undoes those made before it.
         """
         relocations: list[Relocation] = []
         for movable in leaving:
-            target, before = self._find_target(movable, excluded), list[Relocation]()
+            before: list[Relocation] = []
+            target = self._find_target(movable, excluded)
             if target is None and spare:
                 found = self._find_clearable_target(movable, spare, excluded)
                 if found is not None:
@@ -179,7 +181,10 @@ class RoomFinder:
         return relocations
 
     def _find_target(self, movable: Movable, excluded: frozenset[int]) -> int | None:
-        """Return the node that is least loaded once it holds the portfolio, or None."""
+        """Return the node that is least loaded once it holds the portfolio, or None.
+
+        Only a placement needs its places now: a running portfolio can wait until they are free.
+        """
         fleet, load, portfolio = self.fleet, self._load, movable.portfolio
         found = [
             ((load[node] + portfolio.weight) / (fleet.capacity[node] or NO_CAPACITY), node)
@@ -211,7 +216,7 @@ class RoomFinder:
     def _conflicting_members(self, node: int, portfolio: PortfolioView) -> int:
         """Return how many members of the portfolio's hard spread group are on `node`.
 
-        In a search that may move running portfolios, without those about to leave it.
+        In a search that may move running portfolios, members about to leave do not count.
         """
         group = portfolio.spread_group
         if not group or not portfolio.spread_hard:
@@ -244,7 +249,7 @@ class RoomFinder:
     # Tentative changes
 
     def _apply(self, movable: Movable, source: int, target: int) -> Relocation:
-        """Apply a relocation to `target` to the fleet state."""
+        """Move the portfolio in the fleet state, remember how to undo it, return the relocation."""
         fleet, portfolio = self.fleet, movable.portfolio
         fits = fleet.is_allowed(target, portfolio)
         relocation = Relocation(

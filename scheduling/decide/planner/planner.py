@@ -119,6 +119,8 @@ class _Planner:
             self.slots.take(node)
             self.placed.append(task)
             self.room.plan_changed()
+            # Neither a portfolio on the node it prefers nor a pinned one is reassigned. A failover
+            # ends the pin.
             if node != task.prefer and (
                 task.cause or self.fleet.pinned_node(task.portfolio) is None
             ):
@@ -180,7 +182,7 @@ class _Planner:
         if (
             not relocation.fits
             or self.moves_left <= 0
-            or self.policy.rebalance_gain == inf
+            or self.policy.rebalance_gain == inf  # the pass moves no running portfolios
             or not self.slots.full.isdisjoint((source, target))
         ):
             return False
@@ -243,7 +245,7 @@ class _Planner:
         """Make `node` the target of the task, and count the places taken there."""
         fleet, portfolio = self.fleet, task.portfolio
         task.target, task.load_before = node, fleet.held[node]
-        if node == task.ready:
+        if node == task.ready:  # the active handoff holds the places already
             task.load_before -= portfolio.weight
             return
         fleet.hold(node, portfolio)

@@ -132,10 +132,10 @@ class Rebalancer:
         return lightest_planned
 
     def _best_step(self, source: int) -> RebalanceStep | None:
-        """Return the best step from `source`, or None: a placement of this plan before any move,
-        then the step after which the higher load of its two nodes is lowest.
+        """Return the best step from `source`, or None.
 
-        Ties: the least important portfolio, then the lower name.
+        The best is a placement of this plan before any move, then the step after which the higher
+        load of its two nodes is lowest. Ties: the least important portfolio, then the lower name.
         """
         fleet = self.fleet
         movables = list(self.planned.get(source, ()))
@@ -161,9 +161,7 @@ class Rebalancer:
             if target is None:
                 continue
             weight = movable.portfolio.weight
-            higher = max(
-                fleet.relative_load_with(source, -weight), fleet.relative_load_with(target, weight)
-            )
+            higher = max(fleet.relative_load(source, -weight), fleet.relative_load(target, weight))
             if higher >= fleet.relative_load(source) - SLACK:
                 continue
             rank = (not movable.is_placement, higher, *_rebalance_order(movable.portfolio))
@@ -189,14 +187,14 @@ class Rebalancer:
         if portfolio.spread_hard:
             avoid.update(members)
         elif members:  # never to a node with more group members than its own
-            at_source = members.get(source, 1)
+            at_source = members.get(source, 1)  # the portfolio itself is one
             avoid.update(node for node, count in members.items() if count >= at_source)
         requirements = portfolio.requirements
         pool = self.pools.get(requirements)
         if pool is None:
             pool = self.pools[requirements] = self._pool(fleet.eligible_nodes(requirements))
-        below = fleet.relative_load(source) - self.gain + SLACK
-        return pool.best(portfolio.weight, avoid, below)
+        most_loaded = fleet.relative_load(source) - self.gain + SLACK
+        return pool.best(portfolio.weight, avoid, most_loaded)
 
     def _pool(self, nodes: Iterable[int]) -> CandidatePool:
         return CandidatePool(nodes, self.fleet.capacity, self.fleet.expected, self.fleet.held)

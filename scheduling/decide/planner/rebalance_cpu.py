@@ -101,11 +101,9 @@ class CpuRebalancer:
         best: tuple[float, tuple[float, str, int], CpuRebalanceStep] | None = None
         for portfolio in self.running(source):
             share = self.cpu_by_portfolio.get(portfolio.id, 0.0)
-            target = (
-                self._target(source, portfolio, share, idlest_first)
-                if share >= MIN_CPU_PERCENT
-                else None
-            )
+            if share < MIN_CPU_PERCENT:
+                continue
+            target = self._target(source, portfolio, share, idlest_first)
             if target is None:
                 continue
             low = self.cpu_by_node[target]
@@ -120,7 +118,7 @@ class CpuRebalancer:
     ) -> int | None:
         """Return the idlest node that the portfolio, with its `share`, may move to, or None."""
         high, fleet = self.cpu_by_node[source], self.fleet
-        members = fleet.spread_members(portfolio)  # empty without a spread group
+        members = fleet.spread_members(portfolio)  # empty without a spread group: then 0 < 1 below
         at_source = members.get(source, 1)
         for node in idlest_first:
             low = self.cpu_by_node[node]

@@ -24,7 +24,7 @@ from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.reasons import render
 from scheduling.decide.types import PortfolioView, Reason, Snapshot, TargetAnswer
 
-PUBLIC_CODES = {
+PUBLIC_CODES = {  #: code of an obstacle → error code of the API
     "lost": "node_lost",
     "left": "node_lost",
     "selector": "node_lacks",
@@ -75,6 +75,7 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
 def choose_node(fleet: FleetState, portfolio: PortfolioView) -> int | Reason:
     """Return the index of the node that the balancer would choose, or why there is none."""
     owner = fleet.live_index(portfolio.node)
+    # A portfolio without an owner goes to its pinned node if it can. A move or failover ends a pin.
     node = fleet.live_index(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None

@@ -83,7 +83,10 @@ class Worklist:
         ]
 
     def running(self, node: int) -> list[PortfolioView]:
-        """Return the list of portfolios on a node that may be rebalanced; remove what moves."""
+        """Return the list of portfolios on a node that may be rebalanced.
+
+        A caller that moves one of them removes it from the list.
+        """
         known = self._running.get(node)
         if known is None:
             known = self._running[node] = self.fleet.movable_settled_on(node)

@@ -39,6 +39,7 @@ from scheduling.decide.what_if.hypothetical import (
 )
 from scheduling.decide.what_if.node_loss import (
     Unplaced,
+    hosting_nodes,
     newly_pending,
     pending_ids,
     suspect_targets,
@@ -114,6 +115,7 @@ def answer(
         stuck_before = frozenset(entry.portfolio.id for entry in as_is.stuck)
     unplaced = newly_pending(plan, pending_before)
     stay = tuple(entry for entry in plan.stuck if entry.portfolio.id not in stuck_before)
+    living = [node.name for node in hosting_nodes(snapshot)]
     return Answer(
         scenario=scenario,
         snapshot=snapshot,
@@ -125,19 +127,13 @@ def answer(
         already_pending=sum(entry.portfolio.id in pending_before for entry in plan.pending),
         loads=tuple(_loads(hypothetical, index, plan)),
         suspects=suspect_targets(plan),
-        storm=_would_be_storm(snapshot, scenario, storm_fraction),
+        storm=is_storm(scenario.lose, living, storm_fraction),
         remedies=tuple(
             _RemedyFinder(hypothetical, policy, index, pending_before, stuck_before).find(
                 unplaced, stay, plan
             )
         ),
     )
-
-
-def _would_be_storm(snapshot: Snapshot, scenario: Scenario, fraction: float) -> bool:
-    """Return whether losing the scenario's nodes at once is a storm."""
-    living = [node.name for node in snapshot.nodes if node.status in HOSTING]
-    return is_storm(scenario.lose, living, fraction)
 
 
 # Loads
@@ -163,7 +159,7 @@ def _loads(hypothetical: Snapshot, index: FleetIndex, plan: Plan) -> Iterator[Lo
         then[step.target.id] += step.portfolio.weight
         source = step.portfolio.node
         if source is not None and step.portfolio.id not in index.unsettled:
-            then[source] -= step.portfolio.weight
+            then[source] -= step.portfolio.weight  # a settled portfolio was counted there
     for node in sorted(hypothetical.nodes, key=lambda node: node.name):
         yield Load(node, now[node.id], then[node.id] if node.id in alive else 0)
 
@@ -213,11 +209,11 @@ class _RemedyFinder:
         stay = sum(entry.portfolio.id not in self.stuck_before for entry in plan.stuck)
         return len(newly_pending(plan, self.pending_before).no_place) + stay
 
-    def _try_reopening(self, without_place: int) -> Iterator[Remedy]:
+    def _try_reopening(self, no_place_now: int) -> Iterator[Remedy]:
         """Yield a remedy for each node whose reopening helps, most free places first."""
         for node, free in self._roomiest(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
             left = self._without_place_in(reopen(self.hypothetical, [node.name]))
-            if left < without_place:
+            if left < no_place_now:
                 code = "undrain" if node.draining else "uncordon"
                 params = {"node": node.name, "free": free, "left": left}
                 yield Remedy(Reason(code, params), left)
@@ -250,10 +246,8 @@ class _RemedyFinder:
         taken = {node_id: settled.weight for node_id, settled in self.index.settled_by_node.items()}
         for portfolio in self.index.unsettled.values():
             handoff = portfolio.handoff
-            ends = {portfolio.node} if handoff is None else {
-                portfolio.node, handoff.source, handoff.target,
-            }  # fmt: skip
-            for node_id in ends:
+            ends = () if handoff is None else (handoff.source, handoff.target)
+            for node_id in {portfolio.node, *ends}:
                 if node_id is not None:
                     taken[node_id] = taken.get(node_id, 0) + portfolio.weight
         new = {node.id for node in added_nodes(self.hypothetical)}

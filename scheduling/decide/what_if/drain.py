@@ -156,11 +156,11 @@ def _loss_changes(
 ) -> tuple[tuple[LossChange, ...], int]:
     """Return the changes of at most MAX_FORECASTS nodes, and the number of nodes left out."""
     index_after = FleetIndex.of(after.portfolios)
-    stays = [
+    nodes = [
         n for n in before.nodes if n.status in HOSTING and n.name != drained and not n.draining
     ]
-    moved = _receiving_nodes(before, after)
-    stays.sort(key=lambda node: (node.id not in moved, node.name))
+    receiving = _receiving_nodes(before, after)
+    nodes.sort(key=lambda node: (node.id not in receiving, node.name))  # these have changed most
     pending_before = pending_ids(make_plan(before, UNLIMITED, index))
     pending_after = pending_ids(make_plan(after, UNLIMITED, index_after))
     found = [
@@ -169,9 +169,9 @@ def _loss_changes(
             forecast_node_loss(before, node, index, pending_before),
             forecast_node_loss(after, node, index_after, pending_after),
         )
-        for node in stays[:MAX_FORECASTS]
+        for node in nodes[:MAX_FORECASTS]
     ]
-    return tuple(sorted(found, key=lambda each: each.node)), max(len(stays) - MAX_FORECASTS, 0)
+    return tuple(sorted(found, key=lambda each: each.node)), max(len(nodes) - MAX_FORECASTS, 0)
 
 
 def _receiving_nodes(before: Snapshot, after: Snapshot) -> Collection[int | None]:

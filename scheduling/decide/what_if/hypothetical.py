@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.types import NodeView, Snapshot
@@ -162,8 +163,8 @@ def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
     if not additions:
         return snapshot
     taken = {node.name for node in snapshot.nodes}
-    free = (name for n in range(1, len(additions) + len(taken) + 1)
-            if (name := f"new-{n}") not in taken)  # fmt: skip
+    names = (f"new-{number}" for number in count(1))
+    free = (name for name in names if name not in taken)
     strategies, feeds = _newest_features(snapshot)
     new = tuple(
         NodeView(

@@ -13,7 +13,10 @@ NEW = -1
 
 
 def preview_new(snapshot: Snapshot, portfolio: PortfolioView) -> list[Reason]:
-    """Return where the balancer would place a new portfolio, or why no node would take it. Pure."""
+    """Return `would_place` with the node, or `would_wait` and why no node takes it. Pure.
+
+    The reasons are parts of one sentence about the new portfolio.
+    """
     assumed = replace(snapshot, portfolios=(*snapshot.portfolios, portfolio))
     chosen = choose_target(assumed, portfolio.name)
     if isinstance(chosen, Reason):

@@ -76,7 +76,7 @@ def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
     found = assess_losses(
         [lost_node("a"), lost_node("b", 29), *steady("c", "d")], NOW, None, POLICY
     )
-    assert (found.storm, found.gone, found.of) == (True, ("a", "b"), 4)
+    assert (found.storm, found.gone, found.alive_before) == (True, ("a", "b"), 4)
     fewer_than_half = [lost_node("a"), lost_node("b"), *steady("c", "d", "e")]
     assert not assess_losses(fewer_than_half, NOW, None, POLICY).storm
 
@@ -98,7 +98,7 @@ def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
 
 
 @pytest.mark.parametrize(
-    ("other", "of"),
+    ("other", "alive_before"),
     [
         (NodeHistory("x", "alive", NOW - 5), 3),  # it joined 5 s ago
         (NodeHistory("x", "alive", NOW - 5, lost_at=(NOW - 20,)), 4),  # lost and back since
@@ -107,8 +107,11 @@ def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
         (NodeHistory("x", "lost", NOW - 500), 3),
     ],
 )
-def test_storm_fraction_counts_nodes_alive_one_ttl_ago(other: NodeHistory, of: int) -> None:
-    assert assess_losses([lost_node("a"), *steady("b", "c"), other], NOW, None, POLICY).of == of
+def test_storm_fraction_counts_nodes_alive_one_ttl_ago(
+    other: NodeHistory, alive_before: int
+) -> None:
+    found = assess_losses([lost_node("a"), *steady("b", "c"), other], NOW, None, POLICY)
+    assert found.alive_before == alive_before
 
 
 def test_late_nodes_beside_a_lost_one_leave_a_storm_in_doubt() -> None:
