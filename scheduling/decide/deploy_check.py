@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
-
-from scheduling.decide.reasons import count
 
 #: A process that works once a second counts as missing after this time.
 SILENT_AFTER_S = 10.0
 #: The queue begins a task each 10 s; a busy worker needs up to 25 s for one.
 QUEUE_OVERDUE_S = 60.0
-#: A wrong clock falsifies the age of orders and the times in logs. Leases use the database's alone.
+#: A wrong clock of a host falsifies the age of orders and the times in logs, and no lease: leases
+#: use the database's clock.
 CLOCK_WARNING_S, CLOCK_ERROR_S = 0.5, 5.0
 EXPIRES_SOON_S = 14 * 86_400.0
 DISK_WARNING_SHARE, DISK_ERROR_SHARE = 0.1, 0.02
@@ -82,7 +81,6 @@ class Installation:
     standbys: int
     clock_offset_s: float  #: of this host ahead of the database
     clock_uncertainty_s: float
-    pending_migrations: int
     unknown_migrations: tuple[str, ...]
     gateways: tuple[GatewayFact, ...]
     pass_age_s: float | None
@@ -94,7 +92,7 @@ class Installation:
     redis_problem: str | None  #: None: Redis is not used; empty: it answers
     disks: tuple[DiskFact, ...] = ()
     urls: tuple[UrlFact, ...] = ()
-    settings: tuple[Finding, ...] = field(default=())  #: what Django's own checks say
+    settings: tuple[Finding, ...] = ()  #: what Django's own checks say
 
 
 def find_faults(facts: Installation) -> list[Finding]:
@@ -158,12 +156,13 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
             f"PostgreSQL {oldest} to {newest}",
             f"Use one of these versions, or try PostgreSQL {major} on a copy first.",
         )
-    needed = max(len(facts.gateways), 2) * SESSIONS_OF_WEB + SESSIONS_OF_OTHERS
+    web_processes = max(len(facts.gateways), 2)  # two are recommended, whatever runs now
+    needed = web_processes * SESSIONS_OF_WEB + SESSIONS_OF_OTHERS
     if facts.max_connections < needed:
         yield _warning(
             "database",
             f"max_connections of the database is {facts.max_connections}.",
-            f"{needed} for {max(len(facts.gateways), 2)} web processes, a watcher and a worker",
+            f"{needed} for {web_processes} web processes, a watcher and a worker",
             f"Set max_connections = {needed} or more, and restart the database.",
         )
     if not facts.standbys and not facts.embedded:
@@ -173,14 +172,6 @@ def _check_database(facts: Installation) -> Iterator[Finding]:
             "nothing trades until the database is restored.",
             "a synchronous standby",
             "See docs/mechanisms/database.md: a standby, Patroni, or a managed database with one.",
-        )
-    if facts.pending_migrations:
-        pending = count(facts.pending_migrations, "migration")
-        yield _error(
-            "migrations",
-            f"{pending} of this version must still be applied.",
-            "no migration left to apply",
-            "Run manage.py migrate, before processes of this version start.",
         )
     if facts.unknown_migrations:
         newest_name = facts.unknown_migrations[-1]
@@ -200,7 +191,7 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
             "web",
             "No web process has pulsed within "
             f"{SILENT_AFTER_S:g} s: no node can commit or renew its lease.",
-            "one at least, better two",
+            "one web process at least, better two",
             "Start ginkgo-web; why it does not run is in its log.",
         )
     for gateway in facts.gateways:
@@ -208,7 +199,7 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
             yield _warning(
                 "web",
                 f"The web process on {gateway.host}, pid {gateway.pid}, pulsed last "
-                f"{gateway.pulse_age_s:.0f} s ago and did not stop in order.",
+                f"{gateway.pulse_age_s:.0f} s ago and has not been shut down.",
                 "a pulse each second",
                 "Check whether it runs, and whether it reaches the database.",
             )
@@ -258,7 +249,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
         yield _error(
             "nodes",
             f"Of {len(facts.nodes)} nodes none is alive.",
-            "one at least, and room for its loss on others",
+            "one node at least, and room for its portfolios on others",
             "Start node daemons (docs/deploy.md).",
         )
     lost = [node.name for node in facts.nodes if node.status == "lost"]
@@ -267,7 +258,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
             "nodes",
             f"Lost: {_first_names(lost)}.",
             "every node alive, or forgotten",
-            "Start its daemon again; if a node is gone for good, manage.py forget_node.",
+            "Start their daemons again; if a node is gone for good, run manage.py forget_node.",
         )
     revoked = [node.name for node in living if node.token_revoked]
     if revoked:
@@ -275,7 +266,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
             "tokens",
             f"The token that {_first_names(revoked)} used last is revoked.",
             "a valid token",
-            "manage.py create_node_token, and restart the daemon with it.",
+            "Run manage.py create_node_token, and restart the daemon with the new token.",
         )
     for node in living:
         left_s = node.token_expires_s
@@ -287,7 +278,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
             "tokens",
             f"The token of {node.name} {when}.",
             f"more than {EXPIRES_SOON_S / 86_400:.0f} days, or no end",
-            f"manage.py create_node_token {node.name}, and restart its daemon with it.",
+            f"Run manage.py create_node_token {node.name}, and restart its daemon with the token.",
         )
 
 
@@ -304,7 +295,7 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
             "Run chrony or systemd-timesyncd on both hosts.",
         )
     for disk in facts.disks:
-        share = disk.free_bytes / max(disk.total_bytes, 1)
+        share = disk.free_bytes / max(disk.total_bytes, 1)  # some virtual disks report 0 bytes
         if share < DISK_WARNING_SHARE:
             yield (_error if share < DISK_ERROR_SHARE else _warning)(
                 "disk",
@@ -341,14 +332,14 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
             "people",
             "No active user may act: nobody can halt anything.",
             "an operator",
-            "manage.py createsuperuser, then make operators under People.",
+            "Run manage.py createsuperuser, then make operators under People.",
         )
     if not facts.alert_channels and not facts.embedded:
         yield _warning(
             "alerts",
             "Alerts are sent nowhere.",
             "a channel",
-            "manage.py alert_channel, or GINKGO_ALERT_URL.",
+            "Run manage.py alert_channel, or set GINKGO_ALERT_URL.",
         )
 
 

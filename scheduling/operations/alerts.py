@@ -48,10 +48,10 @@ def acknowledge_alert(alert: int, *, actor: str, reason: str = "") -> Alert:
 
 
 def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
-    """Send alerts to an apprise address from now on. It replaces that of an existing channel.
+    """Send alerts to an apprise address from now on. An existing channel gets this address instead.
 
-    The address is stored as a secret. Raise Invalid for a malformed name or address, or for the
-    name `environment`, Refused if there are MAX_CHANNELS channels already.
+    The address is stored as a secret. Raise Invalid for a malformed name or address and for the
+    name `environment`, or Refused if there are MAX_CHANNELS channels already.
     """
     errors = text_errors("name", name, longest=60)
     if name == "environment":

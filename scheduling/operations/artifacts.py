@@ -32,7 +32,7 @@ from scheduling.models import RollOut
 
 #: Bytes of all wheels in the database together.
 MAX_TOTAL_BYTES = 1 << 30
-MAX_USERS_NAMED = 20
+MAX_USERS_NAMED = 20  #: portfolios that a refusal names
 BUSY_WAIT_S = 5.0  #: how long an upload waits for the inspection of another one
 
 _inspecting = threading.Lock()
@@ -101,6 +101,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
         "uploaded_by": actor[:150],
     }
     if not execute(enact.store(row, strategies, MAX_TOTAL_BYTES)):
+        # Concurrent writer: an upload of the same bytes or version, or one that took the room.
         known = _known(sha256, facts.name, facts.version, environment)
         if known is not None:
             return Added(known, False)
@@ -246,7 +247,7 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
         )
         raise Refused("artifact_in_use", message, portfolios=[])
     users = artifact_users(artifact.sha256)
-    if not users:
+    if not users:  # concurrent writer: another request deleted it
         raise Refused(
             "not_found",
             _("There is no artifact {sha256}…", sha256=artifact.sha256[:12]),
@@ -265,22 +266,22 @@ def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
 
 
 def artifact_users(sha256: str) -> list[ArtifactUser]:
-    """Return the portfolios whose revisions name an artifact, deleted ones last.
+    """Return the portfolios whose revisions name an artifact: present ones, then deleted ones.
 
-    Of either kind, first those whose wanted revision names it, then by name.
+    In both groups, those whose wanted revision names it come first; then the name decides.
     """
     found: dict[int, list[Revision]] = {}
     revisions = Revision.objects.filter(artifact_id=sha256).select_related("portfolio")
     for revision in revisions.order_by("portfolio__archived_at", "portfolio__name", "number"):
         found.setdefault(revision.portfolio_id, []).append(revision)
     users = []
-    for naming in found.values():
-        portfolio = naming[0].portfolio
+    for its_revisions in found.values():
+        portfolio = its_revisions[0].portfolio
         users.append(
             ArtifactUser(
                 portfolio.name,
-                ", ".join(f"r{revision.number}" for revision in naming[-5:]),
-                any(revision.number == portfolio.revision for revision in naming),
+                ", ".join(f"r{revision.number}" for revision in its_revisions[-5:]),
+                any(revision.number == portfolio.revision for revision in its_revisions),
                 portfolio.archived_at is not None,
             )
         )
@@ -288,8 +289,7 @@ def artifact_users(sha256: str) -> list[ArtifactUser]:
 
 
 def present_artifact(given: str) -> Artifact:
-    """Return the artifact with this hash or beginning of a hash. Raise Refused (404) unless one
-    artifact fits."""
+    """Return the artifact with this hash, or the one whose hash begins so. Raise Refused (404)."""
     try:
         return find_artifact(given)
     except UnknownArtifact as unknown:
@@ -312,11 +312,11 @@ def resolve_artifact(given: Any) -> tuple[str | None, list[dict[str, str]]]:
         return None, [validation.error("artifact", "unknown_artifact", str(unknown))]
 
 
-def hold_artifact(artifact: str) -> None:
-    """Keep an artifact, by its sha256, until the transaction ends. Raise Refused if it is gone."""
-    if not execute(enact.hold(artifact)):
+def hold_artifact(sha256: str) -> None:
+    """Keep the artifact from deletion until the transaction ends. Raise Refused if it is gone."""
+    if not execute(enact.hold(sha256)):
         message = _(
             "The artifact {artifact}… has just been deleted; upload it again.",
-            artifact=artifact[:12],
+            artifact=sha256[:12],
         )
         raise Refused("artifact_gone", message)

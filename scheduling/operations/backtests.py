@@ -61,9 +61,9 @@ class _Runnable:
     """A strategy, and the code to run it from."""
 
     version: int
-    artifact: str = ""
-    environment: str = ""
-    strategy_class: str = ""
+    artifact: str = ""  #: its sha256; empty: a strategy of the release
+    environment: str = ""  #: sha256 of the artifact's lock; empty: it has no dependencies
+    strategy_class: str = ""  #: where the artifact has the class
     code: ArtifactCode | None = None
 
 
@@ -102,7 +102,8 @@ def open_backtest_feed(name: str | None) -> Feed:
     """Return the feed with this name, or the installation's (None). Raise Refused if unknown."""
     if name is not None and name not in feed_names():  # a packaged feed needs no database
         recorded = FeedRow.objects.filter(name=name, kind=FeedKind.RECORDED)
-        for row in recorded.select_related("writer"):
+        row = recorded.select_related("writer").first()
+        if row is not None:
             return RecordedFeed(row)
     try:
         return open_feed(name)
@@ -176,9 +177,9 @@ def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]])
 
     Raise Invalid if there are `errors` or others are found.
     """
-    sha256, unknown = resolve_artifact(new.artifact)
-    _raise_if(unknown)
-    assert sha256 is not None
+    sha256, artifact_errors = resolve_artifact(new.artifact)
+    _raise_if(artifact_errors)
+    assert sha256 is not None, "an artifact is given"
     errors += _configuration_errors(new, feed, sha256)
     errors += validation.missing_symbols_errors(new.strategy, new.symbols, sha256)
     _raise_if(errors)

@@ -60,8 +60,7 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
         return DeployCheck([_database_finding(error)])
     pending, unknown = _migrations()
     from_django = _django_checks()
-    if pending or not connection.introspection.table_names():
-        # The other facts are read from tables that may not exist yet.
+    if pending:  # the other facts are read from tables that may not exist yet
         return DeployCheck([*from_django, _unmigrated_finding(pending)])
     facts = execute(read_installation())
     env = settings.GINKGO
@@ -76,7 +75,6 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
         standbys=facts.database.standbys,
         clock_offset_s=facts.clock_offset_s,
         clock_uncertainty_s=facts.clock_uncertainty_s,
-        pending_migrations=pending,
         unknown_migrations=unknown,
         gateways=facts.gateways,
         pass_age_s=facts.passes.get("pass"),
@@ -94,6 +92,7 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
 
 
 def _database_finding(error: DatabaseError) -> Finding:
+    """Return the finding of a database that does not answer, or that Ginkgo cannot use."""
     unusable = find_unusable(error)
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return Finding(
@@ -111,9 +110,9 @@ def _unmigrated_finding(pending: int) -> Finding:
     return Finding(
         "error",
         "migrations",
-        f"{count(pending, 'migration')} of this version must still be applied; nothing else was "
-        "looked at.",
-        "none",
+        f"{count(pending, 'migration')} of this version must still be applied; of the database, "
+        "nothing else was looked at.",
+        "no migration left to apply",
         "Run manage.py migrate, before processes of this version start.",
     )
 

@@ -96,13 +96,15 @@ def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bo
     recorded = FeedRow.objects.filter(name=feed.name, kind=FeedKind.RECORDED).exists()
     if len(found) == EVENTS or recorded:
         return found, True
-    return feed.read_for(symbols, 1, feed.length, (), EVENTS), False
+    return feed.read_for(symbols, 1, feed.length, limit=EVENTS), False
 
 
 def _figures(backtest: NewBacktest, until: float) -> Figures:
-    """Run a backtest and return its figures. Raise Invalid or Refused as `run_new_backtest` does,
-    and Refused `too_slow` after `until`, a `time.monotonic`."""
-    left_s = max(until - time.monotonic(), 1.0)
+    """Run a backtest and return its figures. `until` is a `time.monotonic`.
+
+    Raise Invalid or Refused as `run_new_backtest` does, and Refused `too_slow` after `until`.
+    """
+    left_s = max(until - time.monotonic(), 1.0)  # if too little is left, `_stop_after` ends the run
     try:
         return document_of(run_new_backtest(backtest, _stop_after(until), left_s)).figures
     except Refused as refused:

@@ -227,7 +227,7 @@ def _group_by_edit(
         field = change.field.partition(".")[0]
         event = next((event for event in events if field in event.data.get("fields", ())), None)
         actor, at = (event.actor, event.at) if event else ("", None)
-        if event is None and field in CONFIGURATION:  # the audit log keeps its line no longer
+        if event is None and field in CONFIGURATION:  # its line was deleted: the revision has both
             actor, at = current.created_by, current.created_at
         ago_s = None if at is None else (timezone.now() - at).total_seconds()
         group = groups.setdefault(

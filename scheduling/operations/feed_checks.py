@@ -29,12 +29,13 @@ def check_feed(name: str) -> Checked:
     Raise NotFound, or Refused for packaged bars, which have no records.
     """
     feed = FeedRow.objects.select_related("writer").get(pk=find_feed(name).pk)
-    held = feed.writer
-    checked, next_seq = Checked(), held.first_seq
-    # Of a feed whose first records were dropped, no hash is known until a segment begins.
+    writer_row = feed.writer
+    checked, next_seq = Checked(), writer_row.first_seq
+    # If the first records were dropped, their hash is unknown: the chain is known from the end of
+    # the first segment on.
     chain = CHAIN_START if next_seq == 1 else None
-    while next_seq <= held.head:
-        rows = stored_records(feed, next_seq, min(held.head, next_seq + PAGE - 1), PAGE)
+    while next_seq <= writer_row.head:
+        rows = stored_records(feed, next_seq, min(writer_row.head, next_seq + PAGE - 1), PAGE)
         for row in rows:
             if row.seq != next_seq:
                 break
@@ -53,14 +54,15 @@ def check_feed(name: str) -> Checked:
                     " were recorded: their hash differs from the chain. Restore them from a backup."
                 )
                 return checked
-            checked.segments += chain is not None
+            if chain is not None:
+                checked.segments += 1
             chain = recorded
         if not rows or rows[-1].seq != next_seq - 1:
             checked.problem = f"Feed {name} has no record of seq {next_seq:,}: restore its records."
             return checked
-    if chain is not None and chain != bytes(held.chain):
+    if chain is not None and chain != bytes(writer_row.chain):
         checked.problem = (
-            f"The newest records of feed {name}, up to seq {held.head:,}, are not those that were"
-            " recorded: their hash differs from the chain. Restore them from a backup."
+            f"The newest records of feed {name}, up to seq {writer_row.head:,}, are not those that"
+            " were recorded: their hash differs from the chain. Restore them from a backup."
         )
     return checked

@@ -92,11 +92,11 @@ def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
     if not lines:
         raise Invalid([error("file", "empty", f"{plan.path} has no rows below its header.")])
     new = _new_instruments(plan, lines, execute_autocommit(feed_records.instruments(plan.feed)))
-    held, known = _prepare_and_undo(plan, new, actor=actor)
-    if not held.in_stream:
-        return _import_in_database(plan, lines, new, held, known, actor=actor)
+    writer_row, instruments = _prepare_and_undo(plan, new, actor=actor)
+    if not writer_row.in_stream:
+        return _import_in_database(plan, lines, new, writer_row, instruments, actor=actor)
     if new:  # lines and recorder are checked before the symbols are stored
-        _accepted(plan, lines, known)
+        _accepted(plan, lines, instruments)
         _refuse_recorded_stream(plan.feed)
         with transaction.atomic():
             _prepare(plan, new, actor=actor)
@@ -107,35 +107,34 @@ def _import_in_database(
     plan: ImportPlan,
     lines: Sequence[_Line],
     new: Sequence[NewInstrument],
-    held: feed_records.WriterRow,
-    known: Mapping[str, InstrumentFacts],
+    writer_row: feed_records.WriterRow,
+    instruments: Mapping[str, InstrumentFacts],
     *,
     actor: str,
 ) -> Imported:
     """Append all lines in one transaction, and return what was imported.
 
-    They are checked anew if other rows were appended meanwhile. Raise Refused after TRIES tries.
-
-    They are checked before the transaction, against the writer row and symbols that
-    `_prepare_and_undo` returned: checking millions of lines in it would leave its session idle for
-    too long, and lose it.
+    The lines are checked before it, against the writer row and instruments that `_prepare_and_undo`
+    returned: to check millions of lines within it would leave its session idle for so long that the
+    server ends it. If other rows were appended meanwhile, the lines are checked again. Raise
+    Refused after TRIES tries.
     """
     for tries_left in reversed(range(TRIES)):
-        events, wrong = _accepted(plan, lines, known)
+        events, wrong = _accepted(plan, lines, instruments)
         try:
             with transaction.atomic():
                 now, _symbols = _prepare(plan, new, actor=actor)
-                if now.in_stream:  # somebody else has created the feed since it was looked for
+                if now.in_stream:  # someone created the feed after `_prepare_and_undo`
                     raise Refused(
                         "feed_busy",
                         f"Nothing was imported: feed {plan.feed} was just created in a stream; "
                         "repeat.",
                     )
-                first, last = execute(_append_all(plan.feed, events, held.head))
+                first, last = execute(_append_all(plan.feed, events, writer_row.head))
             return Imported(len(events), first, last, wrong)
         except HeadMoved:  # the lines were checked against an older head
             if tries_left:
-                held, known = _prepare_and_undo(plan, new, actor=actor)
+                writer_row, instruments = _prepare_and_undo(plan, new, actor=actor)
         except WriterReplaced:
             raise Refused(
                 "feed_busy",
@@ -164,7 +163,7 @@ def _prepare_and_undo(
 def _prepare(
     plan: ImportPlan, new: Sequence[NewInstrument], *, actor: str
 ) -> tuple[feed_records.WriterRow, dict[str, InstrumentFacts]]:
-    """Create the feed and the symbols that are missing; return the feed's writer row and symbols.
+    """Create what is missing of feed and symbols; return the feed's writer row and instruments.
 
     Runs in the caller's transaction. Raise Refused if a recorder writes the feed.
     """
@@ -173,34 +172,35 @@ def _prepare(
     find_feed(plan.feed)
     if new:
         add_instruments(plan.feed, new, actor=actor)
-    held = execute(feed_records.writer(plan.feed))
-    if not held.in_stream:  # the row of a feed in a stream may be behind the stream
-        refuse_recorded(plan.feed, held)
-    return held, execute(feed_records.instruments(plan.feed))
+    writer_row = execute(feed_records.writer(plan.feed))
+    if not writer_row.in_stream:  # the row of a feed in a stream may be behind the stream
+        refuse_recorded(plan.feed, writer_row)
+    return writer_row, execute(feed_records.instruments(plan.feed))
 
 
 def _refuse_recorded_stream(feed: str) -> None:
     """Raise Refused for a feed in a stream if it has a recorder or its server does not answer."""
 
     def append_nothing(
-        held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]
+        writer_row: feed_records.WriterRow, instruments: Mapping[str, InstrumentFacts]
     ) -> Appended:
-        refuse_recorded(feed, held)
-        return Appended(held.head + 1, held.head)
+        refuse_recorded(feed, writer_row)
+        return Appended(writer_row.head + 1, writer_row.head)
 
     append_in_stream(feed, append_nothing, tries=TRIES)
 
 
 def _accepted(
-    plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
+    plan: ImportPlan, lines: Sequence[_Line], instruments: Mapping[str, InstrumentFacts]
 ) -> tuple[list[Event], list[RowError]]:
     """Return the events of the lines, and the wrong lines, which are left out.
 
     Raise Invalid for a wrong line without `skip_bad`, and if no line is left.
     """
-    events, wrong = _checked(plan, lines, known)
+    events, wrong = _checked(plan, lines, instruments)
     if wrong and not plan.skip_bad:
-        raise Invalid([_line_error(one) for one in wrong[:MAX_ERRORS]], count=len(wrong))
+        shown = [error(f"line {one.row}", one.code, one.message) for one in wrong[:MAX_ERRORS]]
+        raise Invalid(shown, count=len(wrong))
     if not events:
         first = f"The first, line {wrong[0].row}: {wrong[0].message}"
         raise Invalid([error("file", "empty", f"No line of {plan.path} can be imported. {first}")])
@@ -210,17 +210,17 @@ def _accepted(
 def _import_in_stream(plan: ImportPlan, lines: Sequence[_Line]) -> Imported:
     """Append all lines at once to the feed's stream, and return what was imported.
 
-    They are checked against the newest state, in each try.
+    Each try checks the lines against the newest state.
     """
     events: list[Event] = []
     wrong: list[RowError] = []
 
     def decide(
-        held: feed_records.WriterRow, known: Mapping[str, InstrumentFacts]
+        writer_row: feed_records.WriterRow, instruments: Mapping[str, InstrumentFacts]
     ) -> Sequence[Event]:
         nonlocal events, wrong
-        refuse_recorded(plan.feed, held)
-        events, wrong = _accepted(plan, lines, known)
+        refuse_recorded(plan.feed, writer_row)
+        events, wrong = _accepted(plan, lines, instruments)
         return events
 
     done = append_in_stream(plan.feed, decide, tries=TRIES, within_s=IMPORT_S)
@@ -232,29 +232,25 @@ def _append_all(feed: str, events: Sequence[Event], after: int) -> Transaction[t
 
     Raise HeadMoved if the head is another one. Other appends wait until the transaction ends.
     """
-    held = yield from feed_records.writer(feed)
-    refuse_recorded(feed, held)
+    writer_row = yield from feed_records.writer(feed)
+    refuse_recorded(feed, writer_row)
     head = after
     for begin in range(0, len(events), MAX_ROWS):
         piece = events[begin : begin + MAX_ROWS]
-        done = yield from feed_records.append(feed, held.epoch, head, piece)
+        done = yield from feed_records.append(feed, writer_row.epoch, head, piece)
         head = done.to_seq
     return after + 1, head
 
 
-def _line_error(wrong: RowError) -> dict[str, str]:
-    return error(f"line {wrong.row}", wrong.code, wrong.message)
-
-
 def _checked(
-    plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
+    plan: ImportPlan, lines: Sequence[_Line], instruments: Mapping[str, InstrumentFacts]
 ) -> tuple[list[Event], list[RowError]]:
     """Return the events, and the wrong lines in their order, numbered as in the file.
 
     A line more than `hole_s` after the one before it of its symbol is wrong, and so is each later
     line of that symbol.
     """
-    events, wrong = read_rows((line.row for line in lines), known, most_errors=len(lines))
+    events, wrong = read_rows((line.row for line in lines), instruments, most_errors=len(lines))
     wrong = [RowError(lines[one.row - 1].number, one.code, one.message) for one in wrong]
     if plan.hole_s is None:
         return events, wrong
@@ -278,28 +274,25 @@ def _checked(
 
 
 def _new_instruments(
-    plan: ImportPlan, lines: Sequence[_Line], known: Mapping[str, InstrumentFacts]
+    plan: ImportPlan, lines: Sequence[_Line], instruments: Mapping[str, InstrumentFacts]
 ) -> list[NewInstrument]:
     """Return the symbols of the file that the feed lacks, each with a tick for its prices."""
     prices: dict[str, list[str]] = {}
     for line in lines:
         symbol = line.row.get("symbol")
-        if symbol and symbol not in known:
+        if symbol and symbol not in instruments:
             given = [line.row[name] for name in PRICES if line.row.get(name)]
             prices.setdefault(symbol, []).extend(given)
-    return [
-        NewInstrument(symbol, _tick(plan, min(max(PRICE_PLACES, places_of(given)), MAX_SCALE)))
-        for symbol, given in prices.items()
-    ]
+    return [NewInstrument(symbol, _tick(plan, given)) for symbol, given in prices.items()]
 
 
-def _tick(plan: ImportPlan, places: int) -> Decimal:
-    """Return the tick that the plan states, else one unit of the last of `places` decimals.
+def _tick(plan: ImportPlan, prices: Sequence[str]) -> Decimal:
+    """Return the tick that the plan states, else one unit of the last decimal place of `prices`.
 
     Raise Invalid if the stated tick is not a number.
     """
     if not plan.tick:
-        return Decimal(1).scaleb(-places)
+        return Decimal(1).scaleb(-min(max(PRICE_PLACES, places_of(prices)), MAX_SCALE))
     try:
         return Decimal(plan.tick)
     except InvalidOperation:
@@ -309,7 +302,7 @@ def _tick(plan: ImportPlan, places: int) -> Decimal:
 
 
 def read_time_form(zone: str, form: str, unit: str) -> TimeForm:
-    """Return how the times of a file are written, by these options; "" is one that was not given.
+    """Return how the times of a file are written, by these options, each "" if it was not given.
 
     Raise Invalid with each option that is wrong.
     """

@@ -44,7 +44,7 @@ SECRET = re.compile(r"\{secret:([a-z0-9-]{1,80})\}")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: What a row may have beside the columns of a CSV file.
 MESSAGE_FIELDS = (*FIELDS, "kind", "from", "to")
-#: Options of one kind of source, by their fields of the plan: they mean nothing for the other.
+#: Field of the plan → its option, for options that only one of the two kinds of sources obeys.
 OF_FILES = {name: f"--{name.replace('_', '-')}" for name in (
     "pattern", "from_start", "time_zone", "time_format",
 )}  # fmt: skip
@@ -230,5 +230,5 @@ def _misplaced(plan: RecordingPlan) -> list[dict[str, str]]:
     return [
         error(name, "not_applicable", f"{option} is for {kind}: leave it out.")
         for name, option in others.items()
-        if getattr(plan, name) not in (getattr(default, name), [])
+        if getattr(plan, name) not in (getattr(default, name), [])  # [] as the command gives it
     ]

@@ -23,7 +23,7 @@ from portfolios.feeds.log import (
     SourceConflict,
     SourceId,
 )
-from portfolios.feeds.rows import InstrumentFacts, RowError, read_rows
+from portfolios.feeds.rows import InstrumentFacts, read_rows
 from portfolios.models import FeedKind, FeedRow, FeedWriter, Instrument, Portfolio
 from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event, to_units
 from portfolios.text import unprintable_in
@@ -40,7 +40,7 @@ SYMBOL = re.compile(r"[!-~]{1,24}")
 SOURCE = re.compile(r"[!-~]{1,80}")
 MAX_ROWS = 5_000  #: of one append, so that it holds the writer's row for a fraction of a second
 MAX_INSTRUMENTS = 10_000
-MAX_SKIPPED = 1_000_000  #: numbers that a source may leave out at a time
+MAX_SKIPPED = 1_000_000  #: numbers that a source may leave out between two appends
 MAX_ERRORS = 100
 SMALLEST = Decimal(1).scaleb(-MAX_SCALE)  #: tick or lot
 TRIES = 20  #: of one append; each append of another source may come before it once
@@ -161,12 +161,14 @@ def append_rows(name: str, rows: Sequence[Any], source: SourceId | None = None) 
         except _KeptInStream:
             return append_in_stream(
                 name,
-                lambda held, known: _decide(name, held, known, rows, source),
+                lambda writer_row, instruments: _decide(
+                    name, writer_row, instruments, rows, source
+                ),
                 source,
                 tries=TRIES,
             )
         except feed_records.NoSuchFeed:
-            find_feed(name)
+            find_feed(name)  # raises what a client is told: no such feed, or a packaged one
             raise
         except HeadMoved:
             continue
@@ -189,35 +191,39 @@ class _KeptInStream(Exception):
 
 def _append(name: str, rows: Sequence[Any], source: SourceId | None) -> Transaction[Appended]:
     """Append to a feed in the database. Raise _KeptInStream for one that is kept in a stream."""
-    held = yield from feed_records.writer(name, source)
-    if held.in_stream:
+    writer_row = yield from feed_records.writer(name, source)
+    if writer_row.in_stream:
         raise _KeptInStream
-    known = yield from feed_records.instruments(name)
-    decided = _decide(name, held, known, rows, source)
+    instruments = yield from feed_records.instruments(name)
+    decided = _decide(name, writer_row, instruments, rows, source)
     if isinstance(decided, Appended):
         return decided
-    return (yield from feed_records.append(name, held.epoch, held.head, decided, source, held=held))
+    return (
+        yield from feed_records.append(
+            name, writer_row.epoch, writer_row.head, decided, source, held=writer_row
+        )
+    )
 
 
 def _decide(
     name: str,
-    held: feed_records.WriterRow,
-    known: Mapping[str, InstrumentFacts],
+    writer_row: feed_records.WriterRow,
+    instruments: Mapping[str, InstrumentFacts],
     rows: Sequence[Any],
     source: SourceId | None,
 ) -> Sequence[Event] | Appended:
-    """Return the events to append to a feed whose writer row is `held`, or a repeat's answer.
+    """Return the events to append to the feed, or the answer that a repeat got before.
 
     Raise Invalid for wrong rows, Refused if a recorder writes the feed or the source sent other
     rows under this number. Pure.
     """
     try:
-        before = feed_records.stored_answer(name, held, source)
+        before = feed_records.stored_answer(name, writer_row, source)
     except SourceConflict as conflict:
         raise Refused("source_conflict", str(conflict)) from None
     if before is not None:
         return before
-    newest = held.newest or 0
+    newest = writer_row.newest or 0
     if source is not None and source.number > newest + 1 + MAX_SKIPPED:
         message = (
             f"number is {source.number}, and source {source.source} has sent {newest} last: at most"
@@ -225,25 +231,24 @@ def _decide(
             " 1, 2, 3 … for each source."
         )
         raise Invalid([error("number", "out_of_range", message)])
-    refuse_recorded(name, held)
-    events, wrong = read_rows(rows, known, MAX_ERRORS)
+    refuse_recorded(name, writer_row)
+    events, wrong = read_rows(rows, instruments, MAX_ERRORS)
     if wrong:
-        raise Invalid([_row_error(one) for one in wrong])
+        errors = [
+            error(f"rows.{one.row}", one.code, f"row {one.row}: {one.message}") for one in wrong
+        ]
+        raise Invalid(errors)
     return events
 
 
-def refuse_recorded(name: str, held: feed_records.WriterRow) -> None:
-    """Raise Refused if the writer row `held` of the feed names a recorder."""
-    if held.writer:
+def refuse_recorded(name: str, writer_row: feed_records.WriterRow) -> None:
+    """Raise Refused if the feed's writer row names a recorder."""
+    if writer_row.writer:
         raise Refused(
             "recorded_elsewhere",
-            f"Feed {name} is recorded by {held.writer} (epoch {held.epoch}), which is its one"
+            f"Feed {name} is recorded by {writer_row.writer} (epoch {writer_row.epoch}), its one"
             f" writer: stop it first or, if it was killed, run manage.py feed release {name}.",
         )
-
-
-def _row_error(wrong: RowError) -> dict[str, str]:
-    return error(f"rows.{wrong.row}", wrong.code, f"row {wrong.row}: {wrong.message}")
 
 
 def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:

@@ -19,8 +19,8 @@ from scheduling.models.fleet_control import EvenBy
 from scheduling.passes.balance import BalanceOutcome
 from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
-#: More grants than any portfolio ever receives. Epochs and ids, which are raised too, are bigints:
-#: nothing could be granted or recorded any more once one of them was at its end.
+#: More grants than any portfolio ever receives, and few enough that epochs and ids, which are
+#: raised too, stay far below the largest bigint: beyond it nothing could be granted or recorded.
 MAX_RAISE = 1_000_000_000_000
 
 

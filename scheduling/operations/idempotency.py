@@ -41,7 +41,7 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
         raise _in_progress(LOCK_WAIT_S) from None
     if isinstance(found, Claim):
         return found
-    if found is None:
+    if found is None:  # the first request has just released the key: a repeat may act
         raise _in_progress(0)
     if found.fingerprint != fingerprint:
         raise Refused(
@@ -87,9 +87,9 @@ def acting_under(claim: Claim) -> Iterator[None]:
 
 
 def keep_answer(claim: Claim, answer: Answer, *, repeatable: bool) -> None:
-    """Keep the answer for repeats, without its body if that is not `repeatable` or too large.
+    """Keep the answer for repeats, without its body if that is too large or not `repeatable`.
 
-    A repeat is then refused.
+    Without its body a repeat is refused. A body is not `repeatable` if it shows a token.
     """
     is_kept = repeatable and len(answer.body) <= MAX_BODY
     body = answer.body if is_kept else None

@@ -62,7 +62,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
         raise NotFound("node", target)
     times = timing()
     current = Run.objects.select_related("node").get(pk=portfolio.pk)
-    # First: while a stop is under way, it helps to wait, and not to start the portfolio.
+    # Before `_refuse_inactive`, which advises to start: during a stop, only waiting helps.
     _refuse_in_handoff(portfolio)
     _refuse_inactive(portfolio, current)
     observed = observe(times)
@@ -263,7 +263,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
             edited = execute(
                 edit_portfolio(portfolio.pk, number, {}, seen_revision=portfolio.revision)
             )
-            assert edited, "the row is locked"
+            assert edited, "nobody else can have changed the locked row"
             fields = sorted({change.field.partition(".")[0] for change in changed})
             execute(
                 record_request(
@@ -381,6 +381,7 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
     owner = yield from lock_run(portfolio)  # again: the request has changed it
     handoff = yield from query_one(LOCK_HANDOFF, handoff=row.id)
     assert owner is not None and handoff is not None
+    # The source has a valid lease, and its daemon has not started again since the grant.
     reachable = handoff.source_valid and handoff.source_lease == handoff.source_incarnation
     if owner.node_id is None or not reachable:
         yield from revoke_ownership(handoff, owner, reason=reason)
@@ -398,23 +399,18 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
         if isinstance(chosen, Reason):
             raise Refused("no_room", _("{name} {why}.", name=name, why=reason_sentence(chosen)))
         return ids[chosen.node]
-    for answer in targets(snapshot, name):
-        if answer.node == target:
-            if not answer.feasible:
-                message = _(
-                    "{name} cannot move to {target}: {sentence}.",
-                    name=name,
-                    target=target,
-                    sentence=reason_sentence(target_reason(snapshot, name, target)),
-                )
-                raise Refused(answer.code or "no_room", message)
-            return ids[target]
-    message = _(
-        "{name} cannot move to {target}, whose daemon never registered; start it.",
-        name=name,
-        target=target,
-    )
-    raise Refused("node_lost", message)
+    if target not in ids:
+        raise _never_registered(target)
+    answer = next(each for each in targets(snapshot, name) if each.node == target)
+    if not answer.feasible:
+        message = _(
+            "{name} cannot move to {target}: {sentence}.",
+            name=name,
+            target=target,
+            sentence=reason_sentence(target_reason(snapshot, name, target)),
+        )
+        raise Refused(answer.code or "no_room", message)
+    return ids[target]
 
 
 @contextmanager
@@ -427,6 +423,7 @@ def _deletion_is_not_found() -> Iterator[None]:
 
 
 def _never_registered(target: str | None) -> Refused:
+    """Return the refusal of a move to a node that has a token, and no daemon yet."""
     return Refused(
         "node_lost",
         _("Nothing can move to {target}, whose daemon never registered; start it.", target=target),

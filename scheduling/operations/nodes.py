@@ -99,7 +99,7 @@ def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "")
             row.pk, labels, edits, seen=before, reported=reported, actor=actor, reason=reason
         )
         is_stored = execute(marks)
-        assert is_stored, "the row is locked"
+        assert is_stored, "nobody else can have changed the locked row"
     row.refresh_from_db()
     return row
 
@@ -120,7 +120,8 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
         for text in (key, value):
             errors += text_errors("labels", text, longest=MAX_LABEL)
         text = f"{key}={value}"
-        if not key or "=" in key or text.split() != [text] or not value:
+        has_space = text.split() != [text]
+        if not key or "=" in key or has_space or not value:
             message = _(
                 "{label} is not a label: use KEY=VALUE, such as zone=a, both without spaces.",
                 label=quoted(text, longest=60),
@@ -131,7 +132,7 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
 
 
 def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
-    """Carry out `marks`, and return the node as it is then. Raise NotFound without such a node."""
+    """Carry out `marks` and return the node with them. Raise NotFound if there is no such node."""
     execute(marks)
     return existing("node", name, Node.objects.filter(name=name))
 

@@ -81,25 +81,25 @@ MAX_AT_ONCE = 1000
 
 
 def create_portfolios(
-    new: Sequence[NewPortfolio], *, actor: str, places: Sequence[str] = ()
+    new: Sequence[NewPortfolio], *, actor: str, prefixes: Sequence[str] = ()
 ) -> list[Portfolio]:
     """Create all of these portfolios, at most MAX_AT_ONCE, in one transaction, or none.
 
-    Errors name a field behind the portfolio's entry in `places`, by default its position from 0:
-    `3.name`. Seven statements in all. Raise Invalid, or Refused if names are taken.
+    An error names its field after the portfolio's entry in `prefixes`, by default its position
+    from 0: `3.name`. Seven statements in all. Raise Invalid, or Refused if names are taken.
     """
     check_length(new)
     checked, errors = [], []
-    places = places or [str(position) for position in range(len(new))]
-    for place, one in zip(places, new, strict=True):
+    prefixes = prefixes or [str(position) for position in range(len(new))]
+    for prefix, one in zip(prefixes, new, strict=True):
         resolved, wrong = _checked(one)
         checked.append(resolved)
-        errors += [{**error, "field": f"{place}.{error['field']}"} for error in wrong]
-    first: dict[str, str] = {}
-    for place, one in zip(places, new, strict=True):
-        if (other := first.setdefault(one.name, place)) != place:
+        errors += [{**error, "field": f"{prefix}.{error['field']}"} for error in wrong]
+    first_with_name: dict[str, str] = {}
+    for prefix, one in zip(prefixes, new, strict=True):
+        if (other := first_with_name.setdefault(one.name, prefix)) != prefix:
             message = _("{other}.name is {name} too.", other=other, name=one.name)
-            errors.append(validation.error(f"{place}.name", "twice", message))
+            errors.append(validation.error(f"{prefix}.name", "twice", message))
     if errors:
         raise Invalid(errors[:MAX_ERRORS])
     return _create(checked, actor)
@@ -121,8 +121,7 @@ MAX_ERRORS = 100
 
 
 def check_new(new: NewPortfolio) -> NewPortfolio:
-    """Return the portfolio as it would be created. Raise Invalid as its creation would, or if its
-    name is taken."""
+    """Return the portfolio as it would be created. Raise Invalid if its creation would fail."""
     checked, errors = _checked(new)
     if Portfolio.objects.present().filter(name=new.name).exists():
         errors.append(validation.error("name", "name_taken", _name_taken([new]).message))
@@ -164,7 +163,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
 
     Raise Refused if a name is taken or an artifact is gone, NotFound for a feed that is gone.
     """
-    # The feed exists unless this is the first portfolio. A paused feed stays paused.
+    # `ensure_feed` is for the first portfolio only: its rate would end a pause of the feed.
     packaged = FeedRow.objects.filter(kind=FeedKind.REPLAY).first() or ensure_feed(
         settings.GINKGO.feed_rate
     )
@@ -228,8 +227,8 @@ def _lock_feeds(names: set[str]) -> dict[str, FeedRow]:
 
     A packaged feed that has no row yet gets one.
 
-    Concurrent writer: the removal of a feed. It waits for this lock, and is then refused because
-    of the new portfolio.
+    Concurrent writer: the removal of a feed. It waits for this lock; the new portfolio then
+    makes it fail.
     """
     if not names:
         return {}

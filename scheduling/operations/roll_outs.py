@@ -52,7 +52,7 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
     if errors or wrong or sha256 is None:
         raise Invalid([*errors, *wrong])
     artifact = Artifact.objects.get(sha256=sha256)
-    wanted = _wanted(new, artifact)
+    wanted = _revisions_to_replace(new, artifact)
     _refuse_unfit(wanted, artifact)
     order = _order(wanted, new.canary)
     number = execute(
@@ -114,7 +114,7 @@ def _field_errors(new: NewRollOut, reason: str) -> list[dict[str, str]]:
     return errors
 
 
-def _wanted(new: NewRollOut, artifact: Artifact) -> list[Revision]:
+def _revisions_to_replace(new: NewRollOut, artifact: Artifact) -> list[Revision]:
     """Return the wanted revisions, by portfolio name, that the roll-out would replace.
 
     These are the ones of the chosen portfolios that name another artifact or none, or that were
@@ -204,7 +204,8 @@ def _refuse_unfit(wanted: Sequence[Revision], artifact: Artifact) -> None:
 def _order(wanted: list[Revision], canary: str) -> list[Revision]:
     """Return the revisions in the order in which their portfolios change: first that of `canary`.
 
-    Without a `canary`, the most suitable portfolio is first. Raise Refused if it is not among them.
+    If `canary` is empty, the most suitable portfolio is first. Raise Refused if `canary` has none
+    of the revisions.
     """
 
     def rank(revision: Revision) -> tuple[bool, Any, str]:

@@ -107,7 +107,7 @@ def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:
             f"These processes belong to another user and perhaps to this installation, since their "
             f"environment cannot be read: {named}. Nothing was touched: run this as root.",
         )
-    _nodes_here()  # refuses, before anything is touched
+    _nodes_here()  # raises Refused for a daemon of another user, before anything is touched
     for kind in KINDS:
         for process in (found for found in processes.ours if found.kind == kind):
             yield from _restart(process)
@@ -186,9 +186,9 @@ def _one_serves(gateways: list[GatewayRow], pids: set[int]) -> bool:
     host = socket.gethostname()
     new = [row for row in gateways if row.host == host and row.pid in pids]
     serving = [row for row in new if row.pulse_age_s < RECENT_S and row.serving_s >= ADMITTED_S]
-    ages_s = [row.commit_age_s for row in gateways if row not in new]
-    if all(age_s is None or age_s > COMMITS_COME_S for age_s in ages_s):
-        return bool(serving)
+    other_ages_s = [row.commit_age_s for row in gateways if row not in new]
+    if all(age_s is None or age_s > COMMITS_COME_S for age_s in other_ages_s):
+        return bool(serving)  # no commits come, so none can be expected of the new one
     return any(row.commit_age_s is not None or row.serving_s >= UNUSED_S for row in serving)
 
 
@@ -262,9 +262,9 @@ def _draining(node: Node, actor: str) -> Iterator[None]:
 
 
 def _end_drain(node: Node, actor: str) -> None:
-    """End the drain that this restart began, for TAKE_BACK_S again if the database does not answer.
+    """End the drain that this restart began.
 
-    Raise Refused if it answers not even then.
+    While the database does not answer, try again for TAKE_BACK_S, then raise Refused.
     """
     until = time.monotonic() + TAKE_BACK_S
     while True:

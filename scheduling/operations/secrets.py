@@ -74,7 +74,7 @@ def rotate_secrets(*, actor: str, new_key: bool = False) -> int:
     """Encrypt every secret anew under the newest key; return how many.
 
     With `new_key` a new key becomes the newest of the file. Older keys stay in it: a backup of the
-    database needs them. It may be repeated after a failure, which leaves all secrets readable.
+    database needs them. A failure leaves all secrets readable, and the rotation may be repeated.
     Raise SecretUnreadable, with no secret changed, if one cannot be decrypted.
     """
     with transaction.atomic():
@@ -168,13 +168,13 @@ def _encrypt(name: str, value: str, keys: MultiFernet | None = None) -> str:
 
 
 def _decrypt(row: Secret, keys: MultiFernet) -> str:
-    """Return the value. Raise SecretUnreadable if no key fits, or it is that of another secret."""
+    """Return the value. Raise SecretUnreadable if no key fits or it is another secret's value."""
     try:
         name, value = json.loads(keys.decrypt(row.ciphertext))
     except InvalidToken:
         raise SecretUnreadable(
             f"The secret {row.name} cannot be decrypted: it was encrypted under a key that is "
-            "not among the present ones. Add that key below them, or set the secret again."
+            "not among the present ones. Add that key after them, or set the secret again."
         ) from None
     if name != row.name:
         raise SecretUnreadable(

@@ -1,4 +1,4 @@
-"""Find, create and assign roles to users."""
+"""Find and create users; change their roles, access and passwords."""
 
 from __future__ import annotations
 

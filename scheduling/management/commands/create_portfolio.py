@@ -146,8 +146,8 @@ class Command(GinkgoCommand):
         try:
             with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
                 for batch in _batches(lines):
-                    places, new = [f"line {at}" for at, _ in batch], [one for _, one in batch]
-                    operations.create_portfolios(new, actor=self.actor, places=places)
+                    prefixes, new = [f"line {at}" for at, _ in batch], [one for _, one in batch]
+                    operations.create_portfolios(new, actor=self.actor, prefixes=prefixes)
                     created += len(batch)
                     if not self.as_json:
                         self.stderr.write(f"created {created:,}, up to line {batch[-1][0]:,}")

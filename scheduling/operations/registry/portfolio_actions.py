@@ -32,7 +32,7 @@ START = Operation(
     _("Start {name}"),
     _(
         "The portfolio becomes pending, is placed by the balancer and continues from its last "
-        "commit. This also lifts halted and quarantined."
+        "commit, also if it was halted or quarantined."
     ),
     moves.start,
     _("{name} starts as soon as a node takes it."),

@@ -125,7 +125,7 @@ def test_rotation_keeps_values_and_needs_no_old_key(key_file: Path) -> None:
         read_secret("one", used_by="x")
     assert unreadable.value.message == (
         "The secret one cannot be decrypted: it was encrypted under a key that is not among the "
-        "present ones. Add that key below them, or set the secret again."
+        "present ones. Add that key after them, or set the secret again."
     )
     assert VALUE not in everything_stored()
 

@@ -21,7 +21,7 @@ DAY_S = 86_400.0
 SOUND = Installation(
     embedded=False, secret_key_given=True, secrets_stored=2, keys_problem="",
     server_version=180_001, supported_versions=(15, 18), max_connections=100, standbys=1,
-    clock_offset_s=0.01, clock_uncertainty_s=0.001, pending_migrations=0, unknown_migrations=(),
+    clock_offset_s=0.01, clock_uncertainty_s=0.001, unknown_migrations=(),
     gateways=(GatewayFact("a", 1, 0.5), GatewayFact("b", 2, 0.9)), pass_age_s=1.0,
     watcher_age_s=0.5, queue_overdue_s=-3.0,
     nodes=(NodeFact("n1", "alive", None), NodeFact("n2", "alive", 90 * DAY_S)), operators=1,
@@ -63,7 +63,6 @@ def test_sound_installation_has_no_finding(change: dict[str, Any]) -> None:
         ({"server_version": 190_000}, "warning", "database", "PostgreSQL 19"),
         ({"max_connections": 69}, "warning", "database", "max_connections of the database is 69"),
         ({"standbys": 0}, "warning", "database", "no standby"),
-        ({"pending_migrations": 3}, "error", "migrations", "3 migrations"),
         ({"unknown_migrations": ("s.0009_x",)}, "warning", "migrations", "s.0009_x"),
         ({"gateways": ()}, "error", "web", "No web process has pulsed"),
         ({"gateways": (GatewayFact("a", 1, 11.0),)}, "error", "web", "No web process has pulsed"),
