@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from scheduling.wire.messages import Commit
+from scheduling.wire.messages import Commit, OrderLine
 
 
 def to_columns(
     node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
 ) -> dict[str, Any]:
-    """Return the parameters of COMMIT, one array per column."""
+    """Return the parameters of COMMIT, one array per column.
+
+    A prefix names the lines: o_ orders, f_ fills, e_ equity points, m_ metrics, x_ ends of orders.
+    """
     orders = [(c.portfolio, line) for c in commits for line in c.orders]
     fills = [(c.portfolio, line) for c in commits for line in c.fills]
     equity = [(c.portfolio, line) for c in commits for line in c.equity]
@@ -77,19 +80,17 @@ def to_columns(
 
 
 def are_plain(commits: Sequence[Commit]) -> bool:
-    """Return whether no commit has a rare line.
-
-    Rare are metrics, ends of orders, and orders other than market orders without a tag.
-    """
+    """Return whether no commit has a rare line: an end of an order, a metric or a special order."""
     return not any(
-        commit.ended
-        or commit.metrics
-        or any(
-            o.kind != "market" or o.time_in_force != "gtc" or o.tag or o.limit_price or o.stop_price
-            for o in commit.orders
-        )
+        commit.ended or commit.metrics or not all(map(is_plain_order, commit.orders))
         for commit in commits
     )
+
+
+def is_plain_order(order: OrderLine) -> bool:
+    """Return whether an order is like most: a market order without tag, prices or expiry."""
+    is_market_order = order.kind == "market" and order.time_in_force == "gtc"
+    return is_market_order and not (order.tag or order.limit_price or order.stop_price)
 
 
 #: Statuses of orders that do not go to the broker.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from typing import Any
 from uuid import UUID
 
 from portfolios.runtime.context import METRIC_NAME
 from portfolios.runtime.events import MAX_SCALE
+from scheduling.enact.commit_columns import is_plain_order
 from scheduling.wire.messages import (
     LATEST_US,
     MAX_INDEX,
@@ -96,14 +98,14 @@ def _first_invalid_line(commit: Commit) -> str:
     return _duplicate_error(commit)
 
 
-def _index_error(index: int) -> str:
+def _index_message(index: int) -> str:
     return f"the index {index} of an order or fill lies outside 0 to {MAX_INDEX}"
 
 
 def _line_error(line: OrderLine | FillLine) -> str:
     """Return what is wrong with the fields that orders and fills have, or "" if nothing is."""
     if not 0 <= line.index <= MAX_INDEX:
-        return _index_error(line.index)
+        return _index_message(line.index)
     if not 0 < len(line.symbol) <= MAX_SYMBOL or "\0" in line.symbol:
         return f"{line.symbol[:40]!r} is not a symbol of 1 to {MAX_SYMBOL} characters without NUL"
     if line.side not in SIDES:
@@ -117,10 +119,7 @@ def _order_fields_error(order: OrderLine) -> str:
         return f"the status {order.status[:40]!r} is not one of {', '.join(sorted(STATUSES))}"
     if error := _reason_error(order.reason):
         return error
-    # Most orders are like this, and have nothing more to check.
-    if order.kind == "market" and not order.tag and not (order.limit_price or order.stop_price):
-        return ""
-    return _special_order_error(order)
+    return "" if is_plain_order(order) else _special_order_error(order)
 
 
 def _special_order_error(order: OrderLine) -> str:
@@ -138,8 +137,9 @@ def _special_order_error(order: OrderLine) -> str:
 
 
 def _end_error(end: OrderEndLine) -> str:
+    """Return what is wrong with the end of an order, or "" if nothing is."""
     if not 0 <= end.order_index <= MAX_INDEX:
-        return _index_error(end.order_index)
+        return _index_message(end.order_index)
     if not 0 <= end.order_seq <= end.seq:
         return f"an order of seq {end.order_seq} ends before it, at seq {end.seq}"
     if end.status not in END_STATUSES:
@@ -157,8 +157,9 @@ def _reason_error(reason: str) -> str:
 
 
 def _filled_order_error(fill: FillLine, to_seq: int) -> str:
+    """Return why the order that a fill names cannot exist in a commit up to `to_seq`, or ""."""
     if not 0 <= fill.order_index <= MAX_INDEX:
-        return _index_error(fill.order_index)
+        return _index_message(fill.order_index)
     if not 0 <= fill.order_seq <= to_seq:
         return f"a fill names an order of seq {fill.order_seq}, outside 0 to {to_seq}"
     return ""
@@ -168,8 +169,10 @@ def _number_error(text: str) -> str:
     # PostgreSQL accepts "NaN" as a number, and the account could not be summed up any more.
     if not NUMBER.fullmatch(text):
         return f"{text[:40]!r} is not a decimal number"
-    if len(text) > WHOLE_DIGITS and len(_whole_part(text)) > WHOLE_DIGITS:
-        return f"the number {text[:60]} has over {WHOLE_DIGITS} digits before the point"
+    if len(text) > WHOLE_DIGITS:
+        digits_before_point = text.lstrip("-").partition(".")[0].lstrip("0")
+        if len(digits_before_point) > WHOLE_DIGITS:
+            return f"the number {text[:60]} has over {WHOLE_DIGITS} digits before the point"
     return ""
 
 
@@ -179,19 +182,16 @@ def _price_error(text: str) -> str:
     return _number_error(text)
 
 
-def _whole_part(text: str) -> str:
-    return text.lstrip("-").partition(".")[0].lstrip("0")
-
-
 def _duplicate_error(commit: Commit) -> str:
-    orders, fills, equity = commit.orders, commit.fills, commit.equity
-    ended, metrics = commit.ended, commit.metrics
-    if (
-        (len(orders) > 1 and len({(o.seq, o.index) for o in orders}) < len(orders))
-        or (len(fills) > 1 and len({(f.fill_seq, f.index) for f in fills}) < len(fills))
-        or (len(equity) > 1 and len({e.seq for e in equity}) < len(equity))
-        or (len(metrics) > 1 and len({(m.seq, m.name) for m in metrics}) < len(metrics))
-        or (len(ended) > 1 and len({(e.order_seq, e.order_index) for e in ended}) < len(ended))
-    ):
-        return "two orders, fills, ends, metrics or equity points share their seq and index or name"
+    """Return which lines have the same key, by which they are stored, or "" if none have."""
+    keys_by_kind: dict[str, list[Any]] = {
+        "orders of the same seq and index": [(o.seq, o.index) for o in commit.orders],
+        "fills of the same seq and index": [(f.fill_seq, f.index) for f in commit.fills],
+        "ends of the same order": [(e.order_seq, e.order_index) for e in commit.ended],
+        "metrics of the same seq and name": [(m.seq, m.name) for m in commit.metrics],
+        "equity points of the same seq": [point.seq for point in commit.equity],
+    }
+    for kind, keys in keys_by_kind.items():
+        if len(set(keys)) < len(keys):
+            return f"the commit has two {kind}"
     return ""

@@ -309,6 +309,7 @@ def an_end(
 
 
 REFUSED_ORDER = msgspec.structs.replace(MARKET_ORDER, status="refused", reason="x" * 601)
+ORDER_WITH_UNKNOWN_TIME = msgspec.structs.replace(MARKET_ORDER, time_in_force="good")
 
 
 INVALID: dict[str, dict[str, Any]] = {
@@ -318,6 +319,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "seq 2 of an order, the end of an order, a fill,": {"ended": [an_end(1, seq=2)]},
     "the reason of an order or its end has 601 characters": {"ended": [an_end(1, reason=601)]},
     "the reason of an order or its end has 601": {"orders": [REFUSED_ORDER]},
+    "the time in force 'good' is not gtc or ioc": {"orders": [ORDER_WITH_UNKNOWN_TIME]},
     "'a\\nb' is not the name of a metric": {"metrics": [MetricLine(1, AT_US, "a\nb", 1.0)]},
     "'n' is not the name of a metric": {"metrics": [MetricLine(1, AT_US, "n", float("inf"))]},
 }
