@@ -55,15 +55,19 @@ def create(
         actor=actor[:150],
     )
     assert made is not None
-    portfolios = [portfolio for portfolio, _ in wanted]
+    portfolios = [portfolio for portfolio, _revision in wanted]
     inserted = yield from query(
         NEW_ITEMS,
         roll_out=made.id,
         portfolios=portfolios,
-        revisions=[revision for _, revision in wanted],
+        revisions=[revision for _portfolio, revision in wanted],
     )
     if len(inserted) < len(wanted):
         yield from _refuse_held(portfolios, made.id)
+        raise Refused(
+            "roll_out_in_progress",
+            _("Another roll-out of one of these portfolios has just ended; repeat the request."),
+        )
     yield from audit_all(
         "roll_out_started",
         [Line(None, None, note, {"roll_out": made.id, "artifact": artifact,
@@ -75,7 +79,10 @@ def create(
 
 
 def stop(roll_out: int, *, actor: str, reason: str) -> Transaction[None]:
-    """Start no further item; those started go on. Raise Refused if none would start; NotFound."""
+    """Start no further item of a roll-out; those under way go on.
+
+    Raise Refused if the roll-out starts none anyway; NotFound if there is no such roll-out.
+    """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     if locked is None:
         raise NotFound("roll-out", str(roll_out))
@@ -149,4 +156,5 @@ def _refuse_held(portfolios: Sequence[int], roll_out: int) -> Transaction[None]:
 
 
 def _in_words(state: str) -> Sentence:
+    """Return a roll-out's state as a sentence shows it, such as `going back`."""
     return _(state.replace("_", " "))
