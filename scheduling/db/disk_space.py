@@ -1,7 +1,7 @@
 """Free space on the disk of the database, as far as this process can know it.
 
-A commit refused for lack of space reports it, wherever the database is. The free space itself is
-known for the embedded server only, whose disk belongs to this machine.
+There are two signs: commits that the database refused for lack of space, wherever it runs; and the
+free space itself, which is known of the embedded server only, whose disk is on this machine.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import psycopg
 #: Nodes repeat a refused commit within a second or two. Without a refusal for longer, the state is
 #: unknown.
 FORGET_AFTER_S = 15.0
-#: An alert opens, while it can still be written, if less than this share of the disk is free, or
-#: less than a gigabyte; on a disk of less than 5 GB, less than a fifth of it.
+#: An alert opens, while it can still be written, if less than this share of the disk is free.
 MIN_FREE_SHARE = 0.05
+#: It also opens if less than a gibibyte is free or, on a disk under 5 GiB, less than a fifth.
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_SHARE_OF_SMALL = 0.2
 WAL_SEGMENT_BYTES = 16 << 20
@@ -30,10 +30,11 @@ class DiskSpace:
     def __init__(self) -> None:
         self._refused_at: float | None = None
         self._cause = ""
-        self.recorded_reason: str | None = None  #: as stored; see enact/storage.py
+        #: The reason that enact/storage.py stored last; None: this process has stored none yet.
+        self.recorded_reason: str | None = None
         self._free_bytes: int | None = None
         self.reason = ""  #: text of the alert, known here even if nothing can be written
-        self.since: datetime | None = None
+        self.since: datetime | None = None  #: since when there is a reason
 
     def note_refused(self, error: psycopg.Error) -> None:
         """Record a write that was refused for lack of space."""
@@ -41,9 +42,10 @@ class DiskSpace:
         self._cause = (error.diag.message_primary or "no space left on device").rstrip(".")
 
     def problem(self) -> str:
-        """Return why commits are refused or soon will be, in a sentence; "" without a sign of it.
+        """Return a sentence on why commits are refused or soon will be; "" if nothing says so.
 
-        Some commits still succeed on a full disk, so a single success proves nothing.
+        A refusal counts for FORGET_AFTER_S: some commits still succeed on a full disk, so a success
+        after the refusal proves nothing.
         """
         if self._free_bytes is not None and self._free_bytes < WAL_SEGMENT_BYTES:
             return (
@@ -55,12 +57,14 @@ class DiskSpace:
         return f"The disk of the database is full, commits are refused: {self._cause}."
 
     def check(self, folder: Path | None) -> None:
-        """Set `reason` and `since` by refused writes and the disk of `folder` (None: not here)."""
+        """Set `reason` and `since` from refused writes and from the disk that has `folder`.
+
+        `folder`: that of the database; None: the database runs on another machine.
+        """
         self._free_bytes = free_bytes(folder) if folder is not None else None
         reason = "the disk of the database is full: commits are refused" if self.problem() else ""
         self.reason = reason or (low_space_reason(folder) if folder is not None else "")
-        if not self.reason or self.since is None:
-            self.since = datetime.now(UTC) if self.reason else None
+        self.since = (self.since or datetime.now(UTC)) if self.reason else None
 
 
 def free_bytes(folder: Path) -> int | None:
@@ -79,12 +83,12 @@ def low_space_reason(folder: Path) -> str:
     except OSError:
         return ""
     free = found.f_bavail * found.f_frsize
-    share = found.f_bavail / max(found.f_blocks, 1)
-    least = min(MIN_FREE_BYTES, MIN_FREE_SHARE_OF_SMALL * found.f_blocks * found.f_frsize)
-    if share >= MIN_FREE_SHARE and free >= least:
+    share = found.f_bavail / max(found.f_blocks, 1)  # some virtual file systems have 0 blocks
+    least_free = min(MIN_FREE_BYTES, MIN_FREE_SHARE_OF_SMALL * found.f_blocks * found.f_frsize)
+    if share >= MIN_FREE_SHARE and free >= least_free:
         return ""
     return f"the disk of the database has {free / 1e6:,.0f} MB free, {100 * share:.1f} %"
 
 
-#: The knowledge of this process.
+#: The one instance of this process.
 DISK_SPACE = DiskSpace()

@@ -52,9 +52,10 @@ class ConnectionCut(psycopg.OperationalError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point, and the last statement before it as (module, function, name)."""
+    """One point, and the last statement before it."""
 
     name: str
+    #: (module, function, name of the statement); None before the first one and after the commit.
     statement: tuple[str, str, str] | None = None
 
 
@@ -112,11 +113,11 @@ def arm(text: str) -> None:
 class Rule:
     """A failpoint rule: point, action, and the visit on which it fires."""
 
-    process: str
-    point: str
+    process: str  #: "": every process
+    point: str  #: a pattern for fnmatch
     action: str
     pause_s: float
-    nth: int
+    nth: int  #: visit; 1: the first
 
     def matches(self, point: str) -> bool:
         """Return whether the rule applies to this point in this process."""
@@ -176,7 +177,7 @@ class FileRules:
         try:
             text = self._path.read_text(encoding="utf-8")
         except OSError:
-            self._text = ""
+            self._text = ""  # rules that are written again, with the same text, count from 1
             return 0.0
         if text != self._text:
             self._rules, self._text = Rules(text), text
@@ -191,10 +192,10 @@ class FileRules:
 
 
 def process_name() -> str:
-    """Return web, watcher, worker, or "" for any other process, by the command line."""
-    words = " ".join([*getattr(sys, "orig_argv", ()), *sys.argv])
+    """Return web, watcher or worker, as the command line says; "" for any other process."""
+    command_line = " ".join([*getattr(sys, "orig_argv", ()), *sys.argv])
     for name, word in (("watcher", "run_watcher"), ("worker", "qcluster"), ("web", "asgi:")):
-        if word in words:
+        if word in command_line:
             return name
     return ""
 
@@ -217,6 +218,7 @@ def _innermost(steps: Any) -> tuple[str, str]:
 
 
 def _module_and_function(steps: Any) -> tuple[str, str]:
+    """Return (module, function) of a generator; module "" if it has ended, and so has no frame."""
     function = steps.__qualname__.split(".<locals>")[0]
     frame = steps.gi_frame
     return (frame.f_globals["__name__"] if frame is not None else "", function)

@@ -5,9 +5,9 @@ So the watcher's session prepares them, and PostgreSQL keeps a plan after five e
 expects a better one for particular parameters (docs/decisions/0016-kept-plans.md).
 
 A kept plan fits the tables as they were. PostgreSQL makes another one after a table was analyzed,
-which is up to a minute after it has grown; until then, a loop over ten portfolios may become one
-over ten thousand for each of ten thousand. So plans are discarded as soon as a table that passes
-read has doubled.
+which is up to a minute after it has grown. Until then, a nested loop that was planned for ten
+portfolios may read ten thousand rows ten thousand times. So plans are discarded as soon as a table
+that passes read has doubled.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class KeptPlans:
         self._made_for: list[int] = []
 
     def discard_outgrown(self) -> Transaction[bool]:
-        """Discard all plans if a table has more than doubled since. Return whether one has."""
+        """Discard all plans if a table has more than doubled since they were made.
+
+        Return whether they were discarded.
+        """
         row = yield from query_one(SIZES, tables=TABLES, few=FEW_ROWS)
         assert row is not None
         made_for = self._made_for or row.sizes

@@ -38,14 +38,14 @@ class Echo:
         """
         if self._is_awaited:
             raise NotListening(
-                "the session did not receive its own notification; if a connection pooler is in "
-                "between, it must be in session mode"
+                "the session that listens for notifications did not receive its own last one; if "
+                "a connection pooler is between it and PostgreSQL, it must be in session mode"
             )
         self._is_awaited = True
         return f"NOTIFY {self.channel}".encode()
 
     def receive(self, notification: psycopg.Notify) -> bool:
-        """Return whether the notification is this session's own, which then has come back."""
+        """Return whether the notification is this session's own; if so, it is no longer awaited."""
         if notification.channel != self.channel:
             return False
         self._is_awaited = False

@@ -26,7 +26,7 @@ def repeatable_read(subject: str) -> Iterator[psycopg.Cursor[Any]]:
         with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
             if not nested:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            # Takes a third of the time that text takes, where Django parses dates in Python.
+            # A third of the time of the text format, whose dates Django parses in Python.
             cursor.format = psycopg.pq.Format.BINARY
             yield cursor
     except (DjangoDatabaseError, psycopg.Error) as error:

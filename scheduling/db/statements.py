@@ -51,7 +51,7 @@ NO_ACTIVE_HANDOFF = (
 )
 
 
-#: The id of the segment of a recorded feed whose records are in a stream.
+#: The id of the segment of a recorded feed whose records are in a stream. 0: in PostgreSQL.
 STREAM_ID = -1
 
 #: The segments of every feed. A recorded feed has one, which stands at its head since the newest
@@ -65,7 +65,7 @@ FEED_SEGMENTS = f"""(
 
 
 def head_seq(at: str = "clock_timestamp()") -> str:
-    """Return an SQL expression of the head of the feed segment `s` at the time `at`, a bigint."""
+    """Return a bigint expression of SQL: the head of the feed segment `s` at the time `at`."""
     return f"s.from_seq + floor(extract(epoch FROM {at} - s.from_time) * s.rate)::bigint"
 
 
@@ -78,10 +78,10 @@ def head_of_feed(feed: str) -> str:
 
 
 def next_released_us(feed: str, seq: str) -> str:
-    """Return an SQL expression of when the record after `seq` was released; NULL: there is none.
+    """Return an SQL expression: the microseconds at which the record after `seq` was released.
 
-    In microseconds. If the feed is in a stream, only some records have rows: the time is then that
-    of the next record with a row.
+    NULL: there is no such record. If the feed is in a stream, only some records have rows: the time
+    is then that of the next record with a row.
     """
     return f"""coalesce(
         (SELECT c.released_us FROM portfolios_feedrecord c
@@ -97,7 +97,7 @@ def head_of_portfolio(portfolio: str) -> str:
 
 #: Condition that nodes can reach the process of a gateway's row `g` now. A pulse ahead of the clock
 #: does not count: the clock was set back, and the pulse would count as new until the clock has
-#: caught up.
+#: caught up. Parameter: gap_s, the age that a pulse may have.
 GATEWAY_FIT = (
     "(g.left_at IS NULL AND g.pulsed_at"
     " BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)"
@@ -117,7 +117,7 @@ def gateway_served(seconds: str) -> str:
 
 
 def own_gateway_failed(lease: str, seconds: str) -> str:
-    """Return an SQL condition: the node of a lease could not report, because of its gateway.
+    """Return an SQL condition: the node of the lease's row `lease` could not reach its gateway.
 
     The gateway of the last heartbeat has not been fit without a break for the time that the
     parameter named `seconds` holds. A gateway that stopped in order does not count: it closed its
@@ -157,7 +157,7 @@ CHANNEL = "ginkgo"
 
 
 def _wake_call(groups: str) -> str:
-    """Return an SQL call that wakes these groups."""
+    """Return an SQL call that wakes `groups`, quoted names with commas between them."""
     payload = '{"groups": [' + groups + '], "message": {"type": "wake"}}'
     return f"pg_notify('{CHANNEL}', '{payload}')"
 

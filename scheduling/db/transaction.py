@@ -74,6 +74,7 @@ def query_one(statement: Statement[R], /, **params: Any) -> Transaction[R | None
 
 def fetch(cursor: psycopg.Cursor[Any], statement: Statement[R], /, **params: Any) -> list[R]:
     """Execute one statement on `cursor` and return its rows."""
+    # Without parameters, psycopg takes each `%` of the SQL for itself.
     return cursor.execute(statement.sql.encode(), params or None).fetchall()
 
 
@@ -107,7 +108,7 @@ _first_steps: ContextVar[FirstSteps | None] = ContextVar("ginkgo_first_steps", d
 def beginning_with(
     steps: Callable[[], Transaction[None]], undone_by: Callable[[], Transaction[None]]
 ) -> Iterator[None]:
-    """Let each transaction of this context that Django's connection runs begin with `steps`.
+    """Let each transaction that Django's connection runs within the block begin with `steps`.
 
     Before an action outside of the database, `execute_first_steps` commits them alone; if the
     action then does nothing, `undo_first_steps` runs `undone_by`.
@@ -159,6 +160,7 @@ def execute_autocommit(steps: Transaction[T]) -> T:
 def _run_steps(
     cursor: psycopg.Cursor[Any], steps: Transaction[T], tracer: failpoints.FailpointTracer | None
 ) -> T:
+    """Execute each statement that `steps` yields. Return the outcome of `steps`."""
     if tracer is not None:
         time.sleep(tracer.begin())
     rows: list[Row] = []
@@ -222,6 +224,7 @@ async def _arun_steps(
     steps: Transaction[T],
     tracer: failpoints.FailpointTracer | None,
 ) -> T:
+    """Do the same as `_run_steps`, on an async connection."""
     if tracer is not None:
         await asyncio.sleep(tracer.begin())
     async with connection.cursor(row_factory=namedtuple_row) as cursor:

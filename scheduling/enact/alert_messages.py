@@ -1,7 +1,7 @@
 """Messages about alerts: taken one by one by the worker, tried again a bounded number of times.
 
-A message is claimed before it is sent, by moving its next try: a worker that ends while it sends
-leaves a message that is tried again, so a receiver may get one twice, and never none.
+A message is claimed before it is sent, by setting the time of its next try. If the worker ends
+while it sends, the message is tried again: a receiver may get it twice, but does not miss it.
 """
 
 from __future__ import annotations

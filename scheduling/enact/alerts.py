@@ -73,8 +73,8 @@ class AlertRow(NamedTuple):
     kind: str
     key: str
     reason: str
-    what: str
-    hints: int
+    what: str  #: alert_opened or alert_closed
+    hints: int  #: only selected so that PostgreSQL executes the notifications
     messages: int  #: to send, about all changes of the statement
 
 
@@ -429,7 +429,7 @@ RETURNING kind, key, portfolio_id, node_id
 
 
 def acknowledge(alert: int, *, actor: str, note: str) -> Transaction[bool]:
-    """Record that an operator has seen the alert. Return False if it was closed or acknowledged."""
+    """Record that an operator has seen the alert. Return False if it is closed or acknowledged."""
     row = yield from query_one(ACKNOWLEDGE, alert=alert, actor=actor[:150], note=note[:200])
     if row is None:
         return False

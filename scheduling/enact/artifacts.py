@@ -82,7 +82,10 @@ RETURNING sha256
 
 
 def hold(artifact: str) -> Transaction[bool]:
-    """Keep an artifact from deletion until the transaction ends. Return whether it exists."""
+    """Keep the artifact of this sha256 from deletion until the transaction ends.
+
+    Return whether the artifact exists.
+    """
     return (yield from query_one(HOLD_ARTIFACT, artifact=artifact)) is not None
 
 
@@ -114,7 +117,10 @@ def store(
 
 
 def delete(artifact: str, label: str, actor: str, reason: str = "") -> Transaction[bool]:
-    """Delete an artifact, for the log `label`. Return False if a revision or roll-out names it."""
+    """Delete the artifact of this sha256, which the audit log calls `label`.
+
+    Return False if a revision or roll-out names it, or it does not exist.
+    """
     yield from query(DELETE_STRATEGIES, artifact=artifact)
     if (yield from query_one(DELETE_ARTIFACT, artifact=artifact)) is None:
         return False

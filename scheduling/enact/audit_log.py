@@ -58,7 +58,7 @@ def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transacti
     )
 
 
-#: Seconds within which a task that is refused again and again has one line of the audit log.
+#: Seconds within which a task that is refused repeatedly has one line in the audit log.
 REFUSED_TASK_INTERVAL_S = 600
 
 AUDIT_REFUSED_TASK = Statement(
@@ -77,7 +77,10 @@ WHERE NOT EXISTS (
 
 
 def audit_refused_task(function: str, reason: str) -> Transaction[None]:
-    """Write one event about a task that the worker refused, unless there was one lately."""
+    """Write an event: the worker refused to call `function`.
+
+    Nothing is written if there was such an event within REFUSED_TASK_INTERVAL_S.
+    """
     yield from query(
         AUDIT_REFUSED_TASK, func=function, reason=reason, interval_s=REFUSED_TASK_INTERVAL_S
     )

@@ -25,8 +25,8 @@ from scheduling.wire.messages import Commit, CommitResult
 
 class CommittedRow(NamedTuple):
     portfolio_id: int
-    hints: int
-    version: int
+    hints: int  #: only selected so that PostgreSQL executes the notifications
+    version: int  #: of the node's desired set
 
 
 #: The parts for rare lines: ends of orders, metrics, and orders other than market orders.
@@ -256,8 +256,8 @@ def commit(
 ) -> Transaction[list[CommitResult]]:
     """Commit what passes the fence. Return an answer for each portfolio, in the order given.
 
-    A portfolio that waits for a locked row gets no answer (the top of this module says why), and
-    the daemon repeats its commit unchanged.
+    A portfolio gets no answer if a row that its commit changes is locked, so that the others need
+    not wait. The daemon repeats such a commit unchanged.
     One statement, or two or three if a commit was refused. Releases are committed by
     `enact/handoff/release_source.py` instead.
     """

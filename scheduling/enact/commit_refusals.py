@@ -10,7 +10,7 @@ from scheduling.db.statements import FEED_SEGMENTS, Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.wire.messages import Commit, CommitResult
 
-#: The newest segment in force of each feed.
+#: The newest segment in force of each feed. Ids up to 0 are those of recorded feeds.
 FEED_NOW = f"""
     SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate, id = 0 AS recorded,
            (extract(epoch FROM from_time) * 1e6)::bigint AS from_us
@@ -47,7 +47,7 @@ class RefusedRow(NamedTuple):
     release_answer: str | None
     release_error: str | None
     unreleased: bool
-    version: int | None
+    version: int | None  #: of the node's desired set
 
 
 #: The runs of refused commits, read in a newer snapshot.
@@ -208,7 +208,7 @@ def classify(
         # The run is still at the epoch of the release, so the release did not hand over.
         return answer("ok" if commit.release is None else "keep", "this batch was committed before")
     if found.unreleased:
-        # With the version of the desired set, which has the feed's rate, so that the node reads it.
+        # The version of the desired set makes the node fetch that set, which has the feed's rate.
         return CommitResult(
             portfolio=commit.portfolio,
             answer="conflict",

@@ -36,5 +36,5 @@ def want_stopped(portfolio: int) -> Transaction[None]:
 
 
 def archive(portfolio: int) -> Transaction[None]:
-    """Mark the portfolio as deleted, for every list; its orders and its audit log stay."""
+    """Mark the portfolio as deleted: no list shows it. Its orders and audit log stay."""
     yield from query(ARCHIVE, portfolio=portfolio)

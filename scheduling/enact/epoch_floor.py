@@ -1,9 +1,9 @@
 """Raise the epoch floor after a restore or a promotion that lost commits.
 
 Daemons that kept running have epochs, seqs, handoffs and desired sets from the lost history. So, in
-one transaction: raise every epoch by more than can have been granted since; end every ownership;
-make every node register again, which makes it drop its desired set; and skip the ids that were
-given out since.
+one transaction: raise every epoch above those that the lost history can have granted; end every
+ownership; make every node register again, which makes it drop its desired set; and skip the ids
+that the lost history can have given out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RETURNING n.id
 """,
 )
 
-#: Skip ids that daemons and API clients may have stored.
+#: Skip ids of the lost history, which daemons and API clients may still send.
 SKIP_IDS = Statement(
     "SKIP_IDS",
     """
@@ -89,7 +89,7 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[S
         reason=reason,
         by=by,
         portfolios=len(fleet),
-        # A portfolio with a later id was created since.
+        # A portfolio with a higher id was created after this.
         last_portfolio=last_ids["portfolios_portfolio"],
     )
     yield from bump_desired_versions(row.id for row in nodes)

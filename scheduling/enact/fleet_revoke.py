@@ -26,7 +26,7 @@ SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
 """,
 )
 
-#: The matching limit of the client.
+#: Seconds for which the client waits for a statement of such a transaction: longer than the server.
 PATIENT_LIMIT_S = 65.0
 
 LOCK_LEASES = Statement(
@@ -188,8 +188,8 @@ def revoke_all(
 ) -> Transaction[dict[int, int]]:
     """End all active handoffs, and the ownership of each run to revoke.
 
-    The epoch of such a run rises by `raise_by`. Return portfolio → new epoch. The caller holds the
-    locks of `lock_fleet`.
+    The epoch of such a run rises by `raise_by`; `cause`, a code, and `why` go to the audit log.
+    Return portfolio → new epoch. The caller holds the locks of `lock_fleet`.
     """
     yield from query(SUPERSEDE_ALL, why=why, at=at, actor=actor[:150])
     rows = yield from query(
@@ -216,5 +216,5 @@ def is_wanted(row: FleetRow) -> bool:
 
 def nodes_of(fleet: Sequence[FleetRow]) -> set[int]:
     """Return the nodes whose desired sets contain any run of `fleet`. Pure."""
-    named = {row.node_id for row in fleet} | {row.source_node_id for row in fleet}
-    return {node for node in named | {row.target_node_id for row in fleet} if node is not None}
+    nodes = {n for row in fleet for n in (row.node_id, row.source_node_id, row.target_node_id)}
+    return {node for node in nodes if node is not None}

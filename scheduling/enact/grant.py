@@ -54,7 +54,7 @@ WITH granted AS (
         granted_at = clock_timestamp(),
         first_commit_at = NULL,
         batch = NULL,
-        attempts = attempts + %(deaths)s,
+        attempts = attempts + %(lost_owners)s,
         -- A portfolio that has never run has waited for a node, which is not an outage: it starts
         -- up to the present head even if its catch_up is `halt`.
         resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq
@@ -176,10 +176,7 @@ def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction
 
     If not `patient`, leave out runs that are locked instead of waiting for them. Two statements.
     """
-    if patient:
-        locked = yield from query(LOCK_RUNS, portfolios=portfolios)
-    else:
-        locked = yield from query(LOCK_FREE_RUNS, portfolios=portfolios)
+    locked = yield from query(LOCK_RUNS if patient else LOCK_FREE_RUNS, portfolios=portfolios)
     rows = yield from query(RUNS, portfolios=[row.portfolio_id for row in locked])
     return {row.portfolio_id: row for row in rows}
 
@@ -197,32 +194,30 @@ def grant(
     """Grant `portfolio` to `owner`. Return the new epoch and the last seq.
 
     Return None if the portfolio was granted since `seen_epoch` was read. `lost_owner`: the grant
-    follows the loss of the owner, which counts as an attempt until the next progress. `run_reason`
-    is stored on the run.
+    follows the loss of the owner, which counts as an attempt until the next progress. `phase` and
+    `run_reason` are those of the run from now on.
     """
-    return (
-        yield from query_one(
-            GRANT,
-            portfolio=portfolio,
-            epoch=seen_epoch,
-            node=owner.node,
-            incarnation=owner.incarnation,
-            revision=owner.revision,
-            python=owner.python,
-            cause=cause.kind,
-            why=cause.reason,
-            actor=cause.actor[:150],
-            handoff=cause.handoff,
-            deaths=int(lost_owner),
-            phase=phase,
-            reason=run_reason,
-        )
+    row = yield from query_one(
+        GRANT,
+        portfolio=portfolio,
+        epoch=seen_epoch,
+        node=owner.node,
+        incarnation=owner.incarnation,
+        revision=owner.revision,
+        python=owner.python,
+        cause=cause.kind,
+        why=cause.reason,
+        actor=cause.actor[:150],
+        handoff=cause.handoff,
+        lost_owners=int(lost_owner),
+        phase=phase,
+        reason=run_reason,
     )
+    return row
 
 
 class AttemptsRow(NamedTuple):
     attempts: int
-    failures_by_node: dict[str, int]
 
 
 RAISE_ATTEMPTS = Statement(
@@ -237,7 +232,7 @@ UPDATE scheduling_run SET
         ELSE jsonb_set(failures_by_node, ARRAY[%(node_failed)s::text],
              to_jsonb(coalesce((failures_by_node ->> %(node_failed)s::text)::int, 0) + 1)) END
 WHERE portfolio_id = %(portfolio)s
-RETURNING attempts, failures_by_node
+RETURNING attempts
 """,
     row=AttemptsRow,
 )
@@ -250,20 +245,19 @@ def raise_attempts(
     death: str | None = None,
     node_failed: int | None = None,
     failed_seq: int | None = None,
-) -> Transaction[AttemptsRow | None]:
-    """Count one exit or failed start as an attempt, under the lock of the run. Return the counts.
+) -> Transaction[int]:
+    """Count one exit or failed start of a locked run as an attempt. Return the attempts so far.
 
     `death`: id of the exit. `node_failed`: the node, if the process failed there before its first
-    event. With `failed_seq` the count stays until that event is committed, not only the next one.
-    Return None if the run does not exist.
+    event. The next progress resets the count; with `failed_seq`, only the commit of that event.
     """
-    return (
-        yield from query_one(
-            RAISE_ATTEMPTS,
-            portfolio=portfolio,
-            reason=reason,
-            death=death,
-            failed_seq=failed_seq,
-            node_failed=None if node_failed is None else str(node_failed),
-        )
+    row = yield from query_one(
+        RAISE_ATTEMPTS,
+        portfolio=portfolio,
+        reason=reason,
+        death=death,
+        failed_seq=failed_seq,
+        node_failed=None if node_failed is None else str(node_failed),
     )
+    assert row is not None  # the run is locked, so it exists
+    return row.attempts

@@ -154,9 +154,9 @@ def count_running(fleet: Sequence[Row]) -> int:
 
 def _is_affected(row: Row) -> bool:
     """Return whether a halt changes this run. Pure."""
-    under_way = row.node_id is not None or row.handoff is not None
+    has_process = row.node_id is not None or row.handoff is not None
     # A halted or quarantined portfolio is stopped already: keep its reason.
-    return under_way or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
+    return has_process or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
 
 
 #: The newest halt of which a portfolio is still stopped.

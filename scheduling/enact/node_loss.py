@@ -56,14 +56,14 @@ def store(forecasts: Iterable[StoredForecast], hosting: Collection[int]) -> Tran
 
 
 def _columns(loss: NodeLoss, as_of: float) -> dict[str, Any]:
-    unplaced = loss.unplaced
+    """Return column → value of the row of a forecast."""
     return {
         "node": loss.node,
         "as_of": as_of,
         "runs": loss.runs,
         "fit": loss.fit,
-        "homeless": len(unplaced.no_place),
-        "waiting": len(unplaced.waiting),
+        "homeless": len(loss.unplaced.no_place),
+        "waiting": len(loss.unplaced.waiting),
         "reasons": _reasons(loss),
         "suspects": list(loss.suspects),
     }

@@ -1,4 +1,4 @@
-"""Apply what follows when a portfolio's process exits unasked, or halts before a stale event."""
+"""Apply what follows if a portfolio's process exits unasked, or the portfolio halts itself."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ REPEATED_WITHIN_S = 3_600
 
 #: Read under the lock of the run. The run keeps only the last exit, and a heartbeat delayed on its
 #: way may report an earlier exit again after it. A line names the exit that it was written for, and
-#: those that were counted in it later.
+#: those that were counted in that line later.
 COUNTED_BEFORE = Statement(
     "COUNTED_BEFORE",
     """
@@ -94,9 +94,9 @@ WHERE portfolio_id = %(portfolio)s AND kind = 'process_died'
 """,
 )
 
-#: Under the lock of the run. Concurrent writer: the same or another exit of it, reported through
-#: another gateway process; that one waits for the lock before it reads COUNTED_BEFORE, and so finds
-#: this exit's id. `jsonb - number` removes the element at that index, if there is one.
+#: Written under the lock of the run. Concurrent writer: a report of the same or another exit of the
+#: run through another gateway process. It waits for the lock before it reads COUNTED_BEFORE, so it
+#: finds the id of this exit. `jsonb - number` removes the element at that index, if there is one.
 COUNT_EXIT = Statement(
     "COUNT_EXIT",
     """
@@ -162,9 +162,9 @@ def handle_process_exit(
 
 
 def _count_further_exit(run: Row, death: str) -> Transaction[bool]:
-    """Count the exit in the newest line of the audit log if there were MAX_EXITS lately.
+    """Count the exit in the newest line of the audit log if there are MAX_EXITS recent ones.
 
-    Return whether that was so.
+    Return whether it was counted there.
     """
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:
@@ -189,6 +189,7 @@ def _lock_owned(
 
 
 def _exited_run(run: Row, node: int, active: Row | None) -> ExitedRun:
+    """Return what `decide_exit` has to know of a run and its active handoff."""
     return ExitedRun(
         revision=run.revision,
         is_proven=run.revision_status == "good",
@@ -203,6 +204,7 @@ def _exited_run(run: Row, node: int, active: Row | None) -> ExitedRun:
 def _roll_back(
     run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited, timing: Timing
 ) -> Transaction[str]:
+    """Roll back the handoff `active`, whose target exited before its first commit."""
     assert active is not None
     handoff = yield from query_one(LOCK_HANDOFF, handoff=active.id)
     assert handoff is not None
@@ -212,7 +214,8 @@ def _roll_back(
 
 
 def _restart(run: Row, decision: ExitDecision, exited: ProcessExited) -> Transaction[str]:
-    if decision.attempts is None:
+    """Let the daemon start the process again, after the back-off of the attempts."""
+    if decision.attempts is None:  # the exit is no attempt
         yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(exited.death))
     else:
         yield from _count_attempt(run, exited)
@@ -221,6 +224,7 @@ def _restart(run: Row, decision: ExitDecision, exited: ProcessExited) -> Transac
 
 
 def _place_elsewhere(run: Row, exited: ProcessExited) -> Transaction[str]:
+    """End the ownership, so that a pass places the portfolio on another node."""
     yield from _count_attempt(run, exited)
     reason = f"failed {MAX_FAILURES_PER_NODE} times on {run.node_name}: {exited.error}"
     yield from place_again(run, cause="failed_start", reason=reason)
@@ -239,6 +243,7 @@ def _quarantine(
 
 
 def _count_attempt(run: Row, exited: ProcessExited) -> Transaction[None]:
+    """Count the exit as an attempt, and store it as the reason of the run."""
     yield from raise_attempts(
         run.portfolio_id,
         f"attempt {run.attempts + 1} of {MAX_ATTEMPTS} ended after seq {run.last_seq}: "
@@ -252,7 +257,7 @@ def _count_attempt(run: Row, exited: ProcessExited) -> Transaction[None]:
 def _fall_back(
     run: Row, active: Row | None, exited: ProcessExited, timing: Timing
 ) -> Transaction[str]:
-    """Reject the revision and grant the last good one at once: a reload without a release."""
+    """Reject the revision, and reload to the last good one without waiting for a release."""
     yield from reject(run, run.revision, exited.error)
     if active is not None:
         yield from fail(active, run, f"its process ended: {exited.error}")

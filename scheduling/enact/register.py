@@ -24,12 +24,12 @@ from scheduling.errors import Refused
 from scheduling.timing import Timing
 from scheduling.wire.messages import Register
 
-#: Takeovers of a node that still sent heartbeats, within TAKEOVER_WINDOW_S; the next is refused.
+#: Takeovers from daemons that still sent heartbeats, within TAKEOVER_WINDOW_S; the next is refused.
 MAX_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
-#: Each registration takes over the runs of the node, which ownership history keeps for good. A
-#: daemon that is started again and again waits with its next registration.
+#: Each registration takes over the runs of the node, which ownership history keeps for good. So a
+#: node that has registered so often is refused until enough of these were long ago.
 MAX_REGISTRATIONS, REGISTERED_WITHIN_S = 20, 60.0
 
 #: No joins: after a wait for a goodbye, a joined node would be read as not yet left, and the
@@ -166,19 +166,20 @@ def register(
     """Give the lease and all runs of the node to `message.incarnation`, each run at epoch + 1.
 
     Return the number of runs given; a run that `_take_over` ended instead is not counted. If the
-    same incarnation registers again (its first answer was lost), no run changes. Raise Refused for
-    the third takeover within 60 s from a daemon that still sent heartbeats (two daemons with one
-    name would take over from each other indefinitely), for more than MAX_REGISTRATIONS within 60 s,
-    and for an incarnation that another node holds: reports and commits are matched by it.
+    same incarnation registers again (its first answer was lost), no run changes.
+
+    Raise Refused if the node was taken over MAX_TAKEOVERS times within TAKEOVER_WINDOW_S from a
+    daemon that still sent heartbeats (two daemons with one name would go on forever), after
+    MAX_REGISTRATIONS, or if another node holds the incarnation: reports are matched by it.
     """
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)
     if (yield from query_one(HELD_ELSEWHERE, node=node, incarnation=incarnation)) is not None:
         raise incarnation_refusal(node_name)
     lease = yield from query_one(LEASE, node=node)
-    repeat = lease is not None and lease.incarnation == incarnation
+    is_repeat = lease is not None and lease.incarnation == incarnation
     takeovers: list[float] = list(lease.takeovers) if lease is not None else []
-    if lease is not None and not repeat and lease.valid and lease.status == "alive":
+    if lease is not None and not is_repeat and lease.valid and lease.status == "alive":
         now = float(lease.now)
         takeovers = [t for t in takeovers if now - t < TAKEOVER_WINDOW_S]
         if len(takeovers) >= MAX_TAKEOVERS:
@@ -191,7 +192,7 @@ def register(
                 pid=lease.pid,
             )
         takeovers.append(now)
-    if not repeat:
+    if not is_repeat:
         yield from _refuse_too_many(node, node_name)
     yield from query(
         TAKE_LEASE,
@@ -201,7 +202,7 @@ def register(
         gateway=gateway,
         takeovers=Jsonb(takeovers),
     )
-    no_goodbye = lease is not None and not repeat and lease.status != "left"
+    no_goodbye = lease is not None and not is_repeat and lease.status != "left"
     taken = 0
     nodes: set[int | None] = {node}
     affected = yield from query(AFFECTED, node=node, incarnation=incarnation)
@@ -236,7 +237,7 @@ def register(
         version=message.version,
         python=message.python,
     )
-    if not repeat:
+    if not is_repeat:
         yield from audit(
             "node_registered",
             node=node,
@@ -281,10 +282,10 @@ def _take_over(
     no_goodbye: bool,
     timing: Timing,
 ) -> Transaction[bool]:
-    """Grant one run to the new incarnation; its handoff goes on only if it was activating.
+    """Grant one run to the new incarnation. `active`: its handoff, which goes on if it activates.
 
-    Return False if the ownership ended instead: by a stop under way, as the last attempt, or since
-    the daemon has another Python version. `no_goodbye`: the earlier daemon said no goodbye.
+    Return False if the ownership ended instead: by a stop under way, after the last attempt, or
+    because the daemon has another Python version. `no_goodbye`: the earlier daemon said none.
     """
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":

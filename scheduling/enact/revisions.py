@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, PortfolioIdRow, Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
-
-
-class ProvenRow(NamedTuple):
-    portfolio_id: int
-    number: int
-
 
 PROVE = Statement(
     "PROVE",
@@ -46,19 +40,18 @@ WITH ready AS MATERIALIZED (
     SELECT clock_timestamp(), 'revision_good', portfolio_id, NULL, 'sweep', '',
            jsonb_build_object('revision', number) FROM proven
 )
-SELECT portfolio_id, number FROM proven
+SELECT portfolio_id FROM proven
 """,
-    row=ProvenRow,
+    row=PortfolioIdRow,
 )
 
 
 def mark_proven_revisions(timing: Timing) -> Transaction[int]:
-    """Mark revisions good that committed for `good_after_s` and made progress.
+    """Mark revisions good whose runs made progress and still commit after `good_after_s`.
 
-    Each becomes the revision that its run falls back to. Return how many.
+    Each becomes the revision that its run falls back to. Return how many became good.
     """
-    rows = yield from query(PROVE, good_after_s=timing.good_after_s)
-    return len(rows)
+    return len((yield from query(PROVE, good_after_s=timing.good_after_s)))
 
 
 #: Concurrent writer: a sweep that proved it meanwhile; then it stays good.
@@ -128,6 +121,5 @@ RELOAD_REST_S = 10.0
 
 def find_stale_revisions(timing: Timing) -> Transaction[list[StaleRevisionRow]]:
     """Return at most 50 runs that should be reloaded to their wanted revision now."""
-    return (
-        yield from query(STALE_REVISIONS, good_after_s=timing.good_after_s, rest_s=RELOAD_REST_S)
-    )
+    limits = {"good_after_s": timing.good_after_s, "rest_s": RELOAD_REST_S}
+    return (yield from query(STALE_REVISIONS, **limits))

@@ -10,7 +10,7 @@ from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 
 #: Applies to an unassigned run only: the phase set by a faster grant stays. The operator who starts
-#: the portfolio has seen how old its events are, so `halt` is lifted up to the present head.
+#: it has seen how old its events are, so `catch_up` causes no halt up to the present head.
 MAKE_PENDING = Statement(
     "MAKE_PENDING",
     f"""
@@ -34,7 +34,7 @@ WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 def make_pending(portfolio: int) -> Transaction[None]:
     """Make a quarantined, halted or stopped portfolio pending, unless a node owns it.
 
-    Its attempts begin at 0, and `halt` is lifted up to the present head.
+    Its attempts begin at 0, and its `catch_up` causes no halt up to the present head.
     """
     yield from query(MAKE_PENDING, portfolio=portfolio)
 

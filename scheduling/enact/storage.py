@@ -1,4 +1,4 @@
-"""Sample the size of the database, and define the causes of storage alerts.
+"""Sample the size of the database, record its free space, and define the causes of storage alerts.
 
 `alerts.py` opens and closes the alerts.
 """
@@ -145,8 +145,8 @@ END $$
 def record_disk_space(space: DiskSpace) -> Transaction[None]:
     """Store `space.reason`, why the disk is full or nearly full, for the alert.
 
-    With nothing wrong, write only once, to clear it. The first call of a process also reserves a
-    page for the alert of a full disk.
+    While there is a reason, each call writes it anew, since it expires; once there is none, one
+    call clears it. The first call of a process also reserves a page for the alert of a full disk.
     """
     reason = space.reason
     if space.recorded_reason is None:

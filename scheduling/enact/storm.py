@@ -142,8 +142,7 @@ def hold(actor: str, reason: str) -> Transaction[None]:
 
 def release(actor: str, reason: str) -> Transaction[bool]:
     """Release failover now. Return False if it was not held."""
-    row = yield from query_one(RELEASE)
-    if row is None:
+    if (yield from query_one(RELEASE)) is None:
         return False
     yield from audit("storm_released", actor=actor, reason=reason)
     yield from notify_watchers()

@@ -94,8 +94,9 @@ RETURNING id
 def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
     """Record the present timeline of the database; return (system identifier, timeline).
 
-    A new timeline that may lack commits holds failover, unless that is `settled` already. Return
-    ("", 0) if this role may not read the timeline: then only daemons detect lost commits.
+    A new timeline that may lack commits holds failover. `settled`: not this one, since the caller
+    raises the epoch floor. Return ("", 0) if this database role may not read the timeline: then
+    only daemons detect lost commits.
     """
     allowed = yield from query_one(MAY_READ_TIMELINE)
     if allowed is None or not allowed.may:
@@ -125,6 +126,7 @@ def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
 
 
 def _change_sentence(found: Row) -> str:
+    """Return how the timeline in a row of READ_TIMELINE differs from the one before."""
     same = found.system_before == found.system_identifier
     before = f"timeline {found.timeline_before}" + ("" if same else " of another server")
     standby = "a" if found.synchronous_before else "no"
@@ -230,19 +232,16 @@ LEFT JOIN stored s ON true
 )
 
 
-class BelievedRow(NamedTuple):
-    believed: bool
-
-
-#: One node alone could be wrong, or hostile; if the database itself changed, it is believed.
+#: Return a row if claims are believed. One node alone could be wrong, or hostile: it is believed if
+#: no other node is alive, or if the database itself has changed.
 IS_BELIEVED = Statement(
     "IS_BELIEVED",
     """
-SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE settled_at IS NULL) > 1
-    OR (SELECT count(*) FROM scheduling_node WHERE status = 'alive') < 2
-    OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL) AS believed
+SELECT true AS believed
+WHERE (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE settled_at IS NULL) > 1
+   OR (SELECT count(*) FROM scheduling_node WHERE status = 'alive') < 2
+   OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL)
 """,
-    row=BelievedRow,
 )
 
 
@@ -256,7 +255,7 @@ class ClaimCounts(NamedTuple):
 def note_acknowledged(
     node: int, node_name: str, claims: Sequence[AcknowledgedCommits]
 ) -> Transaction[ClaimCounts]:
-    """Store the acknowledged commits that this database lacks, until they are settled.
+    """Store those claims of a node whose acknowledged commits this database lacks.
 
     Hold failover if they are believed (IS_BELIEVED). Return how many were stored and dropped.
     """
@@ -297,11 +296,8 @@ def note_acknowledged(
         orders=sum(row.orders for row in rows),
         unverified=sum(row.unverified for row in rows),
     )
-    if any(row.open for row in rows):
-        believed = yield from query_one(IS_BELIEVED)
-        assert believed is not None
-        if believed.believed:
-            yield from _hold(why)
+    if any(row.open for row in rows) and (yield from query(IS_BELIEVED)):
+        yield from _hold(why)
     return counts
 
 
@@ -380,9 +376,11 @@ def settle() -> Transaction[None]:
 
 
 class UnsettledRow(NamedTuple):
-    vanished: bool
-    changed: bool
-    quiet: bool
+    """What is not settled, for an installation that raises the epoch floor automatically."""
+
+    vanished: bool  #: commits are missing, and that has been known for `wait_s`
+    changed: bool  #: the database is on another timeline
+    quiet: bool  #: it has been for `quiet_s`, within which every living daemon reports
 
 
 UNSETTLED = Statement(
@@ -399,12 +397,7 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
 
 
 def read_unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
-    """Return what an installation that raises the epoch floor automatically has to know.
-
-    vanished: commits are missing, and that has been known for `wait_s`. changed: the database is on
-    a timeline that is not settled. quiet: it has been on that for `quiet_s`, within which every
-    living daemon reports.
-    """
+    """Return what is not settled; its fields state what `wait_s` and `quiet_s` mean."""
     row = yield from query_one(UNSETTLED, wait_s=wait_s, quiet_s=quiet_s)
     assert row is not None
     return row

@@ -40,7 +40,7 @@ WHERE t.sha256 = %(sha256)s
 
 
 def node_of_token(sha256: str) -> Transaction[TokenRow | None]:
-    """Record the use of a node's token. Return its node and validity, or None if it is unknown."""
+    """Record the use of a node's token. Return its node and validity; None: no such token."""
     return (yield from query_one(NODE_OF_TOKEN, sha256=sha256))
 
 
@@ -61,7 +61,6 @@ def use_api_token(token: int) -> Transaction[None]:
 
 
 class RevokedNodeTokenRow(NamedTuple):
-    id: int
     node: int
 
 
@@ -77,14 +76,13 @@ WITH valid AS MATERIALIZED (
 )
 UPDATE scheduling_nodetoken t SET revoked_at = clock_timestamp()
 FROM valid WHERE t.id = valid.id
-RETURNING t.id, t.node_id AS node
+RETURNING t.node_id AS node
 """,
     row=RevokedNodeTokenRow,
 )
 
 
 class RevokedApiTokenRow(NamedTuple):
-    id: int
     username: str
 
 
@@ -99,7 +97,7 @@ WITH valid AS MATERIALIZED (
 )
 UPDATE scheduling_apitoken t SET revoked_at = clock_timestamp()
 FROM valid WHERE t.id = valid.id
-RETURNING t.id, valid.username
+RETURNING valid.username
 """,
     row=RevokedApiTokenRow,
 )

@@ -40,7 +40,7 @@ def find_orphaned() -> Transaction[list[OwnedRow]]:
 
 
 def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
-    """Revoke a run found by `find_orphaned`: it is placed again. Return False if granted since."""
+    """Revoke a run of `find_orphaned` for a new placement. Return False if granted since."""
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.node_id is None:
         return False  # granted since it was read
@@ -48,17 +48,11 @@ def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
     return (yield from place_again(run, cause="orphaned", reason=reason))
 
 
-class UnactivatedRow(NamedTuple):
-    portfolio_id: int
-    epoch: int
-    name: str
-
-
 #: Runs granted to a living node without a first commit, and in no handoff that has a deadline.
 UNACTIVATED = Statement(
     "UNACTIVATED",
     f"""
-SELECT r.portfolio_id, r.epoch, n.name
+SELECT r.portfolio_id, r.epoch
 FROM scheduling_run r JOIN scheduling_node n ON n.id = r.node_id
 JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
 WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
@@ -69,27 +63,29 @@ WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
   AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
 """,
-    row=UnactivatedRow,
+    row=OwnedRow,
 )
 
 
-def find_unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
+def find_unactivated(timing: Timing) -> Transaction[list[OwnedRow]]:
     """Return at most 50 runs that a living node owns and has not committed in time.
 
     Runs in an active handoff are left out: the handoff has a deadline of its own.
     """
-    return (
-        yield from query(
-            UNACTIVATED,
-            limit_s=timing.activate_deadline_s,
-            gap_s=timing.pulse_gap_s,
-            interval_s=timing.heartbeat_interval_s,
-        )
+    rows = yield from query(
+        UNACTIVATED,
+        limit_s=timing.activate_deadline_s,
+        gap_s=timing.pulse_gap_s,
+        interval_s=timing.heartbeat_interval_s,
     )
+    return rows
 
 
 def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Transaction[bool]:
-    """Revoke a run found by `find_unactivated`. Return False if committed or granted since."""
+    """Revoke a run of `find_unactivated`. Return False if committed or granted since.
+
+    `limit_s`: seconds in which its node should have committed.
+    """
     run = yield from lock_run(portfolio)
     if run is None or run.node_id is None or run.epoch != seen_epoch or run.first_commit_at:
         return False  # committed or granted since it was read

@@ -51,7 +51,7 @@ WHERE a.id = x.id AND (
 
 
 def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Transaction[None]:
-    """Store an anchor, and delete anchors that are `invalid` or beyond the bound."""
+    """Store an anchor, whose columns are `anchor`; delete the ids in `invalid` and old anchors."""
     yield from query(
         THIN_OUT,
         portfolio=portfolio,

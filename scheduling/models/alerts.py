@@ -1,4 +1,4 @@
-"""The hold of failover, and alerts."""
+"""The hold of failover; alerts, with their channels and messages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ OF_RUNS = ("pending", "quarantined", "halted")
 class Storm(models.Model):
     """A hold of failover: in a storm, or by an operator. One row.
 
-    calm ──storm──▶ held until one TTL later ──over, released──▶ calm
-      └───hold────▶ held until released ◀──────hold──┘
+    calm ──storm──▶ held for one lease ──over, released──▶ calm
+      └───hold────▶ held until released ──released──▶ calm
+
+    A hold by an operator extends one by a storm: it then lasts until it is released.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -140,7 +142,7 @@ class AlertMessage(models.Model):
        └──too often, too late, channel gone──▶ failed
     """
 
-    # Without a constraint: alerts are deleted on their own.
+    # Without a constraint: an alert is deleted as it ages, whatever messages name it.
     alert = models.ForeignKey(
         Alert, on_delete=models.DO_NOTHING, null=True, db_constraint=False, related_name="messages"
     )

@@ -15,7 +15,7 @@ def from_session(name: str, otherwise: str) -> Coalesce:
     """Return a database default: the session setting `ginkgo.{name}`, or `otherwise` if not set."""
     setting = Func(
         Value(f"ginkgo.{name}"),
-        Value(True),
+        Value(True),  # NULL instead of an error if the setting does not exist
         function="current_setting",
         output_field=models.TextField(),
     )

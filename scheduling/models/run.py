@@ -25,7 +25,7 @@ class Run(models.Model):
 
     pending ──grant──▶ starting ──first commit──▶ running ──drain──▶ draining ──grant──▶ starting
        ▲                                             ├──stop──▶ stopped ──────────start──┐
-       │                                             ├──five deaths──▶ quarantined ─start─┤
+       │                                             ├─five attempts─▶ quarantined ─start─┤
        │                                             └──stale event──▶ halted ─────start──┤
        └──owner lost without a place, failed start────────────────────────────────────────┘
     """

@@ -60,7 +60,7 @@ class Token(models.Model):
 class NodeToken(Token):
     """Lets a daemon act as one node, until the token expires or is revoked."""
 
-    scope = "node"
+    scope = "node"  #: as lists of tokens show it; an ApiToken has a field of this name
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="tokens")
 

@@ -79,7 +79,7 @@ class VerificationAnchor(models.Model):
     """The point where a verification ended identical, with the data that the next one starts from.
 
     Everything up to `seq` was replayed and compared. The digest of the inputs and the sums of the
-    stored rows show whether that still holds: docs/mechanisms/verification.md.
+    stored rows show whether they have changed since: docs/mechanisms/verification.md.
     """
 
     portfolio = models.ForeignKey(

@@ -21,11 +21,11 @@ T = TypeVar("T")
 def attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """Run one change and return its outcome, or None if it is left to the next pass.
 
-    So a refusal, a locked row or an internal error does not keep the pass from other changes. Raise
-    if the database is unavailable.
+    It is left to that pass if it was refused, met a locked row, or failed with an internal error.
+    Raise if the database is unavailable.
     """
-    ids = [each for each in args if isinstance(each, (int, str))]
-    name = f"{getattr(change, '__name__', 'change')}({', '.join(map(str, ids))})"
+    logged_args = ", ".join(str(each) for each in args if isinstance(each, (int, str)))
+    name = f"{getattr(change, '__name__', 'change')}({logged_args})"
     try:
         return execute(change(*args, **kwargs))
     except Refused as refused:

@@ -37,6 +37,8 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class BalanceOutcome:
+    """The plan of one pass, and what became of its changes."""
+
     plan: Plan
     requested: tuple[int, ...]  #: ids of the requested handoffs
     rejected: tuple[Rejected, ...]
@@ -106,8 +108,8 @@ def _request_batch(
 ) -> list[int | Rejected | None]:
     """Request the handoffs in one transaction. Return the id of each, or why it was rejected.
 
-    None means that the request has to be repeated alone: its row is locked, or the batch failed and
-    it is not known which of the requests was the cause.
+    None in place of an id: request that handoff again, alone. Its row was locked, or the batch
+    failed and it is not known which of the requests was the cause.
     """
     alone = len(batch) == 1
     requests = [_request_for(change, observed) for change in batch]
@@ -128,7 +130,7 @@ def _request_batch(
 
 
 def _request_for(change: Placement | Move, observed: FleetSnapshot) -> Request:
-    row = observed.rows[change.portfolio.id]
+    """Return the request of a planned change; it is refused if the epoch has changed since."""
     if isinstance(change, Placement):
         kind = "place"
     else:
@@ -140,7 +142,7 @@ def _request_for(change: Placement | Move, observed: FleetSnapshot) -> Request:
         render(change.reason),
         to_revision=change.portfolio.revision,  # the revision that the plan checked the node for
         why=change.reason,
-        seen_epoch=row.epoch,
+        seen_epoch=observed.rows[change.portfolio.id].epoch,
         heeds_storm=kind == "failover",
     )
 
@@ -151,6 +153,7 @@ def _store_reasons(plan: Plan, observed: FleetSnapshot) -> None:
     Clear the reasons that no longer apply. One statement; none if every reason is stored already.
     """
     rows = observed.rows
+    # A portfolio that runs has no reason, unless the plan gives one below.
     reasons: dict[int, Reason | None] = {
         portfolio: None
         for portfolio in observed.with_reason

@@ -24,7 +24,7 @@ from scheduling.enact.node_loss import StoredForecast, store
 from scheduling.observe.snapshot_cache import SnapshotCache
 
 TIME_SLICE_S = 0.025
-#: Unchanged forecasts are confirmed this often: a forecast that is noticeably older is stale.
+#: All forecasts are stored again this often, so that one with an older time is known to be stale.
 CONFIRM_INTERVAL_S = 30.0
 
 
@@ -37,7 +37,7 @@ class NodeLossForecaster:
         self._turn: deque[int] = deque()  #: node ids, next turn first
         #: Node id → fleet version, forecast.
         self._forecasts: dict[int, tuple[int, StoredForecast]] = {}
-        self._stored: dict[int, NodeLoss] = {}
+        self._stored: dict[int, NodeLoss] = {}  #: node id → loss in the database
         self._confirmed_at = float("-inf")
 
     def refresh(self, cache: SnapshotCache, slice_s: float = TIME_SLICE_S) -> None:
@@ -51,7 +51,7 @@ class NodeLossForecaster:
         self._store_changes(snapshot.taken_at)
 
     def _note_fleet(self, nodes: dict[int, NodeView], fleet: object) -> None:
-        """Make all forecasts stale if the fleet changed; keep turns for its `nodes` only."""
+        """Make all forecasts stale if the fleet changed; let exactly `nodes` take turns."""
         if fleet != self._fleet:
             self._fleet, self._version = fleet, self._version + 1
         if nodes.keys() != set(self._turn):
@@ -90,21 +90,19 @@ class NodeLossForecaster:
 
     def _store_changes(self, now: float) -> None:
         """Store the changed forecasts, and every CONFIRM_INTERVAL_S all of them with a new time."""
+        # Also if `now` is before the last time: the clock was set back.
         confirm = not 0 <= now - self._confirmed_at < CONFIRM_INTERVAL_S
         forecasts = [
             # A forecast of the current fleet version still holds.
             StoredForecast(forecast.loss, now) if version == self._version else forecast
             for version, forecast in self._forecasts.values()
         ]
-        changed = (
-            forecasts
-            if confirm
-            else [each for each in forecasts if self._stored.get(each.loss.node) != each.loss]
-        )
-        if not (changed or confirm or self._stored.keys() - self._forecasts.keys()):
+        changed = [each for each in forecasts if self._stored.get(each.loss.node) != each.loss]
+        nodes_gone = self._stored.keys() - self._forecasts.keys()
+        if not (changed or confirm or nodes_gone):
             return
         try:
-            execute(store(changed, self._forecasts.keys()))
+            execute(store(forecasts if confirm else changed, self._forecasts.keys()))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher stores the same
         self._stored = {each.loss.node: each.loss for each in forecasts}

@@ -30,7 +30,7 @@ SPARE_S = 60.0
 
 
 def limits(timing: Timing) -> Limits:
-    """Return the deadlines of items; that of a change allows a failover and two reloads."""
+    """Return how long roll-out items may take; a change has time for a failover and two reloads."""
     handoff_s = timing.prepare_deadline_s + timing.drain_deadline_s + timing.activate_deadline_s
     return Limits(
         build_s=ENVIRONMENT_BUILD_S,

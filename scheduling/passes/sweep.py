@@ -42,8 +42,8 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     """Mark lost nodes, expire overdue handoffs, prove revisions, follow desired states.
 
     Each change is a conditional transaction of its own, so that a concurrent sweep changes nothing
-    twice. The pass lock is renewed before the second half. Without `full`, only leases and overdue
-    handoffs are checked, for which no run is read; the other checks read every run of the fleet.
+    twice. Without `full`, only leases, timeline, storm and overdue handoffs are checked: the other
+    checks read every run of the fleet.
     """
     lost = execute_autocommit(mark_lost(timing))
     for node in lost:
@@ -59,7 +59,7 @@ def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
     proven = execute_autocommit(revisions.mark_proven_revisions(timing))
     execute_autocommit(mark_stalls(timing))
     execute_autocommit(mark_behind(timing))
-    execute_autocommit(acquire(holder))
+    execute_autocommit(acquire(holder))  # renew the pass lock: the rest can take seconds
     return SweepOutcome(
         lost=names,
         expired=expired,
@@ -77,7 +77,8 @@ def _expire(handoff_id: int, timing: Timing) -> bool:
         changed = outcome not in (None, "early", "gone", "late")
         if not changed:
             span.drop()
-        span.note("" if outcome in ("activating", "done") else str(outcome), outcome=outcome)
+        error = "" if outcome in ("activating", "done") else str(outcome)
+        span.note(error, outcome=outcome)
     return changed
 
 
@@ -116,7 +117,7 @@ def _repeat_stops(timing: Timing) -> int:
 
 
 def _reclaim_unheld_runs(timing: Timing) -> int:
-    """End ownerships without a first commit in time, or of an incarnation before the current one.
+    """End ownerships without a first commit in time, and those of incarnations that are gone.
 
     Return how many ended.
     """

@@ -44,7 +44,7 @@ def grant(db: Store, p: Any) -> list[Row]:
     db.set(
         run, python=python, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation,
         revision=p.revision, granted_at=db.now, first_commit_at=None, batch=None,
-        attempts=run.attempts + p.deaths, phase=p.phase, phase_since=db.now, reason=p.reason,
+        attempts=run.attempts + p.lost_owners, phase=p.phase, phase_since=db.now, reason=p.reason,
         why=None,
         resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
         resumed_from=run.last_seq if run.last_commit_at is None else run.resumed_from,
@@ -108,7 +108,7 @@ def raise_attempts(db: Store, p: Any) -> list[Row]:
         failed_seq=run.failed_seq if p.failed_seq is None else p.failed_seq,
         failures_by_node=failures,
     )
-    return [Row(attempts=run.attempts, failures_by_node=failures)]
+    return [Row(attempts=run.attempts)]
 
 
 @answers(REJECT)
@@ -117,7 +117,7 @@ def reject(db: Store, p: Any) -> list[Row]:
     if revision is None or revision.status == "good":
         return []
     db.set(revision, status="rejected", status_reason=p.error)
-    return [Row(number=p.number)]
+    return [Row(portfolio_id=p.portfolio)]
 
 
 @answers(STORE_REASON)
@@ -268,7 +268,7 @@ def prove_revisions(db: Store, p: Any) -> list[Row]:
             db.set(revision, status="good", status_reason="")
             data = {"revision": run.revision}
             db.write_event("revision_good", run.portfolio_id, None, actor="sweep", data=data)
-            proven.append(Row(portfolio_id=run.portfolio_id, number=run.revision))
+            proven.append(Row(portfolio_id=run.portfolio_id))
     return proven
 
 
@@ -339,7 +339,7 @@ def unactivated(db: Store, p: Any) -> list[Row]:
             and db.active(run.portfolio_id) is None
             and not delayed(db, p)
         ):
-            found.append(view(run, name=node.name))
+            found.append(view(run))
     return found
 
 

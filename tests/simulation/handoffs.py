@@ -150,8 +150,10 @@ def set_phase(db: Store, p: Any) -> None:
 
 @answers(rollback.FAILED_BEFORE)
 def failed_before(db: Store, p: Any) -> list[Row]:
-    times = sum(
-        h.portfolio_id == p.portfolio
+    return [
+        Row(id=h.id)
+        for h in db.handoffs.values()
+        if h.portfolio_id == p.portfolio
         and h.id < p.handoff
         and h.kind == "reload"
         and h.to_revision == p.revision
@@ -159,9 +161,7 @@ def failed_before(db: Store, p: Any) -> list[Row]:
         and h.state in ("failed", "rolled_back")
         and h.finished_at is not None
         and h.finished_at > db.now - 600
-        for h in db.handoffs.values()
-    )
-    return [Row(times=times)]
+    ][:1]
 
 
 @answers(FOLLOW_GRANT)
@@ -205,4 +205,4 @@ def overdue(db: Store, p: Any) -> list[Row]:
 
 @answers(deadlines.IS_DUE)
 def due(db: Store, p: Any) -> list[Row]:
-    return [Row(due=p.deadline < db.now, build_s=0.0)]
+    return [Row(has_passed=p.deadline < db.now, build_s=0.0)]

@@ -210,17 +210,16 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
                 excused = own.pulsed_at > db.now - p.ttl_s - p.gap_s
             if excused:
                 continue
-        silent_s = db.now - held.renewed_at
         times = [t for t in [*node.lost_times, db.now] if t > db.now - 86400]
         db.set(node, status="lost", status_since=db.now, leaving=False, lost_times=sorted(times))
         db.write_event(
             "node_lost", None, node.id, actor="sweep", data={
                 "incarnation": str(held.incarnation), "renewals": held.renewals,
-                "silent_s": silent_s,
+                "silent_s": db.now - held.renewed_at,
             },
         )  # fmt: skip
         db.hints.append((None, 0))
-        lost.append(Row(id=node.id, name=node.name, silent_s=silent_s, reason=""))
+        lost.append(Row(id=node.id, name=node.name, reason=""))
     return lost
 
 

@@ -1,7 +1,7 @@
 """Recorded feeds: the one place that writes their records, their writer and their source ids.
 
 An append is one statement, conditional on the writer's epoch and on the head that it continues
-from. Two appends at once, or one of a writer that was replaced, cannot both pass: the row of
+from. So of two appends at once only one passes, and none of a writer that was replaced: the row of
 `portfolios_feedwriter` is the fence.
 """
 

@@ -25,14 +25,14 @@ from scheduling.enact.feed_records.writers import WriterRow, writer
 #: Appends of a source whose answers are kept. A repeat comes within seconds.
 KEPT_APPENDS = 1_000
 
-#: The release time of an append is taken before the append is stored. An append that took longer is
-#: begun again, since events must not be old when they appear.
+#: The release time of an append is read before the append is stored. An append that takes longer
+#: than this is refused and begun again, since events must not be old when they appear.
 MAX_RELEASE_AGE_S = 1.0
 
 
 class AppendedRow(NamedTuple):
     feed: int
-    hints: int
+    hints: int  #: only selected so that PostgreSQL executes the notification
 
 
 APPEND = Statement(
@@ -92,8 +92,8 @@ def append(
 ) -> Transaction[Appended]:
     """Append all events or none after the head `expected`. See `RecordedLog.append`.
 
-    Raise WriterReplaced, HeadMoved, SourceConflict or NoSuchFeed. One read and one write; none is
-    read if the caller passes the writer's row, just read, as `held`.
+    `held`: the writer's row, if the caller has just read it; `cursor` "": it stays as it is. Raise
+    WriterReplaced, HeadMoved, SourceConflict or NoSuchFeed. One read, unless `held`, and one write.
     """
     if held is None:
         held = yield from writer(feed, source)
@@ -101,7 +101,7 @@ def append(
     if before is not None:
         return before
     check_fence(feed, held, epoch, expected)
-    missing = None
+    missing = None  # numbers of the source that did not arrive: the first, the last
     if source is not None and source.number > (held.newest or 0) + 1:
         missing = ((held.newest or 0) + 1, source.number - 1)
     if not events:
@@ -168,14 +168,14 @@ def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> d
     """Return parameters of APPEND: the records, and the links of the hash chain, in arrays."""
     chain = bytes(held.chain) or CHAIN_START
     seqs, encoded, segments, digests = [], [], [], []
-    last: dict[str, int] = {}
+    newest_times: dict[str, int] = {}  # symbol → time of its newest event with a price
     for seq, event in enumerate(events, start=expected + 1):
         data = encode_event(replace(event, seq=seq, released=held.now_us))
         chain = next_link(chain, data)
         seqs.append(seq)
         encoded.append(data)
         if event.symbol and event.has_price:
-            last[event.symbol] = event.time
+            newest_times[event.symbol] = event.time
         segment = completed_segment(seq)
         if segment is not None:
             segments.append(segment)
@@ -188,6 +188,6 @@ def append_columns(held: WriterRow, expected: int, events: Sequence[Event]) -> d
         "events": encoded,
         "segments": segments,
         "digests": digests,
-        "timed": list(last),
-        "last": list(last.values()),
+        "timed": list(newest_times),
+        "last": list(newest_times.values()),
     }

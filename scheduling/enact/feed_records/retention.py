@@ -64,6 +64,8 @@ def drop_records(feed: int, below: int) -> Transaction[int | None]:
 
 
 class DueRow(NamedTuple):
+    """A feed with records to drop: those from `first_seq` on that are before `below`."""
+
     feed: int
     name: str
     below: int
@@ -101,8 +103,8 @@ ORDER BY random() LIMIT 1
 def drop_due() -> Transaction[dict[str, int]]:
     """Drop old records of one feed that states how long it keeps them, 20,000 at most.
 
-    Return name of the feed → number of records; {} if no feed has any to drop. Written to the audit
-    log as well: nothing is dropped silently.
+    Return name of the feed → number of records; {} if no feed has any to drop. The audit log gets a
+    line: nothing is dropped silently.
     """
     dropped = {}
     for due in (yield from query(DUE, warm_up=WARM_UP_SPAN)):

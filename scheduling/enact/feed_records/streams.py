@@ -1,4 +1,4 @@
-"""Feeds in a stream: the row of a feed follows what its stream says."""
+"""Feeds in a stream: copy the state of the stream to the feed's row in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -96,9 +96,9 @@ def mirror(
 ) -> Transaction[MirroredRow | None]:
     """Let the row of a feed follow its stream, of which `newest` is the state. One statement.
 
-    `segments`: number of each completed segment → its hash chain. `times`: symbol → time of its
-    newest event. `sent`: the appends with source ids. Return None, with nothing written, if a newer
-    state was mirrored, or if the feed is not in a stream.
+    `released_us`: of the newest record. `segments`: number of each completed segment → its hash
+    chain. `times`: symbol → time of its newest event. `sent`: the appends with source ids. Return
+    None, with nothing written, if a newer state was mirrored, or the feed is not in a stream.
     """
     row: MirroredRow | None = yield from query_one(
         MIRROR,

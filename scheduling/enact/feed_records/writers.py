@@ -32,7 +32,7 @@ class WriterRow(NamedTuple):
     sent_sha256: str | None
     sent_from: int | None
     sent_to: int | None
-    newest: int | None
+    newest: int | None  #: the highest number that the source has sent
     in_stream: bool = False
     clock_us: int = 0  #: the database's time; `now_us` does not go back
 
@@ -111,12 +111,11 @@ def claim(feed: str, writer: str) -> Transaction[int]:
 
 
 def release(feed: str, epoch: int | None = None) -> Transaction[bool]:
-    """Let any source append to a feed again.
+    """Take the writer from a feed, so that any source may append to it.
 
     Return False if the feed has no writer, or one with another epoch than `epoch` (None: any).
     """
-    row = yield from query_one(RELEASE, feed=feed, epoch=epoch)
-    return row is not None
+    return (yield from query_one(RELEASE, feed=feed, epoch=epoch)) is not None
 
 
 def writer(feed: str, source: SourceId | None = None) -> Transaction[WriterRow]:

@@ -22,9 +22,9 @@ WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS 
 
 
 def store_catch_up_times(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
-    """Store how long `node` took to reach the head, as (portfolio, epoch, milliseconds).
+    """Store how long `node` took to reach the head, for each handoff that granted to it.
 
-    Epochs that were granted to another node are ignored.
+    `reached`: (portfolio, epoch, milliseconds). An epoch granted to another node is ignored.
     """
     yield from query(
         CAUGHT_UP,

@@ -28,11 +28,11 @@ from scheduling.timing import Timing
 
 
 def could_not_report(*leases: str) -> str:
-    """Return the SQL condition that a node with one of these leases could not report its step.
+    """Return the SQL condition that a node of one of these `leases` could not report its step.
 
     A node cannot report while no gateway can be reached or no commit gets through, nor for one
-    heartbeat interval after that, so its step does not count as late. Parameters: gap_s,
-    interval_s.
+    heartbeat interval after that, so its step does not count as late. `leases`: aliases of their
+    rows. Parameters: gap_s, interval_s.
     """
     causes = [
         "(EXISTS (SELECT FROM scheduling_gateway)"
@@ -64,18 +64,18 @@ ORDER BY h.id LIMIT 500
 )
 
 
-class DueRow(NamedTuple):
-    due: bool
+class DeadlineRow(NamedTuple):
+    has_passed: bool
     build_s: float  #: added to the deadline of *prepare*
 
 
 IS_DUE = Statement(
     "IS_DUE",
     f"""
-SELECT %(deadline)s < clock_timestamp() AS due,
+SELECT %(deadline)s < clock_timestamp() AS has_passed,
     {build_s("%(kind)s::text", "%(portfolio)s::bigint", "%(revision)s::int")} AS build_s
 """,
-    row=DueRow,
+    row=DeadlineRow,
 )
 
 
@@ -97,47 +97,50 @@ def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
     if locked is None:
         return "gone"
     run, handoff = locked
-    due = yield from query_one(
+    deadline = yield from query_one(
         IS_DUE,
         deadline=handoff.deadline_at,
         kind=handoff.kind,
         portfolio=handoff.portfolio_id,
         revision=handoff.to_revision,
     )
-    assert due is not None
+    assert deadline is not None
     target_gone = handoff.target_node_id is not None and (
         not handoff.target_valid or handoff.target_lease != handoff.target_incarnation
     )
+    # A stop grants to nobody: it need not wait until the sweep marks the source lost.
     source_gone = handoff.source_node_id is not None and (
         not handoff.source_valid or handoff.source_lease != handoff.source_incarnation
     )
     if handoff.state == "preparing" and target_gone:
         yield from fail(handoff, run, f"{handoff.target_name} was lost before it was ready")
         return "failed"
-    if handoff.state == "preparing" and due.due:
-        limit_s = timing.prepare_deadline_s + due.build_s
+    if handoff.state == "preparing" and deadline.has_passed:
+        limit_s = timing.prepare_deadline_s + deadline.build_s
         error = f"{handoff.target_name} could not prepare in {limit_s:g} s"
         yield from handle_prepare_failure(handoff, run, error, timed_out=True)
         return "failed"
-    if handoff.state == "draining" and handoff.kind == "stop" and (due.due or source_gone):
+    is_stop = handoff.kind == "stop"
+    if handoff.state == "draining" and is_stop and (deadline.has_passed or source_gone):
         yield from revoke_ownership(handoff, run)
         return "done"
     if handoff.state == "draining" and target_gone:
         yield from fail(handoff, run, f"{handoff.target_name} was lost before the grant")
         return "failed"
-    if handoff.state == "draining" and (due.due or owner_is_gone(handoff)):
+    if handoff.state == "draining" and (deadline.has_passed or owner_is_gone(handoff)):
         if (yield from fail_if_symbols_in_use(handoff, run)):
             return "failed"
-        source_did = f"did not release in {timing.drain_deadline_s:g} s" if due.due else "is gone"
-        error = f"{handoff.source_name} {source_did}: the epoch was raised without it"
+        late = f"did not release in {timing.drain_deadline_s:g} s"
+        source_state = late if deadline.has_passed else "is gone"
+        error = f"{handoff.source_name} {source_state}: the epoch was raised without it"
         return (yield from grant_to_target(handoff, run, timing, error=error))
-    if handoff.state == "activating" and (due.due or target_gone):
+    if handoff.state == "activating" and (deadline.has_passed or target_gone):
         error = (
             f"{handoff.target_name} was lost before its first commit"
             if target_gone
             else f"{handoff.target_name} did not commit in {timing.activate_deadline_s:g} s"
         )
-        # One missed deadline says more about the node than about the revision, as in `prepare`.
+        # One missed deadline says more about the node than about the revision; a second rejects it.
         if handoff.kind == "reload" and not target_gone and (yield from failed_before(handoff)):
             yield from reject_handoff_revision(handoff, run, error)
         return (yield from roll_back(handoff, run, error, timing, timed_out=not target_gone))

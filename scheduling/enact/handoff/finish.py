@@ -23,7 +23,7 @@ def revoke_ownership(
     actor: str = "",
     hint: bool = True,
 ) -> Transaction[bool]:
-    """Raise the epoch and leave the run without an owner. Return False if it was granted meanwhile.
+    """Raise the epoch and leave the run without an owner. Return False if it was granted since.
 
     `handoff`: the stop that this completes, or None. `phase`: that of the run afterwards, `pending`
     in place of `stopped` if an operator has started the portfolio since. `released`: whether the
@@ -70,8 +70,5 @@ def place_again(run: Row, *, cause: str, reason: str, hint: bool = True) -> Tran
 
     Return False if the run was granted meanwhile.
     """
-    return (
-        yield from revoke_ownership(
-            None, run, phase="pending", cause=cause, reason=reason, hint=hint
-        )
-    )
+    revoked = revoke_ownership(None, run, phase="pending", cause=cause, reason=reason, hint=hint)
+    return (yield from revoked)

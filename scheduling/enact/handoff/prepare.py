@@ -22,10 +22,10 @@ from scheduling.timing import Timing
 def handle_prepared(
     handoff_id: int, node: int, incarnation: UUID, timing: Timing
 ) -> Transaction[str]:
-    """Drain the source, now that the target is prepared; without an owner, or a lost one, grant.
+    """Drain the source, now that the target is prepared. Grant at once if there is no living owner.
 
     A failover fails if the owner is back. The loss of an owner counts as an attempt at the event
-    that waits: after the last one the portfolio is quarantined.
+    that waits: after the last attempt the portfolio is quarantined.
 
     Return what was done: `draining`, `activating`, `failed` or `quarantined`. Idempotent: a repeat,
     or a report after the deadline, returns `late`.
@@ -68,10 +68,10 @@ def handle_prepared(
 
 
 def owner_is_gone(handoff: Row) -> bool:
-    """Return whether the source has lost its lease or has another daemon since. Pure."""
-    return (
-        handoff.source_status in ("lost", "left") and not handoff.source_valid
-    ) or handoff.source_lease != handoff.source_incarnation
+    """Return whether the source was lost, has left, or runs another daemon by now. Pure."""
+    # A heartbeat renews the lease before it makes a lost node alive: then the node is back.
+    is_lost = handoff.source_status in ("lost", "left") and not handoff.source_valid
+    return is_lost or handoff.source_lease != handoff.source_incarnation
 
 
 def handle_step_failure(

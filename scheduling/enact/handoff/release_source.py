@@ -1,4 +1,4 @@
-"""Release the source and grant to the target."""
+"""Commit the last batch of a handoff's source, and grant the portfolio to the target."""
 
 from __future__ import annotations
 
@@ -72,11 +72,9 @@ def fail_if_symbols_in_use(handoff: Row, run: Row) -> Transaction[str]:
     The source has traded since the reload was requested, so this is checked again. If the reload
     fails, the source keeps the run and goes on.
     """
-    symbols = (
-        (yield from symbols_lost_by_reload(run, handoff.to_revision))
-        if handoff.kind == "reload"
-        else []
-    )
+    if handoff.kind != "reload":
+        return ""
+    symbols = yield from symbols_lost_by_reload(run, handoff.to_revision)
     if not symbols:
         return ""
     why = symbols_refusal(run.name, symbols, f"r{handoff.to_revision}").message

@@ -43,7 +43,7 @@ class Request:
 
     kind: str
     portfolio: int
-    target: int | None
+    target: int | None  #: a node; None: of a stop
     reason: str
     to_revision: int | None = None  #: None: the running one
     why: Reason | None = None  #: `reason` as data, if a plan made it
@@ -95,18 +95,17 @@ def reload_to_wanted(
         if symbols:
             yield from note_symbols_in_use(run, wanted, symbols)
             return None
-    return (
-        yield from request(
-            "reload",
-            portfolio,
-            target=node,
-            to_revision=wanted,
-            actor="system",
-            reason=f"r{wanted} is wanted",
-            timing=timing,
-            seen_epoch=seen_epoch,
-        )
+    handoff = yield from request(
+        "reload",
+        portfolio,
+        target=node,
+        to_revision=wanted,
+        actor="system",
+        reason=f"r{wanted} is wanted",
+        timing=timing,
+        seen_epoch=seen_epoch,
     )
+    return handoff
 
 
 def request_all(
@@ -114,8 +113,8 @@ def request_all(
 ) -> Transaction[list[Row | Refused | None]]:
     """Begin handoffs of different portfolios in a constant number of statements.
 
-    Return, in the order of the requests, each handoff's row or its refusal; earlier requests take
-    the last capacity of a node. If not `patient`, do not wait for a portfolio whose run is locked:
+    Return the row of each handoff or its refusal, in the order of the requests, in which they also
+    take the capacity of nodes. If not `patient`, do not wait for a portfolio whose run is locked:
     return None for it, as for one that was deleted.
     """
     runs = yield from lock_runs([each.portfolio for each in requested], patient=patient)
@@ -128,23 +127,23 @@ def request_all(
         for each in requested
         if patient or each.portfolio in runs
     }
-    going = [
+    accepted = [
         each for each in requested if each.portfolio in runs and answers[each.portfolio] is None
     ]
-    if going:
-        ended = [active[each.portfolio] for each in going if each.portfolio in active]
-        owners = [runs[each.portfolio].node_id for each in going]
-        targets = sorted({each.target for each in going if each.target is not None})
-        yield from lock_nodes([*owners, *targets, *_node_ids(ended)])
+    if accepted:
+        superseded = [active[each.portfolio] for each in accepted if each.portfolio in active]
+        owners = [runs[each.portfolio].node_id for each in accepted]
+        targets = sorted({each.target for each in accepted if each.target is not None})
+        yield from lock_nodes([*owners, *targets, *_node_ids(superseded)])
         capacities = _Capacities((yield from query(TARGETS, nodes=targets)))
-        for each in going:
+        for each in accepted:
             answers[each.portfolio] = capacities.take(
                 each, runs[each.portfolio], active.get(each.portfolio)
             )
-        going = [each for each in going if answers[each.portfolio] is None]
-    if going:
+        accepted = [each for each in accepted if answers[each.portfolio] is None]
+    if accepted:
         rows = yield from _insert_handoffs(
-            going, runs, active, capacities.targets_by_id, actor, timing
+            accepted, runs, active, capacities.targets_by_id, actor, timing
         )
         answers |= {row.portfolio_id: row for row in rows}
     return [answers.get(each.portfolio) for each in requested]
@@ -216,9 +215,10 @@ class _Capacities:
         if requested.heeds_storm and node.storm_held:
             # Since the plan was made, another watcher may have seen more nodes lost.
             return Refused("storm_hold", _("Failover is held; the next pass tries again."))
-        # The handoff that this one supersedes holds capacity on its source and its target, too.
-        ends = set() if active is None else {active.source_node_id, active.target_node_id}
-        freed_nodes = ends - {run.node_id}
+        # A superseded handoff frees the capacity that it holds on its source and its target, except
+        # on the node that runs the portfolio.
+        held_by = set() if active is None else {active.source_node_id, active.target_node_id}
+        freed_nodes = held_by - {run.node_id}
         if requested.target != run.node_id:
             freed_weight = run.weight if requested.target in freed_nodes else 0
             held = self._held_weight[requested.target] - freed_weight
@@ -249,7 +249,10 @@ def _insert_handoffs(
     actor: str,
     timing: Timing,
 ) -> Transaction[list[Row]]:
-    """Write checked handoffs and supersede those under way. Runs, handoffs, nodes are locked."""
+    """Write checked handoffs, and supersede the active ones of their portfolios.
+
+    The caller has locked the runs, the active handoffs and the nodes.
+    """
     ended = [(each, active[each.portfolio]) for each in requested if each.portfolio in active]
     if ended:
         yield from supersede_all(
@@ -308,6 +311,7 @@ def _trace_request(row: Row, run: Row, target: Row | None) -> None:
 def _new_handoff(
     requested: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing
 ) -> NewHandoff:
+    """Return the row of a requested handoff: a stop begins by draining, any other by preparing."""
     stops = requested.kind == "stop"
     return NewHandoff(
         portfolio=requested.portfolio,
@@ -334,7 +338,10 @@ def supersede(active: Row, why: str, *, hint: bool = True) -> Transaction[None]:
 
 
 def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Transaction[None]:
-    """End active handoffs as superseded, each with its reason. Without `hint`, the caller hints."""
+    """End active handoffs as superseded, each with its error in `whys`.
+
+    `hint`: raise the desired versions of their nodes here; with False, the caller raises them.
+    """
     rows = yield from query(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
     if rows:
         yield from audit_all(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from scheduling.db.statements import Statement
+from scheduling.db.statements import IdRow, PortfolioIdRow, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.enact.audit_log import audit
@@ -15,21 +13,17 @@ from scheduling.enact.handoff.statements import MOVE, SET_PHASE
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
-
-class FailedBeforeRow(NamedTuple):
-    times: int
-
-
-#: Earlier reloads to the same revision that failed under the same daemon.
+#: An earlier reload to the same revision that failed under the same daemon, a short time ago.
 FAILED_BEFORE = Statement(
     "FAILED_BEFORE",
     """
-SELECT count(*) AS times FROM scheduling_handoff
+SELECT id FROM scheduling_handoff
 WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
   AND to_revision = %(revision)s AND target_incarnation = %(incarnation)s
   AND state IN ('failed', 'rolled_back') AND finished_at > clock_timestamp() - interval '10 min'
+LIMIT 1
 """,
-    row=FailedBeforeRow,
+    row=IdRow,
 )
 
 
@@ -93,15 +87,15 @@ def handle_prepare_failure(
         if timed_out:
             yield from query(STORE_REASON, portfolio=run.portfolio_id, reason=reason)
             return
-        counted = yield from raise_attempts(
+        attempts = yield from raise_attempts(
             run.portfolio_id, reason, node_failed=handoff.target_node_id
         )
-        if counted is not None and counted.attempts >= MAX_ATTEMPTS:
-            yield from quarantine(run, counted.attempts, error)
+        if attempts >= MAX_ATTEMPTS:
+            yield from quarantine(run, attempts, error)
 
 
 def failed_before(handoff: Row) -> Transaction[bool]:
-    """Return whether an earlier reload to this revision failed under the same daemon."""
+    """Return whether a reload to this revision failed under the same daemon within ten minutes."""
     before = yield from query_one(
         FAILED_BEFORE,
         portfolio=handoff.portfolio_id,
@@ -109,12 +103,13 @@ def failed_before(handoff: Row) -> Transaction[bool]:
         revision=handoff.to_revision,
         incarnation=handoff.target_incarnation,
     )
-    return before is not None and before.times > 0
+    return before is not None
 
 
 def reject_handoff_revision(handoff: Row, run: Row, error: str) -> Transaction[None]:
     """Reject the revision that a handoff leads to, if there is another one to go back to."""
-    if {handoff.from_revision, run.good_revision} - {handoff.to_revision, None}:
+    others = {handoff.from_revision, run.good_revision} - {handoff.to_revision, None}
+    if others:
         yield from reject(run, handoff.to_revision, error)
 
 
@@ -123,8 +118,8 @@ def roll_back(
 ) -> Transaction[str]:
     """Grant back to the source of a migrate or reload, or leave the portfolio without an owner.
 
-    Called when the target failed before its first commit. Return `rolled_back`, or `late` if
-    something was committed or granted since.
+    Called when the target failed before its first commit. Return `rolled_back`, or `late` if the
+    target has committed or the portfolio was granted since.
     """
     if run.epoch != handoff.to_epoch:
         yield from supersede(handoff, "the portfolio was granted again meanwhile")
@@ -167,18 +162,14 @@ def roll_back(
     return "rolled_back"
 
 
-class RejectedRow(NamedTuple):
-    number: int
-
-
 REJECT = Statement(
     "REJECT",
     """
 UPDATE portfolios_revision SET status = 'rejected', status_reason = %(error)s::text
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status <> 'good'
-RETURNING number
+RETURNING portfolio_id
 """,
-    row=RejectedRow,
+    row=PortfolioIdRow,
 )
 
 STORE_REASON = Statement(
@@ -222,8 +213,7 @@ def handle_failed_start(
         return
     if strategy_failed and run.good_revision is not None and run.good_revision != revision:
         yield from reject(run, revision, error)
-    counted = yield from raise_attempts(run.portfolio_id, error, node_failed=node)
-    attempts = counted.attempts if counted is not None else MAX_ATTEMPTS
+    attempts = yield from raise_attempts(run.portfolio_id, error, node_failed=node)
     if attempts >= MAX_ATTEMPTS:
         yield from quarantine(run, attempts, error)
     else:

@@ -63,11 +63,9 @@ def symbols_lost(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     The run is locked, so no commit comes in between. A symbol that the present revision lacks
     already is not removed by this change. The state is read only if symbols are removed.
     """
-    if run.revision is None:
-        return []
     current = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
     after = symbol_set(list(wanted))
-    if current is None or after is None:
+    if current is None or after is None:  # None: every symbol
         return []
     before = symbol_set(current.symbols)
     if before is not None and before <= after:

@@ -62,5 +62,4 @@ def record_dead_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
     The node keeps its status: its next daemon takes over its runs, and only the sweep marks it
     lost. If the daemon is alive after all, its next heartbeat renews the lease.
     """
-    row = yield from query_one(END_OF_DAEMON, node=node, incarnation=incarnation)
-    return row is not None
+    return (yield from query_one(END_OF_DAEMON, node=node, incarnation=incarnation)) is not None

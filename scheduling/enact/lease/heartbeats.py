@@ -133,9 +133,9 @@ FROM revived
 )
 
 #: The holders of leases that were not renewed. A separate statement, and so a separate snapshot: a
-#: heartbeat that met a register found the lease taken, while its own snapshot may still name its
-#: node as the holder. The daemon would be told that its lease is unknown, register again, and take
-#: the node back.
+#: heartbeat at the time of a registration finds the lease taken, while its own snapshot may still
+#: name its daemon as the holder. That daemon would be told that its lease is unknown, register
+#: again, and take the node back.
 HOLDERS = Statement(
     "HOLDERS",
     """
@@ -170,15 +170,15 @@ def renew_leases(
     rows = yield from query(
         RENEW,
         nodes=list(nodes),
-        incarnations=[uuid_from(b.incarnation) for b in heartbeats],
-        leaving=[b.leaving for b in heartbeats],
+        incarnations=[uuid_from(each.incarnation) for each in heartbeats],
+        leaving=[each.leaving for each in heartbeats],
         unheard=[
-            min(b.unheard_s, MAX_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0
-            for b in heartbeats
+            min(each.unheard_s, MAX_UNHEARD_S) if math.isfinite(each.unheard_s) else 0.0
+            for each in heartbeats
         ],
-        metrics=[Jsonb(_finite(b.metrics)) for b in heartbeats],
+        metrics=[Jsonb(_finite(each.metrics)) for each in heartbeats],
         # A number that JSON cannot hold becomes null, like a missing one.
-        portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in heartbeats],
+        portfolios=[Jsonb(each.portfolios, dumps=msgspec.json.encode) for each in heartbeats],
         ttl_s=timing.lease_ttl_s,
         gap_s=timing.pulse_gap_s,
         gateway=gateway,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import NamedTuple
 
 from scheduling.db.statements import GATEWAY_FIT, NOTIFY_WATCHERS, Statement
@@ -28,7 +27,7 @@ FROM long WHERE l.node_id = long.node_id
 """,
 )
 
-#: The same for the status of nodes: a loss in the future would count as new once its time comes.
+#: Correct the status of nodes, too: a loss in the future would count as new once its time comes.
 CLAMP_STATUS = Statement(
     "CLAMP_STATUS",
     """
@@ -40,8 +39,8 @@ UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n
 """,
 )
 
-#: And for gateways: a pulse in the future would pass for a fresh one until the clock catches up,
-#: although no node can reach the gateway. Turn it into a gap.
+#: Correct the pulses of gateways, too: one in the future would count as new until the clock catches
+#: up, even if no node can reach the gateway. Turn it into a gap.
 CLAMP_GATEWAY = Statement(
     "CLAMP_GATEWAY",
     """
@@ -60,9 +59,8 @@ FROM ahead WHERE g.id = ahead.id
 class LostRow(NamedTuple):
     id: int
     name: str
-    silent_s: Decimal
     reason: str
-    hints: int
+    hints: int  #: only selected so that PostgreSQL executes the notification
 
 
 MARK_LOST = Statement(
@@ -144,7 +142,7 @@ WITH expired AS (
     SELECT {NOTIFY_WATCHERS}
     FROM lost
 )
-SELECT id, name, silent_s, reason, (SELECT count(*) FROM hinted) AS hints FROM lost
+SELECT id, name, reason, (SELECT count(*) FROM hinted) AS hints FROM lost
 """,
     row=LostRow,
 )
@@ -186,10 +184,10 @@ WHERE n.status = 'alive' AND moment.at > clock_timestamp()
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until the next lease of a living node ends or closed socket is judged.
+    """Return the seconds until a living node's lease ends or a closed socket is judged next.
 
     None if neither is to come. What is overdue does not count, such as the lease of a node that is
-    spared because its gateway failed: it would hide what is to come for the others.
+    not lost because its gateway failed: it would hide what is to come for the others.
     """
     row = yield from query_one(NEXT_EXPIRY, wait_s=SIMULTANEOUS_S)
     return None if row is None else row.in_s

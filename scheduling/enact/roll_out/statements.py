@@ -70,10 +70,8 @@ ORDER BY p.name LIMIT 3
 
 
 class LockedRow(NamedTuple):
-    id: int
     artifact_sha256: str
     state: RollOutState
-    at_a_time: int
     requested_by: str
 
 
@@ -81,7 +79,7 @@ class LockedRow(NamedTuple):
 LOCK_ROLL_OUT = Statement(
     "LOCK_ROLL_OUT",
     """
-SELECT id, artifact_sha256, state, at_a_time, requested_by
+SELECT artifact_sha256, state, requested_by
 FROM scheduling_rollout WHERE id = %(roll_out)s FOR NO KEY UPDATE
 """,
     row=LockedRow,
@@ -89,7 +87,6 @@ FROM scheduling_rollout WHERE id = %(roll_out)s FOR NO KEY UPDATE
 
 
 class ItemRow(NamedTuple):
-    id: int
     portfolio_id: int
     state: str
     seen_revision: int
@@ -100,7 +97,7 @@ class ItemRow(NamedTuple):
 ITEM = Statement(
     "ITEM",
     """
-SELECT id, portfolio_id, state, seen_revision, from_revision, to_revision
+SELECT portfolio_id, state, seen_revision, from_revision, to_revision
 FROM scheduling_rolloutitem WHERE id = %(item)s
 """,
     row=ItemRow,
@@ -108,8 +105,8 @@ FROM scheduling_rolloutitem WHERE id = %(item)s
 
 
 class WantedRow(NamedTuple):
-    id: int
-    name: str
+    """The wanted revision of a portfolio with its status, and whether the portfolio should run."""
+
     revision: int
     status: str | None
     desired_state: str
@@ -126,7 +123,7 @@ LOCK_PORTFOLIO = Statement(
 WANTED = Statement(
     "WANTED",
     """
-SELECT p.id, p.name, p.revision, v.status, p.desired_state, p.archived_at
+SELECT p.revision, v.status, p.desired_state, p.archived_at
 FROM portfolios_portfolio p
 LEFT JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
 WHERE p.id = %(portfolio)s
@@ -178,7 +175,7 @@ WHERE id = %(item)s AND state = 'waiting'
 """,
 )
 
-#: A state that another pass has changed since it was read stays.
+#: Concurrent writer: another pass. An item that it changed since the item was read stays as it is.
 CHANGE_ITEMS = Statement(
     "CHANGE_ITEMS",
     """
@@ -219,7 +216,7 @@ RETURNING portfolio_id
     row=PortfolioIdRow,
 )
 
-#: Let the deadline of an item begin now.
+#: Let the time limit of an item begin now.
 TOUCH_ITEM = Statement(
     "TOUCH_ITEM",
     """

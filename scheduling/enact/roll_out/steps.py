@@ -168,7 +168,10 @@ def give_back(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
 def _reload(
     portfolio: int, node: int, revision: int, roll_out: int, actor: str, timing: Timing
 ) -> Transaction[None]:
-    """Begin the reload. If it is refused now, the sweep begins it later."""
+    """Begin the reload of a portfolio to its new wanted revision.
+
+    If it is refused now, the sweep begins it later.
+    """
     requested = Request("reload", portfolio, node, f"roll-out {roll_out}", to_revision=revision)
     (answer,) = yield from request_all([requested], actor=actor, timing=timing)
     if isinstance(answer, Refused):
