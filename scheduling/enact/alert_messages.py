@@ -35,7 +35,7 @@ CLAIM = Statement(
     "CLAIM",
     """
 WITH due AS (
-    -- Concurrent writer: another worker; each takes another message, the one due first.
+    -- Concurrent writer: another worker; each takes a message of its own, the one due first.
     SELECT m.id FROM scheduling_alertmessage m
     WHERE m.state = 'waiting' AND m.next_try_at <= clock_timestamp()
     ORDER BY m.next_try_at, m.id LIMIT 1 FOR UPDATE SKIP LOCKED

@@ -72,8 +72,8 @@ LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id =
 #: in that line.
 FENCED_WITHIN_S = 3600.0
 
-#: How many portfolios for which no tenure says that the node had the epoch get a line of their own,
-#: for each node within FENCED_WITHIN_S. The others have one line in common, marked `shared`.
+#: Within FENCED_WITHIN_S, so many portfolios of a node have lines of their own although no tenure
+#: says that the node had the epoch. The others have one line in common, marked `shared`.
 MAX_WITHOUT_TENURE = 200
 
 #: Record refused commits in the audit log. A refused process ends at once, so each epoch that was

@@ -54,15 +54,15 @@ FROM scheduling_node n WHERE n.name = %(name)s FOR NO KEY UPDATE OF n
 """,
 )
 
-#: Reset the node to its state before it first registered. Concurrent writer: its daemon, which
-#: waited for the lease to register; the node then returns for the two seconds for which a revoked
-#: token may be cached.
+#: Reset the node to its state before it first registered. Concurrent writer: its daemon, whose
+#: registration waited for the lease. It passes, and the node returns, if the gateway still has the
+#: revoked token in its cache, where it stays for two seconds.
 FORGET = Statement(
     "FORGET",
     """
 WITH ended AS (
     DELETE FROM scheduling_lease WHERE node_id = %(node)s
-), unheard AS (
+), unreported AS (
     DELETE FROM scheduling_nodereport WHERE node_id = %(node)s
 ), revoked AS (
     UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()

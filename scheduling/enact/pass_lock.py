@@ -107,7 +107,7 @@ NO_WATCHER = f"""
                   AND g.serving_since < clock_timestamp() - make_interval(secs => allowed.s))
 """
 
-LIMITS = {
+LIMITS = {  #: parameters of NO_WATCHER
     "watcher_limit_s": WATCHER_LIMIT_S,
     "watcher_start_s": WATCHER_START_S,
     "watcher_left_s": WATCHER_LEFT_S,

@@ -1,7 +1,7 @@
 """Write what portfolio processes print, and delete what is too old.
 
-Lines are not worth a delay of anything: they are written over a connection of their own, lock no
-row of the scheduler, and are lost rather than kept waiting.
+Nothing else waits for these lines: they are written over a connection of their own and lock no row
+of the scheduler. If they cannot be written soon, they are lost.
 """
 
 from __future__ import annotations

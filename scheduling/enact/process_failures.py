@@ -35,8 +35,8 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 from scheduling.wire.messages import Halted, ProcessExited
 
-#: Read before the run is locked: a node may report of any portfolio, and no commit of its owner
-#: passes a row that is locked.
+#: Read before the run is locked: a node can send a report about any portfolio, and while its run is
+#: locked, no commit of its owner passes.
 OWNED = Statement(
     "OWNED",
     """
@@ -115,8 +115,8 @@ def handle_process_exit(
     """Record the exit, decide what follows, and apply it. Return what was done.
 
     A repeat by `exited.death`, whatever was reported since, or a report of an earlier epoch changes
-    nothing and returns `late`. An exit that is no attempt is only counted in the newest line, and
-    returns `too_many`, if there were MAX_EXITS just before.
+    nothing and returns `late`. After MAX_EXITS lines within EXITS_WITHIN_S, an exit that is no
+    attempt is only counted in the newest of them, and returns `too_many`.
     """
     run = yield from _lock_owned(exited.portfolio, exited.epoch, node, incarnation)
     if run is None or run.last_death == UUID(exited.death):

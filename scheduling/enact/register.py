@@ -220,9 +220,8 @@ def register(
         elif active is not None and (
             active.target_node_id == node and active.target_incarnation != incarnation
         ):
-            yield from fail(
-                active, run, f"{node_name} started again before it was ready", hint=False
-            )
+            error = f"{node_name} started again before it was ready"
+            yield from fail(active, run, error, hint=False)
     yield from lock_nodes(nodes)
     yield from query(END_DRAIN, node=node, actor=node_name)
     yield from query(
@@ -285,7 +284,7 @@ def _take_over(
     """Grant one run to the new incarnation. `active`: its handoff, which goes on if it activates.
 
     Return False if the ownership ended instead: by a stop under way, after the last attempt, or
-    because the daemon has another Python version. `no_goodbye`: the earlier daemon said none.
+    because of another Python version. `no_goodbye`: the earlier daemon did not say goodbye.
     """
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
@@ -330,7 +329,6 @@ def _take_over(
     else:
         granted = yield from lock_run(run.portfolio_id)
         assert granted is not None
-        yield from fail(
-            active, granted, f"{node_name} started again before it released", hint=False
-        )
+        error = f"{node_name} started again before it released"
+        yield from fail(active, granted, error, hint=False)
     return True

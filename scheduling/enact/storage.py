@@ -97,7 +97,7 @@ CAUSES = """
     ) g WHERE g.free < g.a_day * %(full_within_days)s
 """
 
-LIMITS = {
+LIMITS = {  #: parameters of CAUSES
     "snapshot_limit_s": SNAPSHOT_LIMIT_S,
     "full_within_days": FULL_WITHIN_DAYS,
     "growth_over_s": GROWTH_OVER_S,

@@ -25,7 +25,7 @@ from scheduling.wire.messages import AcknowledgedCommits
 #: In `scheduling_storm.held_by` while failover is held for this.
 HOLDER = "database"
 LARGEST = 2**63 - 1
-MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: of one heartbeat
+MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: claims of one heartbeat, orders of one claim
 #: Claims of one node that are not settled or that came within NEW_WITHIN_S: at most MAX_NEW, and
 #: MAX_NEW_PER_PORTFOLIO more for each portfolio that it runs. A daemon has one claim per portfolio
 #: and loss; a node that keeps inventing claims must not fill the database.

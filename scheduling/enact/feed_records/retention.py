@@ -72,7 +72,10 @@ class DueRow(NamedTuple):
     first_seq: int
 
 
-#: Of one feed, the next 20,000 old records at most, up to the first that is still needed.
+#: Records per statement, so that none holds locks for long.
+DROP_AT_ONCE = 20_000
+
+#: Of one feed, the next DROP_AT_ONCE old records at most, up to the first that is still needed.
 DUE = Statement(
     "FEED_DUE",
     f"""
@@ -83,7 +86,7 @@ CROSS JOIN LATERAL (
     -- Release times do not go back, so that the rest of the feed is not read.
     SELECT max(x.seq) AS seq FROM (
         SELECT r.seq, r.released_us FROM portfolios_feedrecord r
-        WHERE r.feed_id = f.id AND r.seq >= w.first_seq ORDER BY r.seq LIMIT 20000) x
+        WHERE r.feed_id = f.id AND r.seq >= w.first_seq ORDER BY r.seq LIMIT {DROP_AT_ONCE}) x
     WHERE x.released_us < extract(epoch FROM clock_timestamp()
                                   - make_interval(days => f.keep_days)) * 1e6
 ) old
@@ -101,7 +104,7 @@ ORDER BY random() LIMIT 1
 
 
 def drop_due() -> Transaction[dict[str, int]]:
-    """Drop old records of one feed that states how long it keeps them, 20,000 at most.
+    """Drop at most DROP_AT_ONCE old records of one feed that states how long it keeps them.
 
     Return name of the feed → number of records; {} if no feed has any to drop. The audit log gets a
     line: nothing is dropped silently.
@@ -138,9 +141,6 @@ def forget_appends() -> Transaction[int]:
     return 0 if row is None else row.rows
 
 
-#: Records per statement, so that none holds locks for long.
-DROP_AT_ONCE = 20_000
-
 #: Drop records of one feed that was removed. The recursion finds that feed by one look-up for each
 #: feed that has records. No concurrent writer: the row of the feed's writer is gone.
 DROP_ORPHANS = Statement(
@@ -169,6 +169,6 @@ SELECT count(*)::int AS rows FROM gone
 
 
 def drop_orphans() -> Transaction[int]:
-    """Drop records of a feed that was removed. Return how many; 0: none is left."""
+    """Drop at most DROP_AT_ONCE records of a removed feed. Return how many; 0: none is left."""
     row = yield from query_one(DROP_ORPHANS, limit=DROP_AT_ONCE)
     return 0 if row is None else row.rows

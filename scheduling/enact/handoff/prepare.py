@@ -42,9 +42,8 @@ def handle_prepared(
         return "failed"
     if run.node_id is None or handoff.kind == "failover":
         if handoff.kind == "failover" and run.node_id is not None and not owner_is_gone(handoff):
-            yield from fail(
-                handoff, run, f"{handoff.source_name} sends heartbeats again and keeps it"
-            )
+            error = f"{handoff.source_name} sends heartbeats again and keeps it"
+            yield from fail(handoff, run, error)
             return "failed"
         if handoff.kind == "failover" and run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
             error = f"{handoff.source_name}, which ran it, was lost"
