@@ -27,13 +27,12 @@ CONFIRMED = "confirmed"
 
 
 class ReadOnlyInline(admin.TabularInline):
-    """Rows of another row's page, shown to everyone who may see that page, and never edited."""
+    """Rows on the page of the row to which they belong; who may see the page sees them."""
 
     extra = 0
     can_delete = False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Allow everyone who may see the page."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -184,8 +183,7 @@ class AdminAction:
         return TemplateResponse(request, "admin/scheduling/confirm.html", context)
 
     def as_action(self, chosen: Any) -> Callable[..., HttpResponse | None]:
-        """Return the action for the list of a model. Its label names the rows as `chosen`, such as
-        "selected nodes"."""
+        """Return the action for a list; its label calls the rows `chosen`: "selected nodes"."""
         label = lazy(lambda: f"{self.operation.summary(str(chosen))}…", str)()
 
         @admin.action(description=label, permissions=["act"])

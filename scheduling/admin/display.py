@@ -1,4 +1,4 @@
-"""Format values for lists: coloured statuses, links, numbers with units."""
+"""Format values for lists of the admin: coloured states, links, milliseconds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils.html import format_html
 
+from scheduling.presentation.formatting import UNKNOWN
 from scheduling.presentation.state_words import state_word
 
 #: CSS class suffix → the statuses that it colours. Other statuses are neutral.
@@ -18,8 +19,6 @@ _COLOURED = {
 }
 _STATUS_CLASSES = {status: css for css, statuses in _COLOURED.items() for status in statuses}
 
-PLACEHOLDER = "–"
-
 
 def coloured_state(value: str) -> str:
     """Return the HTML of a state: the reader's word for it, in its colour."""
@@ -30,7 +29,7 @@ def coloured_state(value: str) -> str:
 def link(row: Any, text: str | None = None) -> str:
     """Return a link to the row's page, of its name or `text`; a dash for None."""
     if row is None:
-        return PLACEHOLDER
+        return UNKNOWN
     meta = row._meta
     url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
     return format_html('<a href="{}">{}</a>', url, text or str(row))
@@ -44,9 +43,5 @@ def list_link(model: Any, text: str, **filters: Any) -> str:
     return format_html('<a href="{}?{}">{}</a>', url, query, text)
 
 
-def with_thousands(value: int | None) -> str:
-    return PLACEHOLDER if value is None else f"{value:,}"
-
-
 def milliseconds(value: float | None) -> str:
-    return PLACEHOLDER if value is None else f"{value:,.0f} ms"
+    return UNKNOWN if value is None else f"{value:,.0f} ms"

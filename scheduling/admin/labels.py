@@ -53,7 +53,7 @@ def word_column(
 
 
 def word_filter(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
-    """Return a filter by the codes of a column, which offers each code as the word for readers."""
+    """Return a filter by a column of codes, which offers each code as its word."""
 
     class ByWord(AllValuesFieldListFilter):
         def choices(self, changelist: Any) -> Any:

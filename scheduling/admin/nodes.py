@@ -12,11 +12,12 @@ from django.utils.translation import gettext_lazy as _
 
 from portfolios.models import Portfolio
 from scheduling.admin.base import AdminAction, FleetAdmin
-from scheduling.admin.display import PLACEHOLDER, coloured_state, list_link
+from scheduling.admin.display import coloured_state, list_link
 from scheduling.admin.labels import label
 from scheduling.decide.liveness import LeaseView, status_of
 from scheduling.models import Node, NodeStatus
 from scheduling.operations.registry import node_actions
+from scheduling.presentation.formatting import UNKNOWN
 from scheduling.presentation.sentences import revoked_sentence
 from scheduling.timing import timing
 
@@ -85,14 +86,14 @@ class NodeAdmin(FleetAdmin):
     def marks(self, row: Any) -> str:
         """Return the marks that keep new portfolios off the node."""
         marks = [name for name in ("cordoned", "draining", "leaving") if getattr(row, name)]
-        return _(", ").join(str(label(name)) for name in marks) or PLACEHOLDER
+        return _(", ").join(str(label(name)) for name in marks) or UNKNOWN
 
     @admin.display(description=_("lease"), ordering="lease__expires_at")
     def lease_left(self, row: Any) -> str:
         """Return the seconds left of the node's lease, or a dash unless the node is alive."""
         lease = getattr(row, "lease", None)
         if lease is None or row.status != NodeStatus.ALIVE:
-            return PLACEHOLDER
+            return UNKNOWN
         left_s = (lease.expires_at - row.now).total_seconds()
         return f"{max(left_s, 0):.1f} s"
 

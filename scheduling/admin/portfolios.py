@@ -16,7 +16,7 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
 from scheduling.admin.base import AdminAction, FleetAdmin, ReadOnlyInline
-from scheduling.admin.display import PLACEHOLDER, coloured_state, link, list_link, with_thousands
+from scheduling.admin.display import coloured_state, link, list_link
 from scheduling.admin.labels import label
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
@@ -24,14 +24,18 @@ from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.observe.snapshot import observe
 from scheduling.operations.registry import portfolio_actions
+from scheduling.presentation.formatting import UNKNOWN, whole
 from scheduling.presentation.sentences import handoff_sentence, pending_sentence
 from scheduling.presentation.state_words import state_word
 from scheduling.timing import timing
 
 
 def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
-    """Return the `targets` that the confirmation page offers: every node, and of one portfolio
-    also whether the node could run it. No targets if the fleet cannot be read."""
+    """Return the `targets` that the confirmation page offers: every node.
+
+    For one portfolio each target says whether the node could run it. If the fleet cannot be read,
+    none is offered.
+    """
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:
@@ -139,7 +143,7 @@ class PortfolioAdmin(FleetAdmin):
     @admin.display(description=label("strategy"), ordering="strategy_name")
     def strategy(self, row: Any) -> str:
         """Return the strategy of the wanted revision."""
-        return str(row.strategy_name or PLACEHOLDER)
+        return str(row.strategy_name or UNKNOWN)
 
     @admin.display(description=_("revision"), ordering="revision")
     def revision_shown(self, row: Any) -> str:
@@ -157,17 +161,17 @@ class PortfolioAdmin(FleetAdmin):
     @admin.display(description=label("last seq"), ordering="run__last_seq")
     def last_seq(self, row: Portfolio) -> str:
         """Return the seq of the portfolio's last committed event."""
-        return with_thousands(row.run.last_seq)
+        return whole(row.run.last_seq)
 
     @admin.display(description=label("lag"), ordering="lag_events")
     def lag(self, row: Any) -> str:
         """Return how many events the portfolio is behind the head of its feed."""
-        return with_thousands(max(row.lag_events, 0))
+        return whole(max(row.lag_events, 0))
 
     @admin.display(description=label("equity"), ordering="newest_equity")
     def equity(self, row: Any) -> str:
         """Return the newest point of the equity curve, or a dash if there is none."""
-        return PLACEHOLDER if row.newest_equity is None else f"{row.newest_equity:,.2f}"
+        return UNKNOWN if row.newest_equity is None else f"{row.newest_equity:,.2f}"
 
     @admin.display(description=label("pinned"), ordering="run__pinned_node__name")
     def pinned(self, row: Portfolio) -> str:

@@ -1,4 +1,4 @@
-"""Records of portfolios, and the feed. Read only."""
+"""Orders, fills and revisions of portfolios, and the feeds. Read only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduling.presentation.state_words import state_word
 
 
 class PricedAdmin(RelatedAdmin):
-    """Provide the column `price_shown` too."""
+    """Lists with the column `price_shown`, besides those of RelatedAdmin."""
 
     @admin.display(description=_("price"), ordering="price")
     def price_shown(self, row: Order | Fill) -> str:

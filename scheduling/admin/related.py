@@ -12,7 +12,7 @@ from scheduling.admin.display import link
 
 
 class RelatedAdmin(FleetAdmin):
-    """Provide the columns `portfolio_shown` and `node_shown`."""
+    """Lists with the columns `portfolio_shown` and `node_shown`."""
 
     @admin.display(description=_("portfolio"), ordering="portfolio__name")
     def portfolio_shown(self, row: Any) -> str:

@@ -1,4 +1,4 @@
-"""Dialogs of operator actions: the consequence from the registry, then what it means right now."""
+"""What the dialogs of operator actions say, and the shell lines that do the same as a form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scheduling.observe.halts import HaltView
     from scheduling.observe.roll_outs import RollOutView
 
-MAX_NAMED_SYMBOLS = 8  #: of those that a portfolio holds; the rest is counted
+MAX_NAMED_SYMBOLS = 8  #: of those that a portfolio holds; the others are counted
 
 Lines = list[tuple[str, str]]  #: (short heading, sentence)
 
@@ -54,17 +54,17 @@ ROLL_OUT_ACTIONS = _by_verb(roll_out_actions.STOP_ROLL_OUT, roll_out_actions.RET
 
 
 def _offline_operations() -> dict[str, Operation]:
-    """Return the operations that have a shell line for the time when the server is away.
+    """Return form → operation, for the forms that may be needed while the server is away.
 
-    Keys are addresses of their forms, without the name of the node or portfolio.
+    A form is named by its address without the node or portfolio: `portfolios/stop`, `halt`.
     """
     by_kind = {"portfolios": PORTFOLIO_ACTIONS, "nodes": NODE_ACTIONS, "fleet": FLEET_ACTIONS}
-    found = {
+    by_form = {
         f"{kind}/{verb}": operation
         for kind, operations in by_kind.items()
         for verb, operation in operations.items()
     }
-    return found | {
+    return by_form | {
         "portfolios/migrate": portfolio_actions.MIGRATE,
         "migrate": portfolio_actions.MIGRATE_SEVERAL,
         "portfolios/edit": portfolio_actions.EDIT,
@@ -75,21 +75,21 @@ def _offline_operations() -> dict[str, Operation]:
 
 
 def offline_help() -> dict[str, Any]:
-    """Return what the page's script needs while the server is away.
+    """Return what the page's script (`away.js`) needs while the server is away.
 
-    `shell` and `commands`: the shell line that does the same as a form. `repeatable`: the forms
-    that the script may send again without asking.
+    `shell`: the beginning of every shell line. `commands`: form → the command that does the same.
+    `repeatable`: the forms that the script may send again without asking.
     """
     operations = _offline_operations()
     return {
         "shell": shell_line(),
         # Not for an edit: its command does nothing until fields are added to it.
         "commands": {
-            key: operation.command
-            for key, operation in operations.items()
+            form: operation.command
+            for form, operation in operations.items()
             if operation.command and operation is not portfolio_actions.EDIT
         },
-        "repeatable": [key for key, operation in operations.items() if operation.repeatable],
+        "repeatable": [form for form, operation in operations.items() if operation.repeatable],
     }
 
 
@@ -100,25 +100,19 @@ def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
     return [(_("Effect"), _(operation.consequence)), *now]
 
 
-def lost_portfolios(board: FleetView) -> list[str]:
-    """Return the names of portfolios whose node is lost."""
-    lost = {node.name for node in board.nodes if node.status == "lost"}
-    return [p.name for p in board.portfolios if p.node in lost]
-
-
 def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
-    """Return where the portfolio goes on, what it does with late events, why it was quarantined."""
-    behind = max(p.feed_head - (p.last_seq or 0), 0)
-    age = _("%(time)s of the feed") % {"time": span(behind / p.feed_rate)} if p.feed_rate else ""
-    decisions = {
+    """Return from which event the portfolio goes on, and what it does with those that wait."""
+    waiting = max(p.feed_head - p.last_seq, 0)
+    age = _("%(time)s of the feed") % {"time": span(waiting / p.feed_rate)} if p.feed_rate else ""
+    by_catch_up = {
         "full": _("It decides on all of them."),
         "state_only": _("It updates its state; decisions on stale events are suppressed."),
         "halt": _("It stops again before the first stale event."),
     }
-    events = ngettext("%(number)s event waiting", "%(number)s events waiting", behind)
-    waiting = joined([events % {"number": whole(behind)}, age])
-    start = f"seq {whole(p.last_seq)}{_(': ')}{waiting}{_('.')}"
-    lines = [(_("From"), f"{start} {decisions.get(p.catch_up, '')}")]
+    events = ngettext("%(number)s event waiting", "%(number)s events waiting", waiting)
+    backlog = joined([events % {"number": whole(waiting)}, age])
+    start = f"seq {whole(p.last_seq)}{_(': ')}{backlog}{_('.')}"
+    lines = [(_("From"), f"{start} {by_catch_up.get(p.catch_up, '')}")]
     if p.phase == "quarantined":
         why = because(_("Attempts are counted from 0. It was quarantined"), localized_reason(p))
         lines.append((_("Again"), why))
@@ -126,6 +120,7 @@ def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
 
 
 def _owner_line(p: PortfolioView) -> tuple[str, str]:
+    """Return the line that says which node runs the portfolio."""
     names = {"name": p.name, "node": p.node}
     text = _("%(name)s runs on %(node)s.") if p.node else _("No node runs %(name)s.")
     return _("Now"), text % names
@@ -137,7 +132,7 @@ def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
 
 
 def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
-    held = [row["symbol"] for row in (p.account or {}).get("positions") or []]
+    held = [row["symbol"] for row in p.account.get("positions") or []]
     lines = [_owner_line(p)]
     if held:
         left_out = len(held) - MAX_NAMED_SYMBOLS
@@ -169,37 +164,38 @@ def _preview_unpin(p: PortfolioView, board: FleetView) -> Lines:
 
 
 def _preview_verify(p: PortfolioView, board: FleetView) -> Lines:
-    done = max((p.last_seq or 0) - p.first_seq + 1, 0)
+    processed = max(p.last_seq - p.first_seq + 1, 0)
     text = ngettext(
         "It has processed %(number)s event of the log.",
         "It has processed %(number)s events of the log.",
-        done,
+        processed,
     )
     then = _(
         "Its page shows that the result is identical to what is stored, or the first difference."
     )
-    return [(_("Now"), text % {"number": whole(done)}), (_("Then"), then)]
+    return [(_("Now"), text % {"number": whole(processed)}), (_("Then"), then)]
 
 
 def _preview_release_storm(subject: None, board: FleetView) -> Lines:
-    names = lost_portfolios(board)
-    if not names:
+    lost = {node.name for node in board.nodes if node.status == "lost"}
+    waiting = sum(portfolio.node in lost for portfolio in board.portfolios)
+    if not waiting:
         return [(_("Now"), _("No portfolio waits, so nothing moves."))]
     text = ngettext(
-        "%(number)s portfolio on lost nodes.", "%(number)s portfolios on lost nodes.", len(names)
+        "%(number)s portfolio on lost nodes.", "%(number)s portfolios on lost nodes.", waiting
     )
-    return [(_("Now"), text % {"number": whole(len(names))})]
+    return [(_("Now"), text % {"number": whole(waiting)})]
 
 
 def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     waiting = roll_out.counts.get("waiting", 0)
-    at_work = roll_out.counts.get("changing", 0) + roll_out.counts.get("proving", 0)
+    under_way = roll_out.counts.get("changing", 0) + roll_out.counts.get("proving", 0)
     text = ngettext(
         "%(waiting)s portfolio is not reached; %(changing)s being changed go on.",
         "%(waiting)s portfolios are not reached; %(changing)s being changed go on.",
         waiting,
     )
-    return [(_("Now"), text % {"waiting": whole(waiting), "changing": whole(at_work)})]
+    return [(_("Now"), text % {"waiting": whole(waiting), "changing": whole(under_way)})]
 
 
 def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
@@ -208,8 +204,8 @@ def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
         "The roll-out has changed %(number)s portfolios.",
         roll_out.changed,
     )
-    state = _("The earlier revision continues from the state that the newer one leaves.")
-    return [(_("Now"), text % {"number": whole(roll_out.changed)}), (_("State"), state)]
+    state_text = _("The earlier revision continues from the state that the newer one leaves.")
+    return [(_("Now"), text % {"number": whole(roll_out.changed)}), (_("State"), state_text)]
 
 
 def _preview_undo_halt(halt: HaltView, board: FleetView) -> Lines:

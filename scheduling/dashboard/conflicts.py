@@ -1,8 +1,7 @@
-"""The three values of each field that two people edited at once. Pure."""
+"""What two people changed at once in the form of one portfolio, field by field. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.errors import Refused
 from scheduling.operations import differences
-from scheduling.presentation.formatting import UNKNOWN
+from scheduling.presentation.formatting import UNKNOWN, value_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +29,26 @@ class ThreeWayLine:
 def three_way(
     base: Mapping[str, Any], now: Mapping[str, Any], yours: Mapping[str, Any]
 ) -> list[ThreeWayLine]:
-    """Return a line per field or entry that somebody changed, those that clash first."""
+    """Return a line for each field, or entry of a field, that somebody changed; clashes first.
+
+    `base`: the values when the form was opened. `now`: the stored ones. `yours`: those typed.
+    """
     theirs = {change.field: change for change in differences(base, now)}
     own = {change.field: change for change in differences(base, yours)}
     labels = {change.field: change.label for change in [*theirs.values(), *own.values()]}
     lines = []
     for field, label in labels.items():
         opened = (theirs.get(field) or own[field]).before
-        present = theirs[field].after if field in theirs else opened
+        stored = theirs[field].after if field in theirs else opened
         typed = own[field].after if field in own else opened
-        clashes = field in theirs and field in own and present != typed
-        lines.append(
-            ThreeWayLine(
-                label, _value_text(opened), _value_text(present), _value_text(typed), clashes
-            )
-        )
+        clashes = field in theirs and field in own and stored != typed
+        texts = _shown(opened), _shown(stored), _shown(typed)
+        lines.append(ThreeWayLine(label, *texts, clashes))
     return sorted(lines, key=lambda line: (not line.clashes, line.field))
 
 
-def _value_text(value: Any) -> str:
-    if value is None or value == "":
-        return UNKNOWN
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _shown(value: Any) -> str:
+    return UNKNOWN if value in (None, "") else value_text(value)
 
 
 def localized_refusal(refused: Refused) -> str:

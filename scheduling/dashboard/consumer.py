@@ -46,7 +46,7 @@ class BoardConsumer(CountedSocket):
     async def connect(self) -> None:
         """Accept users who may read the fleet, up to a number of pages; close all others."""
         viewer = await self._viewer()
-        await self.accept()
+        await self.accept()  # a browser is told the close code of an accepted connection only
         if viewer is None:
             await self.close(NOT_ALLOWED)
             return

@@ -33,7 +33,7 @@ PAGES = (
     ("audit", gettext_lazy("Audit"), "i-proof"),
 )
 
-Parts = dict[str, str]
+Parts = dict[str, str]  #: element id → HTML
 BOARD_PARTS = ("fleet_summary", "feed_head", "unassigned", "handoff_sidebar", "first_steps")
 
 
@@ -59,7 +59,7 @@ def _bell(fleet: FleetView) -> dict[str, Any]:
     ) % {"number": len(waiting)}
     return {
         "count": len(waiting),
-        # Not its number, which stays the same when the alert is opened again.
+        # When it was opened, in ms, and not its id: an alert that is opened again keeps its id.
         "newest": int(newest.opened_at.timestamp() * 1000) if newest else 0,
         "text": because(alert_word(newest.kind), localized_reason(newest)) if newest else "",
         "label": label if waiting else _("Alerts"),
@@ -67,7 +67,11 @@ def _bell(fleet: FleetView) -> dict[str, Any]:
 
 
 def page_context(request: HttpRequest, page: str, live_view: str = "page") -> dict[str, Any]:
-    """Return the context of a page, with a fresh snapshot. Raises SnapshotUnavailable."""
+    """Return the context that every page needs, with a fresh snapshot of the fleet.
+
+    `page`: the page of the navigation to which it belongs. `live_view`: what the page's websocket
+    asks for, as `parse_view` reads it. Raise SnapshotUnavailable if the fleet cannot be read.
+    """
     return {
         **summary_context(read_fleet_view()),
         "current_page": page,

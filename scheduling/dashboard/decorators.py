@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_http_methods
 
 from portfolios.text import unprintable_errors
 from scheduling.dashboard.context import render_problem
@@ -42,7 +43,10 @@ _MISSING_TITLES = {
 
 
 def _login_redirect(request: HttpRequest) -> HttpResponse:
-    """Redirect to the login page, which says so if a session has ended, and back after it."""
+    """Redirect to the login page, and from there back to the requested one.
+
+    To a user whose session has ended, the login page says so.
+    """
     was_signed_in = settings.SESSION_COOKIE_NAME in request.COOKIES
     address = reverse("login") + ("?ended=1" if was_signed_in else "")
     back = request.get_full_path() if request.method in ("GET", "HEAD") else "/"
@@ -90,24 +94,26 @@ def viewer_required(view: View) -> View:
     return guarded
 
 
-#: Text areas, where line breaks are allowed; the form or the operation checks the parsed values.
-_AREAS = ("config", "limits", "selector", "labels")
+#: Fields where line breaks are allowed; the form or the operation checks the parsed values.
+_TEXT_AREAS = ("config", "limits", "selector", "labels")
 
 
 def _unprintable_error(request: HttpRequest) -> str:
-    """Return the error of the first posted field, other than _AREAS, with a control or
-    bidirectional character; "" if there is none."""
+    """Return the error of the first posted field with a control or bidirectional character, or "".
+
+    Fields of _TEXT_AREAS are not checked.
+    """
     for name, values in request.POST.lists():
-        if name not in _AREAS and (errors := unprintable_errors(name, values)):
+        if name not in _TEXT_AREAS and (errors := unprintable_errors(name, values)):
             return errors[0]["message"]
     return ""
 
 
 def operator_required(view: View) -> View:
-    """Require an operator; a viewer gets 403.
+    """Require an operator and a method of a form, as `operator_with_form` does.
 
-    A control or bidirectional character in a posted field gets 400, except in a field of _AREAS,
-    which its form or operation checks.
+    A control or bidirectional character in a posted field gets 400; fields of _TEXT_AREAS are left
+    to the form or the operation.
     """
 
     @operator_with_form
@@ -122,12 +128,13 @@ def operator_required(view: View) -> View:
 
 
 def operator_with_form(view: View) -> View:
-    """Require an operator; a viewer gets 403 with an explanation.
+    """Require an operator and a method of a form: GET, HEAD or POST. A viewer gets 403.
 
     For a view whose form refuses control characters itself: it shows the error beside the field and
     keeps what else was typed.
     """
 
+    @require_http_methods(["GET", "HEAD", "POST"])
     @wraps(view)
     @viewer_required
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -89,7 +89,7 @@ class Table:
     columns: dict[str, Sequence[Any]]
 
 
-Change = dict[str, Any]
+Change = dict[str, Any]  #: of one table or of all, as figures.js applies it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,15 @@ def board_figures(page: BoardPage) -> BoardFigures:
 
 
 def figures_part(figures: BoardFigures, before: BoardFigures | None = None) -> Change:
-    """Return the part of a message that brings a page from `before`, or nothing, to `figures`."""
-    old = (before.nodes, before.portfolios) if before else (None, None)
-    parts = {
-        "nodes": table_changes(old[0], figures.nodes),
-        "portfolios": table_changes(old[1], figures.portfolios),
+    """Return the change that makes a page show `figures`. `before`: what it shows; None: nothing.
+
+    A table without changes is left out.
+    """
+    changes = {
+        "nodes": table_changes(before.nodes if before else None, figures.nodes),
+        "portfolios": table_changes(before.portfolios if before else None, figures.portfolios),
     }
-    return {"now": figures.now, **{name: part for name, part in parts.items() if part}}
+    return {"now": figures.now, **{name: change for name, change in changes.items() if change}}
 
 
 def table_changes(before: Table | None, after: Table) -> Change | None:
@@ -169,7 +171,8 @@ def node_table(page: BoardPage) -> Table:
 
 
 def _table(names: list[str], fields: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(fields)
+    without_rows: list[Sequence[Any]] = [()] * len(fields)
+    columns = list(zip(*rows, strict=True)) or without_rows
     return Table(names, dict(zip(fields, columns, strict=True)))
 
 
@@ -180,8 +183,8 @@ def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
     message = card.message
     canary, clean, events = "", None, None
     if card.is_canary:
-        state = portfolio.state or {}
-        canary, clean, events = canary_text(state), card.canary_clean, state.get("events")
+        canary, clean = canary_text(portfolio.state), card.canary_clean
+        events = portfolio.state.get("events")
     return (
         card.node,
         target,
@@ -203,7 +206,7 @@ def _card_row(card: Card, slots: dict[str, tuple[str, str]]) -> tuple[Any, ...]:
         card.pnl,
         portfolio.starting_cash,
         portfolio.lag_events,
-        _kept_spark_text(portfolio.id, portfolio.spark),
+        _cached_spark_text(portfolio.id, portfolio.spark),
         message.text if message else "",
         message.icon if message else "",
         message.tone if message else "",
@@ -237,7 +240,7 @@ def _plain_row(card: Card) -> tuple[str, ...]:
     portfolio = card.portfolio
     result = signed_money(card.pnl)
     if card.is_canary:
-        result = f"{whole((portfolio.state or {}).get('events'))} {_('events')}"
+        result = f"{whole(portfolio.state.get('events'))} {_('events')}"
     return (
         portfolio.name,
         card.node or "–",
@@ -275,7 +278,11 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
     line = column.status_line or column.forecast
     here = len(column.cards)
     expires = node.lease_expires_at
-    note = {"column": column}
+    drain = ""
+    if node.draining:
+        text = _("%(number)s still here") if here else _("drained: no portfolio runs here")
+        drain = text % {"number": here}
+    note = "dashboard/parts/column_note.html"
     return (
         column.status,
         column.trouble_rank,
@@ -295,27 +302,21 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
         line.icon if line else "",
         line.tone if line else "",
         column.status_line is None and column.forecast is not None,
-        (
-            _("%(number)s still here") % {"number": here}
-            if here
-            else _("drained: no portfolio runs here")
-        )
-        if node.draining
-        else "",
-        render_to_string("dashboard/parts/column_note.html", note) if column.note else "",
+        drain,
+        render_to_string(note, {"column": column}) if column.note else "",
     )
 
 
-#: Portfolio id → points as they were read, and their text. They are read every ten seconds.
+#: Portfolio id → points and their text. The points are read anew every ten seconds.
 _sparks: dict[int, tuple[Sequence[float], str]] = {}
 
 
-def _kept_spark_text(portfolio: int, points: Sequence[float]) -> str:
+def _cached_spark_text(portfolio: int, points: Sequence[float]) -> str:
     """Return `spark_text`, computed once for each read of the points."""
-    known = _sparks.get(portfolio)
-    if known is None or known[0] is not points:
-        known = _sparks[portfolio] = (points, spark_text(points))
-    return known[1]
+    cached = _sparks.get(portfolio)
+    if cached is None or cached[0] is not points:
+        cached = _sparks[portfolio] = (points, spark_text(points))
+    return cached[1]
 
 
 def spark_text(points: Sequence[float]) -> str:

@@ -50,7 +50,10 @@ class OperationForm(forms.Form):
     """A form whose values an operation checks."""
 
     def add_field_errors(self, errors: list[dict[str, str]]) -> None:
-        """Add each error to its field, or to the form if the field is unknown."""
+        """Add each error to its field, or to the form if that has no such field.
+
+        An error of `labels.zone` is added to the field `labels` if `labels.zone` is no field.
+        """
         for error in errors:
             field, message = error.get("field", ""), localized_text(error["message"])
             head, __, inner = field.partition(".")
@@ -132,9 +135,9 @@ class NodeTokenForm(OperationForm):
         required=False, label=_("Days"), help_text=_("until it expires; empty: until it is revoked")
     )
 
-    def __init__(self, *args: Any, named: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, is_new_node: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if named:  # on the page of a node
+        if not is_new_node:
             del self.fields["node"], self.fields["capacity"]
 
 

@@ -70,9 +70,11 @@ def state_text(state: str) -> str:
 
 def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
     """Return the four steps as of `now`. Pure."""
+    drains_at_once = handoff.kind == "stop"  # there is nothing to prepare
+    # When each step of STEP_NAMES started and ended, as far as that is stored.
     starts = (
         handoff.requested_at,
-        handoff.prepared_at or (handoff.requested_at if handoff.kind == "stop" else None),
+        handoff.prepared_at or (handoff.requested_at if drains_at_once else None),
         handoff.released_at,
         handoff.granted_at,
     )
@@ -96,7 +98,7 @@ def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
             steps.append(HandoffStep(name, "omitted", UNKNOWN))
         elif took is not None:
             steps.append(HandoffStep(name, "done", pause(1000 * max(took, 0))))
-        elif number == 2 and handoff.granted_at:  # granted without a release: no duration
+        elif name == _("grant") and handoff.granted_at:  # without a release: no duration
             steps.append(HandoffStep(name, "done", state_word("granted")))
         else:
             steps.append(HandoffStep(name, "", ""))

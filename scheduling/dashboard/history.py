@@ -1,4 +1,4 @@
-"""Filters, order and export of the handoffs and of the audit log."""
+"""Filters and exported files of the pages of handoffs, orders and the audit log."""
 
 from __future__ import annotations
 
@@ -39,24 +39,18 @@ class Span:
     end: datetime | None = None
 
 
-def _read_span(query: QueryDict) -> Span:
-    """Return the range of `?since=` and `?until=`; an absent one leaves its end open.
-
-    Times without a zone are UTC. A date alone means the whole day. Raise WrongTime for other texts.
-    """
-    return Span(_read_time(query, "since", is_end=False), _read_time(query, "until", is_end=True))
-
-
 def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
-    """Return the time of `?name=`, of a date its begin, or its end with `is_end`; None: absent.
+    """Return the time in `?name=`, or None if it is absent.
 
-    Raise WrongTime for any other text.
+    Without a zone it is UTC. A date alone means its first moment, or with `is_end` its last. Raise
+    WrongTime for other texts.
     """
     text = text_parameter(query, name)
     if not text:
         return None
     try:
-        at = parse_datetime(text) if len(text) > len("2026-01-31") else None
+        is_date = len(text) <= len("2026-01-31")  # which parse_datetime takes for its midnight
+        at = None if is_date else parse_datetime(text)
         if at is not None:
             return at if at.tzinfo else at.replace(tzinfo=UTC)
         day = parse_date(text)
@@ -75,17 +69,19 @@ def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
 
 
 def filters_of(request: HttpRequest, *names: str) -> dict[str, str]:
-    """Return the query parameters of these names and of the span, each "" if it is absent."""
+    """Return the query parameters of these names, `since` and `until`; "" for an absent one."""
     return {name: text_parameter(request.GET, name) for name in (*names, "since", "until")}
 
 
 def span_of(request: HttpRequest, context: dict[str, Any]) -> Span | None:
-    """Return the range of time that a page asks for.
+    """Return the range of `?since=` and `?until=`; an absent one leaves its end open.
 
-    If it cannot be read, return None and put a sentence under `refused` in the context.
+    If one cannot be read, return None, and put a sentence under `refused` in the context.
     """
+    query = request.GET
     try:
-        return _read_span(request.GET)
+        begin = _read_time(query, "since", is_end=False)
+        return Span(begin, _read_time(query, "until", is_end=True))
     except WrongTime as wrong:
         context["refused"] = str(wrong)
         return None
@@ -109,19 +105,19 @@ def within(rows: QuerySet[Any], field: str, span: Span) -> QuerySet[Any]:
     return rows
 
 
-# --- export --------------------------------------------------------------------------------------
-
-
 def export(
     request: HttpRequest,
     name: str,
     columns: Sequence[str],
     document: Callable[[Any], dict[str, Any]],
-    parts: Iterator[list[Any]],
+    batches: Iterator[list[Any]],
 ) -> StreamingHttpResponse:
-    """Return a file of the rows of all `parts` in the requested `?format=`."""
+    """Return the rows of all `batches` as a file in the requested `?format=`.
+
+    `name`: of the file. `document`: a row → its values by `columns`.
+    """
     kind = request.GET["format"]
-    lines = _csv(parts, columns, document) if kind == "csv" else _json(parts, document)
+    lines = _csv(batches, columns, document) if kind == "csv" else _json(batches, document)
     language = translation.get_language()
     answer = StreamingHttpResponse(_asynchronous(lines, language), content_type=FORMATS[kind])
     answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
@@ -129,38 +125,39 @@ def export(
     return answer
 
 
-def parts_by_id(rows: QuerySet[Any], *, oldest_first: bool) -> Iterator[list[Any]]:
-    """Yield the first MAX_EXPORTED rows in the order of ids, as `parts_of` does."""
+def batches_by_id(rows: QuerySet[Any], *, oldest_first: bool) -> Iterator[list[Any]]:
+    """Yield the first MAX_EXPORTED rows in the order of ids, as `batches_of` does."""
     key, order = ("pk__gt", "pk") if oldest_first else ("pk__lt", "-pk")
     ordered = rows.order_by(order)
-    return parts_of(ordered, lambda last: ordered.filter(**{key: last.pk}))
+    return batches_of(ordered, lambda last: ordered.filter(**{key: last.pk}))
 
 
-def parts_of(
+def batches_of(
     rows: QuerySet[Any], rows_after: Callable[[Any], QuerySet[Any]]
 ) -> Iterator[list[Any]]:
-    """Yield the first MAX_EXPORTED of the ordered rows, EXPORT_BATCH in each list.
+    """Yield the first MAX_EXPORTED of the ordered rows in lists of EXPORT_BATCH.
 
-    Each list is a statement of its own, so that a slow reader holds no transaction open.
+    Each list is read by its own statement, so that a slow reader holds no transaction open.
     `rows_after`: a row → the rows that follow it.
     """
-    left, following = MAX_EXPORTED, rows
-    while left > 0:
-        found = list(following[: min(EXPORT_BATCH, left)])
-        yield found
-        if len(found) < EXPORT_BATCH:
+    allowed, unread = MAX_EXPORTED, rows
+    while allowed > 0:
+        batch = list(unread[: min(EXPORT_BATCH, allowed)])
+        yield batch
+        if len(batch) < EXPORT_BATCH:
             return
-        left, following = left - len(found), rows_after(found[-1])
+        allowed, unread = allowed - len(batch), rows_after(batch[-1])
 
 
 def _csv(
-    parts: Iterator[list[Any]], columns: Sequence[str], document: Callable[[Any], dict[str, Any]]
+    batches: Iterator[list[Any]], columns: Sequence[str], document: Callable[[Any], dict[str, Any]]
 ) -> Iterator[str]:
+    """Yield the header and the lines of the first batch, then the lines of each further batch."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
-    for part in parts:
-        for row in part:
+    for batch in batches:
+        for row in batch:
             values = document(row)
             writer.writerow([_cell(values[name]) for name in columns])
         yield text.getvalue()
@@ -180,19 +177,21 @@ def _cell(value: Any) -> str:
     return f"'{value}" if value[:1] in "=+-@\t\r" and value else value
 
 
-def _json(parts: Iterator[list[Any]], document: Callable[[Any], dict[str, Any]]) -> Iterator[str]:
+def _json(batches: Iterator[list[Any]], document: Callable[[Any], dict[str, Any]]) -> Iterator[str]:
     yield '{"rows": ['
     separator = "\n"
-    for part in parts:
-        for row in part:
+    for batch in batches:
+        for row in batch:
             yield f"{separator}{json.dumps(document(row), ensure_ascii=False)}"
             separator = ",\n"
     yield "\n]}\n"
 
 
 async def _asynchronous(lines: Iterator[str], language: str | None) -> AsyncIterator[str]:
-    """Yield what `lines` yields, each made in a thread, since it may read from the database, and
-    in the language of the page, which has ended when the answer is streamed."""
+    """Yield what `lines` yields, each item made in a thread, since it may read from the database.
+
+    The response is streamed after the end of the request, so its language is set again each time.
+    """
 
     def make_next() -> str | None:
         with translation.override(language):

@@ -32,7 +32,7 @@ class LiveView(NamedTuple):
 
 
 def parse_view(requested: str, operator: bool, language: str = "") -> LiveView:
-    """Return the view of the text `board` or `portfolio:NAME`; of any other, only the top bar.
+    """Return the view that `board` or `portfolio:NAME` asks for; for other texts, the top bar's.
 
     An unknown language becomes the default one: rendered views are cached per language, and a
     client must not fill the cache with languages of its own.
@@ -52,27 +52,24 @@ class Rendered(NamedTuple):
 
 
 def render_views(fleet: FleetView, views: Iterable[LiveView]) -> dict[LiveView, Rendered]:
-    """Render the views. Those of one page in one language share its figures."""
-    pages: dict[str, tuple[BoardPage, BoardFigures]] = {}
-    return {view: render_view(fleet, view, pages) for view in views}
-
-
-def render_view(
-    fleet: FleetView, view: LiveView, pages: dict[str, tuple[BoardPage, BoardFigures]] | None = None
-) -> Rendered:
-    """Render one view. `pages`: the boards of this snapshot by language; a missing one is added."""
-    with translation.override(view.language):
-        if view.page != "board":
-            return Rendered(_parts(fleet, view))
-        pages = {} if pages is None else pages
-        if view.language not in pages:
-            page = build_board_page(fleet, settings.GINKGO.good_after_s)
-            pages[view.language] = page, board_figures(page)
-        page, figures = pages[view.language]
-        return Rendered(board_parts(page, view.operator), figures)
+    """Render the views. Those of the board in one language share its figures."""
+    boards: dict[str, tuple[BoardPage, BoardFigures]] = {}  # by language
+    rendered = {}
+    for view in views:
+        with translation.override(view.language):
+            if view.page != "board":
+                rendered[view] = Rendered(_parts(fleet, view))
+                continue
+            if view.language not in boards:
+                page = build_board_page(fleet, settings.GINKGO.good_after_s)
+                boards[view.language] = page, board_figures(page)
+            page, figures = boards[view.language]
+            rendered[view] = Rendered(board_parts(page, view.operator), figures)
+    return rendered
 
 
 def _parts(fleet: FleetView, view: LiveView) -> Parts:
+    """Render the parts of a page other than the board, in the active language."""
     context = {**summary_context(fleet), "may_act": view.operator}
     parts = common_parts(context)
     if view.page == "portfolio":

@@ -18,7 +18,7 @@ class Page:
     """One page of a table."""
 
     rows: Sequence[Any]
-    older: str | None  #: query value of the page that follows; None if there is none
+    older: str | None  #: value of the query parameter for the next page; None: this is the last
     is_first: bool
 
 
@@ -62,7 +62,7 @@ def page_by_offset(
     size: int,
     transform: Callable[[Any], Any] = lambda row: row,
 ) -> Page:
-    """Return the page of ordered `rows` that starts at the offset `?name=`, by default 0."""
+    """Return `size` of the ordered `rows` from the offset `?name=` on (default 0), transformed."""
     start = min(max(int_parameter(query, name) or 0, 0), MAX_OFFSET)
     found = list(rows[start : start + size + 1])
     more = len(found) > size

@@ -30,6 +30,7 @@ NAME = "__name__"  #: stands for the name in addresses of the palette, as in tem
 
 MAX_SYMBOLS = 20  #: of one portfolio, by which it is found
 
+#: kind, text, detail, address, and `form`: whether the address opens as a dialog.
 Entry = dict[str, Any]
 
 
@@ -75,8 +76,8 @@ NODE_ACTIONS: tuple[tuple[Operation, Callable[[NodeView], bool]], ...] = (
 def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
     """Return `entries` and `groups`: an entry leads to a page, or to an action on the fleet.
 
-    One group has the portfolios, one the nodes. A row has a name, a description, and the positions
-    in the group's `actions` of those that it allows: an empty list for a viewer.
+    One group has the portfolios, one the nodes. A row has a name, a description, and positions in
+    the `actions` of its group: those of the actions that do something to it; none for a viewer.
     """
     portfolios = [
         [p.name, _description(p), _allowed_positions(PORTFOLIO_ACTIONS, p) if operator else []]
@@ -97,8 +98,8 @@ def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
 
 def _description(portfolio: PortfolioView) -> str:
     where = portfolio.node or state_word(portfolio.phase)
-    # Symbols are found, too; a portfolio may have hundreds, of which a row shows the first anyway.
-    symbols = " ".join((portfolio.symbols or [])[:MAX_SYMBOLS])
+    # A portfolio is found by its symbols too; it may have hundreds, of which a row shows the first.
+    symbols = " ".join(portfolio.symbols[:MAX_SYMBOLS])
     return f"{joined([portfolio.strategy, where])} {symbols}".strip()
 
 
@@ -110,9 +111,9 @@ def _allowed_positions(
 
 
 def _group(
-    kind: str, page: str, actions: Sequence[tuple[Operation, Any]], rows: list[list[Any]]
+    kind: str, view_name: str, actions: Sequence[tuple[Operation, Any]], rows: list[list[Any]]
 ) -> dict[str, Any]:
-    address = reverse(page, args=[NAME])
+    address = reverse(view_name, args=[NAME])
     return {
         "kind": kind,
         "address": address,

@@ -26,6 +26,7 @@ from portfolios.validation import (
 from scheduling.dashboard.forms import JSONText, OperationForm
 from scheduling.dashboard.value_fields import (
     LEFT_OUT,
+    Kind,
     ValueField,
     as_text,
     parameter_fields,
@@ -36,7 +37,7 @@ from scheduling.presentation.strategy_list import StrategyLine
 CONFIG, LIMITS, BROKER = "config.", "limits.", "limits.broker."
 SYMBOLS_HELP = _("separated by spaces; * for every symbol of the feed")
 
-#: limit → (label, help, what holds without it)
+#: Limit → (label, help text, the default that its empty field shows).
 LIMIT_WORDS = {
     "largest_order": (_("Largest order"), _("quantity"), _("none")),
     "largest_position": (
@@ -85,7 +86,7 @@ class FormValues:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], **others: Any) -> FormValues:
-        """Return the form's values for a portfolio: `others`, then those of `values` but None."""
+        """Return what a form shows first: `values` without those that are None, and `others`."""
         known = {name: values[name] for name in cls.__slots__ if values.get(name) is not None}
         return cls(**{**known, **others})
 
@@ -156,7 +157,7 @@ class PortfolioForm(OperationForm):
                 label=_("Feed"),
                 widget=forms.Select(attrs={"data-rebuild": ""}),
             )
-            self.fields["starting_cash"] = _text_field(
+            self.fields["starting_cash"] = PlainTextField(
                 _("Starting cash"), _("fixed from then on"), 40
             )
             self.fields["desired_state"] = forms.ChoiceField(
@@ -184,7 +185,7 @@ class PortfolioForm(OperationForm):
             "labels",
             self.values.selector,
         )
-        self.fields["spread_group"] = _text_field(
+        self.fields["spread_group"] = PlainTextField(
             _("Spread group"), _("members go to different nodes"), 80, list="groups"
         )
         self.fields["spread_hard"] = forms.BooleanField(
@@ -199,7 +200,7 @@ class PortfolioForm(OperationForm):
             label=_("Stale events"),
             help_text=_("after an outage"),
         )
-        self.fields["note"] = _text_field(_("Note"), _("kept with the revision"), 200)
+        self.fields["note"] = PlainTextField(_("Note"), _("kept with the revision"), 200)
 
     def _add_value_fields(self) -> None:
         """Add the fields of parameters, symbols and limits."""
@@ -274,8 +275,8 @@ class PortfolioForm(OperationForm):
         found: dict[str, Any] = {}
         for name, shown_field in self.fields.items():
             short = name.removeprefix(prefix)
-            if not name.startswith(prefix) or ("." in short and prefix == LIMITS):
-                continue  # the limits' `broker.…` have a prefix of their own
+            if not name.startswith(prefix) or (prefix == LIMITS and name.startswith(BROKER)):
+                continue
             assert isinstance(shown_field, ValueField)
             value = self.cleaned_data.get(name, LEFT_OUT)
             if short in before and self.data.get(name, "") == as_text(
@@ -313,7 +314,7 @@ class PortfolioForm(OperationForm):
         )
 
     def hide_errors(self) -> None:
-        """Show what was typed without a check: another strategy or feed was chosen."""
+        """Show what was typed, unchecked: only another strategy or feed was chosen."""
         self._errors = ErrorDict()
 
     def clean(self) -> None:
@@ -322,12 +323,12 @@ class PortfolioForm(OperationForm):
             self.add_error("strategy", _("Choose the strategy that the portfolio runs."))
 
     @property
-    def kept(self) -> list[tuple[str, str]]:
-        """Return (field, text) typed for an earlier strategy, in case that is chosen again."""
+    def typed_for_others(self) -> list[tuple[str, str]]:
+        """Return (field, text) typed for other strategies, in case one of them is chosen again."""
         names = sorted(
             name for name in self.data if name.startswith(CONFIG) and name not in self.fields
         )
-        return [(name, self.data[name]) for name in names[:MAX_KEPT]]
+        return [(name, self.data[name]) for name in names[:MAX_TYPED_FOR_OTHERS]]
 
     @property
     def groups(self) -> list[Group]:
@@ -356,8 +357,7 @@ class PortfolioForm(OperationForm):
         return Group(key, title, hint, found, used or not folds)
 
 
-#: Typed values of other strategies that the form carries along.
-MAX_KEPT = 200
+MAX_TYPED_FOR_OTHERS = 200  #: fields of other strategies that the form carries along
 
 
 class LabelsField(forms.CharField):
@@ -428,6 +428,12 @@ class SymbolsField(forms.CharField):
 class PlainTextField(forms.CharField):
     """A text on one line. A control character is an error beside the field."""
 
+    def __init__(self, label: Any, help_text: Any, longest: int, **attributes: str) -> None:
+        widget = forms.TextInput(attrs={"autocomplete": "off", **attributes})
+        super().__init__(
+            required=False, max_length=longest, label=label, help_text=help_text, widget=widget
+        )
+
     def clean(self, value: Any) -> str:
         text: str = super().clean(value)
         if found := unprintable_in(text):
@@ -435,22 +441,12 @@ class PlainTextField(forms.CharField):
         return text
 
 
-def _text_field(label: Any, help_text: Any, longest: int, **attributes: str) -> forms.CharField:
-    return PlainTextField(
-        required=False,
-        max_length=longest,
-        label=label,
-        help_text=help_text,
-        widget=forms.TextInput(attrs={"autocomplete": "off", **attributes}),
-    )
-
-
 def _limit_field(name: str) -> ValueField:
-    label, words, without = LIMIT_WORDS[name]
+    label, help_text, default = LIMIT_WORDS[name]
+    kind: Kind = "whole" if name in (*LIMIT_COUNTS, *BROKER_COUNTS) else "decimal"
     if name in LIMIT_FLAGS:
-        return ValueField("yes-no", label=label, help_text=words, default=without)
-    kind: Any = "whole" if name in (*LIMIT_COUNTS, *BROKER_COUNTS) else "decimal"
-    return ValueField(kind, label=label, help_text=words, default=without)
+        kind = "yes-no"
+    return ValueField(kind, label=label, help_text=help_text, default=default)
 
 
 def strategy_key(name: str, artifact: str | None) -> str:
@@ -459,7 +455,10 @@ def strategy_key(name: str, artifact: str | None) -> str:
 
 
 def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]]:
-    """Yield (title, options) of each origin of strategies: the release first, then by title."""
+    """Yield (title, options) of the release, then of each artifact and of the nodes by title.
+
+    An option is (key, name) of a strategy.
+    """
     groups: dict[str, list[tuple[str, str]]] = {}
     first = str(_("of the release"))
     for line in lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +14,7 @@ from portfolios.artifacts.parameters import properties
 from scheduling.dashboard.board.cards import Message, card_message, lag_text
 from scheduling.dashboard.figures import canary_text
 from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
-from scheduling.presentation.formatting import because, moment
+from scheduling.presentation.formatting import because, moment, value_text
 from scheduling.presentation.state_words import state_word
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ REVISION_TAGS = {"good": "tag-ok", "rejected": "tag-bad", "unproven": "tag-info"
 
 def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, Any]:
     """Return the context of the page head, of positions and metrics."""
-    account = portfolio.account or {}
+    account = portfolio.account
     handoff = portfolio.handoff
     message = card_message(portfolio, fleet.at, settings.GINKGO.good_after_s)
     return {
@@ -57,15 +56,15 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
         "message": message if handoff is None else None,
         "nothing_yet": account.get("equity") is None,
         "canary": portfolio.state if portfolio.strategy == "canary" else None,
-        "canary_text": canary_text(portfolio.state or {}),
-        "symbol_count": len(portfolio.symbols or []),
+        "canary_text": canary_text(portfolio.state),
+        "symbol_count": len(portfolio.symbols),
     }
 
 
 def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | None:
-    """Return who stopped the portfolio, when and why, as its stop `event` says.
+    """Return who stopped the portfolio, when and why, as the audit-log line `event` says.
 
-    None without the event, or if the portfolio's own reason is another one and more specific.
+    None without the event, and if the portfolio has another reason, which is more specific.
     """
     if event is None or portfolio.reason not in ("", event.reason):
         return None
@@ -75,10 +74,12 @@ def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | 
 
 
 def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
-    """Return a revision with its label: `replaced` if it is unproven, does not run and is not
-    wanted."""
+    """Return the revision as a row of the page, with a word and a CSS class for its status.
+
+    An unproven one that neither runs nor is wanted was `replaced`.
+    """
     current = row.number in (portfolio.revision, portfolio.running_revision)
-    status = row.status if current or row.status != "unproven" else "replaced"
+    status = "replaced" if row.status == "unproven" and not current else row.status
     return {
         "row": row,
         "before": row.number - 1,
@@ -99,40 +100,34 @@ class ShownParameter:
 def shown_parameters(
     config: Mapping[str, Any], schema: Mapping[str, Any] | None
 ) -> list[ShownParameter]:
-    """Return the parameters in the order of the schema, then the configured ones that it lacks."""
-    known = properties(schema) if schema else {}
-    found = [
-        ShownParameter(name, as_shown(config[name]), False)
-        if name in config
-        else ShownParameter(name, as_shown(part["default"]), True)
-        for name, part in known.items()
-        if name in config or (isinstance(part, Mapping) and "default" in part)
-    ]
-    return found + [
-        ShownParameter(name, as_shown(value), False)
-        for name, value in config.items()
-        if name not in known
-    ]
+    """Return the parameters in the order of the schema, then the configured ones that it lacks.
+
+    A parameter with neither a configured value nor a default is left out.
+    """
+    declared = properties(schema) if schema else {}
+    shown = []
+    for name in dict.fromkeys([*declared, *config]):
+        part = declared.get(name)
+        if name in config:
+            shown.append(ShownParameter(name, value_text(config[name]), False))
+        elif isinstance(part, Mapping) and "default" in part:
+            shown.append(ShownParameter(name, value_text(part["default"]), True))
+    return shown
 
 
 def shown_limits(limits: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the limits, those of the paper broker one by one."""
+    """Return (name, value) of each limit; those of the paper broker as `broker NAME`."""
     broker = limits.get("broker")
-    found = [(name, as_shown(value)) for name, value in limits.items() if name != "broker"]
+    found = [(name, value_text(value)) for name, value in limits.items() if name != "broker"]
     if isinstance(broker, Mapping):
-        found += [(f"broker {name}", as_shown(value)) for name, value in broker.items()]
+        found += [(f"broker {name}", value_text(value)) for name, value in broker.items()]
     return found
-
-
-def as_shown(value: Any) -> str:
-    """Return a configured value for display: text without quotes, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def equity_polyline(
     points: list[tuple[float, Decimal]], max_points: int = 400
 ) -> tuple[str, tuple[Decimal, Decimal] | None]:
-    """Return the points of a polyline, thinned, and the (lowest, highest) value it shows.
+    """Return the thinned (time, value) `points` as those of an SVG polyline, and (lowest, highest).
 
     The box is 1000 wide and 260 high, with 10 left free above and below the curve. Fewer than two
     points make no line: then "" and None.
@@ -143,9 +138,9 @@ def equity_polyline(
     kept = points[::step]
     if kept[-1] != points[-1]:
         kept.append(points[-1])
-    low, high = min(v for _, v in kept), max(v for _, v in kept)
+    low, high = min(value for _, value in kept), max(value for _, value in kept)
     first, last = kept[0][0], kept[-1][0]
-    width = last - first or 1.0
+    width = last - first or 1.0  # 1: of points at one time, or of one value, none is divided by 0
     height = float(high - low) or 1.0
     text = " ".join(
         f"{1000 * (at - first) / width:.1f},{250 - 240 * float(value - low) / height:.1f}"

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,10 +40,9 @@ logger = logging.getLogger(__name__)
 GROUP = "board"
 PERIOD_S = 1.0
 MIN_PERIOD_S = 0.2  #: the least time between two reads, however many hints arrive
-#: The least time from the start of a read to that of the next, as a multiple of the processor time
-#: of the former. PERIOD_S limits it, so that only a read of up to 0.25 s is kept to a quarter of a
-#: core, even if hints never end.
-REST = 4.0
+#: The next read starts after this multiple of the processor time of the one before, or PERIOD_S if
+#: that is less: so reads of up to 0.25 s take at most a quarter of a core, however many hints come.
+SPACING = 4.0
 LISTEN_RETRY_S = 5.0
 
 Deliver = Callable[[str], None]
@@ -74,7 +74,7 @@ class BoardPublisher:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._last_fleet: FleetView | None = None
-        self._rest_s = 0.0  #: least time from the start of the last read to that of the next
+        self._spacing_s = 0.0  #: least time from the start of the last read to that of the next
 
     def subscribe(self, deliver: Deliver, view: LiveView) -> None:
         """Send `deliver` what the view showed last, if known, and each change from then on."""
@@ -108,13 +108,11 @@ class BoardPublisher:
                 self._wake.clear()
                 started = loop.time()
                 await self._publish(loop, thread)
-                pause_s = min(max(MIN_PERIOD_S, self._rest_s), PERIOD_S)
-                await asyncio.sleep(max(started + pause_s - loop.time(), 0))
-                left_s = started + PERIOD_S - loop.time()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), max(left_s, 0.01))
-                except TimeoutError:
-                    pass
+                spacing_s = min(max(MIN_PERIOD_S, self._spacing_s), PERIOD_S)
+                await asyncio.sleep(max(started + spacing_s - loop.time(), 0))
+                with suppress(TimeoutError):
+                    left_s = started + PERIOD_S - loop.time()
+                    await asyncio.wait_for(self._wake.wait(), left_s)
         finally:
             listening.cancel()
             thread.submit(connections.close_all)
@@ -126,10 +124,10 @@ class BoardPublisher:
         taken = loop.time()
         try:
             snapshot = await loop.run_in_executor(thread, _read_and_render, views)
-            self._rest_s = REST * snapshot.cpu_s
+            self._spacing_s = SPACING * snapshot.cpu_s
             self._send_changes(snapshot, taken)
         except (SnapshotUnavailable, *DATABASE_AWAY) as error:  # an outage needs no traceback
-            logger.warning("%s", error)
+            logger.warning("the board could not be read: %s", error)
             self._announce_failure(gettext_noop("The database does not respond."))
         except Exception:
             logger.exception("the board could not be read")
@@ -141,8 +139,8 @@ class BoardPublisher:
         """Send each page the changes of its view; without any, that its figures are current."""
         fleet = snapshot.fleet
         before_fleet, self._last_fleet = self._last_fleet, fleet
-        announcements: dict[str, list[str]] = {}  #: by language
-        encoded: dict[tuple[int, int], msgspec.Raw] = {}  #: by the figures before and after
+        announcements: dict[str, list[str]] = {}  # by language
+        encoded: dict[tuple[int, int], msgspec.Raw] = {}  # by the ids of the figures before and now
         shown_now = set(self._subscribers.values())
         for view, rendered in snapshot.rendered.items():
             if view not in shown_now:  # its last page was closed while the snapshot was read
@@ -192,7 +190,7 @@ class BoardPublisher:
 
 
 def _read_and_render(views: set[LiveView]) -> _Snapshot:
-    """Read one snapshot and render the views. On any error the thread's connection is closed."""
+    """Read one snapshot and render the views. After an error, the next read connects anew."""
     before = time.thread_time()
     try:
         fleet = read_fleet_view()

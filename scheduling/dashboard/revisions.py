@@ -32,7 +32,7 @@ class RevisionChoice:
     """One revision that a portfolio can be reloaded to, and how it differs from the running one."""
 
     number: int
-    tag: str
+    tag: str  #: CSS class for its status
     word: str  #: for its status
     remark: str  #: the reason of the status, else the note, else who made the revision
     is_running: bool
@@ -67,34 +67,33 @@ def compare(portfolio: int, one: int, other: int) -> Comparison | None:
     return Comparison(older, newer, lines)
 
 
-def revision_choices(portfolio: PortfolioView, wanted: int | None) -> list[RevisionChoice]:
-    """Return the newest revisions, and those that run or are wanted, newest first.
+def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[RevisionChoice]:
+    """Return the newest revisions and those that run or are wanted, newest first.
 
-    `wanted`: one more, by its number. Two statements at most.
+    `chosen`: the number of a further one, or None. Two statements at most.
     """
     rows = list(
         Revision.objects.filter(portfolio_id=portfolio.id).order_by("-number")[:MAX_CHOICES]
     )
     present = {row.number for row in rows}
-    known = (wanted, portfolio.revision, portfolio.running_revision)
+    known = (chosen, portfolio.revision, portfolio.running_revision)
     missing = {number for number in known if number is not None} - present
     if missing:
         rows += Revision.objects.filter(portfolio_id=portfolio.id, number__in=missing)
     running = next((row for row in rows if row.number == portfolio.running_revision), None)
-    return [
-        _revision_choice(row, running, portfolio)
-        for row in sorted(rows, key=lambda row: row.number, reverse=True)
-    ]
-
-
-def _revision_choice(
-    row: Revision, running: Revision | None, portfolio: PortfolioView
-) -> RevisionChoice:
-    shown = revision_row(row, portfolio)
-    lines = [] if running is None else differences(configuration_of(running), configuration_of(row))
-    remark = row.status_reason or row.note or _creator_text(row.created_by)
-    return RevisionChoice(row.number, shown["tag"], shown["word"], remark, row is running, lines)
-
-
-def _creator_text(name: str) -> str:
-    return _("by %(name)s") % {"name": name} if name else ""
+    choices = []
+    for row in sorted(rows, key=lambda row: row.number, reverse=True):
+        shown = revision_row(row, portfolio)
+        before = configuration_of(running or row)  # nothing differs from one that does not run
+        creator = _("by %(name)s") % {"name": row.created_by} if row.created_by else ""
+        choices.append(
+            RevisionChoice(
+                number=row.number,
+                tag=shown["tag"],
+                word=shown["word"],
+                remark=row.status_reason or row.note or creator,
+                is_running=row is running,
+                lines=differences(before, configuration_of(row)),
+            )
+        )
+    return choices

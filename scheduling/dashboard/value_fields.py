@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from portfolios.artifacts.parameters import is_required, properties, resolve
 from portfolios.json_text import read_json
 from portfolios.text import unprintable_in
+from scheduling.presentation.formatting import value_text
 
 Kind = Literal["whole", "number", "decimal", "text", "yes-no", "choice", "json"]
 
@@ -39,6 +40,7 @@ _KIND_WORDS: dict[Kind, Any] = {
     "choice": "",
     "json": "JSON",
 }
+#: Keyword of a JSON schema → how the help text of a field states it.
 _BOUNDS: dict[str, Any] = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
@@ -121,16 +123,17 @@ def unprintable_sentence(found: str) -> str:
 def _choice_word(choice: Any) -> str:
     if isinstance(choice, bool):
         return str(_("yes")) if choice else str(_("no"))
-    return choice if isinstance(choice, str) else json.dumps(choice)
+    return value_text(choice)
 
 
 def as_text(kind: Kind, value: Any) -> str:
-    """Return a value as its field shows it. Texts are shown as they are, all else as JSON."""
+    """Return a value as its field shows it: a text without quotes, anything else as JSON.
+
+    A text in a JSON field has its quotes, unless it is empty.
+    """
     if value is LEFT_OUT:
         return ""
-    if isinstance(value, str) and not (kind == "json" and value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False) if kind == "json" and value else value_text(value)
 
 
 def parameter_fields(schema: Mapping[str, Any]) -> dict[str, ValueField]:
@@ -147,28 +150,28 @@ def parameter_fields(schema: Mapping[str, Any]) -> dict[str, ValueField]:
 
 def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> ValueField:
     """Return the field of one parameter, whose own entries in `part` override those of its type."""
-    found = {**resolve(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
-    kind, inner = _kind_of(schema, found)
+    whole = {**resolve(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
+    kind, bounded = _kind_of(schema, whole)
     required = is_required(schema, name)
-    described = str(found.get("description") or inner.get("description") or "").strip().rstrip(".")
-    bounds = [text.format(inner[key]) for key, text in _BOUNDS.items() if key in inner]
-    words = [described, ", ".join(filter(None, [str(_KIND_WORDS[kind]), *bounds]))]
-    if required:
-        words.append(str(_("required")))
-    default = "" if required or "default" not in found else _shown_default(kind, found["default"])
+    described = str(whole.get("description") or bounded.get("description") or "")
+    bounds = [text.format(bounded[key]) for key, text in _BOUNDS.items() if key in bounded]
+    words = [
+        described.strip().rstrip("."),
+        ", ".join(filter(None, [str(_KIND_WORDS[kind]), *bounds])),
+        str(_("required")) if required else "",
+    ]
+    default = "" if required else whole.get("default", "")
+    if default is None or isinstance(default, bool):
+        shown_default = str(_("none")) if default is None else _choice_word(default)
+    else:
+        shown_default = as_text(kind, default)
     return ValueField(
         kind,
-        label=str(found.get("title") or name) if "title" in part else name,
+        label=str(part.get("title") or name),  # the title of the type is the name of a class
         help_text="; ".join(filter(None, words)),
-        default=default,
-        choices=tuple(inner.get("enum", ())) if kind == "choice" else (),
+        default=shown_default,
+        choices=tuple(bounded.get("enum", ())) if kind == "choice" else (),
     )
-
-
-def _shown_default(kind: Kind, value: Any) -> str:
-    if isinstance(value, bool):
-        return _choice_word(value)
-    return str(_("none")) if value is None else as_text(kind, value)
 
 
 def _kind_of(schema: Mapping[str, Any], part: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:

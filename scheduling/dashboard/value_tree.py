@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+
+from scheduling.presentation.formatting import value_text
 
 MAX_ENTRIES = 400  #: of the whole tree
 MAX_IN_ONE = 60  #: of one object or list
@@ -39,14 +40,14 @@ class _Tree:
         self._entries_left = MAX_ENTRIES
 
     def branch(self, key: str, value: Any, depth: int) -> Branch:
-        """Return the branch of `value`. A short list of plain values has one line, no children."""
+        """Return the branch of `value`; a short list of plain values is one text, not children."""
         self._entries_left -= 1
         entries = _entries(value)
-        if entries is None or not entries:
-            return Branch(key, _value_text(value))
+        if not entries:
+            return Branch(key, _bounded_text(value))
         summary = _size_text(len(entries), isinstance(value, dict))
         if isinstance(value, list) and all(not isinstance(each, dict | list) for each in value):
-            shown = ", ".join(_value_text(each) for each in value[:MAX_IN_ONE])
+            shown = ", ".join(_bounded_text(each) for each in value[:MAX_IN_ONE])
             if len(shown) <= MAX_CHARS and len(value) <= MAX_IN_ONE:
                 return Branch(key, shown)
         children: list[Branch] = []
@@ -59,8 +60,8 @@ class _Tree:
         return Branch(key, summary, tuple(children), more, depth < OPEN_DEPTH)
 
 
-def _size_text(number: int, named: bool) -> str:
-    if named:
+def _size_text(number: int, is_object: bool) -> str:
+    if is_object:
         text = ngettext("%(number)s entry", "%(number)s entries", number)
     else:
         text = ngettext("%(number)s value", "%(number)s values", number)
@@ -76,8 +77,9 @@ def _entries(value: Any) -> list[tuple[str, Any]] | None:
     return None
 
 
-def _value_text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _bounded_text(value: Any) -> str:
+    """Return the value as text, cut off after MAX_CHARS with the number of its characters."""
+    text = value_text(value)
     if len(text) <= MAX_CHARS:
         return text
     return f"{text[:MAX_CHARS]}… " + _("(%(number)s characters)") % {"number": f"{len(text):,}"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 560.0  #: width of the bar of the largest node
 MAX_TICKS = 20  #: above this capacity a bar has no mark per place
-MAX_ROWS = 100  #: rows of a table; the rest is shown as a count
+MAX_ROWS = 100  #: rows of a table; the others are counted
 MAX_CHOICES = 12  #: nodes offered as links; with more nodes the form is used
 #: A watcher confirms forecasts every 30 s; older ones may no longer hold.
 STALE_AFTER_S = 90.0
@@ -71,7 +71,7 @@ class Choice:
     """A link to a changed scenario."""
 
     label: str
-    query: str
+    query: str  #: of the address
     chosen: bool
 
 
@@ -107,15 +107,15 @@ class LoadBar:
     """The load of one node before and after, as rectangles of a box 562 wide and 26 high."""
 
     node: str
-    width: float
-    before: float
-    after: float
-    after_class: str  #: after, full or gone
-    ticks: tuple[float, ...]
-    load: str  #: shown as `load → then / capacity`
+    width: float  #: of the outline, which is the capacity
+    before: float  #: width of the load before
+    after: float  #: width of the load after
+    after_class: str  #: CSS class: after, full or gone
+    ticks: tuple[float, ...]  #: x of the mark between two places
+    load: str  #: the text beside the bar is `load → then / capacity`
     then: str
     capacity: str
-    state: str
+    state: str  #: remarks, such as `full, cordoned`
 
     @property
     def gone_width(self) -> float:
@@ -181,11 +181,11 @@ class LossRow:
 
     node: str
     query: str
-    chosen: bool
+    chosen: bool  #: the scenario of the page assumes this loss
     load: str
-    tag: str
+    tag: str  #: the answer: `yes`, `2 would wait`
     tone: str  #: ok, warn, bad, or empty if unknown
-    detail: str
+    detail: str  #: such as `3 of 5 fit`
 
 
 def loss_rows(scenario: Scenario, fleet: FleetView) -> list[LossRow]:
@@ -226,8 +226,10 @@ def loss_tag(loss: LossView) -> str:
 
 
 def loss_detail(loss: LossView) -> str:
-    """Return how many portfolios would have a place after the loss, such as `3 of 5 fit`, with the
-    suspect nodes whose room the forecast counts on."""
+    """Return how many portfolios would have a place after the loss, such as `3 of 5 fit`.
+
+    With the suspect nodes on whose places the forecast counts.
+    """
     if not loss.runs:
         text = _("it runs no portfolio")
     else:
@@ -240,8 +242,10 @@ def loss_detail(loss: LossView) -> str:
 
 
 def loss_summary(fleet: FleetView) -> str:
-    """Return for how many nodes the loss is absorbed, with the time of the oldest forecast, such as
-    `for 2 of 5 nodes, as of 14:05:10`; `not known yet` without a forecast."""
+    """Return for how many nodes the loss is absorbed: `for 2 of 5 nodes, as of 14:05:10`.
+
+    The time is that of the oldest forecast. Without a forecast: `not known yet`.
+    """
     known = [node.loss for node in fleet.nodes if node.loss is not None]
     if not known:
         return _("not known yet")

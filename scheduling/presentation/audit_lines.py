@@ -185,9 +185,9 @@ _LINKED = {
 
 
 def shown_data(data: Any, *, operator: bool) -> Any:
-    """Return the data of a line as readers see it, with digests of incarnations for viewers.
+    """Return the data of a line for readers; for viewers, with digests of incarnations.
 
-    Without `deaths`, by which a repeated report of an exit is recognized: `times` counts them.
+    Without `deaths`: the ids of exits, by which a repeated report of an exit is recognized.
     """
     shown = data if operator else without_incarnations(data)
     if isinstance(shown, Mapping):
@@ -209,7 +209,7 @@ def _value_text(value: Any) -> str:
     return str(value)
 
 
-#: Kind and part of the data → what is said instead where that part is true.
+#: Kind and part of the data → the sentence of the kind if that part is true.
 _IF_TRUE = {
     ("frozen", "failover"): ("automatic moves stop, failover too", "自动移动停止，故障转移也停止"),
     ("alert_channel_set", "replaced"): (
@@ -222,7 +222,7 @@ _IF_TRUE = {
     ),
 }
 
-#: Table and change → what is said of a user or group, the `holder`, and what it holds.
+#: Table and change → the sentence. `holder`: a user or group; `held`: its groups or permissions.
 _MEMBERSHIPS = {
     ("user_groups", "added"): ("{holder}: added to group {held}", "{holder}：加入用户组 {held}"),
     ("user_groups", "removed"): (
@@ -243,12 +243,17 @@ _MEMBERSHIPS = {
 
 
 def _membership(data: Mapping[str, Any]) -> tuple[tuple[str, str], dict[str, Any]] | None:
-    """Return sentence and parts of a change of groups or permissions; None for any other line."""
+    """Return sentence and parts of a change of groups or permissions; None for any other line.
+
+    Its data names the table (`what`), the changed row (`of`) and those added or removed. With
+    `reverse` the changed row is the group or permission, whose users or groups were changed.
+    """
     for change in ("added", "removed", "cleared"):
         sentence = _MEMBERSHIPS.get((str(data.get("what")), change))
         if sentence is not None and change in data:
-            ends = (data.get("of"), data[change])
-            holder, held = reversed(ends) if data.get("reverse") else ends
+            holder, held = data.get("of"), data[change]
+            if data.get("reverse"):
+                holder, held = held, holder
             return sentence, {"holder": holder, "held": held}
     return None
 
@@ -274,11 +279,11 @@ def audit_sentence(line: AuditLine) -> str:
     data = line.data if isinstance(line.data, Mapping) else {}
     chinese = is_chinese(get_language())
     membership = _membership(data)
-    in_both_languages, data = membership or (_sentence_of(line.kind, data), data)
+    templates, data = membership or (_sentence_of(line.kind, data), data)
     if line.kind == "user_changed" and isinstance(data.get("fields"), list):
         data = {**data, "fields": [_user_field(str(name)) for name in data["fields"]]}
-    if in_both_languages is not None:
-        template = in_both_languages[1 if chinese else 0]
+    if templates is not None:
+        template = templates[1 if chinese else 0]
         try:
             sentence = template.format_map(_parts(line.kind, data, chinese))
         except KeyError:  # the line lacks a part of its sentence
@@ -293,20 +298,19 @@ def audit_sentence(line: AuditLine) -> str:
 def _parts(kind: str, data: Mapping[str, Any], chinese: bool) -> dict[str, str]:
     """Return the parts of the sentence of a line as texts: lists joined, codes as words."""
     parts = {key: _value_text(value) for key, value in data.items() if value is not None}
-    # Numbers of handoffs, revisions and epochs are names: without thousands.
-    parts |= {key: str(data[key]) for key in _NAMES if isinstance(data.get(key), int)}
+    parts |= {key: str(data[key]) for key in _NAMING_NUMBERS if isinstance(data.get(key), int)}
     if kind == "roll_out_portfolio" and isinstance(data.get("state"), str):
         parts["state"] = item_word(data["state"])
     elif kind in _OF_ALERTS and isinstance(data.get("kind"), str):
         parts["kind"] = alert_word(data["kind"])
     else:
-        codes = _WORDS if chinese else _ENGLISH_WORDS
+        codes = _CODES if chinese else _CODES_WITH_ENGLISH_WORDS
         parts |= {key: state_word(data[key]) for key in codes if isinstance(data.get(key), str)}
     return parts
 
 
 def _supplement(kind: str, data: Mapping[str, Any], chinese: bool) -> str:
-    """Return what follows the sentence: a pause, and how many further lines this one stands for."""
+    """Return what follows the sentence: a pause, and how many events the line stands for."""
     text = ""
     took_ms = data.get("pause_ms")
     if isinstance(took_ms, int | float):
@@ -317,10 +321,10 @@ def _supplement(kind: str, data: Mapping[str, Any], chinese: bool) -> str:
     return text
 
 
-#: Parts that are codes, which have words in Chinese too.
-_WORDS = ("kind", "cause", "state", "stage", "role")
-_ENGLISH_WORDS = ("kind", "cause")
-#: Kind → (English, Chinese) for lines whose `times` counts what would have been further lines.
+#: Parts that are codes. In English only some are replaced by words: the others are words already.
+_CODES = ("kind", "cause", "state", "stage", "role")
+_CODES_WITH_ENGLISH_WORDS = ("kind", "cause")
+#: Kind → (English, Chinese), for lines of which one stands for all that followed soon: `times`.
 _TIMES = {
     "commit_refused": (", {times:,} times in an hour", "，一小时内 {times:,} 次"),
     "process_died": (
@@ -329,7 +333,8 @@ _TIMES = {
     ),
 }
 _OF_ALERTS = frozenset({"alert_opened", "alert_closed", "alert_acknowledged"})
-_NAMES = (
+#: Parts whose numbers name a row or process: they are shown without thousands separators.
+_NAMING_NUMBERS = (
     *("handoff", "revision", "epoch", "halt", "roll_out", "verification", "token", "pid"),
     "alert",
 )

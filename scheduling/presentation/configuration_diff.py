@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from scheduling.operations import differences as changed_fields
+from scheduling.presentation.formatting import value_text
 
 
 class Difference(NamedTuple):
@@ -35,19 +35,12 @@ def _lines(field: str, before: Any, after: Any) -> Iterator[Difference]:
             if one.get(key) != other.get(key):
                 yield from _lines(f"{field}.{key}", one.get(key), other.get(key))
     elif field == "symbols" and isinstance(before, list) and isinstance(after, list):
-        # Only what was added and removed: a list may have hundreds.
+        # Only what was added and removed, since a list may have hundreds; or both lists, if only
+        # the order differs.
         gone = [each for each in before if each not in after]
         new = [each for each in after if each not in before]
-        yield Difference(field, *map(_joined, (gone, new) if gone or new else (before, after)))
+        lists = (gone, new) if gone or new else (before, after)
+        yield Difference(field, *(" ".join(map(str, symbols)) for symbols in lists))
     else:
-        yield Difference(field, _value_text(before), _value_text(after))
-
-
-def _joined(symbols: list[Any]) -> str:
-    return " ".join(map(str, symbols))
-
-
-def _value_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        values = ("" if value is None else value_text(value) for value in (before, after))
+        yield Difference(field, *values)

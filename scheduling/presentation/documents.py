@@ -8,7 +8,7 @@ from typing import Any
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
 from scheduling.observe.fleet_view.read import read_fleet_view, read_portfolio
-from scheduling.observe.fleet_view.types import NodeView, PortfolioView
+from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
 from scheduling.operations.moves import MoveOutcome
 from scheduling.presentation.serializers.fleet import FreezeDocument, PolicyDocument, StormDocument
 from scheduling.presentation.serializers.history import HandoffDocument
@@ -19,24 +19,21 @@ from scheduling.timing import timing
 
 def node_view(name: str) -> NodeView:
     """Return one node, or raise NotFound. Reads the whole fleet."""
-    for view in read_fleet_view().nodes:
+    return find_any_node(read_fleet_view(), name)
+
+
+def find_any_node(fleet: FleetView, name: str) -> NodeView:
+    """Return the node of that name, also one that never registered and has an unrevoked token.
+
+    Raise NotFound for any other name.
+    """
+    for view in fleet.nodes:
         if view.name == name:
             return view
-    found = unregistered_node(name)
-    if found is None:
-        raise NotFound("node", name)
-    return found
-
-
-def unregistered_node(name: str) -> NodeView | None:
-    """Return the node of that name if it never registered and has a token that is not revoked.
-
-    None for any other name.
-    """
     unregistered = Node.objects.filter(name=name, status=NodeStatus.NEW)
     row = unregistered.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
     if row is None:
-        return None
+        raise NotFound("node", name)
     return NodeView(
         id=row.pk,
         name=row.name,
@@ -90,7 +87,7 @@ def handoff_document(handoff: Handoff | None) -> Any:
 
 
 def moved_document(outcomes: Iterable[MoveOutcome]) -> dict[str, Any]:
-    """Return what became of each portfolio of a group that was to move."""
+    """Return what became of each portfolio of a request to move several."""
     results = [
         {
             "portfolio": each.portfolio,

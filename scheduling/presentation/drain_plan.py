@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.reasons import as_data
-from scheduling.decide.types import Move, Placement
+from scheduling.decide.types import Move
 from scheduling.decide.what_if.answer import Remedy
 from scheduling.decide.what_if.drain import DrainPlan, LossChange, drain_plan
 from scheduling.decide.what_if.node_loss import NodeLoss
@@ -50,7 +50,12 @@ def _document(found: DrainPlan) -> dict[str, Any]:
             {**move_document(move), "unpinned": move.portfolio.name in pins} for move in found.leave
         ],
         "stay": [pending_document(entry) for entry in found.stay],
-        "others": [_step_document(step) for step in found.others],
+        "others": [
+            move_document(step)
+            if isinstance(step, Move)
+            else {**placement_document(step), "source_node": None}
+            for step in found.others
+        ],
         "pins": list(found.pins),
         "room": {
             "moves": [move_document(move) for move in found.room],
@@ -68,12 +73,6 @@ def _document(found: DrainPlan) -> dict[str, Any]:
         "losses_sentence": _losses_sentence(found.losses),
         "unforecast": found.unforecast,
     }
-
-
-def _step_document(step: Placement | Move) -> dict[str, Any]:
-    if isinstance(step, Move):
-        return move_document(step)
-    return {**placement_document(step), "source_node": None}
 
 
 def _loss_document(loss: LossChange) -> dict[str, Any]:
@@ -158,27 +157,21 @@ def _losses_sentence(losses: Iterable[LossChange]) -> str:
 
 
 def remedy_text(remedy: Remedy) -> str:
-    """Return what would help, as a sentence."""
-    p: Mapping[str, Any] = remedy.reason.params
-    left = remedy.no_place
-    then = (
-        ngettext("then %(left)s would stay", "then %(left)s would stay", left) % {"left": left}
-        if left
-        else _("then all of them leave")
-    )
+    """Return, as a sentence, what would help and how many portfolios would stay even then."""
+    staying = {"left": remedy.no_place}
+    then = _("then all of them leave")
+    if remedy.no_place:
+        text = ngettext("then %(left)s would stay", "then %(left)s would stay", remedy.no_place)
+        then = text % staying
+    params: Mapping[str, Any] = {**remedy.reason.params, "then": then}
     match remedy.reason.code:
         case "uncordon":
-            return _("Uncordon %(node)s (free places: %(free)s): %(then)s.") % {
-                "node": p["node"],
-                "free": places(p["free"]),
-                "then": then,
-            }
+            text = _("Uncordon %(node)s (free places: %(free)s): %(then)s.")
+            return text % {**params, "free": places(params["free"])}
         case "undrain":
-            return _("End the drain of %(node)s: %(then)s.") % {"node": p["node"], "then": then}
+            return _("End the drain of %(node)s: %(then)s.") % params
         case "more_room":
-            return _("Add a node of capacity %(add)s: %(then)s.") % {"add": p["add"], "then": then}
-    names = ", ".join(p.get("nodes", ()))
-    return _("%(nodes)s is suspect and counted; without it %(left)s would stay.") % {
-        "nodes": names,
-        "left": left,
-    }
+            return _("Add a node of capacity %(add)s: %(then)s.") % params
+        case _:  # suspects_counted: no remedy, but what the plan relies on
+            text = _("%(nodes)s is suspect and counted; without it %(left)s would stay.")
+            return text % {**staying, "nodes": ", ".join(params.get("nodes", ()))}

@@ -71,7 +71,6 @@ class SecretField(serializers.CharField):
         super().__init__(**options, write_only=True, trim_whitespace=False)
 
     def to_internal_value(self, data: Any) -> str:
-        """Return the text as it is."""
         if not isinstance(data, str):
             self.fail("invalid")
         return data
@@ -144,7 +143,6 @@ class MoneyField(serializers.Field[Decimal, Any, str, Any]):
         return value
 
     def to_representation(self, value: Decimal) -> str:
-        """Return the decimal as text."""
         return str(value)
 
 

@@ -1,13 +1,15 @@
-"""Format numbers for the dashboard: thousands, a minus sign, units, and – for unknown.
+"""Format numbers, times and values for people: thousands, a minus sign, units, – for unknown.
 
 Units are those of the active language: 42 s, 42 秒.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -101,7 +103,7 @@ def pause(milliseconds: float | None) -> str:
     """Return a time as 18 ms; from a second on as 33.1 s; from 120 s on as `span`; – if unknown."""
     if milliseconds is None:
         return UNKNOWN
-    if milliseconds < 999.5:
+    if milliseconds < 999.5:  # from there on it would be rounded to 1000 ms
         return f"{milliseconds:.1f} ms" if 0 < milliseconds < 0.95 else f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
     return _("%(number)s s") % {"number": f"{seconds:.1f}"} if seconds < 120 else span(seconds)
@@ -160,6 +162,11 @@ def seconds_between(start: datetime | None, end: datetime | None) -> float | Non
     if start is None or end is None:
         return None
     return (end - start) / timedelta(seconds=1)
+
+
+def value_text(value: Any) -> str:
+    """Return a JSON value for display: a text without quotes, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def joined(parts: Iterable[str]) -> str:

@@ -46,13 +46,13 @@ def incident_details(shown: IncidentView, outages: Sequence[OutageView]) -> dict
 
 
 def outage_document(outage: OutageView, shown: IncidentView) -> dict[str, Any]:
-    """Return what became of one portfolio."""
+    """Return what became of one portfolio. `so_far_s`: of one that still waits for an owner."""
     return {
         "portfolio": outage.portfolio,
         "outcome": outcome(outage, shown),
         "target_node": outage.target,
         "without_owner_s": _seconds(outage.without_owner_ms),
-        "so_far_s": None if outcome(outage, shown) != "waits" else _seconds(outage.so_far_ms),
+        "so_far_s": _seconds(outage.so_far_ms) if outcome(outage, shown) == "waits" else None,
         "last_commit_at": outage.last_commit_at,
         "first_commit_at": outage.first_commit_at,
         "last_seq": outage.last_seq,

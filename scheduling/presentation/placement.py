@@ -67,9 +67,10 @@ def placement_after_change(portfolio: int, placement: Mapping[str, Any]) -> list
 
 
 def _feed_need(name: str) -> tuple[str, str]:
-    """Return (feed, version) that a node must have, empty texts if no portfolio has used the feed.
+    """Return (name, version) of the feed that a node must have; without a `name`, of the packaged.
 
-    Without a name: of the packaged feed.
+    Every recorded feed needs the same ability of a node: its name is RECORDED_FEEDS. Empty texts:
+    no portfolio has used the feed yet, and any node may have it.
     """
     rows = FeedRow.objects.filter(name=name) if name else FeedRow.objects.filter(kind="replay")
     row = rows.first()

@@ -63,22 +63,24 @@ class PortfolioBody(PortfolioChanges):
 
 
 def read_bodies(data: list[Any], body: type[StrictSerializer]) -> list[dict[str, Any]]:
-    """Return the checked fields of each object of a list. Raise a ValidationError that names every
-    wrong field of the first MAX_WRONG wrong objects by the object's place: `3.name`."""
+    """Return the checked fields of each object of a list.
+
+    Raise ValidationError, which names a wrong field by the index of its object, such as `3.name`;
+    it has all wrong fields of the first MAX_WRONG wrong objects.
+    """
     serializer = body()
-    found: list[dict[str, Any]] = []
+    checked: list[dict[str, Any]] = []
     wrong: dict[str, Any] = {}
-    for place, one in enumerate(data):
+    for index, given in enumerate(data):
         try:
-            found.append(dict(serializer.run_validation(one)))
+            checked.append(dict(serializer.run_validation(given)))
         except serializers.ValidationError as error:
-            wrong[str(place)] = error.detail
+            wrong[str(index)] = error.detail
             if len(wrong) == MAX_WRONG:
                 break
     if wrong:
         raise serializers.ValidationError(wrong)
-    return found
+    return checked
 
 
-#: Objects of a list whose errors are named.
-MAX_WRONG = 20
+MAX_WRONG = 20  #: objects of a list whose errors are named

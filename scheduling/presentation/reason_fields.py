@@ -23,7 +23,6 @@ class ReasonField(serializers.Field[Any, Any, str, HasReason]):
         super().__init__(source="*", help_text=help_text, **options)
 
     def to_representation(self, row: HasReason) -> str:
-        """Return the sentence."""
         return localized_reason(row)
 
 

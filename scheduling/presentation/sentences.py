@@ -14,7 +14,7 @@ from scheduling.presentation.state_words import alert_word
 
 
 def handoff_sentence(handoff: Handoff) -> str:
-    """Return kind, portfolio, route, state, pause and number of a handoff in one line."""
+    """Return a handoff in one line: `migrate of ibm (node-1 → node-2): done, pause 18 ms [7]`."""
     route = " → ".join(str(node) for node in (handoff.source_node, handoff.target_node) if node)
     pause = "" if handoff.pause_ms is None else f", pause {handoff.pause_ms:.0f} ms"
     nodes = f" ({route})" if route else ""
@@ -22,7 +22,7 @@ def handoff_sentence(handoff: Handoff) -> str:
 
 
 def pending_sentence(name: str) -> str:
-    """Return the outcome of a start for which no node has room now."""
+    """Return the outcome of a start without a handoff: no node has room now."""
     return f"{name} is pending: the balancer places it at its next pass."
 
 

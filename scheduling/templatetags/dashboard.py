@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django import template
@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from scheduling.dashboard.history import iso
 from scheduling.dashboard.whatif import loss_tag
 from scheduling.decide.labels import labels_text
 from scheduling.observe.incarnations import digest
@@ -42,11 +43,13 @@ for _name in (
 
 
 def _time(at: datetime | None, shown: str, text: str) -> str | SafeString:
-    """Return a time of the page: UTC, which a script shows in the viewer's zone (`times.js`)."""
+    """Return the element of a time: `text` is in UTC, and `times.js` shows it in the viewer's zone.
+
+    `shown`: time, moment or ms, for `times.js`.
+    """
     if at is None:
         return formatting.UNKNOWN
-    exact = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return format_html('<time datetime="{}" data-shown="{}">{}</time>', exact, shown, text)
+    return format_html('<time datetime="{}" data-shown="{}">{}</time>', iso(at), shown, text)
 
 
 @register.filter
@@ -193,21 +196,24 @@ def act_label(verb: str) -> str:
 
 @register.simple_tag
 def with_links(sentence: str, links: list[Any]) -> SafeString:
-    """Return a sentence of the audit log with links in place of their labels, or else after it."""
+    """Return a sentence of the audit log with its links.
+
+    A link takes the place of its label; without its label in the sentence, it follows the sentence.
+    """
     shown: str = conditional_escape(sentence)
-    left = {
+    unplaced = {
         str(conditional_escape(link.label)): format_html(
             '<a class="link" href="{}">{}</a>', reverse(link.view, args=[link.argument]), link.label
         )
         for link in links
     }
-    if left:
-        longest_first = sorted(map(re.escape, left), key=len, reverse=True)
+    if unplaced:
+        longest_first = sorted(map(re.escape, unplaced), key=len, reverse=True)
         # Whole names only: not within another name, a word, or an entity such as &amp;. Chinese
         # stands next to a name without a space.
         names = re.compile(rf"(?<![\w&-])(?:{'|'.join(longest_first)})(?![\w;-])", re.ASCII)
-        shown = names.sub(lambda found: left.pop(found[0], found[0]), shown)
-    return SafeString(" ".join([shown, *left.values()]))  # nosec B703 - all of it is escaped
+        shown = names.sub(lambda found: unplaced.pop(found[0], found[0]), shown)
+    return SafeString(" ".join([shown, *unplaced.values()]))  # nosec B703 - all of it is escaped
 
 
 @register.simple_tag

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scheduling.observe.fleet_view.types import PortfolioView
 
 
-GOOD_AFTER_S = 60.0  #: a revision is good after this many healthy seconds
+GOOD_AFTER_S = 60.0  #: a revision is good after it ran for this long without a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,13 @@ class Card:
     @property
     def canary_clean(self) -> bool | None:
         """Return whether the canary saw neither a gap nor a duplicate; None if that is unknown."""
-        state = self.portfolio.state or {}
-        counts = state.get("gaps"), state.get("duplicates")
+        counts = self.portfolio.state.get("gaps"), self.portfolio.state.get("duplicates")
         return None if None in counts else not any(counts)
 
     @property
     def pnl(self) -> Any:
         """Return the profit or loss at the last commit; None before the first commit."""
-        return (self.portfolio.account or {}).get("pnl")
+        return self.portfolio.account.get("pnl")
 
 
 def build_card(portfolio: PortfolioView, node: str, now: datetime, good_after_s: float) -> Card:
@@ -83,7 +82,7 @@ def card_message(
 ) -> Message | None:
     """Return the most severe message about the portfolio, or None if everything is normal."""
     if portfolio.stalled:
-        waiting = portfolio.lag_events or 0
+        waiting = portfolio.lag_events
         text = ngettext(
             "stalled %(time)s: no progress while %(number)s event waits",
             "stalled %(time)s: no progress while %(number)s events wait",
@@ -120,12 +119,13 @@ def card_message(
 
 def _proof_text(portfolio: PortfolioView, good_after_s: float) -> str:
     """Return what the running revision still needs to be good: time, then a commit."""
+    left_s = portfolio.rev_left_s or 0.0
     figures = {
         "number": portfolio.running_revision or portfolio.revision,
-        "healthy": f"{min(max(good_after_s - (portfolio.rev_left_s or 0), 0), good_after_s):.0f}",
+        "healthy": f"{max(good_after_s - left_s, 0):.0f}",
         "limit": f"{good_after_s:g}",
     }
-    if portfolio.rev_left_s:
+    if left_s:
         return _("r%(number)s not yet good, %(healthy)s of %(limit)s s") % figures
     if portfolio.lag_events:
         return _("r%(number)s not yet good: it ran %(limit)s s and now has to commit") % figures
@@ -142,10 +142,9 @@ def unplaced_text(portfolio: PortfolioView) -> str:
     ) % {"number": whole(portfolio.unplaced_orders)}
 
 
-def lag_text(lag_events: int | None, rate: float) -> str:
-    """Return the lag as time at the feed's rate, such as `0.46 s`; empty if either is unknown."""
-    if lag_events is None or not rate:
+def lag_text(lag_events: int, rate: float) -> str:
+    """Return the lag as time at the feed's rate, such as `0.46 s`; empty for a feed without one."""
+    if not rate:
         return ""
-    if lag_events >= 10 * rate:
-        return span(lag_events / rate)
-    return _("%(number)s s") % {"number": f"{lag_events / rate:.2f}"}
+    seconds = lag_events / rate
+    return span(seconds) if seconds >= 10 else _("%(number)s s") % {"number": f"{seconds:.2f}"}

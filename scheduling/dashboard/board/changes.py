@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe_changes(before: FleetView, after: FleetView) -> list[str]:
-    """Describe the changes between two snapshots in short sentences for screen readers."""
+    """Return a short sentence for each node, handoff and portfolio that changed its state."""
     sentences = []
     old_nodes = {node.name: display_status(node) for node in before.nodes}
     for node in after.nodes:
@@ -25,14 +25,12 @@ def describe_changes(before: FleetView, after: FleetView) -> list[str]:
             sentences.append(_("%(name)s joined") % {"name": node.name})
         elif old_nodes[node.name] != status:
             sentences.append(_state_sentence(node.name, status))
-    active_before = {h.id for h in before.handoffs_active}
-    sentences += [
-        because(
-            h.portfolio, f"{kind_text(h)} {state_word('done') if h.state == 'done' else ''}".strip()
-        )
-        for h in after.handoffs_recent
-        if h.id in active_before
-    ]
+    active_before = {handoff.id for handoff in before.handoffs_active}
+    for handoff in after.handoffs_recent:
+        if handoff.id in active_before:
+            # The text of the kind itself says that a handoff has failed.
+            done = f" {state_word('done')}" if handoff.state == "done" else ""
+            sentences.append(because(handoff.portfolio, kind_text(handoff) + done))
     old_phases = {p.name: p.phase for p in before.portfolios}
     sentences += [
         _state_sentence(p.name, p.phase)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Status → sort key of a column in trouble; the lowest is the first in trouble.
 _RANK_OF_STATUS = {"suspect": "1", "lost": "2", "draining": "3"}
-_RANK_OF_CARDS = "4"  #: of a column whose node is well, with a card in trouble
+_RANK_OF_CARDS = "4"  #: of a column with a card in trouble, whose node has none of these statuses
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Column:
     used: float  #: weight of the cards
     held: float  #: weight of the reserved slots
     status_line: Message | None
-    forecast: Message | None  #: of its loss, if `status_line` is None; links to the what-if page
+    forecast: Message | None  #: the node-loss forecast, shown if there is no `status_line`
     trouble_rank: str  #: sort key of columns in trouble; empty if there is none
     moved_away: tuple[MoveView, ...] = ()
     moved_more: int = 0  #: moves that `moved_away` leaves out
@@ -66,12 +66,12 @@ class Column:
     @property
     def cpu(self) -> Any:
         """Return the CPU use of the node's machine in per cent; None if unknown now."""
-        return (self.node.metrics or {}).get("cpu_pct") if self.has_metrics else None
+        return self.node.metrics.get("cpu_pct") if self.has_metrics else None
 
     @property
     def memory(self) -> Any:
         """Return the memory use of the node's machine in per cent; None if unknown now."""
-        return (self.node.metrics or {}).get("mem_pct") if self.has_metrics else None
+        return self.node.metrics.get("mem_pct") if self.has_metrics else None
 
     @property
     def has_metrics(self) -> bool:
@@ -89,11 +89,11 @@ def display_status(node: NodeView) -> str:
 def build_slot(portfolio: PortfolioView) -> ReservedSlot:
     """Return the slot that the handoff of the portfolio reserves on the target."""
     handoff = portfolio.handoff
-    assert handoff is not None
-    state = state_text(handoff.state)
+    assert handoff is not None, f"{portfolio.name} is in no handoff, so nothing is reserved for it"
     source = {"node": handoff.source_node}
-    what = _("from %(node)s") % source if handoff.source_node else state_word("place")
-    return ReservedSlot(portfolio.name, portfolio.weight, joined([what, state]))
+    origin = _("from %(node)s") % source if handoff.source_node else state_word("place")
+    text = joined([origin, state_text(handoff.state)])
+    return ReservedSlot(portfolio.name, portfolio.weight, text)
 
 
 def build_column(
@@ -127,13 +127,13 @@ def build_column(
 def lease_level(node: NodeView) -> str:
     """Return `ok`, `late` (a heartbeat is missing) or `out` (expired, or there is no lease).
 
-    A healthy lease varies between the TTL and two thirds of it. One second of tolerance keeps a
-    heartbeat in transit from showing as late.
+    A heartbeat renews the lease after a third of its TTL, so that two thirds are left at least; one
+    second is for a heartbeat in transit.
     """
-    left = node.lease_left_s
-    if node.status == "lost" or left is None or left <= 0:
+    left_s = node.lease_left_s
+    if node.status == "lost" or left_s is None or left_s <= 0:
         return "out"
-    return "late" if left < node.lease_ttl_s * 2 / 3 - 1 else "ok"
+    return "late" if left_s < node.lease_ttl_s * 2 / 3 - 1 else "ok"
 
 
 def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> Message | None:
@@ -149,8 +149,9 @@ def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> M
     if status == "draining":
         if node.leaving and not node.draining:
             return Message(_("its daemon is shutting down"), "i-swap", "info")
-        by = {"by": node.drain_actor, "why": ""}
-        text = _("drain by %(by)s%(why)s") % by if node.drain_actor else _("drain")
+        # The page of a node has the reason within this sentence, here it follows.
+        names = {"by": node.drain_actor, "why": ""}
+        text = _("drain by %(by)s%(why)s") % names if node.drain_actor else _("drain")
         return Message(because(text, node.drain_reason), "i-swap", "info")
     if fleet.halts and not cards:
         return Message(_("halted: nothing runs here"), "i-power", "bad")
@@ -164,8 +165,8 @@ def _forecast_line(node: NodeView, now: datetime) -> Message | None:
     """
     if node.loss is None:
         return None
-    absorbed = node.loss.absorbed
-    text = because(_("loss absorbed"), loss_tag(node.loss)) if absorbed else loss_tag(node.loss)
+    absorbed, tag = node.loss.absorbed, loss_tag(node.loss)
+    text = because(_("loss absorbed"), tag) if absorbed else tag
     if is_stale(node.loss.as_of, now):
         at = _("as of %(at)s") % {"at": clock(node.loss.as_of)}
         return Message(joined([text, at]), "i-ask", "muted")
@@ -173,7 +174,10 @@ def _forecast_line(node: NodeView, now: datetime) -> Message | None:
 
 
 def _lost_note(waiting: int, loss: NodeLossView | None) -> str:
-    """Return what became of the portfolios that the lost node ran; `waiting` have no new owner."""
+    """Return what became of the portfolios that the lost node ran.
+
+    `waiting`: how many of them have no new owner yet. `loss`: None if it was not recorded.
+    """
     moved = loss.moved if loss else 0
     ran = loss.portfolios if loss else None
     if ran is None:  # lost before the number was stored

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from scheduling.observe.fleet_view.types import FleetView, PortfolioView
 
 
-MAX_RUNNING_ROWS = 20  #: of handoffs; the rest is one link
-MAX_UNASSIGNED_ROWS = 5  #: the rest is one link
+MAX_RUNNING_ROWS = 20  #: handoffs that are listed; one link leads to the others
+MAX_UNASSIGNED_ROWS = 5  #: portfolios that are listed; one link leads to the others
+#: In the order in which portfolios are counted, and in which unassigned ones are listed.
 PHASES = ("running", "starting", "draining", "pending", "halted", "quarantined", "stopped")
 
 
@@ -36,8 +37,8 @@ class FleetCounts:
     by_status: tuple[tuple[str, int], ...]  #: (status, number of nodes)
     portfolios: int
     by_phase: tuple[tuple[str, int], ...]  #: (phase, number of portfolios)
-    load: float  #: of all nodes but those that are lost or have left; so is the capacity
-    capacity: float
+    load: float  #: total of the nodes that are neither lost nor have left
+    capacity: float  #: total of the same nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class BoardPage:
     columns: tuple[Column, ...]
     unassigned: tuple[UnassignedRow, ...]
     unassigned_more: int  #: rows that `unassigned` leaves out
-    pending: int  #: portfolios that no column shows and that are to run
+    pending: int  #: portfolios that no column shows, neither stopped, halted nor quarantined
     stopped_by_system: int  #: halted or quarantined portfolios that no column shows
     stopped_manually: int  #: stopped portfolios that no column shows
     running: tuple[RunningRow, ...]  #: handoffs under way
@@ -121,21 +122,23 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
         for node in fleet.nodes
         if node.status != "left" or node.name in cards or node.name in reserved
     )
-    waiting = sorted(unassigned, key=lambda p: (PHASES.index(p.phase), p.name))
-    in_trouble = sorted((c for c in columns if c.trouble_rank), key=lambda c: c.trouble_rank)
+    unassigned.sort(key=lambda portfolio: (PHASES.index(portfolio.phase), portfolio.name))
+    stopped_by_system = sum(each.phase in ("halted", "quarantined") for each in unassigned)
+    in_trouble = [column for column in columns if column.trouble_rank]
+    first_in_trouble = min(in_trouble, key=lambda column: column.trouble_rank, default=None)
     return BoardPage(
         fleet=fleet,
         columns=columns,
-        unassigned=tuple(unassigned_row(p, fleet.at) for p in waiting[:MAX_UNASSIGNED_ROWS]),
-        unassigned_more=max(len(waiting) - MAX_UNASSIGNED_ROWS, 0),
-        pending=sum(p.phase not in ("halted", "quarantined") for p in waiting),
-        stopped_by_system=sum(p.phase in ("halted", "quarantined") for p in waiting),
+        unassigned=tuple(unassigned_row(p, fleet.at) for p in unassigned[:MAX_UNASSIGNED_ROWS]),
+        unassigned_more=max(len(unassigned) - MAX_UNASSIGNED_ROWS, 0),
+        pending=len(unassigned) - stopped_by_system,
+        stopped_by_system=stopped_by_system,
         stopped_manually=stopped_manually,
         running=tuple(running_row(h, fleet.at) for h in fleet.handoffs_active[:MAX_RUNNING_ROWS]),
         running_more=max(len(fleet.handoffs_active) - MAX_RUNNING_ROWS, 0),
         recent=recent_rows(fleet.handoffs_single, fleet.losses),
         counts=_fleet_counts(fleet, columns),
-        first_in_trouble=in_trouble[0].node.name if in_trouble else "",
+        first_in_trouble=first_in_trouble.node.name if first_in_trouble else "",
         alerts=tuple(
             AlertNotice(alert.portfolio, alert_word(alert.kind), localized_reason(alert))
             for alert in fleet.alerts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from django.utils.text import capfirst
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MAX_RECENT_ROWS = 12
-MAX_TARGETS = 3  #: named in the row of a loss; the rest is counted
+MAX_TARGETS = 3  #: nodes named in the row of a loss; the others are counted
 #: Phase of an unassigned portfolio → verbs of the actions that can help.
 _ACTIONS_BY_PHASE = {
     "pending": ("edit", "stop"),
@@ -74,7 +75,7 @@ class RecentRow:
 
 
 def unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:
-    """Return why the portfolio has no owner, and the actions that help unless a handoff runs."""
+    """Return the row of a portfolio without an owner; while a handoff runs, without actions."""
     sentence = localized_reason(portfolio)
     if portfolio.handoff is not None:
         progress = progress_text(portfolio.handoff, now)
@@ -100,17 +101,18 @@ def running_row(handoff: HandoffView, now: datetime) -> RunningRow:
 def recent_rows(
     handoffs: Iterable[HandoffView], losses: Iterable[NodeLossView] = ()
 ) -> tuple[RecentRow, ...]:
-    """Return the newest rows, MAX_RECENT_ROWS at most: one per ended handoff, and one per loss of a
-    node from which portfolios moved."""
+    """Return rows of the newest ended handoffs and losses, at most MAX_RECENT_ROWS in all.
+
+    The loss of a node has a row if a portfolio of the node has moved since.
+    """
     rows = [_recent_row(handoff) for handoff in handoffs]
     rows += [_loss_row(loss) for loss in losses if loss.moved]
     dated = [row for row in rows if row.at is not None]
-    newest = sorted(dated, key=lambda row: row.at or datetime.min, reverse=True)
-    return tuple(newest[:MAX_RECENT_ROWS])
+    return tuple(sorted(dated, key=attrgetter("at"), reverse=True)[:MAX_RECENT_ROWS])
 
 
 def _loss_row(loss: NodeLossView) -> RecentRow:
-    """Return the row of a loss of a node, from which portfolios moved."""
+    """Return the row of the failovers that the loss of a node began."""
     shown = loss.targets[:MAX_TARGETS]
     more = len(loss.targets) - len(shown)
     return RecentRow(
@@ -133,14 +135,14 @@ def _recent_row(handoff: HandoffView) -> RecentRow:
     pause_ms = handoff.pause_ms
     if handoff.state == "failed" and pause_ms is None and handoff.source_node:
         pause_ms = 0.0  # the source never stopped
-    same = handoff.source_node == handoff.target_node
+    stays_on_node = handoff.source_node == handoff.target_node
     return RecentRow(
         at=handoff.finished_at,
         name=handoff.portfolio,
         kind_text=kind_text(handoff),
         pause_ms=pause_ms,
         tone="warn" if failed else "",
-        source="" if same else handoff.source_node or "",
+        source="" if stays_on_node else handoff.source_node or "",
         target=handoff.target_node or "",
         reason_text=reason_text(handoff),
         id=handoff.id,

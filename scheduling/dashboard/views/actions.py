@@ -13,7 +13,6 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods
 
 from scheduling import operations
 from scheduling.dashboard.actions import (
@@ -34,7 +33,7 @@ from scheduling.observe.snapshot import observe
 from scheduling.operations.registry.node_actions import FORGET_NODE
 from scheduling.operations.registry.operation import Operation
 from scheduling.operations.registry.portfolio_actions import DELETE, RELOAD
-from scheduling.presentation.documents import unregistered_node
+from scheduling.presentation.documents import find_any_node
 from scheduling.timing import timing
 
 
@@ -52,20 +51,6 @@ def find_node(fleet: FleetView, name: str) -> NodeView:
         if node.name == name:
             return node
     raise NotFound("node", name)
-
-
-def find_any_node(fleet: FleetView, name: str) -> NodeView:
-    """Return the node of that name, also one that has a token and never registered.
-
-    Raise NotFound.
-    """
-    try:
-        return find_node(fleet, name)
-    except NotFound:
-        node = unregistered_node(name)
-        if node is None:
-            raise
-        return node
 
 
 def find_action(actions: Mapping[str, Operation], verb: str) -> Operation:
@@ -120,10 +105,11 @@ def perform_action(
     then: str = "",
     template: str = "dashboard/parts/action_form.html",
 ) -> HttpResponse:
-    """Show the form; on POST call the operation and show the outcome.
+    """Show the form of an operation; on POST call the operation and show the outcome.
 
-    The operation is called with `call_with`, by default with the name. Afterwards the browser goes
-    to the address `then`, by default back.
+    `subject`: what the dialog describes. `name`: what titles and sentences call it; None: the
+    fleet. The operation is called with `call_with`, by default with the name, without either with
+    nothing. Afterwards the browser goes to the address `then`, by default back.
     """
     title = operation.summary("" if name is None else name)
     reason = request.POST.get("reason", "").strip()
@@ -144,8 +130,8 @@ def perform_action(
     if operation.asks_reason:
         arguments["reason"] = reason
     try:
-        given = call_with or name
-        operation.call(*([given] if given else []), actor=request.user.get_username(), **arguments)
+        concerned = [each for each in (call_with or name,) if each]
+        operation.call(*concerned, actor=request.user.get_username(), **arguments)
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)
@@ -165,10 +151,10 @@ def submit_form(
     perform: Callable[[dict[str, Any]], HttpResponse],
     renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> HttpResponse:
-    """Show the form; on POST call `perform` with its values and return its answer.
+    """Show the form; on POST call `perform` with the form's values and return the response.
 
-    What the operation refuses is shown beside the fields, with everything that was entered.
-    `renamed`: a field of the operation → the field of the form, if its name is another one.
+    If `perform` raises Refused, the errors are shown beside the fields, and the input is kept.
+    `renamed`: field of an error → field of the form, where the names differ.
     """
     context["form"] = form
     if request.method != "POST":
@@ -186,7 +172,6 @@ def submit_form(
         return render_form(request, template, context, refused.status)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Cordon or uncordon a node, end its drain, or forget it once it is gone."""
@@ -197,7 +182,6 @@ def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     return perform_action(request, operation, node, name, context, then=then)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
     """Freeze or unfreeze the fleet; release or prolong a hold on failover."""
@@ -205,7 +189,6 @@ def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
     return perform_action(request, operation, None, None, page_context(request, "board"))
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Migrate, start, stop, reload, verify, unpin or delete a portfolio."""
@@ -217,7 +200,7 @@ def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse
     if verb == "reload":
         return _reload(request, portfolio, context)
     operation = find_action(PORTFOLIO_ACTIONS, verb)
-    # The page that it came from may be that of the deleted portfolio.
+    # The page that the request came from may be that of the deleted portfolio.
     then = reverse("portfolios") if operation is DELETE else ""
     return perform_action(request, operation, portfolio, name, context, then=then)
 
@@ -234,15 +217,15 @@ def _migrate(
     chosen = next((a for a in answers if a.node == target), None)
     if chosen is None and request.method != "POST":
         chosen = _best_target(answers)
-    # A node that is lost or has left runs nothing, and has no load to take from.
+    # A pending portfolio may have an owner that is lost or has left: that node runs nothing.
     runs_on = None if portfolio.phase == "pending" else portfolio.node
-    here = next((a for a in answers if a.node == runs_on), None)
+    source = next((a for a in answers if a.node == runs_on), None)
     context |= {
         "answers": answers,
         "runs_on": runs_on,
         "next_epoch": portfolio.epoch + 1,
-        "source": here,
-        "source_after": here.load_before - portfolio.weight if here else None,
+        "source": source,
+        "source_after": source.load_before - portfolio.weight if source else None,
         "chosen": chosen.node if chosen else target,
         "command": f"migrate_portfolio {portfolio.name}",
         "reason": request.POST.get("reason", "").strip(),
@@ -303,8 +286,10 @@ def _reload(
 
 
 def _best_target(answers: list[Any]) -> Any:
-    """Return the feasible target to offer first: without risk if one is, then with the lowest load
-    after the move; None if none is feasible."""
+    """Return the feasible target to offer first, or None if no target is feasible.
+
+    A target without risk is better than one with, then the one with the lower load after the move.
+    """
     feasible = [a for a in answers if a.feasible]
     return min(
         feasible,

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page, render_problem
 from scheduling.dashboard.decorators import operator_required, viewer_required
@@ -90,7 +90,6 @@ def incident(request: HttpRequest, number: int) -> HttpResponse:
     return redirect("incident", found)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
     """Acknowledge an alert, with a note."""
@@ -101,7 +100,6 @@ def acknowledge(request: HttpRequest, number: int) -> HttpResponse:
     return perform_action(request, alert_actions.ACKNOWLEDGE_ALERT, alert, number, context)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def set_channel(request: HttpRequest) -> HttpResponse:
     """Show the form of a channel for alerts; on POST store the channel."""
@@ -121,7 +119,6 @@ def set_channel(request: HttpRequest) -> HttpResponse:
     return submit_form(request, FIELDS_FORM, context, AlertChannelForm(posted(request)), add)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Test or remove a channel."""

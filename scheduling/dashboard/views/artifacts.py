@@ -36,7 +36,11 @@ MAX_FORM_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
 
 
 def _bounded_upload(view: View) -> View:
-    """Answer 413 to larger files than MAX_FORM_BYTES, before the check of CSRF reads the form."""
+    """Answer 413 if the files have more than MAX_FORM_BYTES together.
+
+    The limit has to be set before the form is read, and the check of CSRF reads it: hence the
+    check is made within.
+    """
     checked = csrf_protect(view)
 
     @csrf_exempt
@@ -70,9 +74,9 @@ def _upload(request: HttpRequest) -> HttpResponse:
         context["refused"] = _("Choose the wheel that `uv build --wheel` wrote into dist/.")
         return _render_list(request, context, 400)
     try:
-        text = lock.read().decode() if lock is not None else ""
+        lock_text = lock.read().decode() if lock is not None else ""
         added = operations.add_artifact(
-            str(wheel.name), wheel.read(), text, actor=request.user.get_username()
+            str(wheel.name), wheel.read(), lock_text, actor=request.user.get_username()
         )
     except UnicodeDecodeError:
         context["refused"] = _("%(name)s is not text in UTF-8.") % {"name": lock}
@@ -86,7 +90,7 @@ def _upload(request: HttpRequest) -> HttpResponse:
 
 
 def _render_list(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    """Render the artifacts of which the name, or that of a strategy in it, contains `?q=`."""
+    """Render the list of artifacts; with `?q=`, those whose name or strategies contain it."""
     wanted = text_parameter(request.GET, "q")
     rows: QuerySet[Artifact] = (
         Artifact.objects.annotate(
@@ -141,7 +145,6 @@ def _strategy(row: Any) -> dict[str, Any]:
     return {"row": row, "parameters": parameters}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def delete_artifact(request: HttpRequest, sha256: str) -> HttpResponse:
     """Show the form; on POST delete the artifact, unless a revision names it."""

@@ -11,8 +11,8 @@ from scheduling.errors import NotFound, Refused
 from scheduling.observe.feeds import gap_views, read_feeds, record_views
 from scheduling.recorded_feeds.reads import newest_events
 
-SHOWN = 20
-SEARCHED_FOR_GAPS = 2_000  #: newest records; older gaps are in the log
+SHOWN = 20  #: newest records that the page lists
+SEARCHED_FOR_GAPS = 2_000  #: newest records; earlier gaps are not shown
 
 
 @require_safe
@@ -33,7 +33,7 @@ def feed(request: HttpRequest, name: str) -> HttpResponse:
     unread = ""
     try:
         events = newest_events(name, SEARCHED_FOR_GAPS)
-    except Refused as refused:  # the NATS server is away, and the rest is known
+    except Refused as refused:  # the NATS server is away: PostgreSQL has the rest of the page
         events, unread = [], refused.message
     context = page_context(request, "nodes") | {
         "feed": found[0],

@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from scheduling import operations
 from scheduling.dashboard.context import page_context, render_page, wants_dialog
@@ -29,7 +29,6 @@ def count_running(fleet: FleetView) -> int:
     return sum(p.node is not None for p in fleet.portfolios)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def halt(request: HttpRequest) -> HttpResponse:
     """Ask for a reason and the text `halt N`; stop everything if N portfolios still run."""
@@ -88,7 +87,6 @@ def _title(running: int) -> str:
     return text % {"number": whole(running)}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def undo(request: HttpRequest, number: int) -> HttpResponse:
     """Start the portfolios that the halt still keeps stopped."""

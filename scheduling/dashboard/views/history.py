@@ -18,11 +18,11 @@ from scheduling.dashboard.history import (
     FORMATS,
     MAX_NAMES,
     OLDEST,
+    batches_by_id,
     export,
     filters_of,
     iso,
     offered_names,
-    parts_by_id,
     span_of,
     within,
 )
@@ -74,8 +74,8 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
     rows = rows.none() if span is None else within(rows, "requested_at", span)
     order = text_parameter(request.GET, "order")
     if request.GET.get("format") in FORMATS and span is not None:
-        parts = parts_by_id(rows, oldest_first=order == OLDEST)
-        return export(request, "handoffs", HANDOFF_COLUMNS, _handoff_row, parts)
+        batches = batches_by_id(rows, oldest_first=order == OLDEST)
+        return export(request, "handoffs", HANDOFF_COLUMNS, _handoff_row, batches)
     if order == SLOWEST:
         slowest = rows.order_by(F("pause_ms").desc(nulls_last=True), "-pk")
         page = page_by_offset(slowest, request.GET, "before", PAGE_ROWS)
@@ -166,8 +166,8 @@ def audit(request: HttpRequest) -> HttpResponseBase:
     oldest_first = order == OLDEST
     if request.GET.get("format") in FORMATS and span is not None:
         document = partial(_event_row, operator=may_act(request.user))
-        parts = parts_by_id(rows, oldest_first=oldest_first)
-        return export(request, "audit", EVENT_COLUMNS, document, parts)
+        batches = batches_by_id(rows, oldest_first=oldest_first)
+        return export(request, "audit", EVENT_COLUMNS, document, batches)
     page = page_by_id(rows, request.GET, size=PAGE_ROWS, oldest_first=oldest_first)
     users = get_user_model().objects.order_by("username")
     context |= offered_names(context) | {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_http_methods
 
 from scheduling import operations
 from scheduling.dashboard.actions import dialog_lines
@@ -25,7 +24,6 @@ FORM = "dashboard/parts/migrate_several_form.html"
 RESULT = "dashboard/parts/migrate_several_result.html"
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def migrate_several(request: HttpRequest) -> HttpResponse:
     """Show where `?portfolio=a&portfolio=b` could go; on POST move them."""
@@ -45,7 +43,10 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
     if chosen is None and request.method != "POST":
         chosen = _best_answer(lines)
     context |= {
-        "title": _title(len(names)),
+        "title": ngettext(
+            "Migrate %(number)s portfolio", "Migrate %(number)s portfolios", len(names)
+        )
+        % {"number": len(names)},
         "names": names,
         "chosen_portfolios": [find_portfolio(context["fleet"], name) for name in names],
         "answers": lines,
@@ -91,11 +92,6 @@ def wrong_number_sentence(number: int | str) -> str:
     """Return why none or too many portfolios are not moved. `number` may be a placeholder."""
     text = _("Choose 1 to %(most)s portfolios on the board; these are %(number)s.")
     return text % {"most": MAX_MOVED_AT_ONCE, "number": number}
-
-
-def _title(number: int) -> str:
-    text = ngettext("Migrate %(number)s portfolio", "Migrate %(number)s portfolios", number)
-    return text % {"number": number}
 
 
 def _result_title(moving: int, of: int) -> str:

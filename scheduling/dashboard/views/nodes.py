@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.board.columns import display_status, lease_level
 from scheduling.dashboard.context import page_context, render_page
@@ -18,7 +18,6 @@ from scheduling.dashboard.handoff_steps import kind_text, reason_text
 from scheduling.dashboard.pagination import page_by_id
 from scheduling.dashboard.views.actions import (
     FIELDS_FORM,
-    find_any_node,
     find_node,
     perform_action,
     posted,
@@ -32,6 +31,7 @@ from scheduling.models import Event, Handoff, Node, NodeToken
 from scheduling.observe.fleet_view.types import NodeView
 from scheduling.operations.registry import access_actions, node_actions
 from scheduling.operations.tokens import NewToken
+from scheduling.presentation.documents import find_any_node
 from scheduling.presentation.drain_plan import drain_document
 from scheduling.presentation.node_command import first_start, node_command
 
@@ -65,7 +65,7 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "labels": _labels(row, shown.labels),
         "progress": drain_progress(shown),
         "until_return": row.drain_until_return,
-        # Without the edits: they come on top of what the daemon reports.
+        # Without the edits of operators, which Ginkgo adds to what the daemon reports.
         "command": node_command(
             _server_address(request), name, shown.capacity, row.reported_labels
         ),
@@ -99,14 +99,18 @@ def _handoff_row(row: Any) -> dict[str, Any]:
 
 
 def _labels(row: Node, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Return each label, and whether an operator gave it, then those that an operator removed."""
+    """Return the labels of the node, then those that an operator removed, whose `text` is empty.
+
+    `edited`: by an operator. `was`: what the daemon reports, or None if it reports no such label.
+    """
     edits, reported = row.label_edits, row.reported_labels
     shown = [
         {"text": f"{key}={value}", "edited": key in edits, "was": reported.get(key)}
         for key, value in sorted(labels.items())
     ]
-    gone = sorted(key for key, value in edits.items() if value is None and key in reported)
-    return shown + [{"text": "", "edited": True, "was": f"{key}={reported[key]}"} for key in gone]
+    removed = sorted(key for key, value in edits.items() if value is None and key in reported)
+    shown += [{"text": "", "edited": True, "was": f"{key}={reported[key]}"} for key in removed]
+    return shown
 
 
 def _server_address(request: HttpRequest) -> str:
@@ -114,10 +118,10 @@ def _server_address(request: HttpRequest) -> str:
 
 
 def drain_progress(shown: NodeView) -> dict[str, Any] | None:
-    """Return since when the node drains, and how many of all its portfolios are gone.
+    """Return since when the node drains, and how many of its portfolios have left, of how many.
 
-    None if it does not drain, or the beginning of the drain is no longer in the audit log. Two
-    statements.
+    None for a node that does not drain, and if the audit log no longer has the beginning of the
+    drain. Two statements.
     """
     if not shown.draining:
         return None
@@ -134,7 +138,6 @@ def drain_progress(shown: NodeView) -> dict[str, Any] | None:
     return {"since": begun.at, "gone": gone, "all": gone + len(shown.portfolios)}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def drain(request: HttpRequest, name: str) -> HttpResponse:
     """Show what a drain would do, portfolio by portfolio; on POST begin it."""
@@ -160,7 +163,6 @@ def drain(request: HttpRequest, name: str) -> HttpResponse:
     )
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def labels(request: HttpRequest, name: str) -> HttpResponse:
     """Show the labels in a form; on POST replace them."""
@@ -185,7 +187,6 @@ def labels(request: HttpRequest, name: str) -> HttpResponse:
     return submit_form(request, "dashboard/parts/labels_form.html", context, form, replace_labels)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
     """Show a form; on POST create a token and show it, this once.
@@ -213,7 +214,8 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
         )
         return _show_token(request, wanted, token, given.get("capacity"), context)
 
-    form = NodeTokenForm(posted(request), named=bool(name))
+    form = NodeTokenForm(posted(request), is_new_node=not name)
+    # The operation calls both `name`, but the form has checked the purpose of the token.
     renamed = {"name": "token_name" if name else "node"}
     return submit_form(request, FIELDS_FORM, context, form, issue, renamed)
 
@@ -235,7 +237,6 @@ def _show_token(
     return render_form(request, "dashboard/parts/node_token_shown.html", context)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def revoke_token(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Revoke one token of the node."""

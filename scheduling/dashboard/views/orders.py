@@ -16,11 +16,11 @@ from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import viewer_required
 from scheduling.dashboard.history import (
     FORMATS,
+    batches_of,
     export,
     filters_of,
     iso,
     offered_names,
-    parts_of,
     span_of,
 )
 from scheduling.dashboard.pagination import PAGE_ROWS, Page, text_parameter
@@ -34,7 +34,6 @@ from scheduling.observe.orders import (
     orders_between,
 )
 
-SIDES = ("buy", "sell")
 COLUMNS = (
     *("id", "committed_at", "decided_at", "portfolio", "node", "symbol", "side", "quantity"),
     *("price", "kind", "limit_price", "stop_price", "time_in_force", "status", "reason", "tag"),
@@ -57,8 +56,8 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     ranged = orders_between(begin, end, datetime.now(UTC))
     rows = ranged.none() if span is None else filter_orders(ranged, filters)
     if request.GET.get("format") in FORMATS and span is not None:
-        parts = parts_of(rows, lambda last: orders_after(rows, list_key(last)))
-        return export(request, "orders", COLUMNS, _file_row, parts)
+        batches = batches_of(rows, lambda last: orders_after(rows, list_key(last)))
+        return export(request, "orders", COLUMNS, _file_row, batches)
     page = _page(rows, request)
     context |= offered_names(context) | {
         "table_page": page,
@@ -67,7 +66,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
         # A page behind the last row matches nothing either.
         "is_filtered": any(filters.values()) or not page.is_first,
         "statuses": ("unplaced", *STATUSES),
-        "sides": SIDES,
+        "sides": ("buy", "sell"),
     }
     return render_page(request, "dashboard/orders.html", context, 400 if span is None else 200)
 
@@ -81,6 +80,7 @@ def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:
 
 
 def _key_text(key: Key) -> str:
+    """Return the key of an order as links to pages hold it; `_read_key` reads it."""
     return f"{key[0].astimezone(UTC).isoformat()} {key[1]}"
 
 

@@ -1,4 +1,4 @@
-"""People: who may read and act; made, given a role and deactivated in the desk."""
+"""People: the list of users, and the forms that create, promote and deactivate them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.urls import reverse, reverse_lazy
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import operator_required
@@ -56,10 +56,9 @@ def _row(user: User) -> dict[str, object]:
     return {"user": user, "role": role, "has_password": user.has_usable_password()}
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def add_person(request: HttpRequest) -> HttpResponse:
-    """Show the form; on POST make the user, and show the link that sets a password, this once."""
+    """Show the form; on POST create the user and show, this once, the link to set a password."""
     context = page_context(request, "people") | {
         "action": ADD_USER,
         "wide_fields": (),
@@ -75,10 +74,9 @@ def add_person(request: HttpRequest) -> HttpResponse:
     return submit_form(request, FIELDS_FORM, context, PersonForm(posted(request)), add)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
-    """Change the role of a user, deactivate or activate it, or give it a link for a password."""
+    """Change the role of a user, deactivate, activate, or show a link to set a new password."""
     user = User.objects.filter(pk=number, is_superuser=False).first()
     if user is None:
         raise NotFound("user", str(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,8 +41,8 @@ from scheduling.verification.latest import newest_verification
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
 ORDER_STATUSES = ("open", "filled", "cancelled", "expired", "suppressed", "refused")
 MAX_POINTS = 2000  #: of a curve; more than a screen has pixels
-MAX_MARKS = 500
-MAX_REVISION = 2_147_483_647
+MAX_MARKS = 500  #: orders, handoffs or tenures on a curve
+MAX_REVISION = 2_147_483_647  #: the largest number that its column can hold
 
 
 def _since(request: HttpRequest) -> tuple[str, datetime | None]:
@@ -57,7 +58,7 @@ def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]
     if since is not None:
         points = points.filter(at__gte=since)
     rows = list(points.values_list("at", "equity"))
-    step = -(-len(rows) // MAX_POINTS) or 1  # rounded up
+    step = max(math.ceil(len(rows) / MAX_POINTS), 1)
     kept = rows[::step]
     if rows and kept[-1] != rows[-1]:
         kept.append(rows[-1])
@@ -102,8 +103,8 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         % {"number": max(revisions.count() - int(revision_page.older or 0), 0)},
         "verification": newest_verification(shown.id, name),
         "log": read_log(shown.id),
-        "limits": shown_limits(shown.limits or {}),
-        "parameters": shown_parameters(shown.config or {}, schema_of(shown)),
+        "limits": shown_limits(shown.limits),
+        "parameters": shown_parameters(shown.config, schema_of(shown)),
         "state_tree": value_tree(dict(shown.state)),
         "now": context["fleet"].at,
     }
@@ -120,9 +121,9 @@ def _comparison(shown: PortfolioView, older: int, newer: int) -> Comparison | No
 
 
 def schema_of(shown: PortfolioView) -> Mapping[str, Any] | None:
-    """Return the schema of the strategy's parameters, if it is built in or of a stored artifact.
+    """Return the JSON schema of the parameters of a built-in strategy or one of an artifact.
 
-    None for any other: code of other packages is not imported here.
+    None for other strategies: they are installed on nodes, and this process imports none of them.
     """
     if shown.artifact is not None:
         try:

@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
-from django.views.decorators.http import require_http_methods
 
 from portfolios.feed_registration import feed_symbols
 from portfolios.feeds import UnknownFeed, open_feed
@@ -40,7 +39,6 @@ TEMPLATE = "dashboard/parts/portfolio_form.html"
 MAX_SYMBOLS = 2_000  #: offered by the picker; others can be typed
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_with_form
 def create(request: HttpRequest) -> HttpResponse:
     """Show the form of a new portfolio; `?strategy=` and `?artifact=` are filled in."""
@@ -53,7 +51,6 @@ def create(request: HttpRequest) -> HttpResponse:
     return _create(request, values, context)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_with_form
 def clone(request: HttpRequest, name: str) -> HttpResponse:
     """Show the form of a new portfolio with the values of an existing one."""
@@ -66,7 +63,6 @@ def clone(request: HttpRequest, name: str) -> HttpResponse:
     return _create(request, values, context)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_with_form
 def edit(request: HttpRequest, name: str) -> HttpResponse:
     """Show the form of an existing portfolio; on POST check, backtest or save the changes."""
@@ -88,9 +84,9 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
         context["refused"] = _(UNKNOWN_BASE)
         return _show_edit(request, current, context, 400)
     context["base"] = base.token
-    # The values that the form showed, not those of now: what it did not change stays as it is.
-    unchanged = base == EditBase.of(portfolio)
-    original = current if unchanged else operations.values_at(base) or current
+    # Changes are relative to the values that the form showed, which others may have changed since.
+    is_current = base == EditBase.of(portfolio)
+    original = current if is_current else operations.values_at(base) or current
     form = _edit_form(request, original, context)
     act = request.POST.get("act", "save")
     if act == "rebuild":
@@ -112,11 +108,12 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
 def _edit_form(
     request: HttpRequest, values: Mapping[str, Any], context: dict[str, Any]
 ) -> PortfolioForm:
-    """Return the form with what was posted, or with `values`, and add it to the context."""
+    """Return the form with what was posted, or with `values`; the context gets it too."""
     portfolio: PortfolioView = context["portfolio"]
     shown = FormValues.of(values, note=values.get("note", ""))
     choices = choices_for(context["fleet"], portfolio.feed, shown)
-    shows_posted = request.method == "POST" and "three_way" not in context  # else merged values
+    # After a conflict the form shows the merged `values` instead of what was posted.
+    shows_posted = request.method == "POST" and "three_way" not in context
     form = PortfolioForm(request.POST if shows_posted else None, shown, choices, is_new=False)
     context |= _form_context(form)
     return form
@@ -130,7 +127,7 @@ def _show_edit(
 
 
 def _changes(form: PortfolioForm, original: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changed fields; the note only together with another change."""
+    """Return the changed fields with their new values; a note counts only beside a change."""
     wanted = {**form.configuration(), **form.placement()}
     changes = {name: value for name, value in wanted.items() if value != original[name]}
     note = form.cleaned_data["note"]
@@ -155,7 +152,10 @@ def _dry_edit(
     changes: dict[str, Any],
     context: dict[str, Any],
 ) -> HttpResponse:
-    """Show the changes and whether the portfolio still fits its node; backtest both if asked."""
+    """Show the changes and whether the portfolio still fits its node.
+
+    If asked, also backtest the configuration before and after the changes.
+    """
     portfolio: PortfolioView = context["portfolio"]
     wanted = {**original, **{name: value for name, value in changes.items() if name != "note"}}
     operations.check_change(portfolio.name, wanted)
@@ -202,9 +202,11 @@ def _show_conflict(
     form: PortfolioForm,
     context: dict[str, Any],
 ) -> HttpResponse:
-    """Show who changed what; the values of each field before, now and as the user wants it; and the
-    form with the user's changes on top of those of the others. The next save is compared with what
-    is shown now."""
+    """Show who else changed the portfolio, what, and a form with the changes of both.
+
+    Where both changed a field, the form has the user's value. Its base is the present state, so
+    that saving it again is not refused for the same changes.
+    """
     view = read_portfolio(context["portfolio"].name)
     if view is None:
         raise NotFound("portfolio", context["portfolio"].name)
@@ -243,24 +245,24 @@ def editable_values(portfolio: PortfolioView) -> dict[str, Any]:
     return {
         "strategy": portfolio.strategy,
         "artifact": portfolio.artifact,
-        "config": portfolio.config or {},
-        "symbols": list(portfolio.symbols or []),
-        "limits": portfolio.limits or {},
+        "config": portfolio.config,
+        "symbols": list(portfolio.symbols),
+        "limits": portfolio.limits,
         "weight": portfolio.weight,
         "priority": portfolio.priority,
-        "selector": portfolio.selector or {},
-        "spread_group": portfolio.spread_group or "",
+        "selector": portfolio.selector,
+        "spread_group": portfolio.spread_group,
         "spread_hard": portfolio.spread_hard,
         "catch_up": portfolio.catch_up,
     }
 
 
 def choices_for(fleet: FleetView, feed: str, values: FormValues) -> Choices:
-    """Return what can be chosen now; `feed` is the chosen one, `values` are what is shown."""
+    """Return what can be chosen now. `feed`: the chosen one. `values`: what the form shows."""
     lines = strategy_lines()
-    if values.strategy and not any(
-        (line.name, line.artifact) == (values.strategy, values.artifact) for line in lines
-    ):  # no node has it at the moment
+    shown = values.strategy, values.artifact
+    if values.strategy and shown not in ((line.name, line.artifact) for line in lines):
+        # No node has it at the moment.
         lines.append(StrategyLine(values.strategy, None, "installed", values.artifact))
     feeds = list(FeedRow.objects.order_by("pk").values_list("name", flat=True))
     feeds = feeds or [open_feed().name]
@@ -268,7 +270,7 @@ def choices_for(fleet: FleetView, feed: str, values: FormValues) -> Choices:
         symbols = sorted(feed_symbols(feed if feed in feeds else feeds[0]))
     except UnknownFeed:
         symbols = []
-    labels = {f"{k}={v}" for node in fleet.nodes for k, v in (node.labels or {}).items()}
+    labels = {f"{k}={v}" for node in fleet.nodes for k, v in node.labels.items()}
     return Choices(
         strategies=lines,
         feeds=feeds,
@@ -307,8 +309,10 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
 
 
 def _new_portfolio(form: PortfolioForm) -> operations.NewPortfolio:
-    """Return what the form describes. Raise Refused, which names no field, if one is invalid:
-    the form itself shows the errors of all its fields."""
+    """Return what the form describes. Raise Refused if a field is invalid.
+
+    The refusal names no field: the form itself shows the errors of its fields.
+    """
     if form.is_valid():
         return operations.NewPortfolio(**form.new_portfolio())
     raise Refused("invalid", "", status=400, errors=[])
@@ -349,9 +353,9 @@ def _backtest_of(values: Mapping[str, Any], cash: Any, feed: str) -> NewBacktest
 def _backtest(
     request: HttpRequest, wanted: NewBacktest, present: NewBacktest | None, context: dict[str, Any]
 ) -> HttpResponse:
-    """Run the backtest of a checked configuration, and of the `present` one if there is one.
+    """Backtest the checked configuration `wanted`, and the `present` one if there is one.
 
-    A dialog is shown its outcome alone, a page the form with it.
+    A dialog gets the outcome alone, a page the form with the outcome.
     """
     status = 200
     try:

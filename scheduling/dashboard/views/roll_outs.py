@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_safe
 
 from scheduling import operations
 from scheduling.dashboard.actions import ROLL_OUT_ACTIONS
@@ -60,7 +60,6 @@ def _counts(shown: RollOutView) -> list[tuple[str, int]]:
     return [(state, shown.counts[state]) for state in ItemState.values if state in shown.counts]
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def begin_roll_out(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST begin the roll-out and go to its page. `?artifact=` is filled in."""
@@ -86,7 +85,6 @@ def begin_roll_out(request: HttpRequest) -> HttpResponse:
     return submit_form(request, "dashboard/parts/roll_out_form.html", context, form, begin)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
 @operator_required
 def roll_out_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
     """Stop a roll-out, or take it back."""

@@ -31,9 +31,7 @@ def portfolios(request: HttpRequest) -> HttpResponse:
         if (not filters["phase"] or p.phase == filters["phase"])
         and (not filters["node"] or p.node == filters["node"])
         and (filters["where"] != "nowhere" or p.node is None)
-        and (
-            not wanted or wanted in f"{p.name} {p.strategy} {' '.join(p.symbols or [])}".casefold()
-        )
+        and (not wanted or wanted in f"{p.name} {p.strategy} {' '.join(p.symbols)}".casefold())
     ]
     context |= {
         "table_page": page_by_offset(rows, request.GET, "from", 100, _portfolio_row),
@@ -45,7 +43,7 @@ def portfolios(request: HttpRequest) -> HttpResponse:
 
 
 def _portfolio_row(portfolio: PortfolioView) -> dict[str, Any]:
-    pnl = (portfolio.account or {}).get("pnl")
+    pnl = portfolio.account.get("pnl")
     return {"portfolio": portfolio, "pnl": pnl, "percent": percent(pnl, portfolio.starting_cash)}
 
 

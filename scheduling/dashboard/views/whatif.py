@@ -61,10 +61,13 @@ def what_if(request: HttpRequest) -> HttpResponse:
 
 
 def _step(step: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of the moves; a failover has the limit of the time without an owner."""
-    budget = document["verdict"]["without_owner"]
-    failover = step.get("cause") == "failover" and step["source_node"] in document["lose"]
-    return {**step, "limit_s": budget["by_silence_s"] if budget and failover else None}
+    """Return a placement or move as a row of the page.
+
+    `limit_s`: of the failover from a node assumed lost, the longest time without an owner.
+    """
+    longest = document["verdict"]["without_owner"]
+    fails_over = step.get("cause") == "failover" and step["source_node"] in document["lose"]
+    return {**step, "limit_s": longest["by_silence_s"] if longest and fails_over else None}
 
 
 def _remedy(remedy: dict[str, Any], scenario: Scenario) -> dict[str, Any]:

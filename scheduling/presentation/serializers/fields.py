@@ -15,14 +15,14 @@ Document = serializers.Serializer[Any]
 
 
 def money_field() -> serializers.DecimalField:
-    """Return a field that shows four places, or null."""
+    """Return a field that shows an amount with four decimal places, or null."""
     return serializers.DecimalField(
         max_digits=None, decimal_places=4, coerce_to_string=True, allow_null=True
     )
 
 
 def price_field(allow_null: bool = False) -> serializers.DecimalField:
-    """Return a field that shows as many places as are stored: four, or those of the instrument."""
+    """Return a field that shows a price with its stored decimal places: those of its instrument."""
     return serializers.DecimalField(
         max_digits=None, decimal_places=None, coerce_to_string=True, allow_null=allow_null
     )
@@ -37,7 +37,6 @@ class IncarnationField(serializers.CharField):
     """An incarnation for operators, its digest for viewers."""
 
     def to_representation(self, value: Any) -> str:
-        """Return the value for this reader."""
         return str(value if _is_for_operator(self) else digest(value))
 
 
@@ -45,7 +44,6 @@ class AuditDataField(ObjectDocument):
     """The data of an audit-log line, as `shown_data` returns it."""
 
     def to_representation(self, value: Any) -> Any:
-        """Return the value for this reader."""
         return super().to_representation(shown_data(value, operator=_is_for_operator(self)))
 
 

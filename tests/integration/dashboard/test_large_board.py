@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, WebSocketRoute
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import context
 from scheduling.dashboard.figures import encode_json, figures_part
-from scheduling.dashboard.live_views import LiveView, Rendered, render_view
+from scheduling.dashboard.live_views import LiveView, Rendered, render_views
 from scheduling.dashboard.views import moves
 from scheduling.decide.types import Snapshot
 from scheduling.observe.fleet_view.types import FleetView
@@ -68,7 +68,7 @@ class Board:
 
     def show(self, fleet: FleetView) -> None:
         """Send what the server would send after it read this fleet."""
-        rendered = render_view(fleet, VIEW)
+        rendered = render_views(fleet, [VIEW])[VIEW]
         assert rendered.figures is not None
         before = self.shown.figures if self.shown else None
         news = {"parts": rendered.parts, "figures": figures_part(rendered.figures, before)}

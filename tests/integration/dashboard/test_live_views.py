@@ -14,7 +14,7 @@ from django.db import OperationalError
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import publisher
 from scheduling.dashboard.figures import CARD_FIELDS
-from scheduling.dashboard.live_views import LiveView, parse_view, render_view
+from scheduling.dashboard.live_views import LiveView, parse_view, render_views
 from scheduling.dashboard.publisher import BoardPublisher
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import LogLine
@@ -81,7 +81,8 @@ async def board_publisher(source):
 
 def test_open_board_of_a_fresh_installation_follows_its_first_steps():
     def steps(*given: Any) -> str:
-        return render_view(board_fixture.fleet_view(*given), OPERATOR).parts["part-first-steps"]
+        views = render_views(board_fixture.fleet_view(*given), [OPERATOR])
+        return views[OPERATOR].parts["part-first-steps"]
 
     node = board_fixture.node("node-1")
     assert "No node has registered yet." in steps([], [])
@@ -191,8 +192,8 @@ INTERNAL = "Internal error: the log of the web process has the cause."
 @pytest.mark.parametrize(
     ("error", "said", "logged"),
     [
-        (SnapshotUnavailable("away"), AWAY, "away"),
-        (OperationalError("cut off"), AWAY, "cut off"),  # of a statement after the snapshot
+        (SnapshotUnavailable("away"), AWAY, "the board could not be read: away"),
+        (OperationalError("cut off"), AWAY, "the board could not be read: cut off"),
         (KeyError("phase"), INTERNAL, "the board could not be read"),
     ],
     ids=("snapshot", "later-statement", "defect"),
@@ -268,11 +269,12 @@ def test_portfolio_view_has_new_lines_of_its_log_escaped():
     fleet = board_fixture.busy_fleet()
     (shown,) = [p for p in fleet.portfolios if p.name == "aapl-sma"]
     view = LiveView("portfolio", "aapl-sma", False)
-    assert "have printed nothing yet" in render_view(fleet, view).parts["part-log"]
+    assert "have printed nothing yet" in render_views(fleet, [view])[view].parts["part-log"]
     given = {"portfolio_id": shown.id, "at": board_fixture.NOW, "node": "node-1", "revision": 12}
     for no, (text, lost) in enumerate((("<b>one</b>", 0), ("", 7), ("two", 0)), 1):
         LogLine.objects.create(no=no, text=text, lost=lost, end_byte=no, **given)
-    part = render_view(fleet, view).parts["part-log"]
+    part = render_views(fleet, [view])[view].parts["part-log"]
     shown_lines = [part.index(text) for text in ("&lt;b&gt;one", "(7 lines were lost here)", "two")]
     assert shown_lines == sorted(shown_lines)  # newest last
-    assert "part-log" not in render_view(fleet, LiveView("portfolio", "beta", False)).parts
+    other = LiveView("portfolio", "beta", False)
+    assert "part-log" not in render_views(fleet, [other])[other].parts

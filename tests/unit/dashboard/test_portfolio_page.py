@@ -6,7 +6,6 @@ import pytest
 
 from portfolios.models import Revision
 from scheduling.dashboard.portfolio_page import (
-    as_shown,
     revision_row,
     shown_limits,
     shown_parameters,
@@ -15,6 +14,7 @@ from scheduling.dashboard.portfolio_page import (
 from scheduling.dashboard.value_tree import value_tree
 from scheduling.models import Event
 from scheduling.presentation.configuration_diff import differences
+from scheduling.presentation.formatting import value_text
 from tests.support.board_fixture import ago, portfolio
 
 
@@ -47,7 +47,7 @@ def test_portfolio_stopped_by_a_halt_has_no_other_stopped_message():
 
 
 def test_configured_text_is_shown_without_quotes():
-    assert [as_shown(v) for v in ("500", 3, None, ["a"])] == ["500", "3", "null", '["a"]']
+    assert [value_text(v) for v in ("500", 3, None, ["a"])] == ["500", "3", "null", '["a"]']
 
 
 def test_parameters_are_shown_with_the_defaults_that_hold():
