@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from scheduling import operations
-from scheduling.dashboard.live_views import LiveView, parse_view, render_view
+from scheduling.dashboard.live_views import LiveView, parse_view, render_views
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff, Node, Run
@@ -210,11 +210,9 @@ def test_pages_of_handoffs_show_reasons_in_the_language_of_the_request(
 
 
 def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
-    board = read_fleet_view()
-    english, chinese = (
-        "".join(render_view(board, LiveView("board", "", True, language))[0].values())
-        for language in ("en", "zh-hans")
-    )
+    views = [LiveView("board", "", True, language) for language in ("en", "zh-hans")]
+    rendered = render_views(read_fleet_view(), views)
+    english, chinese = ("".join(rendered[view].parts.values()) for view in views)
     assert NEEDS_GPU in english
     assert NEEDS_GPU_ZH in chinese
     assert NEEDS_GPU not in chinese
