@@ -86,28 +86,21 @@ def _install_with_uv(name: str) -> bool:
 
 
 def _venv_runs() -> bool:
-    """Return whether the environment's Python runs; after a move or an upgrade it does not."""
-    if not os.access(PYTHON, os.X_OK):
-        return False
+    """Return whether the environment's Python runs; after a move or an upgrade it may not."""
     # Outside of a virtual environment both prefixes are the same, and the exit code is 1.
     return _run([str(PYTHON), "-c", "import sys; sys.exit(sys.prefix == sys.base_prefix)"])
 
 
 def _make_venv() -> None:
-    if not all(importlib.util.find_spec(part) for part in ("venv", "ensurepip")):
-        _refuse_without_venv()
     # Not the Python of a virtual environment, which may be the one to be replaced, but its base.
     base = getattr(sys, "_base_executable", sys.executable)
-    if not _run([base, "-m", "venv", "--clear", str(VENV)]):
-        _refuse_without_venv()
-
-
-def _refuse_without_venv() -> NoReturn:
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    _refuse(
-        f"This Python {version} cannot make virtual environments: on Debian or Ubuntu run "
-        f"apt-get install python{version}-venv, then start again."
-    )
+    has_modules = all(importlib.util.find_spec(part) for part in ("venv", "ensurepip"))
+    if not has_modules or not _run([base, "-m", "venv", "--clear", str(VENV)]):
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        _refuse(
+            f"This Python {version} cannot make virtual environments: on Debian or Ubuntu run "
+            f"apt-get install python{version}-venv, then start again."
+        )
 
 
 def _install_uv(name: str) -> bool:
@@ -129,6 +122,7 @@ def _uv(*arguments: str) -> list[str]:
 
 
 def _run(argv: list[str], quiet: bool = False) -> bool:
+    """Return whether a command succeeded; False as well if its program is missing."""
     output = subprocess.DEVNULL if quiet else None
     try:
         return subprocess.run(argv, cwd=CHECKOUT, stdout=output, stderr=output).returncode == 0
@@ -142,6 +136,7 @@ def _marker(name: str) -> Path:
 
 
 def _fingerprint(name: str) -> str:
+    """Return the hash of the file that pins a group's packages in this checkout."""
     pins = CHECKOUT / EXPORTED.get(name, "uv.lock")
     return hashlib.sha256(pins.read_bytes()).hexdigest()
 

@@ -92,7 +92,7 @@ class Monitor:
         """Check the history a last time, and end the thread; nothing if it was not started."""
         self._ended.set()
         if self._thread.ident is not None:
-            self._thread.join(30)
+            self._thread.join(30)  # its last queries may wait for a slow database
 
     # --- called by the run ----------------------------------------------------------------------
 
@@ -112,12 +112,13 @@ class Monitor:
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Sample, and read changes and history at their intervals; at the end all of them again."""
         changes_at = history_at = 0.0
-        before = time.monotonic()
+        waits_since = time.monotonic()
         while not self._ended.wait(SAMPLE_EVERY_S):
             now = time.monotonic()
-            if now - before > HICCUP_S:
-                self.hiccups.append((before - self._began_s, now - before))
+            if now - waits_since > HICCUP_S:
+                self.hiccups.append((waits_since - self._began_s, now - waits_since))
             try:
                 self._take_sample()
                 if now >= changes_at:
@@ -129,7 +130,7 @@ class Monitor:
             except psycopg.Error:
                 self.failed_samples += 1
                 self._close()
-            before = time.monotonic()  # a delay from here on is the machine's
+            waits_since = time.monotonic()  # after the database's part: a delay is the machine's
         try:
             self._take_sample()
             self._read_changes()

@@ -109,6 +109,7 @@ def _clear_leftovers(cluster: FailpointCluster, context: CaseContext) -> None:
 
 
 def _record_violations(result: CaseResult, when: str, check: Callable[[], object]) -> None:
+    """Run `check`, and add the AssertionError that it raises to the violations of the case."""
     try:
         check()
     except AssertionError as violation:

@@ -24,7 +24,7 @@ NEW_EXTRA = {
 
 
 class CausedHandoff(NamedTuple):
-    """A handoff as the database has it."""
+    """The handoff that a case caused, as the database has it."""
 
     id: int
     kind: str
@@ -248,6 +248,7 @@ def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
 
 
 _EXPIRES = "handoff.expire:after_grant"
+_EXITED = "process_failures.handle_process_exit:after_grant"
 
 CASES = tuple(
     CrashCase(*case)
@@ -266,12 +267,7 @@ CASES = tuple(
         ("rollback, the grant back", "watcher", _EXPIRES, move_to_frozen_target),
         ("rollback, the grant back", "worker", _EXPIRES, move_to_frozen_target),
         ("reload that cannot prepare", "web", "handoff.handle_step_failure:after_move", unloadable),
-        (
-            "reload that raises, way back",
-            "web",
-            "process_failures.handle_process_exit:after_grant",
-            raising,
-        ),
+        ("reload that raises, rolled back", "web", _EXITED, raising),
         ("place, the grant", "web", "handoff.handle_prepared:after_grant", place),
         ("stop, the release", "web", "handoff.release:after_grant", stop),
         ("stop past its deadline", "watcher", _EXPIRES, stop_of_frozen_owner),

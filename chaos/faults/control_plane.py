@@ -39,9 +39,7 @@ def kill_web(context: FaultContext) -> None:
 def kill_control_plane(context: FaultContext) -> None:
     """kill -9 of web, watcher and worker at once."""
     context.mark_all_affected(EVERYTHING_THROUGH_WEB)
-    victims = [context.processes_matching(words)[0] for words in (WEB, WATCHER, WORKER)]
-    for victim in victims:
-        victim.kill()
+    kill_processes([context.processes_matching(words)[0] for words in (WEB, WATCHER, WORKER)])
     context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
@@ -99,7 +97,7 @@ def watcher_away(context: FaultContext) -> None:
     with context.kept_down(context.processes_matching(WATCHER)):
         run = context.choose_portfolio()
         handoff = context.migrate(run, context.choose_target(run))
-        context.expect_handoff_end(handoff, 30 * BUDGET_FACTOR)
+        context.expect_handoff_end(handoff, 30 * BUDGET_FACTOR)  # the worker's pass every 30 s
         context.sleep(5)
 
 

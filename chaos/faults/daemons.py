@@ -87,9 +87,9 @@ def freeze_daemon_long(context: FaultContext) -> None:
         # Usually the daemon sends its pending commits, which are refused. It sends none if it first
         # notices that its lease has expired. The monitor checks throughout that none is accepted.
         end = time.monotonic() + 5
-        while not _count_refused(context, since, node) and time.monotonic() < end:
+        while not _count_refused_commits(context, since, node) and time.monotonic() < end:
             context.sleep(0.2)
-        context.note(f"{_count_refused(context, since, node)} late commits refused")
+        context.note(f"{_count_refused_commits(context, since, node)} late commits refused")
 
 
 def are_taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) -> bool:
@@ -115,7 +115,7 @@ def are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
     )
 
 
-def _count_refused(context: FaultContext, since: datetime, node: str) -> int:
+def _count_refused_commits(context: FaultContext, since: datetime, node: str) -> int:
     ((count,),) = context.cluster.query(
         "SELECT count(*) FROM scheduling_event e JOIN scheduling_node n ON n.id = e.node_id"
         " WHERE e.kind = 'commit_refused' AND e.at >= %s AND n.name = %s",

@@ -144,7 +144,7 @@ def _reported_processes(context: FaultContext, name: str) -> list[psutil.Process
 
 
 def _send_again(context: FaultContext, run: ClusterRun, death: str) -> None:
-    """Send the report of an exit in another heartbeat of its daemon, until that is answered."""
+    """Send the report of an exit again, in a heartbeat of its daemon, until one is answered."""
     report = ProcessExited(
         death=death,
         portfolio=read_exit_counts(context, run.name).portfolio,

@@ -35,7 +35,7 @@ class Fault:
 
     @property
     def title(self) -> str:
-        """First sentence of the injection's docstring."""
+        """First line of the injection's docstring."""
         return (self.inject.__doc__ or "").strip().splitlines()[0]
 
     @property

@@ -108,8 +108,8 @@ def create_trader(context: FaultContext, feed: str) -> str:
 
 
 def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int) -> None:
-    """Report a violation if the feed has not just `rows` records, or if the portfolio `name` does
-    not reach the newest one or differs from its reference run."""
+    """Report a violation if the feed does not have exactly `rows` records, or if the portfolio
+    `name` does not reach the newest one or differs from its reference run."""
     listed = context.cluster.manage("feed", "check", feed)
     context.note(f"{feed}: {str(listed)[:160]}")
     records = listed["records"]

@@ -86,7 +86,7 @@ def source_sleeps(context: FaultContext) -> None:
 
 
 def _freeze(context: FaultContext, node: str, handoff: int | None) -> None:
-    """SIGSTOP of a node until the handoff has ended, and for a lease more."""
+    """SIGSTOP of a node until the handoff has ended, and for one lease longer."""
     with context.suspended_node(node):
         context.expect_handoff_end(handoff, 60)
         context.sleep(context.ttl_s)

@@ -126,7 +126,7 @@ class CommitTimes:
 
     @property
     def count(self) -> int:
-        """All requests."""
+        """Number of all requests."""
         return self.within.get(math.inf, 0)
 
     @property

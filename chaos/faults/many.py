@@ -46,6 +46,8 @@ REJOINED_WITHIN_S = 90.0
 #: Until the daemons have compared the commits that they remember with those of the new primary.
 ALERTED_WITHIN_S = 20.0
 
+Runs = Mapping[str, ClusterRun]  #: by the portfolio's name
+
 EVERY_CONNECTION = "HAProxy sends requests of every node to every web process"
 NO_PRIMARY = "there is no primary"
 
@@ -175,11 +177,7 @@ def _kill_a_daemon(context: FaultContext) -> str:
     return node
 
 
-def committed_elsewhere(
-    before: Mapping[str, ClusterRun],
-    runs: Mapping[str, ClusterRun],
-    has_place: Callable[[str], bool],
-) -> bool:
+def committed_elsewhere(before: Runs, runs: Runs, has_place: Callable[[str], bool]) -> bool:
     """Whether each portfolio of `before` has committed under another daemon, or waits because no
     node has room for it; HALTING may have halted instead. False if `before` is empty."""
     return bool(before) and all(
@@ -232,7 +230,8 @@ def _positions(context: FaultContext) -> dict[str, int]:
 def _measure_commits(
     context: FaultContext, what: str, before: dict[str, int], budget_s: float, began: float
 ) -> None:
-    """Measure until each portfolio of `before` that still has an owner is beyond its seq there."""
+    """Measure the time since `began` until all portfolios of `before`, which has their last seqs,
+    have committed further events, unless they have no owner any more."""
 
     def have_all_committed() -> bool:
         now = positions_of_owned(context)
@@ -282,7 +281,7 @@ def switchover(context: FaultContext) -> None:
 
 
 def async_promotion(context: FaultContext) -> None:
-    """A standby that lacks acknowledged commits is promoted: reported, and made good.
+    """A standby that lacks acknowledged commits is promoted; the loss is reported and made good.
 
     The epoch floor is raised as the alert says, and every portfolio continues from its last commit.
     """

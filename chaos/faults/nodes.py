@@ -59,7 +59,7 @@ def drained_without_room(context: FaultContext) -> None:
     owned = context.cluster.portfolios_on(node)
     context.undo.callback(context.call_api, f"/api/nodes/{node}/undrain/")
     context.call_api(f"/api/nodes/{node}/drain/", {"reason": "chaos"})
-    context.sleep(6)
+    context.sleep(6)  # time for a pass, which must not begin a handoff that cannot end
     for name in owned:
         run = context.cluster.run(name)
         if run.node != node or run.phase != "running":

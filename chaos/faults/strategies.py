@@ -54,7 +54,7 @@ def poisoned(context: FaultContext) -> None:
                 context.cluster.run(name).phase == "quarantined"
                 and context.cluster.run(name).reason
             ),
-            150,
+            150,  # seconds: five attempts, and back-offs of 1 to 30 s between them
             f"{name} quarantined, with a reason",
             "I8",
         )

@@ -68,7 +68,7 @@ def dropped_symbol(context: FaultContext) -> None:
         return
 
     def shows(what: str, holds: Any) -> bool:
-        """Expect `holds` of the portfolio as the API shows it. Return whether it was so in time."""
+        """Expect `holds` to be true of the portfolio that the API shows. Return whether it was."""
         return context.expect(
             lambda: holds(_read_portfolio(context, path)),
             30 * BUDGET_FACTOR,
@@ -102,6 +102,7 @@ def dropped_symbol(context: FaultContext) -> None:
 
 
 def _read_portfolio(context: FaultContext, path: str) -> dict[str, Any]:
+    """Return a portfolio as the API shows it. Raise OSError, which `expect` takes as not yet."""
     answer = context.request("GET", path)
     if answer is None or answer.status != 200:
         raise OSError(f"GET {path} was not answered")

@@ -77,7 +77,7 @@ class Cluster(ObservedInstallation):
     def migrate(self, name: str, target: str, limit_s: float = SLOW_MACHINE_S) -> dict[str, Any]:
         """Migrate a portfolio through the API. Return the handoff that brought it to `target`.
 
-        Raise AssertionError if it fails, unless the machine was starved: then it is repeated.
+        Raise AssertionError if it fails; on a starved machine first repeat the request some times.
         """
         address = f"/api/portfolios/{name}/migrate/"
         body = {"target_node": target, "reason": "test"}

@@ -99,7 +99,7 @@ class Installation:
         self.process: subprocess.Popen[str] | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of its processes and of `manage.py` commands."""
+        """Return the environment of the installation's processes and of `manage.py` commands."""
         kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         return {**kept, **self._environment, "GINKGO_HOME": str(self.home)}
 
@@ -141,7 +141,7 @@ class Installation:
         return (self.home / "up.txt").read_text(encoding="utf-8")
 
     def log(self, name: str) -> str:
-        """Return the log of one of its processes: `log("web")`."""
+        """Return the log of one process of the installation: `log("web")`."""
         return (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8")
 
     def stop(self, limit_s: float = 2 * SLOW_MACHINE_S) -> int:
@@ -208,12 +208,12 @@ class Installation:
 
     @property
     def database_url(self) -> str:
-        """The address of its database."""
+        """The address of the installation's database, as Ginkgo uses it."""
         return self._environment.get("DATABASE_URL") or embedded_url(self.home)
 
     @property
     def admin_url(self) -> str:
-        """The address of its database; of the embedded server, for its superuser."""
+        """The address of the installation's database; as superuser, if the server is embedded."""
         return self._environment.get("DATABASE_URL") or embedded_admin_url(self.home)
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:

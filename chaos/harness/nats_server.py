@@ -31,11 +31,11 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Return its address."""
+        """Return the address of the server."""
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the server, and wait until it listens."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -54,7 +54,7 @@ class NatsServer:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """Kill it with kill -9, if it runs."""
+        """Kill the server with kill -9, if it runs."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -49,7 +49,8 @@ def to_svg(figure: Figure) -> str:
 
 
 def format_ms(ms: float) -> str:
-    """Return `12 ms`, or `1.23 s` from a second on: three significant digits, `1,234 s` in full."""
+    """Return `12.3 ms` or, from a second on, `1.23 s`: three significant digits, or all before the
+    point, as in `1,234 s`."""
     number, unit = (ms, "ms") if ms < 999.5 else (ms / 1000, "s")
     return f"{number:,.0f} {unit}" if number >= 99.5 else f"{number:.3g} {unit}"
 
@@ -98,21 +99,21 @@ def log_bars(
     return to_svg(figure)
 
 
-def pauses_over_time(found: dict[str, Any]) -> str:
+def pauses_over_time(report: dict[str, Any]) -> str:
     """Plot every pause at its time on a logarithmic scale, with a band for each step.
 
     The band is red if the step broke an invariant.
     """
     figure, axis = _figure("Pauses over time", height=3.2)
-    broken = {violation["step"] for violation in found["violations"]}
-    for step in found["steps"]:
+    broken = {violation["step"] for violation in report["violations"]}
+    for step in report["steps"]:
         axis.axvspan(
             step["began_s"] / 60,
             step["ended_s"] / 60,
             color="#fdeae8" if step["step"] in broken else "#eceee9",
             linewidth=0,
         )
-    for cause, changes in _pauses_by_cause(found).items():
+    for cause, changes in _pauses_by_cause(report).items():
         axis.scatter(
             [change["at_s"] / 60 for change in changes],
             [max(change["pause_ms"], 1) for change in changes],
@@ -127,9 +128,9 @@ def pauses_over_time(found: dict[str, Any]) -> str:
     return to_svg(figure)
 
 
-def pauses_by_fault(found: dict[str, Any]) -> str:
+def pauses_by_fault(report: dict[str, Any]) -> str:
     """Plot the median and the worst pause of each fault."""
-    lines = [line for line in found["table"] if line["pause_worst_ms"]]
+    lines = [line for line in report["table"] if line["pause_worst_ms"]]
     lines.sort(key=lambda line: -line["pause_worst_ms"])
     groups = [
         (
@@ -145,10 +146,10 @@ def pauses_by_fault(found: dict[str, Any]) -> str:
     return log_bars("Median and worst pause of each fault", groups, colors)
 
 
-def pause_distribution(found: dict[str, Any]) -> str:
+def pause_distribution(report: dict[str, Any]) -> str:
     """Plot the cumulative distribution of pauses for each cause."""
     figure, axis = _figure("Distribution of pauses by cause", height=2.8)
-    for cause, changes in _pauses_by_cause(found).items():
+    for cause, changes in _pauses_by_cause(report).items():
         axis.ecdf(
             [max(change["pause_ms"], 1) for change in changes],
             color=CAUSE_COLORS.get(cause, OTHER_COLOR),
@@ -161,10 +162,10 @@ def pause_distribution(found: dict[str, Any]) -> str:
     return to_svg(figure)
 
 
-def _pauses_by_cause(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _pauses_by_cause(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Return cause → the changes of owner that have a pause, the most frequent cause first."""
     causes: dict[str, list[dict[str, Any]]] = {}
-    for change in found["changes"]:
+    for change in report["changes"]:
         if change["pause_ms"] is not None:
             causes.setdefault(change["cause"], []).append(change)
     return dict(sorted(causes.items(), key=lambda item: -len(item[1])))

@@ -94,22 +94,20 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "figures": outcome.figures,
         "steps": [asdict(step) for step in findings.steps],
         "changes": [asdict(change) for change in findings.changes],
-        "schedule": [
-            {"number": step.number, "faults": list(step.faults), "seed": step.seed}
-            for step in outcome.schedule
-        ],
+        "schedule": [asdict(step) for step in outcome.schedule],
     }
 
 
-def verdict(found: dict[str, Any]) -> str:
+def verdict(report: dict[str, Any]) -> str:
     """Return the result of the run in one sentence."""
-    identical = sum(each.get("state") == "identical" for each in found["verified"])
-    count = len(found["violations"])
+    identical = sum(each.get("state") == "identical" for each in report["verified"])
+    count = len(report["violations"])
+    violations = "No violation" if count == 0 else f"{count} violation{'s' if count > 1 else ''}"
     return (
-        f"{'No violation' if not count else f'{count} violation' + ('s' if count > 1 else '')}"
-        f" in {found['steps_done']} steps and {found['handoffs']} changes of owner or revision over"
-        f" {found['faults_lasted_s'] / 60:.1f} minutes; {identical} of {len(found['verified'])}"
-        f" portfolios identical to the reference run, {found['canaries']} canaries checked."
+        f"{violations} in {report['steps_done']} steps and {report['handoffs']} changes of owner or"
+        f" revision over {report['faults_lasted_s'] / 60:.1f} minutes;"
+        f" {identical} of {len(report['verified'])}"
+        f" portfolios identical to the reference run, {report['canaries']} canaries checked."
     )
 
 
@@ -140,10 +138,10 @@ def cells(line: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def as_text(found: dict[str, Any]) -> str:
+def as_text(report: dict[str, Any]) -> str:
     """Return the report as plain text."""
-    machine = found["machine"]
-    rows = [HEAD, *(cells(line) for line in found["table"])]
+    machine = report["machine"]
+    rows = [HEAD, *(cells(line) for line in report["table"])]
     widths = [
         # The reason why a fault is not available may be longer than any figure.
         max(len(row[n]) for row in rows if not row[2].startswith("not available"))
@@ -156,28 +154,27 @@ def as_text(found: dict[str, Any]) -> str:
         ).rstrip()
         for row in rows
     )
-    why = found["ended_why"]
-    gaps = ", ".join(f"{name} {gap:g}" for name, gap in found["longest_bystander_gap_s"].items())
+    why = report["ended_why"]
+    gaps = ", ".join(f"{name} {gap:g}" for name, gap in report["longest_bystander_gap_s"].items())
     parts = [
-        f"bin/chaos --fleet {found['fleet']} --minutes {found['minutes']:g}"
-        f" --seed {found['seed']}, version"
-        f" {found['version']}, began {found['began_at'][:19]}Z",
+        f"bin/chaos --fleet {report['fleet']} --minutes {report['minutes']:g}"
+        f" --seed {report['seed']}, version {report['version']}, began {report['began_at'][:19]}Z",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GB,"
         f" {machine['system']}, Python {machine['python']}",
-        verdict(found),
+        verdict(report),
         f"The run ended because {why}." if why else "The run has not ended.",
         "",
-        *(Violation(**each).as_text() for each in found["violations"]),
-        *([""] if found["violations"] else []),
+        *(Violation(**each).as_text() for each in report["violations"]),
+        *([""] if report["violations"] else []),
         table,
         "",
-        *_measured_lines(found),
+        *_measured_lines(report),
         f"Longest gap between commits of a bystander, seconds: {gaps}.",
-        sampling(found),
-        f"Figures: {json.dumps(found['figures'])}.",
+        sampling(report),
+        f"Figures: {json.dumps(report['figures'])}.",
         *(
             f"{each.get('portfolio')}: {each.get('sentence') or each.get('state')}"
-            for each in found["verified"]
+            for each in report["verified"]
         ),
     ]
     return "\n".join(parts) + "\n"
@@ -186,10 +183,10 @@ def as_text(found: dict[str, Any]) -> str:
 PAUSE = "longest time between two commits of any portfolio"
 
 
-def measured_seconds(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Return the faults of a step → what was measured → the seconds in each step of these."""
+def measured_seconds(report: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Return faults of a step → what was measured → seconds, one for each step of these faults."""
     by_fault: dict[str, dict[str, list[float]]] = {}
-    for step in found["steps"]:
+    for step in report["steps"]:
         seconds_of = dict(step["measured"])
         if seconds_of:
             seconds_of[PAUSE] = round(step["longest_pause_s"], 2)
@@ -198,31 +195,31 @@ def measured_seconds(found: dict[str, Any]) -> dict[str, dict[str, list[float]]]
     return dict(sorted(by_fault.items()))
 
 
-def _measured_lines(found: dict[str, Any]) -> list[str]:
+def _measured_lines(report: dict[str, Any]) -> list[str]:
     lines = [
         f"{fault}: {what}: {min(seconds):g} to {max(seconds):g} s (times: {len(seconds)})"
-        for fault, by_what in measured_seconds(found).items()
+        for fault, by_what in measured_seconds(report).items()
         for what, seconds in by_what.items()
     ]
     return [*lines, ""] if lines else []
 
 
-def sampling(found: dict[str, Any]) -> str:
+def sampling(report: dict[str, Any]) -> str:
     """Return two sentences on how often the monitor sampled, failed, and was late."""
-    late = ", ".join(f"{long:g} s at {at:g} s" for at, long in found["hiccups"]) or "none"
+    late = ", ".join(f"{long:g} s at {at:g} s" for at, long in report["hiccups"]) or "none"
     return (
-        f"Samples: {found['looks']:,}, failed: {found['blind_looks']}."
+        f"Samples: {report['looks']:,}, failed: {report['blind_looks']}."
         f" Samples more than a second late because the machine was busy: {late}."
     )
 
 
-def write(found: dict[str, Any], folder: Path) -> None:
+def write(report: dict[str, Any], folder: Path) -> None:
     """Write report.txt, report.json and report.html into a folder, made if it is missing."""
     from chaos.report.html import as_page  # which imports this module
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.txt").write_text(as_text(found), encoding="utf-8")
+    (folder / "report.txt").write_text(as_text(report), encoding="utf-8")
     (folder / "report.json").write_text(
-        json.dumps(found, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+        json.dumps(report, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
     )
-    (folder / "report.html").write_text(as_page(found), encoding="utf-8")
+    (folder / "report.html").write_text(as_page(report), encoding="utf-8")

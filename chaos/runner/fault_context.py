@@ -106,12 +106,8 @@ class FaultContext:
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
             raise NotAvailable(f"the API does not say which nodes can run {run.name}")
-        names = sorted(
-            place["node"]
-            for place in answer.json["results"]
-            if place["feasible"] and place["node"] != run.node
-        )
-        names = [name for name in names if not among or name in among]
+        feasible = {place["node"] for place in answer.json["results"] if place["feasible"]}
+        names = sorted(feasible.intersection(among or feasible) - {run.node})
         if not names:
             of_these = f" of {', '.join(among)}" if among else ""
             raise NotAvailable(f"no other node{of_these} can run {run.name}; it is on {run.node}")
@@ -128,7 +124,7 @@ class FaultContext:
         self.blast_radius.add_nodes(nodes)
 
     def mark_all_affected(self, why: str) -> None:
-        """Exempt every portfolio from the bystander check."""
+        """Exempt every portfolio from the bystander check; `why` only documents the call."""
         self.blast_radius.add_all(why)
 
     # --- wait and report --------------------------------------------------------------------------
@@ -234,7 +230,7 @@ class FaultContext:
     def wait_for_handoff_state(self, handoff: int, wanted: str) -> None:
         """Return as soon as a handoff has reached this state or a later one, or after 5 s.
 
-        It polls without a pause worth mentioning: a state may last only milliseconds.
+        It polls every 2 ms, since a state may last only some milliseconds.
         """
         order = ["requested", "preparing", "draining", "activating"]
         end = time.monotonic() + 5
@@ -285,5 +281,4 @@ class FaultContext:
 
     def processes_matching(self, words: tuple[str, ...]) -> list[psutil.Process]:
         """Processes whose command line holds all of `words`, the oldest first."""
-        found = self.cluster.processes_of(*words)
-        return sorted(found, key=lambda process: process.create_time())
+        return sorted(self.cluster.processes_of(*words), key=lambda process: process.create_time())

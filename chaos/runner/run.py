@@ -227,10 +227,10 @@ class ChaosRun:
             raise Interrupted
 
     def _inject(self, name: str, context: FaultContext, raised: list[BaseException]) -> None:
-        """Inject one fault, and put Interrupted into `raised`.
+        """Inject one fault. If it raises Interrupted, append that to `raised`.
 
-        NotAvailable is recorded in the step, a target that had ended in a note; any other error is
-        a violation.
+        NotAvailable is recorded in the step, and a target that had ended in a note. Any other error
+        is a violation.
         """
         try:
             with context.undo:
@@ -326,6 +326,7 @@ class ChaosRun:
     # --- checks that need the run -----------------------------------------------------------------
 
     def _report(self, invariant: str, what: str, evidence: dict[str, Any]) -> None:
+        """Add a violation of the present step to the findings, and show it if it is new."""
         current = self.current
         step, faults = (current.step, current.faults) if current else (0, ())
         found = Violation(invariant, what, round(self.elapsed_s, 2), step, faults, evidence)
@@ -458,14 +459,14 @@ class ChaosRun:
     def _measure_idle(self) -> None:
         """Measure the processor time of the idle installation and of this runner."""
         self._on_progress(self, "measuring the idle installation")
-        installation_s, runner_s = self._cpu_s(), _own_cpu_s()
+        installation_s, runner_s = self._cpu_s(), time.process_time()
         began = time.monotonic()
         # In a short run at most a tenth of its minutes, or half a second for each step.
         if self.stopping.wait(min(IDLE_S, self.minutes * 6, len(self.outcome.schedule) / 2)):
             raise Interrupted
         figures, seconds = self.outcome.figures, time.monotonic() - began
         figures["idle_installation_cores"] = round((self._cpu_s() - installation_s) / seconds, 2)
-        figures["idle_runner_cores"] = round((_own_cpu_s() - runner_s) / seconds, 2)
+        figures["idle_runner_cores"] = round((time.process_time() - runner_s) / seconds, 2)
 
     def _cpu_s(self) -> float:
         """Return the seconds of processor time that the installation has used."""
@@ -483,6 +484,7 @@ class ChaosRun:
         return total
 
     def _copy_monitor_results(self) -> None:
+        """Bring the outcome, from which reports are made, up to what the monitor found so far."""
         outcome, monitor = self.outcome, self._monitor
         outcome.longest_gaps = {
             name: round(gap.seconds, 2)
@@ -491,10 +493,5 @@ class ChaosRun:
         outcome.samples_taken = monitor.samples_taken
         outcome.failed_samples = monitor.failed_samples
         outcome.hiccups = [(round(at, 1), round(long, 2)) for at, long in monitor.hiccups]
-        outcome.figures["runner_cores"] = round(_own_cpu_s() / max(outcome.lasted_s, 1), 2)
+        outcome.figures["runner_cores"] = round(time.process_time() / max(outcome.lasted_s, 1), 2)
         outcome.figures["load_average_at_end"] = [round(each, 2) for each in os.getloadavg()]
-
-
-def _own_cpu_s() -> float:
-    times = os.times()
-    return times.user + times.system

@@ -40,7 +40,7 @@ class ScheduledStep:
 
 
 def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[ScheduledStep]:
-    """Return more steps than fit into `minutes`, so that only the time ends a run; [] of no faults.
+    """Return more steps than fit into `minutes`, so that only the time ends a run; [] if no faults.
 
     Each round has every fault once, in random order. The order of `faults` has no effect.
     """

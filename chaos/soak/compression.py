@@ -27,7 +27,7 @@ class Compression:
         return self.days * DAY_S / (self.minutes * 60)
 
     def real_days(self, days: float) -> str:
-        """Return compressed days in real days, the unit of the settings."""
+        """Return compressed days in real days, as the text of a setting."""
         return f"{max(days / self.factor, 0.0001):.6f}"
 
     def times(self) -> Times:

@@ -40,7 +40,7 @@ def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tup
 
 
 def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the medians of the second and the last quarter; None of fewer than MIN_SAMPLES."""
+    """Return the medians of the second and the last quarter; None if MIN_SAMPLES is not reached."""
     if len(line) < MIN_SAMPLES:
         return None
     part = len(line) // 4
@@ -97,14 +97,14 @@ FIGURES: tuple[tuple[str, str, Callable[[Sample], Any]], ...] = (
 
 
 def as_text(
-    found: dict[str, Any], samples: Sequence[Sample], compression: Compression, rate: float
+    report: dict[str, Any], samples: Sequence[Sample], compression: Compression, rate: float
 ) -> str:
     """Return the report as a page of plain text."""
     events = int(samples[-1]["at_s"] * rate) if samples else 0
     real = compression.days * DAY_S * PRODUCT_RATE
     lines = [
         f"bin/soak --days {compression.days:g} --minutes {compression.minutes:g} --rate {rate:g}"
-        f" --seed {found['seed']}",
+        f" --seed {report['seed']}",
         f"{compression.days:g} days in {compression.minutes:g} minutes ({compression.factor:.0f}"
         f" times): {events:,} events released, {events / max(compression.days, 0.01):,.0f} a day."
         f" Orders and fills are kept for {KEEP_ORDERS_DAYS:g} compressed days, equity points for"
@@ -140,7 +140,7 @@ def as_text(
         else f"Flat: nothing grew by more than {GROWTH_PERCENT:g} % with more than"
         f" {GROWTH_MB:g} MB or {GROWTH_DESCRIPTORS:g} descriptors."
     )
-    return "\n".join([*lines, "", "", chaos_text(found)])
+    return "\n".join([*lines, "", "", chaos_text(report)])
 
 
 def not_flat(samples: Sequence[Sample]) -> list[str]:
@@ -166,7 +166,7 @@ def not_flat(samples: Sequence[Sample]) -> list[str]:
 
 
 def draw(
-    found: dict[str, Any], samples: Sequence[Sample], compression: Compression, path: Path
+    report: dict[str, Any], samples: Sequence[Sample], compression: Compression, path: Path
 ) -> None:
     """Plot the most important series over the compressed days into one SVG at `path`."""
     read_of = {name: read for name, _, read in FIGURES}
@@ -190,7 +190,7 @@ def draw(
     figure = Figure(figsize=(10, 2.6 * len(panels)), layout="tight")
     axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (title, lines, logarithmic) in zip(axes, panels, strict=True):
-        for step in found["steps"]:
+        for step in report["steps"]:
             axis.axvspan(
                 compression.day_at(step["began_s"]),
                 compression.day_at(step["ended_s"]),

@@ -79,7 +79,7 @@ class Sampler:
         """Stop sampling, also if it was never started."""
         self._ended.set()
         if self._thread.ident is not None:
-            self._thread.join(30)
+            self._thread.join(30)  # its last sample may wait for a slow database
 
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):

@@ -38,15 +38,16 @@ class Load(threading.Thread):
                 case 0:
                     target = self._random.choice(self._trial.nodes)
                     body = {"target_node": target, "reason": "trial"}
-                    self._count("move", "POST", f"{path}migrate/", body)
+                    self._send("move", "POST", f"{path}migrate/", body)
                 case 1:
-                    self._count("reload", "POST", f"{path}reload/", {})
+                    self._send("reload", "POST", f"{path}reload/", {})
                 case _:
                     quantity = str(self._random.randrange(1, 100))
                     body = {"config": {"fast": 2, "slow": 5, "quantity": quantity}}
-                    self._count("change", "PATCH", path, body)
+                    self._send("change", "PATCH", path, body)
 
-    def _count(self, what: str, method: str, path: str, body: dict[str, Any]) -> None:
+    def _send(self, what: str, method: str, path: str, body: dict[str, Any]) -> None:
+        """Send a request, and count its answer under `what`, its status and its problem code."""
         status, text = call(self._trial.url, self._trial.token, method, path, body)
         code = ""
         if status >= 400:

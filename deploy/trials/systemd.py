@@ -430,7 +430,7 @@ class Hook(BaseHTTPRequestHandler):
 
 
 def read_environment() -> dict[str, str]:
-    """Return the variables that a shell reads from /etc/ginkgo/ginkgo.env, and its own."""
+    """Return this process's variables, with those that a shell reads from ginkgo.env."""
     shell = ["sh", "-c", "set -a; . /etc/ginkgo/ginkgo.env; exec env -0"]
     text = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
     return dict(line.split("=", 1) for line in text.split("\0") if line)

@@ -97,7 +97,7 @@ def min_equity_age() -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The inputs of the run other than the events, as plain values."""
+    """The inputs of the reference run other than the events, as plain values."""
 
     fixed: tuple[Any, ...]  #: uid, starting cash, first seq, feed: never change
     tenures: tuple[tuple[Any, ...], ...]  #: (epoch, from_seq, …) of tenures with a commit
@@ -178,7 +178,7 @@ class EvidenceRows:
 def gather_evidence(id_or_name: str | int, to_seq: int | None = None) -> Evidence:
     """Return the evidence up to `to_seq`, or up to the newest commit.
 
-    Five statements, one snapshot. Raise NotFound, CannotVerify if evidence is missing,
+    Five statements, one snapshot. Raise NotFound; CannotVerify if evidence is missing;
     SnapshotUnavailable if the database does not answer.
     """
     rows = read_evidence_rows(id_or_name)
@@ -222,7 +222,7 @@ def gather_evidence(id_or_name: str | int, to_seq: int | None = None) -> Evidenc
 
 
 def _feed_segments(rows: EvidenceRows) -> list[tuple[int, int, float]]:
-    """Return (first seq, time in microseconds, rate) of each segment of the feed."""
+    """Return (first seq, its Unix time in microseconds, rate) of each segment of the feed."""
     return [
         (int(from_seq), int(from_us), float(rate))
         for from_seq, from_us, rate in rows.portfolio.segments

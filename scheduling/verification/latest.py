@@ -83,7 +83,7 @@ class VerificationView:
 
     @property
     def replayed(self) -> dict[str, Any]:
-        """Return figures of the verdict on replayed and counted events; None without a verdict."""
+        """Return the verdict's figures on replayed and counted events; each None if no verdict."""
         names = (
             "events_replayed", "replayed_from_seq", "verified_before_at", "events_counted_from",
             "events_digest",
@@ -97,7 +97,7 @@ class VerificationView:
 
     @property
     def counts(self) -> dict[str, int | None]:
-        """Return kind → how many events, rows or handoffs were compared; None without a verdict."""
+        """Return kind → number of events, rows or handoffs compared; each None if no verdict."""
         names = ("events", "orders", "fills", "equity", "handoffs")
         return {name: (self.verdict or {}).get(name) for name in names}
 

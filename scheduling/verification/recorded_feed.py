@@ -37,7 +37,7 @@ class RecordedFeed:
     sha256 = ""
 
     def __init__(self, row: FeedRow) -> None:
-        """Read nothing yet."""
+        """Take the feed of `row` as it is now: records appended later are not read."""
         self.name = row.name
         self._row = row
         self.first_seq, self.length = row.writer.first_seq, row.writer.head

@@ -100,9 +100,9 @@ def replay_portfolio(
 
 
 def _start_before(evidence: Evidence, first: int) -> StartPoint | None:
-    """Return the start of a replay that reaches event `first`; None: the portfolio's first event.
+    """Return the start of a replay that has to reach event `first`: the newest valid anchor before.
 
-    It is the newest valid anchor before `first`, or a StartPoint without an anchor.
+    None if `first` is the portfolio's first event.
     """
     if first <= evidence.recorded.first_seq:
         return None

@@ -30,7 +30,7 @@ class VerificationAbandoned(Exception):
 
 
 def start_runner() -> int:
-    """Start the process and return its pid. It exits when no verification waits."""
+    """Start a process that runs the waiting verifications and then exits. Return its pid."""
     command = [sys.executable, str(CHECKOUT / "manage.py"), "run_verifications"]
     command += ["--parent", str(os.getpid())]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
