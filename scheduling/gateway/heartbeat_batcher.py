@@ -126,6 +126,7 @@ class HeartbeatBatcher:
         return locked
 
     def _drop(self, waiting: Waiting, error: Exception) -> None:
+        """Make the request of a heartbeat that was not stored fail with `error`; count the drop."""
         if not waiting.row.done():
             self.drops.dropped.add(waiting.node)
             waiting.row.set_exception(error)

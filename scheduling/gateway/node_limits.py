@@ -129,5 +129,6 @@ class Admission:
         self._drop_idle_queue()
 
     def _drop_idle_queue(self) -> None:
+        """Forget a queue without requests, so that `_queues` does not grow with every node."""
         if self._queue.active == 0:
             _queues.pop(self._key, None)

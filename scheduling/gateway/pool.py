@@ -99,11 +99,6 @@ def lease_pool() -> GatewayPool:
     return _pool("leases")
 
 
-def locking_pool() -> GatewayPool:
-    """Return the pool for waits for row locks. Raise RuntimeError before `open_pools`."""
-    return _pool("steps")
-
-
 def log_pool() -> GatewayPool:
     """Return the pool for lines of logs. Raise RuntimeError before `open_pools`."""
     return _pool("logs")
@@ -124,7 +119,7 @@ async def locking_connection(
 
     Raise PoolTimeout if none is free within `within_s` seconds; None: within five.
     """
-    async with Admission(node, "steps"), locking_pool().connection(within_s) as connection:
+    async with Admission(node, "steps"), _pool("steps").connection(within_s) as connection:
         yield connection
 
 
@@ -190,6 +185,7 @@ SELECT set_config('lock_timeout', %s, false),
 
 
 async def _configure(lock_timeout: str, connection: AsyncConnection) -> None:
+    """Prepare a new connection of a pool for its requests."""
     read_json(connection)
     await connection.execute(LIMITS, [lock_timeout, IDLE_LIMIT])
 

@@ -152,6 +152,7 @@ class PushSocket(CountedSocket):
             self.hello_timer = None
 
     def release(self) -> None:
+        """Give back the socket's place among those of its node, and end the wait for Hello."""
         super().release()
         self._cancel_hello_timer()
 

@@ -110,6 +110,7 @@ class RequestBody:
         await self._release_large()
 
     async def _release_large(self) -> None:
+        """Give back the node's place for a large body, if this request has it."""
         if self._large is not None:
             await self._large.__aexit__()
 

@@ -26,7 +26,7 @@ async def checkpoint(
     )
 
     async def attempt() -> CheckpointAnswer:
-        position = context.acknowledged.position(portfolio)
+        position = context.acknowledged.position(portfolio)  # as it is before the request
         found = await context.client.checkpoint(request)
         if context.acknowledged.claim_lost_commits(portfolio, position, found):
             LOG.error(

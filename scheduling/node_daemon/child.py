@@ -119,7 +119,7 @@ class Child:
         Wait for its exit status; kill it if there is none after END_REPORTED_WITHIN_S.
         """
         if self._protocol is not None and self._protocol.protocol_error is not None:
-            self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
+            return self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
         if self._end_failure is not None:
             return self._end_failure
         try:
@@ -132,7 +132,8 @@ class Child:
             )
         if self._process.vanished:
             # A process that kills the forkserver may finish its batch before it dies itself.
-            return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S)
+            was_busy = self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S
+            return ForkserverDied(was_busy)
         exit_code = os.waitstatus_to_exitcode(status)  # negative: the signal that ended it
         sentence = f"its process exited with status {exit_code}"
         if exit_code < 0:

@@ -111,7 +111,7 @@ class CommitBuilder:
 
 
 def _decimal_text(number: Decimal) -> str:
-    return f"{number:f}"
+    return f"{number:f}"  # without an exponent
 
 
 def _order_line(row: OrderRow) -> OrderLine:

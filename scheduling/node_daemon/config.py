@@ -126,6 +126,7 @@ def _read_token(path: str) -> str:
 
 
 def _server_address(server: str) -> str:
+    """Return the address without a trailing slash. Raise InvalidArguments if it is none."""
     try:
         parts = urlsplit(server or "")
         host, _ = (parts.hostname or "").encode("idna"), parts.port

@@ -76,7 +76,7 @@ class ControlPlaneClient:
     def _make_session(self, connections: int) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._config.token}"},
-            connector=aiohttp.TCPConnector(
+            connector=aiohttp.TCPConnector(  # ssl=True: the certificates of the system
                 limit=connections, keepalive_timeout=60, ssl=self._config.tls or True
             ),
         )

@@ -133,11 +133,12 @@ class ExecutionNode:
                 for name, reader in self._context.feeds.items()
                 if isinstance(reader, FeedReader)
             }
-            | {RECORDED_FEEDS: "1"},
+            | {RECORDED_FEEDS: "1"},  # this daemon can read recorded feeds
             python=PYTHON_VERSION,
         )
 
     def _apply_registration(self, registered: Registered, sent_us: int) -> None:
+        """Apply the answer to a registration that was sent at `sent_us`, by the boot-time clock."""
         LOG.info("registered as node %d (%s)", registered.node, registered.name)
         self._feed_time.sample(registered.now_us, sent_us, boottime_us())
         self._ttl_s = registered.lease_ttl_s
@@ -195,7 +196,7 @@ class ExecutionNode:
         sent_us = boottime_us()
         heartbeat = self._heartbeat(sent_us)
         answer = await self._client.heartbeat(heartbeat)
-        if self.left:
+        if self.left:  # since the heartbeat was sent
             return SHORT_HEARTBEAT_S
         if answer.status == "superseded":
             taken = f"Another daemon registered as node {self.config.name}: end one of the two."
@@ -310,6 +311,7 @@ class ExecutionNode:
             loop.call_later(PUSH_LATE_S, self._request_missed_push, version)
 
     def _request_missed_push(self, version: int) -> None:
+        """Send a heartbeat if the push with this version of the desired set has not come."""
         if self.desired is not None and version > self.desired.version:
             self._heartbeat_due.set()
 
@@ -324,7 +326,7 @@ class ExecutionNode:
             elif not isinstance(reader, FeedReader) or reader.feed.sha256 != info.sha256:
                 LOG.error(
                     "feed %s is missing here or has other data than the server's: its portfolios "
-                    "cannot run on this node; install the server's",
+                    "cannot run on this node; install the server's release here",
                     info.name,
                 )
             else:
@@ -374,6 +376,7 @@ class ExecutionNode:
             self._reconcile_timer = asyncio.get_running_loop().call_later(delay, self._reconcile)
 
     def _perform(self, action: decide.Action) -> None:
+        """Begin an action; what takes time runs in a task of its slot."""
         match action:
             case decide.Start(entry=DesiredEntry() as entry, replaces=replaces):
                 self._host(entry, replaces).take_over(entry)

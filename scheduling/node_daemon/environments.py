@@ -82,7 +82,8 @@ class Environments:
                 if hashlib.sha256(lock).hexdigest() != sha256:
                     raise CodeUnavailable(
                         f"the lock of environment {short(sha256)} arrived with other bytes: their "
-                        f"sha256 is {hashlib.sha256(lock).hexdigest()}, expected {sha256}"
+                        f"sha256 is {hashlib.sha256(lock).hexdigest()}, expected {sha256}; check "
+                        "the proxy in front of the gateway"
                     )
                 check_lock(sha256, lock.decode(errors="replace"))
                 async with self._building:

@@ -457,6 +457,7 @@ def note_release(span: tracing.Span, result: CommitResult) -> None:
 
 
 def _next_commit_time_s(now_s: float) -> float:
+    """Return the next multiple of COMMIT_INTERVAL_S, at which all portfolios of a node commit."""
     return (now_s // COMMIT_INTERVAL_S + 1) * COMMIT_INTERVAL_S
 
 

@@ -192,7 +192,7 @@ class ForkServer:
         return missing
 
     def _send_reply(self, kind: bytes, request_id: int, pid: int, status: int) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the daemon has gone
             self._control.sendall(REPLY.pack(kind, request_id, pid, status))
 
     def _become_child(

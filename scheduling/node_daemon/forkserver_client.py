@@ -150,7 +150,7 @@ class ForkserverClient:
     def _end_if_not_ready(self, server: subprocess.Popen[bytes]) -> None:
         """Kill a forkserver that still preloads after its limit; `listen` starts a new one."""
         if self._server is server and self._starts_without_ready:
-            LOG.error("%s was not ready within %g s", self, PRELOAD_LIMIT_S)
+            LOG.error("%s was not ready within %g s: ending it", self, PRELOAD_LIMIT_S)
             server.kill()
 
     async def listen(self) -> None:

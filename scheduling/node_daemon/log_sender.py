@@ -10,6 +10,8 @@ import uuid
 from collections import Counter, deque
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
 from scheduling.node_daemon.errors import NodeError, RequestRefused
@@ -171,12 +173,7 @@ class LogSender:
 def _with_ages(request: LogRequest, by_ms: int) -> LogRequest:
     """Return the batch with lines that are `by_ms` older, for which the batch waited here."""
     streams = [
-        StreamLines(
-            stream.portfolio,
-            stream.epoch,
-            stream.handoff,
-            [LogLine(line.age_ms + by_ms, line.text, line.lost) for line in stream.lines],
-        )
+        replace(stream, lines=[replace(line, age_ms=line.age_ms + by_ms) for line in stream.lines])
         for stream in request.streams
     ]
-    return LogRequest(request.incarnation, request.batch, streams)
+    return replace(request, streams=streams)

@@ -141,28 +141,13 @@ def open_roll_outs() -> Transaction[list[RollOut]]:
 
 def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
     """Return the item for `decide.roll_out`, from its row and the row of its roll-out."""
-    return Item(
-        id=row.id,
-        name=row.name,
-        state=row.state,
-        is_canary=row.position == 0,
-        since=row.since,
-        seen_revision=row.seen_revision,
-        from_revision=row.from_revision,
-        to_revision=row.to_revision,
-        wanted=row.wanted,
-        running=row.running,
-        has_owner=row.has_owner,
-        has_good=row.has_good,
-        has_progress=row.has_progress,
-        status=row.status or "unproven",
-        status_reason=row.status_reason or "",
-        is_deleted=row.is_deleted,
-        is_wanted=row.is_wanted,
-        phase=row.phase,
-        in_handoff=row.in_handoff,
-        lacks=_lacking_reason(row, roll_out),
-    )
+    fields = same_named(Item, row) | {
+        "is_canary": row.position == 0,
+        "status": row.status or "unproven",
+        "status_reason": row.status_reason or "",
+        "lacks": _lacking_reason(row, roll_out),
+    }
+    return Item(**fields)
 
 
 def _lacking_reason(row: ItemRow, roll_out: OpenRow) -> Reason | None:

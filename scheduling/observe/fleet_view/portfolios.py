@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -170,6 +171,12 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         spark=around.sparklines.get(row.id, []),
         handoff=around.handoffs.get(row.id),
     )
+
+
+def counted_equity(portfolio: PortfolioView) -> Decimal:
+    """Return the equity for the fleet's total: the starting cash while it is unknown. Pure."""
+    equity = portfolio.account["equity"]
+    return portfolio.starting_cash if equity is None else equity
 
 
 def _rejection_reason(row: Any) -> str:

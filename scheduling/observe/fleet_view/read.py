@@ -19,6 +19,7 @@ from scheduling.observe.fleet_view.nodes import node_status, node_view
 from scheduling.observe.fleet_view.portfolios import (
     FeedClock,
     Surroundings,
+    counted_equity,
     decode_new_states,
     forget_states_except,
     portfolio_view,
@@ -73,7 +74,7 @@ def read_portfolio(name: str) -> PortfolioView | None:
         feeds = _feed_clocks(_read_segments(cursor), clock.now)
         nodes = cursor.execute(NODES).fetchall()
         rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
-        active = _by_portfolio(cursor.execute(ACTIVE_HANDOFFS).fetchall())
+        active = _handoffs_by_portfolio(cursor.execute(ACTIVE_HANDOFFS).fetchall())
         around = _surroundings(clock.now, timing(), feeds, nodes, active, {})
         decode_new_states(cursor, rows)
     return portfolio_view(rows[0], around) if rows else None
@@ -89,7 +90,7 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     nodes = cursor.execute(NODES).fetchall()
     rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
     active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()
-    active = _by_portfolio(active_rows)
+    active = _handoffs_by_portfolio(active_rows)
     losses = read_losses(cursor)
     shown = {
         "most": MAX_RECENT_HANDOFFS,
@@ -103,7 +104,7 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     decode_new_states(cursor, rows)
     forget_states_except(rows)
     portfolios = [portfolio_view(row, around) for row in rows]
-    held: dict[int, int] = {}  # node → places that handoffs to it will take
+    held: dict[int, int] = {}  # node → places for handoffs to it that are not granted yet
     for row in active_rows:
         coming = row.state in ("preparing", "draining") and row.target_node_id is not None
         if coming and row.target_node_id != row.source_node_id:
@@ -131,7 +132,7 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
         alerts=_alert_views(cursor),
         losses=losses,
         halts=read_halts_in_force(cursor),
-        total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
+        total_equity=sum(map(counted_equity, portfolios), Decimal(0)),
         total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
         by_name={line.name: line for line in portfolios},
     )
@@ -176,7 +177,7 @@ def _feed_clocks(segments: dict[int, list[Segment]], now: datetime) -> dict[int,
     }
 
 
-def _by_portfolio(active_rows: list[Any]) -> dict[int, HandoffView]:
+def _handoffs_by_portfolio(active_rows: list[Any]) -> dict[int, HandoffView]:
     return {row.portfolio_id: _handoff_view(row) for row in active_rows}
 
 
