@@ -44,7 +44,6 @@ def address_error(address: str) -> str:
     names = {unquote_plus(text.partition("=")[0]).strip().lower() for text in parameters}
     if scheme not in NO_FILES and (files := FILE_PARAMETERS & names):
         return _(
-            "the parameter {name} would read a file of this machine: leave it out",
-            name=min(files),
+            "the parameter {name} would read a file of this machine: leave it out", name=min(files)
         )
     return ""

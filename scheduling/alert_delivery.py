@@ -127,8 +127,7 @@ def sync_environment_channel() -> None:
     """Enable the channel `environment` if GINKGO_ALERT_URL is set, else disable it."""
     if settings.GINKGO.alert_url:
         AlertChannel.objects.update_or_create(
-            name="environment",
-            defaults={"from_environment": True, "enabled": True},
+            name="environment", defaults={"from_environment": True, "enabled": True}
         )
     else:
         AlertChannel.objects.filter(from_environment=True, enabled=True).update(enabled=False)

@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Options that would run another function, or run the task outside of a worker.
 FORBIDDEN_OPTIONS = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached")
-
-
 #: The tasks: each public function of `scheduling.tasks`, by its dotted name.
 TASKS = frozenset(
     f"scheduling.tasks.{name}"

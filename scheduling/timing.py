@@ -60,21 +60,18 @@ def timing() -> Timing:
     global _cached
     from django.conf import settings
 
-    env = settings.GINKGO
+    env: Environment = settings.GINKGO
     if _cached is None or _cached[0] is not env:
-        _cached = env, _timing_of(env)
+        made = Timing(
+            heartbeat_interval_s=env.heartbeat_interval_s,
+            lease_ttl_s=env.lease_ttl_s,
+            socket_grace_s=env.socket_grace_s,
+            drain_deadline_s=env.drain_deadline_s,
+            good_after_s=env.good_after_s,
+            stale_order_age_s=env.stale_order_age_s,
+            stall_s=env.stall_s,
+            storm_fraction=env.storm_fraction,
+            raises_epoch_floor=env.raise_epoch_floor == "auto",
+        )
+        _cached = env, made
     return _cached[1]
-
-
-def _timing_of(env: Environment) -> Timing:
-    return Timing(
-        heartbeat_interval_s=env.heartbeat_interval_s,
-        lease_ttl_s=env.lease_ttl_s,
-        socket_grace_s=env.socket_grace_s,
-        drain_deadline_s=env.drain_deadline_s,
-        good_after_s=env.good_after_s,
-        stale_order_age_s=env.stale_order_age_s,
-        stall_s=env.stall_s,
-        storm_fraction=env.storm_fraction,
-        raises_epoch_floor=env.raise_epoch_floor == "auto",
-    )

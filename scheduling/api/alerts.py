@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling.api.base import ApiView, ForOperators, TableView, TrueOrFalse, actor_of
-from scheduling.api.handoffs_events import OfPortfolio
+from scheduling.api.handoffs_events import PortfolioFilter
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import AlertChannelBody, NoBody, ReasonBody, read_body
 from scheduling.models import Alert, AlertChannel
@@ -38,7 +38,7 @@ class AlertDocument(serializers.Serializer[Any]):
     acknowledged_note = serializers.CharField()
 
 
-class AlertFilters(OfPortfolio):
+class AlertFilters(PortfolioFilter):
     """Filters of alerts. `open=true` selects those whose cause persists."""
 
     open = TrueOrFalse("closed_at", "isnull")

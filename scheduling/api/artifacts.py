@@ -31,7 +31,7 @@ from scheduling.presentation.serializers.artifacts import (
 from scheduling.presentation.strategy_list import strategy_lines
 from scheduling.presentation.uploads import limit_upload
 
-#: A wheel, a lock, and the lines between them.
+#: A form with a wheel and a lock, and the lines between them.
 MAX_BODY_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
 
 
@@ -85,7 +85,9 @@ class ArtifactList(TableView):
             },
             "application/octet-stream": {"type": "string", "format": "binary"},
         },
-        parameters=[query("filename", str, "Of the wheel, if the body is the wheel itself.")],
+        parameters=[
+            query("filename", str, "Name of the wheel's file, if the body is the wheel itself.")
+        ],
         performs=roll_out_actions.ADD_ARTIFACT,
         of="an artifact",
     )
@@ -102,7 +104,7 @@ class ArtifactList(TableView):
 
 
 def _read_upload(request: Request) -> tuple[str, bytes, str]:
-    """Return (file name, wheel, lock or ""). Raise Invalid for what is missing or is no text."""
+    """Return (file name, wheel, lock or ""). Raise Invalid if one is missing or not text."""
     data: Any = request.data
     if isinstance(data, bytes):
         filename = request.query_params.get("filename", "")
@@ -151,6 +153,4 @@ class StrategyList(ApiView):
             wanted = request.query_params.get(name)
             if wanted is not None:
                 lines = [line for line in lines if getattr(line, name) == wanted]
-        page, following, preceding = page_of_lines(request, lines, lambda line: line.key)
-        results = StrategyDocument(page, many=True).data
-        return Response({"next": following, "previous": preceding, "results": results})
+        return page_of_lines(request, lines, lambda line: line.key, StrategyDocument)

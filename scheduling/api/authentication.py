@@ -70,7 +70,7 @@ RECORD_USE_EVERY = timedelta(minutes=1)
 
 
 def _record_use(row: ApiToken) -> None:
-    """Store the time of use, at most once in RECORD_USE_EVERY. At most one statement."""
+    """Store the time of use, at most once in RECORD_USE_EVERY. A failure is only logged."""
     if row.last_used_at is not None and row.last_used_at > timezone.now() - RECORD_USE_EVERY:
         return
     try:
@@ -81,7 +81,7 @@ def _record_use(row: ApiToken) -> None:
 
 
 def _record_refusal(row: ApiToken | None, why: str) -> None:
-    """Record in the audit log that a user's token was refused, and why; not an unknown one."""
+    """Record that a token was refused, and why, in the audit log; None, an unknown one, is not."""
     if row is not None:
         record_limited(
             "token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk

@@ -46,8 +46,8 @@ class ApiView(ActsOncePerKey):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse a user who may not do this, then query parameters that are not described."""
         super().initial(request, *args, **kwargs)
-        act = getattr(self, str(request.method).lower(), None)
-        known = getattr(act, "known_parameters", None)
+        method = getattr(self, str(request.method).lower(), None)
+        known = getattr(method, "known_parameters", None)
         if known is not None:
             _refuse_unknown_parameters(request, known)
 
@@ -95,16 +95,17 @@ class TableView(ApiView):
     filters: type[django_filters.FilterSet] = django_filters.FilterSet  #: by default none
     order: tuple[str, ...] = ("-id",)  #: the fields to sort by; `?order=` reverses them
 
-    #: Return the rows for the path's arguments, with everything that the document reads.
+    #: A method that each list defines: returns the rows for the arguments of the path, with all
+    #: related rows that the document reads.
     rows: Callable[..., QuerySet[Any]]
 
     def get(self, request: Request, **path: Any) -> Response:
         """Return one page. One statement for the page, whatever its size."""
-        found = self.filters(request.query_params, queryset=self.rows(**path), request=request)
-        if not found.is_valid():
-            raise Invalid(form_errors(found.form))
+        filtered = self.filters(request.query_params, queryset=self.rows(**path), request=request)
+        if not filtered.is_valid():
+            raise Invalid(form_errors(filtered.form))
         pages = TablePages(self.order)
-        page: Any = pages.paginate_queryset(found.qs, request, view=self)
+        page: Any = pages.paginate_queryset(filtered.qs, request, view=self)
         document = self.document(page, many=True, context=serializer_context(request))
         return pages.get_paginated_response(document.data)
 
@@ -121,7 +122,7 @@ def form_errors(form: Any) -> list[dict[str, str]]:
 def read_choice(request: Request, name: str, choices: Collection[str] | None) -> str | None:
     """Return the query parameter `name`, or None if it is absent.
 
-    Raise Invalid unless it is one of `choices`; None: any text.
+    Raise Invalid unless it is one of `choices`, which are None if any text will do.
     """
     value = request.query_params.get(name)
     if value is not None and choices is not None and value not in choices:
@@ -131,7 +132,7 @@ def read_choice(request: Request, name: str, choices: Collection[str] | None) ->
 
 
 def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
-    """Raise Invalid for an unknown query parameter, or one that is repeated and may not be.
+    """Raise Invalid for an unknown query parameter, or a repeated one that may be given only once.
 
     Ignoring a mistyped filter would return everything; only the last of several values would count.
     """
@@ -139,7 +140,7 @@ def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None
     errors = [
         {"field": name, "code": "unknown_field", "message": f"is unknown; {allowed}"}
         for name in request.query_params
-        if name not in known and name != "format"  # the framework's, for all
+        if name not in known and name != "format"  # REST framework reads it in every view
     ]
     errors += [
         {"field": name, "code": "invalid", "message": f"is given {len(given)} times; give it once"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from scheduling.recorded_feeds.reads import stored_events
 HIGHEST_FEED_LIMIT = 5000
 
 _EPOCH = datetime(1970, 1, 1)
-#: The calendar repeats after 400 years of 146,097 days.
+#: The calendar repeats every 400 years, which have 146,097 days.
 _CYCLE_US = 146_097 * 86_400 * 1_000_000
 
 
@@ -41,23 +42,18 @@ class FeedEvents(ApiView):
         """Return the events of [from, from + limit), up to the head."""
         limit = read_limit(request, highest=HIGHEST_FEED_LIMIT)
         name = request.query_params.get("feed", "")
-        recorded = name not in ("", *feed_names())
-        if recorded:
-            find_feed(name)
-        feed = None if recorded else open_feed(name or None)
-        head = current_head(feed.name if feed else name)
+        replay = open_feed(name or None) if name in ("", *feed_names()) else None
+        recorded = None if replay else find_feed(name)
+        head = current_head(replay.name if replay else name)
         first = read_int(request, "from", max(head - limit + 1, 1), lowest=1)
         wanted = min(limit, head - first + 1)
-        if wanted <= 0:
-            events = []
-        else:
-            events = (
-                feed.read(first, wanted)
-                if feed
-                else stored_events(find_feed(name), first, first + wanted - 1, wanted)
-            )
+        events: Sequence[Event] = []
+        if wanted > 0 and replay:
+            events = replay.read(first, wanted)
+        elif wanted > 0 and recorded:
+            events = stored_events(recorded, first, first + wanted - 1, wanted)
         results = [feed_event_document(event) for event in events]
-        length = feed.length if feed else head
+        length = replay.length if replay else head
         return Response({"head": head, "length": length, "results": results})
 
 

@@ -1,4 +1,4 @@
-"""The kill switch."""
+"""The kill switch: stop all portfolios, list the halts, and undo one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class UndoHaltBody(ReasonBody):
 
 
 class HaltLineDocument(Document):
-    """A halt, and how many portfolios it still keeps stopped (`waiting`)."""
+    """A halt. It stopped `stopped` portfolios, `running` of them with an owner, and still keeps
+    `waiting` of them stopped.
+    """
 
     halt = serializers.IntegerField()
     at = serializers.DateTimeField()

@@ -17,8 +17,8 @@ from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, Handof
 from scheduling.presentation.serializers.history import EventDocument, HandoffDocument
 
 
-class OfPortfolio(django_filters.FilterSet):
-    """A filter by portfolio: the one that has the name now, else the last one that had it."""
+class PortfolioFilter(django_filters.FilterSet):
+    """Selects rows of the portfolio that has the name now, or else of the last one that had it."""
 
     portfolio = django_filters.CharFilter(method="of_portfolio")
 
@@ -29,7 +29,7 @@ class OfPortfolio(django_filters.FilterSet):
         return rows.filter(portfolio=Subquery(newest))
 
 
-class HandoffFilters(OfPortfolio):
+class HandoffFilters(PortfolioFilter):
     """Filters of handoffs. `node` is source or target; `active=true` are those not ended."""
 
     node = django_filters.CharFilter(method="at_either_end")
@@ -50,7 +50,7 @@ class HandoffFilters(OfPortfolio):
         return rows.filter(active if value else ~active)
 
 
-class EventFilters(OfPortfolio):
+class EventFilters(PortfolioFilter):
     node = django_filters.CharFilter("node__name")
     kind = django_filters.CharFilter()
     actor = django_filters.CharFilter()

@@ -56,7 +56,7 @@ class ActsOncePerKey(APIView):
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer the request, and keep the answer under the request's key, if it has one."""
-        with ExitStack() as self._until_answered:
+        with ExitStack() as self._until_answered:  # `initial` enters it with the key
             response = super().dispatch(request, *args, **kwargs)
         if self._claim is not None:
             is_refusal = response.status_code >= 400
@@ -126,7 +126,10 @@ def _comparable(data: Any) -> Any:
 
 
 def _keep_or_forget(claim: Claim, response: HttpResponseBase, repeatable: bool) -> None:
-    """Keep the response for repeats; after a failure forget the key, unless the request acted."""
+    """Keep the response for repeats, its body only if it is `repeatable`; forget a failed request.
+
+    The key of a request that failed after it had acted stays: repeats are refused.
+    """
     try:
         if response.status_code >= 500:
             release(claim)

@@ -84,6 +84,7 @@ class IncidentList(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Return at most 100 incidents, newest first."""
+        # PostgreSQL refuses a NUL in a text; no name has the replacement character.
         node = request.query_params.get("node", "").replace("\0", "\N{REPLACEMENT CHARACTER}")
         found = read_incidents(node, most=MAX_INCIDENTS)
         documents = [incident_document(each) for each in found]

@@ -28,10 +28,8 @@ from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.fleet_view.types import FleetView, NodeView, PortfolioView
 from scheduling.observe.storage import Storage, read_storage
 
-#: Series of strategies' own metrics in one answer; of a portfolio there are at most 32.
+#: The most series of strategies' own metrics in one answer; one portfolio has at most 32.
 MAX_STRATEGY_SERIES = 10_000
-
-
 #: Metric of each portfolio → its description, and its value.
 _OF_PORTFOLIOS: dict[str, tuple[str, Callable[[PortfolioView], float]]] = {
     "ginkgo_portfolio_lag_events": ("Events behind the head.", lambda line: line.lag_events),
@@ -51,27 +49,27 @@ _OF_PORTFOLIOS: dict[str, tuple[str, Callable[[PortfolioView], float]]] = {
 def gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
     """Return a gauge with one series for each (value of `label`, value)."""
     found = GaugeMetricFamily(name, text, labels=[label])
-    for of, value in values:
-        found.add_metric([of], float(value))
+    for label_value, value in values:
+        found.add_metric([label_value], float(value))
     return found
 
 
-def fleet_metrics(board: FleetView) -> Iterator[Metric]:
+def fleet_metrics(fleet: FleetView) -> Iterator[Metric]:
     """Yield the metrics of one read of the fleet."""
-    yield from _node_metrics(board.nodes)
-    yield from _loss_metrics(board)
-    yield from _portfolio_metrics(board.portfolios)
-    yield from _strategy_metrics(board.portfolios)
-    yield GaugeMetricFamily("ginkgo_feed_head", "Newest released seq.", board.head)
-    active = len(board.handoffs_active)
+    yield from _node_metrics(fleet.nodes)
+    yield from _loss_metrics(fleet)
+    yield from _portfolio_metrics(fleet.portfolios)
+    yield from _strategy_metrics(fleet.portfolios)
+    yield GaugeMetricFamily("ginkgo_feed_head", "Newest released seq.", fleet.head)
+    active = len(fleet.handoffs_active)
     yield GaugeMetricFamily("ginkgo_handoffs_active", "Handoffs under way.", active)
-    frozen, held = float(bool(board.frozen)), float(bool(board.storm))
+    frozen, held = float(bool(fleet.frozen)), float(bool(fleet.storm))
     yield GaugeMetricFamily("ginkgo_frozen", "1 while automatic moves are frozen.", frozen)
     yield GaugeMetricFamily("ginkgo_failover_held", "1 while failover is held.", held)
-    kinds = Counter(alert.kind for alert in board.alerts)
+    kinds = Counter(alert.kind for alert in fleet.alerts)
     counts = [(kind, kinds[kind]) for kind in KINDS]
     yield gauge("ginkgo_alerts_open", "Open alerts by kind.", "kind", counts)
-    pauses_ms = {"50": board.pause_p50_ms, "99": board.pause_p99_ms}
+    pauses_ms = {"50": fleet.pause_p50_ms, "99": fleet.pause_p99_ms}
     yield gauge(
         "ginkgo_handoff_pause_seconds",
         "Pause of the last 50 moves.",
@@ -93,8 +91,8 @@ def _node_metrics(nodes: Sequence[NodeView]) -> Iterator[Metric]:
     yield gauge("ginkgo_node_lease_seconds", "Seconds left of the lease.", "node", leases)
 
 
-def _loss_metrics(board: FleetView) -> Iterator[Metric]:
-    known = [(node.name, node.loss) for node in board.nodes if node.loss is not None]
+def _loss_metrics(fleet: FleetView) -> Iterator[Metric]:
+    known = [(node.name, node.loss) for node in fleet.nodes if node.loss is not None]
     yield gauge(
         "ginkgo_node_loss_homeless",
         "Portfolios that would have no place if the node were lost.",
@@ -112,7 +110,7 @@ def _loss_metrics(board: FleetView) -> Iterator[Metric]:
         sum(not loss.absorbed for _, loss in known),
     )
     if known:
-        age_s = (board.at - min(loss.as_of for _, loss in known)).total_seconds()
+        age_s = (fleet.at - min(loss.as_of for _, loss in known)).total_seconds()
         text = "Age of the oldest node-loss forecast."
         yield GaugeMetricFamily("ginkgo_loss_age_seconds", text, max(age_s, 0.0))
 
@@ -183,8 +181,8 @@ def control_plane_metrics(found: ControlPlane) -> Iterator[Metric]:
 
 def storage_metrics(storage: Storage) -> Iterator[Metric]:
     """Yield the metrics of one read of the database's sizes."""
-    tables = storage.tables
-    sizes, rows = ([(t.name, t.bytes) for t in tables], [(t.name, t.rows) for t in tables])
+    sizes = [(table.name, table.bytes) for table in storage.tables]
+    rows = [(table.name, table.rows) for table in storage.tables]
     yield gauge("ginkgo_table_bytes", "Size with partitions and indexes.", "table", sizes)
     yield gauge("ginkgo_table_rows", "Rows as PostgreSQL estimates them.", "table", rows)
     size, written = storage.database_bytes, storage.wal_bytes
@@ -201,7 +199,7 @@ def storage_metrics(storage: Storage) -> Iterator[Metric]:
 
 
 class Collected(Collector):
-    """Metrics that were read before, for a registry."""
+    """Hands metrics that were read already to a registry."""
 
     def __init__(self, *metrics: Iterable[Metric]) -> None:
         self._metrics = [metric for each in metrics for metric in each]

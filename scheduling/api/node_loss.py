@@ -25,7 +25,10 @@ class NoPlaceDocument(ReasonDocument):
 
 
 class LossDocument(Document):
-    """The result of the loss of one node."""
+    """The result of the loss of one node, if `suspects_counted`, suspect nodes, still run.
+
+    `no_place` and `wait` count its portfolios that would find no place, or have to wait for one.
+    """
 
     node = serializers.CharField()
     as_of = serializers.DateTimeField()

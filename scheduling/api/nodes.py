@@ -40,9 +40,8 @@ class NodeList(ApiView):
         schedulable = read_choice(request, "schedulable", ("true", "false"))
         if schedulable is not None:
             lines = [line for line in lines if line.schedulable == (schedulable == "true")]
-        page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
-        results = NodeDocument(page, many=True, context=serializer_context(request)).data
-        return Response({"next": following, "previous": preceding, "results": results})
+        context = serializer_context(request)
+        return page_of_lines(request, lines, lambda line: line.name, NodeDocument, context=context)
 
 
 class NodeDetail(ApiView):

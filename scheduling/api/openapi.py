@@ -34,27 +34,27 @@ def query(
     return OpenApiParameter(name, kind, description=description, required=required, **more)
 
 
-def _order(ordering: str | Sequence[str]) -> OpenApiParameter:
+def _order_parameter(ordering: str | Sequence[str]) -> OpenApiParameter:
     """Return the description of `?order=` for a list that is sorted by `ordering`."""
     default, reverse = order_values(ordering)
     text = "The field that the list is sorted by; `-`: from the highest value down."
     return query("order", str, text, enum=[default, reverse], default=default)
 
 
-def _filter(name: str, found: django_filters.Filter) -> OpenApiParameter:
+def _filter_parameter(name: str, declared: django_filters.Filter) -> OpenApiParameter:
     """Return the description of a filter of a table, from its class."""
-    choices = [value for value, _ in found.extra.get("choices", ())]
+    choices = [value for value, _ in declared.extra.get("choices", ())]
     if choices:
         return query(name, enum=choices)
-    if isinstance(found, django_filters.NumberFilter):
-        bound = "At least" if found.lookup_expr == "gte" else "At most"
+    if isinstance(declared, django_filters.NumberFilter):
+        bound = "At least" if declared.lookup_expr == "gte" else "At most"
         return query(
             name, {"type": "integer", "minimum": 0, "maximum": HIGHEST_INT}, f"{bound} this number."
         )
-    if isinstance(found, django_filters.IsoDateTimeFilter):
-        side = "From this time on" if found.lookup_expr == "gte" else "Until this time"
+    if isinstance(declared, django_filters.IsoDateTimeFilter):
+        side = "From this time on" if declared.lookup_expr == "gte" else "Until this time"
         return query(name, datetime, f"{side}, such as 2026-01-31T09:30:00Z.")
-    if isinstance(found, django_filters.BooleanFilter):
+    if isinstance(declared, django_filters.BooleanFilter):
         return query(name, bool)
     return query(name, {"type": "string", "pattern": "^[^\\u0000]*$"})
 
@@ -119,7 +119,7 @@ def described_list(
     )
     return described(
         page,
-        parameters=[_LIMIT, _CURSOR, _order(ordering), *(parameters or [])],
+        parameters=[_LIMIT, _CURSOR, _order_parameter(ordering), *(parameters or [])],
         summary=summary,
         operation_id=f"{name.lower()}_list",
     )
@@ -132,7 +132,9 @@ def described_table(summary: str) -> Callable[[Table], Table]:
     """
 
     def describe(view: Table) -> Table:
-        parameters = [_filter(name, one) for name, one in view.filters.base_filters.items()]
+        parameters = [
+            _filter_parameter(name, one) for name, one in view.filters.base_filters.items()
+        ]
         # The class is decorated, since all table views inherit one method `get`.
         listed = described_list(view.document, parameters, summary, view.order)
         return extend_schema_view(get=listed)(view)

@@ -14,6 +14,8 @@ from django.db.models import QuerySet
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 from rest_framework.views import APIView
 
@@ -21,7 +23,7 @@ from scheduling.errors import Invalid
 
 DEFAULT_LIMIT = 100
 HIGHEST_LIMIT = 1000
-#: A number of a query has 18 digits at most.
+#: The highest number that a query may give: any of 18 digits fits into PostgreSQL's bigint.
 HIGHEST_READ = 10**18 - 1
 
 Line = TypeVar("Line")
@@ -40,12 +42,14 @@ def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18) or int(text) < lowest:
+    is_number = text.isascii() and text.isdigit()
+    if is_number and len(text) > 18:
+        message = f"must be at most {HIGHEST_READ:,}, not {text[:40]}"
+    elif not is_number or int(text) < lowest:
         message = f"must be a whole number of at least {lowest}, not {text[:40]!r}"
-        if text.isascii() and text.isdigit() and len(text) > 18:
-            message = f"must be at most {HIGHEST_READ:,}, not {text[:40]}"
-        raise Invalid([{"field": name, "code": "invalid", "message": message}])
-    return int(text)
+    else:
+        return int(text)
+    raise Invalid([{"field": name, "code": "invalid", "message": message}])
 
 
 def order_values(ordering: str | Sequence[str]) -> tuple[str, str]:
@@ -106,34 +110,35 @@ class TablePages(CursorPagination):
 
 
 def page_of_lines(
-    request: Request, lines: Sequence[Line], key: Callable[[Line], str]
-) -> tuple[list[Line], str | None, str | None]:
-    """Return (page, next link, previous link) of lines from one consistent read, sorted by `key`.
+    request: Request,
+    lines: Sequence[Line],
+    key: Callable[[Line], str],
+    document: type[BaseSerializer[Any]],
+    **settings: Any,
+) -> Response:
+    """Return one page, each line as `document`, of lines from one consistent read, sorted by `key`.
 
     The cursor is `after:KEY` or `before:KEY`, so pages are stable when names come and go.
     """
     limit = read_limit(request)
     is_reversed = read_order(request, "name")
     ordered = sorted(lines, key=key, reverse=is_reversed)
-    side, _, name = request.query_params.get("cursor", "after:").partition(":")
+    side, _, from_key = request.query_params.get("cursor", "after:").partition(":")
     if side not in ("after", "before"):
         raise invalid_cursor()
-    others = [line for line in ordered if key(line) != name]
+    others = [line for line in ordered if key(line) != from_key]
     # A line stands before another one if its key is lower; in a reversed list, if it is higher.
     if side == "before":
-        page = [line for line in others if (key(line) > name) == is_reversed][-limit:]
-    elif name:
-        page = [line for line in others if (key(line) < name) == is_reversed][:limit]
+        page = [line for line in others if (key(line) > from_key) == is_reversed][-limit:]
+    elif from_key:
+        page = [line for line in others if (key(line) < from_key) == is_reversed][:limit]
     else:
         page = ordered[:limit]
-    if not page:
-        return [], None, None
     base = remove_query_param(request.build_absolute_uri(), "cursor")
-    first, last = key(page[0]), key(page[-1])
-    following = last != key(ordered[-1])
-    preceding = first != key(ordered[0])
-    return (
-        page,
-        replace_query_param(base, "cursor", f"after:{last}") if following else None,
-        replace_query_param(base, "cursor", f"before:{first}") if preceding else None,
-    )
+    following = preceding = None
+    if page and (last := key(page[-1])) != key(ordered[-1]):
+        following = replace_query_param(base, "cursor", f"after:{last}")
+    if page and (first := key(page[0])) != key(ordered[0]):
+        preceding = replace_query_param(base, "cursor", f"before:{first}")
+    results = document(page, many=True, **settings).data
+    return Response({"next": following, "previous": preceding, "results": results})

@@ -13,7 +13,7 @@ from rest_framework.serializers import BaseSerializer
 
 from portfolios.models import EquityPoint, Fill, MetricPoint, Order, Revision, RevisionStatus
 from scheduling.api.base import ApiView, TableView
-from scheduling.api.handoffs_events import OfPortfolio
+from scheduling.api.handoffs_events import PortfolioFilter
 from scheduling.api.openapi import POSITIVE, described, described_table, query
 from scheduling.api.pagination import read_int, read_limit
 from scheduling.models import Tenure
@@ -78,7 +78,7 @@ def records_of_a_portfolio(
     filter_set: type[django_filters.FilterSet],
     *sorted_by: str,
 ) -> type[TableView]:
-    """Return the view that lists those of the records that are of the portfolio of the path."""
+    """Return the view that lists those of `records` that belong to the portfolio of the path."""
 
     @described_table(summary)
     class PortfolioRecords(TableView):
@@ -92,7 +92,7 @@ def records_of_a_portfolio(
     return PortfolioRecords
 
 
-class FleetOrderFilters(OfPortfolio):
+class FleetOrderFilters(PortfolioFilter):
     """Filters of the orders of all portfolios. Without `since`, the last 24 hours."""
 
     node = django_filters.CharFilter()
@@ -164,6 +164,6 @@ class PortfolioLogLines(ApiView):
     def get(self, request: Request, name: str) -> Response:
         """Return the lines after a number, or the newest ones. Three statements."""
         limit = read_limit(request, highest=MOST_LINES)
-        after = read_int(request, "after", -1, lowest=0)
+        after = read_int(request, "after", -1, lowest=0)  # -1: not given
         log = read_log(existing_portfolio(name).pk, None if after < 0 else after, limit)
         return Response(PortfolioLogDocument(log).data)

@@ -48,7 +48,7 @@ from scheduling.presentation.serializers.portfolios import (
 from scheduling.presentation.serializers.verifications import VerificationDocument
 from scheduling.verification.latest import newest_verification
 
-#: Parameter, and attribute that it is compared with → allowed values; None: any.
+#: Query parameter, and attribute that it is compared with → allowed values, None if any is.
 _FILTERS: dict[str, Sequence[str] | None] = {
     "node": None, "phase": Phase.values, "strategy": None, "desired_state": DesiredState.values,
 }  # fmt: skip
@@ -69,9 +69,7 @@ class PortfolioList(ApiView):
             wanted = read_choice(request, name, choices)
             if wanted is not None:
                 lines = [line for line in lines if getattr(line, name) == wanted]
-        page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
-        results = PortfolioDocument(page, many=True).data
-        return Response({"next": following, "previous": preceding, "results": results})
+        return page_of_lines(request, lines, lambda line: line.name, PortfolioDocument)
 
     @described(
         PortfolioDocument,
@@ -294,7 +292,7 @@ class PortfolioCheckpoint(ApiView):
         except StateUnreadable as unreadable:
             why = escape(str(unreadable))[:300]
             if run.node_id is None:
-                remedy = "No node runs the portfolio, which would replace it: restore a backup."
+                remedy = "No node runs the portfolio to replace it: restore a backup."
             else:
                 remedy = "The next commit of the portfolio replaces it."
             message = (

@@ -33,7 +33,7 @@ _SENTENCES = {
     409: "The state of the fleet does not allow it; nothing was changed. Members of some codes: "
     "`handoff`, `changes`, `names`.",
     412: "The object is not as the If-Match header says; nothing was changed.",
-    413: "The body is larger than 1 MB; of an artifact: than its limit.",
+    413: "The body is larger than 1 MB, or than the limit of artifacts.",
     415: "The body is in another format than this operation takes.",
     422: f"The {HEADER} was used for another request; nothing was done.",
     429: "A user may read 6,000 times and act 600 times a minute, in each web process.",
@@ -41,9 +41,9 @@ _SENTENCES = {
     503: "The database does not answer; nothing was changed.",
 }
 #: Status → codes that some operations answer with it, although CODES has another status for them.
-_CODES_BESIDE = {409: ("invalid",), 412: ("changed_meanwhile",)}
-#: Reads that the state of an object may not allow: 409 `unreadable`, or `feed_is_replay`.
-_CONFLICTING_READS = {"portfolios_checkpoint_retrieve", "feed_retrieve"}
+_FURTHER_CODES = {409: ("invalid",), 412: ("changed_meanwhile",)}
+#: Operations that read, and answer 409 (`unreadable` or `feed_is_replay`) for some states.
+_READS_WITH_CONFLICTS = {"portfolios_checkpoint_retrieve", "feed_retrieve"}
 PROBLEM = {
     "type": "object",
     "description": "A problem as of RFC 9457. Some codes have further members.",
@@ -82,8 +82,10 @@ IDEMPOTENCY_KEY = {
 
 
 def describe_problems(result: dict[str, Any]) -> None:
-    """Add to each operation of the description `result` its problems, and to each that acts the
-    header Idempotency-Key."""
+    """Add its problems to each operation of the OpenAPI description `result`.
+
+    Operations that act also get the header Idempotency-Key.
+    """
     result["components"]["schemas"]["ProblemDocument"] = PROBLEM
     responses = result["components"].setdefault("responses", {})
     responses.update({_component_name(status): _component(status) for status in _SENTENCES})
@@ -103,7 +105,7 @@ def _statuses(method: str, operation: dict[str, Any]) -> Iterator[int]:
     yield from (400, 401, 403, 404, 406, 429, 500, 503)
     if method in ACTING:
         yield from (409, 413, 415, 422)
-    elif operation["operationId"] in _CONFLICTING_READS:
+    elif operation["operationId"] in _READS_WITH_CONFLICTS:
         yield 409
     if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ())):
         yield 412
@@ -117,7 +119,7 @@ def _component(status: int) -> dict[str, Any]:
     """Return the description of a response with this status and any of its codes."""
     codes = sorted(
         {code for code, (usual_status, _) in CODES.items() if usual_status == status}
-        | set(_CODES_BESIDE.get(status, ()))
+        | set(_FURTHER_CODES.get(status, ()))
     )
     listed = "\n".join(f"- `{code}`: {CODES[code][1]}." for code in codes)
     schema = {

@@ -57,7 +57,7 @@ class NodeLabelsField(LabelsField):
 
 
 class LabelsBody(ReasonBody):
-    """`labels`: all that the node should have; left out: the labels stay as they are."""
+    """`labels`: all that the node should have; without it, its labels stay as they are."""
 
     labels = NodeLabelsField(required=False)
 
@@ -77,7 +77,7 @@ class NoBody(StrictSerializer):
 
 
 class VerificationBody(StrictSerializer):
-    """`full`: from the first event, not from the newest anchor."""
+    """`full`: verify from the first event instead of the newest verification anchor."""
 
     full = YesNoField(required=False, default=False)
 

@@ -28,10 +28,10 @@ from scheduling.presentation.serializers.roll_outs import RollOutDocument, RollO
 class RollOutBody(ReasonBody):
     """`artifact`: its hash, or the beginning of it.
 
-    `portfolios`: names; without them all that run another version of the artifact, or of these only
-    those with `strategy`. `canary`: by default one that runs. `canary_seconds`: the
-    canary counts as proven when it has run so long and committed an event; by default once its
-    revision is good.
+    `portfolios`: names; by default all that run another version of the artifact, with `strategy`
+    only those of them that run this strategy. `canary`: by default one that runs.
+    `canary_seconds`: the canary counts as proven once it has run so long and committed an event; by
+    default once its revision is good.
     """
 
     artifact = TextField(max_length=64)

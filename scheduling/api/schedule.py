@@ -152,9 +152,10 @@ def fleet_action(
     return FleetAction
 
 
-FREEZES = (FreezeDocument, freeze_document)
-HOLDS = (StormDocument, storm_document)
-ScheduleFreeze = fleet_action(fleet_actions.FREEZE, FreezeBody, *FREEZES)
-ScheduleUnfreeze = fleet_action(fleet_actions.UNFREEZE, NoBody, *FREEZES)
-StormRelease = fleet_action(fleet_actions.RELEASE_STORM, ReasonBody, *HOLDS)
-StormHold = fleet_action(fleet_actions.HOLD_STORM, ReasonBody, *HOLDS)
+#: The document of an answer, and the function that returns it.
+FREEZE_ANSWER = (FreezeDocument, freeze_document)
+STORM_ANSWER = (StormDocument, storm_document)
+ScheduleFreeze = fleet_action(fleet_actions.FREEZE, FreezeBody, *FREEZE_ANSWER)
+ScheduleUnfreeze = fleet_action(fleet_actions.UNFREEZE, NoBody, *FREEZE_ANSWER)
+StormRelease = fleet_action(fleet_actions.RELEASE_STORM, ReasonBody, *STORM_ANSWER)
+StormHold = fleet_action(fleet_actions.HOLD_STORM, ReasonBody, *STORM_ANSWER)

@@ -28,7 +28,7 @@ def add_actor(parser: CommandParser) -> None:
 
 
 def add_wait(parser: CommandParser) -> None:
-    """Add `--wait`."""
+    """Add `--wait`, for a command that begins a handoff or a start."""
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
@@ -54,7 +54,7 @@ def read_token_options(options: dict[str, Any]) -> NewToken:
 
 
 def not_empty(text: str) -> str:
-    """Return the text. Refuse an empty one, such as from an unset variable."""
+    """Return the text. Refuse one that is empty, as from an unset variable, or only commas."""
     if not text.strip(" ,"):
         raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
     return text

@@ -11,6 +11,7 @@ import json
 import sys
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -33,6 +34,14 @@ def unreadable(path: str, error: OSError | UnicodeDecodeError) -> Failed:
     """Return the failure of a command whose file `path` cannot be read, or is not UTF-8 text."""
     why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
     return Failed("unreadable", f"{path} cannot be read: {why}.")
+
+
+def read_text(path: str) -> str:
+    """Return the text of a file, with its line ends as they are. Raise Failed if unreadable."""
+    try:
+        return Path(path).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
 
 
 class GinkgoCommand(BaseCommand):
@@ -72,11 +81,12 @@ class GinkgoCommand(BaseCommand):
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Act, and turn expected failures, and from the shell all of them, into a sentence."""
+        """Act, and turn failures into a sentence: the expected ones, and from the shell all."""
         self.as_json: bool = options["json"]
         try:
             refuse_unprintable_options(options)
-            with acting_from(of_command(type(self).__module__.rpartition(".")[2])):
+            command = type(self).__module__.rpartition(".")[2]
+            with acting_from(of_command(command)):
                 self.act(options)
         except Refused as refused:
             self._fail(refused.code, refused.message, **refused.extra)
@@ -127,8 +137,9 @@ class GinkgoCommand(BaseCommand):
     def console(self) -> Console:
         """Return a console on the command's own output, which tests may redirect."""
         out: Any = self.stdout
-        # A file has no width; rich would cut tables to 80 columns, which lose their values.
+        # A file has no width: rich would assume 80 columns, and cut off values of wide tables.
         width = None if out.isatty() else 160
+        # Without markup, since a reason or a name may have brackets.
         return PlainConsole(file=out._out, highlight=False, markup=False, emoji=False, width=width)
 
     @property
@@ -138,10 +149,7 @@ class GinkgoCommand(BaseCommand):
 
 
 class PlainConsole(Console):
-    """A console that shows control characters of its texts instead of obeying them.
-
-    Without markup either, since a reason or a name may have brackets.
-    """
+    """A console that shows control characters of its texts instead of obeying them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text, escaped."""
@@ -165,6 +173,6 @@ def _dumps(document: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of a database error, as the end of a sentence."""
+    """Return the first line of the error's text, else the name of its class, with a full stop."""
     line = str(error).strip().split("\n", 1)[0].rstrip(".")
     return f"{line or type(error).__name__}."

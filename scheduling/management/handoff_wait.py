@@ -17,7 +17,10 @@ from scheduling.management.base import Failed
 from scheduling.models import ACTIVE_STATES, Handoff, Phase, Run
 from scheduling.operations.moves import MoveOutcome
 
-POLL_S = 0.05  #: each poll reads one indexed row; a handoff has 2 s
+POLL_S = 0.05  #: each poll reads one indexed row; the budget of a handoff is 2 s
+
+#: Handoffs with all that their sentences and documents read.
+HANDOFFS = Handoff.objects.select_related("portfolio", "source_node", "target_node")
 
 
 def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Handoff:
@@ -26,11 +29,10 @@ def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Han
     One statement every 50 ms. After a timeout the handoff continues. `until`: a deadline by
     `time.monotonic` that several waits share, instead of `wait_s` from now.
     """
-    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
     until = time.monotonic() + wait_s if until is None else until
     with _status(f"handoff {handoff.pk}") as status:
         while True:
-            handoff = rows.get(pk=handoff.pk)
+            handoff = HANDOFFS.get(pk=handoff.pk)
             if status:
                 status.update(f"{handoff.kind} of {handoff.portfolio}: {handoff.state}")
             if handoff.state not in ACTIVE_STATES:
@@ -47,9 +49,9 @@ def wait_for(handoff: Handoff, wait_s: float, until: float | None = None) -> Han
 
 
 def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOutcome]:
-    """Wait until all handoffs have ended, for `wait_s` at most, and return the newest outcomes.
+    """Wait up to `wait_s` until all handoffs have ended; return the outcomes as they are then.
 
-    An outcome whose handoff failed or has not ended by then has `refused`.
+    `refused` of an outcome says why its handoff failed, or that it has not ended.
     """
     until = time.monotonic() + wait_s
     ended = []
@@ -60,8 +62,7 @@ def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOut
             except Failed as failed:
                 each = replace(each, refused=failed)
         ended.append(each)
-    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-    newest = rows.in_bulk([each.handoff.pk for each in ended if each.handoff])
+    newest = HANDOFFS.in_bulk([each.handoff.pk for each in ended if each.handoff])
     return [
         replace(each, handoff=newest.get(each.handoff.pk, each.handoff)) if each.handoff else each
         for each in ended
@@ -69,7 +70,7 @@ def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOut
 
 
 def _require_done(handoff: Handoff) -> Handoff:
-    """Return a handoff that is done. Raise Failed with the outcome of any other."""
+    """Return the handoff if it is done. Raise Failed, which says how it ended otherwise."""
     if handoff.state == "done":
         return handoff
     outcome = {
@@ -136,8 +137,7 @@ def wait_for_running(name: str, wait_s: float) -> Handoff | None:
             if status:
                 status.update(f"start of {name}: {run.phase} {run.reason}")
             if run.phase == Phase.RUNNING:
-                rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-                return rows.filter(portfolio=run.portfolio_id).order_by("-id").first()
+                return HANDOFFS.filter(portfolio=run.portfolio_id).order_by("-id").first()
             if time.monotonic() >= until:
                 why = run.reason or "it continues; see its page."
                 message = f"{name} is still {run.phase} after {wait_s:g} s: {why}"

@@ -1,4 +1,4 @@
-"""Read what no argument may hold: every user of the machine could read it there."""
+"""Read a secret from the terminal or standard input: all users of a machine can read arguments."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from scheduling.errors import Invalid
 
 
 def read_hidden(field: str, prompt: str, most: int = -1) -> str:
-    """Return what is typed at the prompt, without an echo, or `most` characters of standard input.
+    """Return what is typed at the prompt, without an echo; without a terminal, standard input.
 
-    Empty if the input ends at once. Raise Invalid, which names `field`, if it is not UTF-8 text.
+    Read at most `most` characters of standard input, all of it with -1. Return "" if the input ends
+    at once. Raise Invalid, which names `field`, if it is not UTF-8 text.
     """
     try:
         text = getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.read(most)

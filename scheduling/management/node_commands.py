@@ -35,12 +35,12 @@ class NodeMarkCommand(GinkgoCommand):
             self.show(node_document(name), self.undo_operation.outcome(name))
             return
         self.operation.call(name, actor=self.actor, reason=options["reason"], **self.extra(options))
-        self.finish(name, options)
+        self.wait_for_effect(name, options)
         document = node_document(name)
         self.show(document, self.outcome(document))
 
-    def finish(self, name: str, options: dict[str, Any]) -> None:
-        """Wait for the effect of the action, if the options ask for that. By default do nothing."""
+    def wait_for_effect(self, name: str, options: dict[str, Any]) -> None:
+        """Wait until the mark has its effect, if the options ask for it. By default do nothing."""
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return further arguments of the operation."""

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.management.base import Failed, GinkgoCommand, unreadable
+from scheduling.management.base import GinkgoCommand, read_text, unreadable
 from scheduling.operations.registry import roll_out_actions
 from scheduling.presentation.serializers.artifacts import ArtifactDocument
 
@@ -26,12 +26,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Add each wheel; print its hash and strategies."""
-        lock = ""
-        if options["lock"]:
-            try:
-                lock = _read(options["lock"]).decode()
-            except UnicodeDecodeError:
-                raise Failed("unreadable", f"{options['lock']} is not text in UTF-8.") from None
+        lock = read_text(options["lock"]) if options["lock"] else ""
         documents, lines = [], []
         for path in options["wheels"]:
             added = operations.add_artifact(Path(path).name, _read(path), lock, actor=self.actor)

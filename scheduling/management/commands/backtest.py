@@ -28,12 +28,13 @@ from portfolios.text import escape_json, quoted
 from scheduling.decide.reasons import count
 from scheduling.errors import Refused
 from scheduling.management.arguments import EachOnce, amount, comma_list, json_object, parameter
-from scheduling.management.base import Failed, GinkgoCommand, unreadable
+from scheduling.management.base import Failed, GinkgoCommand, read_text
 from scheduling.management.progress_bar import progress_bar
 from scheduling.operations.backtests import NewBacktest, run_new_backtest
 
 SHOWN_ORDERS = 10
-RATE_FROM = 10_000  #: events; fewer take less time than the start of the process
+#: Events from which their rate is shown: fewer take less time than the start of the process.
+RATE_FROM = 10_000
 
 
 class Command(GinkgoCommand):
@@ -59,8 +60,8 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--artifact",
             metavar="WHEEL|SHA256",
-            help="the file of a wheel, or the hash of an artifact that was added; by default an "
-            "installed strategy",
+            help="the file of a wheel, or the hash of an added artifact; by default STRATEGY is "
+            "one that is installed",
         )
         parser.add_argument(
             "--lock", metavar="FILE", help="the dependencies of that wheel, with their hashes"
@@ -77,7 +78,7 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--config-file",
             metavar="FILE",
-            help="a JSON object of parameters; those of --config count",
+            help="a JSON object of parameters; --config takes precedence",
         )
         parser.add_argument(
             "--symbols",
@@ -89,10 +90,13 @@ class Command(GinkgoCommand):
         parser.add_argument("--limits", metavar="JSON", type=json_object, default={})
         parser.add_argument("--feed", metavar="NAME", help="by default that of the installation")
         parser.add_argument(
-            "--from", metavar="SEQ|TIME", dest="first", help="first event, by default the first"
+            "--from",
+            metavar="SEQ|TIME",
+            dest="first",
+            help="first event, by default that of the feed",
         )
         parser.add_argument(
-            "--to", metavar="SEQ|TIME", dest="last", help="last event, by default the last"
+            "--to", metavar="SEQ|TIME", dest="last", help="last event, by default the newest"
         )
         parser.add_argument("--cash", metavar="AMOUNT", type=amount, default=Decimal(100_000))
         parser.add_argument("--html", metavar="FILE", help="write a page with the equity curve")
@@ -102,11 +106,11 @@ class Command(GinkgoCommand):
         json_file = None if isinstance(options["json"], bool) else Path(options["json"])
         html_file = None if options["html"] is None else Path(options["html"])
         self.as_json = options["json"] is True
-        for file in (json_file, html_file):
+        for file in filter(None, (json_file, html_file)):
             _refuse_unwritable(file)  # before the work, not after it
         if html_file and json_file and html_file.resolve() == json_file.resolve():
-            text = f"--html and --json name one file, {html_file}: give each its own."
-            raise CommandError(text, returncode=2)
+            message = f"--html and --json name one file, {html_file}: give each its own."
+            raise CommandError(message, returncode=2)
         new = NewBacktest(
             strategy=options["strategy"],
             config=_read_parameters(options["config_file"]) | options["config"],
@@ -117,7 +121,7 @@ class Command(GinkgoCommand):
             first=options["first"],
             last=options["last"],
             artifact=options["artifact"],
-            lock=_read_text(options["lock"]) if options["lock"] else "",
+            lock=read_text(options["lock"]) if options["lock"] else "",
         )
         try:
             with progress_bar(new.strategy) as report:
@@ -129,7 +133,8 @@ class Command(GinkgoCommand):
             raise
         document = document_of(result)
         if json_file is not None:
-            _write(json_file, escape_json(_json(document)) + "\n")
+            text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+            _write(json_file, escape_json(text) + "\n")
         if html_file is not None:
             _write(html_file, html_of(result, document))
         self.show(msgspec.to_builtins(document), lambda console: _draw(console, result, document))
@@ -195,7 +200,7 @@ def _read_parameters(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        value = read_json(_read_text(path))
+        value = read_json(read_text(path))
     except ValueError as error:
         raise Failed("malformed", f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
@@ -204,17 +209,8 @@ def _read_parameters(path: str | None) -> dict[str, Any]:
     return value
 
 
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from None
-
-
-def _refuse_unwritable(file: Path | None) -> None:
-    """Raise CommandError if `file` is a folder or in none; None: no file is asked for."""
-    if file is None:
-        return
+def _refuse_unwritable(file: Path) -> None:
+    """Raise CommandError if `file` is a folder, or would be in a folder that does not exist."""
     if file.is_dir():
         raise CommandError(f"{file} is a folder: give the name of a file.", returncode=2)
     if not file.absolute().parent.is_dir():
@@ -227,7 +223,3 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise Failed("unwritable", f"{file} cannot be written: {error.strerror}.") from None
-
-
-def _json(document: BacktestDocument) -> str:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()

@@ -17,6 +17,7 @@ from rest_framework.exceptions import ValidationError
 from portfolios.json_text import read_json
 from portfolios.models import CatchUp, FeedKind
 from scheduling import operations
+from scheduling.decide.reasons import count
 from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import (
     EachOnce,
@@ -53,7 +54,7 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--artifact",
             metavar="SHA256",
-            help="of the artifact that has the strategy, or its first 8 digits or more",
+            help="of the artifact that has the strategy; its first 8 digits are enough",
         )
         parser.add_argument(
             "--file",
@@ -159,10 +160,8 @@ class Command(GinkgoCommand):
                 status=refused.status,
                 **{**refused.extra, "created": created},
             ) from None
-        text = (
-            "1 portfolio was created." if created == 1 else f"{created:,} portfolios were created."
-        )
-        self.show({"created": created}, text)
+        text = count(created, "portfolio was", "portfolios were")
+        self.show({"created": created}, f"{text} created.")
 
 
 def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPortfolio]]]:
@@ -188,7 +187,7 @@ def _parse(number: int, line: str) -> operations.NewPortfolio:
         text, code = f"is not JSON: {error}", "malformed"
     except ValidationError as error:
         errors = list(field_errors(error.get_full_details()))
-        # The fields are `0.name`: this is the only one of its list.
+        # `read_bodies` names fields `0.name`, since this is the first and only entry of its list.
         text = "; ".join(
             f"{each['field'].partition('.')[2]}: {each['message']}".removeprefix(": ")
             for each in errors

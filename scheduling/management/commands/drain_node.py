@@ -45,7 +45,7 @@ class Command(NodeMarkCommand):
         """Show the plan, or begin or end the drain."""
         if options["plan"] and not options["undo"]:
             document = drain_document(options["node"])
-            self.show(document, "\n".join(_lines(document)))
+            self.show(document, "\n".join(_plan_lines(document)))
             return
         super().act(options)
 
@@ -53,7 +53,7 @@ class Command(NodeMarkCommand):
         """Return the options of the drain."""
         return {option: options[option] for option, _ in node_actions.DRAIN.options}
 
-    def finish(self, name: str, options: dict[str, Any]) -> None:
+    def wait_for_effect(self, name: str, options: dict[str, Any]) -> None:
         """Wait until the node is empty, if --wait asks for that."""
         if options["wait"]:
             wait_until_empty(name, options["wait"])
@@ -66,8 +66,8 @@ class Command(NodeMarkCommand):
         return f"{document['name']} is draining: {left} to hand off."
 
 
-def _lines(plan: dict[str, Any]) -> Iterator[str]:
-    """Yield the plan, a line for each portfolio."""
+def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of the plan: its sentence, one for each portfolio, and what would help."""
     yield plan["sentence"]
     for move in plan["leave"]:
         pin = "; its pin ends" if move["unpinned"] else ""

@@ -25,7 +25,7 @@ from scheduling.presentation.serializers.feeds import FeedLogDocument
 from scheduling.recorded_feeds.stream_appends import MayBeStored
 
 MAX_SKIPPED_SHOWN = 20
-#: A recorder whose database is silent for longer asks it again over a new connection.
+#: A recorder whose database is silent for longer repeats its statement over a new connection.
 STATEMENT_LIMIT_S = 10.0
 
 
@@ -82,7 +82,11 @@ class Command(GinkgoCommand):
             in_stream=options["jetstream"],
             actor=self.actor,
         )
-        self._show_feed(options["name"], f"Feed {options['name']} was created.")
+        created = read_feeds(options["name"])
+        if not created:  # it was removed in the meantime
+            raise NotFound("feed", options["name"])
+        text = f"Feed {options['name']} was created."
+        self.show(FeedLogDocument(created[0]).data, text)
 
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):
@@ -189,19 +193,13 @@ class Command(GinkgoCommand):
         feeds.remove_feed(options["name"], actor=self.actor)
         self.show({"removed": options["name"]}, f"Feed {options['name']} was removed.")
 
-    def _show_feed(self, name: str, text: str) -> None:
-        found = read_feeds(name)
-        if not found:
-            raise NotFound("feed", name)
-        self.show(FeedLogDocument(found[0]).data, text)
-
 
 def _feed_line(feed: FeedView) -> str:
     """Return the state of a feed in one line."""
-    instruments = f"{'packaged' if feed.kind == FeedKind.REPLAY else feed.instruments} instrument"
+    is_replay = feed.kind == FeedKind.REPLAY
+    instruments = "packaged instruments" if is_replay else count(feed.instruments, "instrument")
     return (
-        f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s,"
-        f" {instruments}{'' if feed.instruments == 1 else 's'},"
+        f"{feed.name}: {feed.kind}, head {feed.head:,}, {feed.rate:g}/s, {instruments},"
         f" {count(len(feed.portfolios), 'portfolio')}"
         + (", in JetStream" if feed.in_stream else "")
         + (f", silent for {feed.silent_s:.0f} s" if feed.is_silent else "")
@@ -318,7 +316,7 @@ def _instrument(text: str) -> feeds.NewInstrument:
 
 @dataclass(frozen=True, slots=True)
 class _SoFar:
-    """The rows of a file that a command has stored, or found stored by an earlier run."""
+    """How many rows of a file this command has stored, or has found stored by an earlier run."""
 
     rows: int = 0
     line: int = 0  #: of the last of these rows
@@ -331,7 +329,7 @@ class _SoFar:
         return _SoFar(self.rows + rows, line, self.appends + 1, number)
 
     def advice(self, *, may_have_more: bool) -> str:
-        """Return how to go on. `may_have_more`: rows after `line` may be stored too."""
+        """Return how the user goes on. `may_have_more`: rows after `line` may be stored too."""
         if not self.number and may_have_more:
             return "Compare the head of the feed with the file before you go on."
         if not self.number:
@@ -350,9 +348,9 @@ class _SoFar:
 
 
 def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
-    """Return the refusal of an append that also says which rows of the file are stored.
+    """Return the refusal with sentences on which rows of the file are stored, and how to go on.
 
-    If the appends have numbers, an earlier run may have stored rows after these too.
+    If the appends have numbers, an earlier run may have stored more rows than `so_far` says.
     """
     may_be_stored = isinstance(refused, MayBeStored)
     texts = [refused.message]

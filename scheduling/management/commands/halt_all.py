@@ -55,8 +55,8 @@ class Command(GinkgoCommand):
             number = None if options["undo"] == NEWEST else options["undo"]
             halt, started = operations.undo_halt(number, actor=self.actor, reason=options["reason"])
             document = {"halt": halt, "started": started}
-            again = count(len(started), "portfolio starts", "portfolios start")
-            self.show(document, f"Halt {halt} is undone: {again} again.")
+            starting = count(len(started), "portfolio starts", "portfolios start")
+            self.show(document, f"Halt {halt} is undone: {starting} again.")
             return
         expect = options["expect"]
         if sys.stdin.isatty() and not options["yes"]:

@@ -51,7 +51,7 @@ class Command(GinkgoCommand):
                 self.stdout.write(_json_line(line) if self.as_json else _line(line))
             self.stdout.flush()
             time.sleep(FOLLOW_S)
-            existing_portfolio(options["name"])
+            existing_portfolio(options["name"])  # ends the command once it is deleted
             log = read_log(portfolio, after=last, limit=MOST_LINES)
 
 

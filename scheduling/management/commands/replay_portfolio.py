@@ -49,10 +49,10 @@ class Command(GinkgoCommand):
             else:
                 self.stdout.write("".join(f"{_line(line)}\n" for line in lines), ending="")
 
-        wants = options["prints"]
-        with progress_bar("" if wants and not self.as_json else options["name"]) as report:
+        printed = show if options["prints"] else None
+        with progress_bar(options["name"]) as report:
             done = replay_portfolio(
-                options["name"], options["first"], options["last"], show if wants else None, report
+                options["name"], options["first"], options["last"], printed, report
             )
         document = _document(done, kept)
         text = "\n".join(sentences(done))

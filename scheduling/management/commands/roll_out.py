@@ -19,13 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from scheduling import operations
-from scheduling.management.arguments import (
-    add_reason,
-    not_empty,
-    positive_int,
-    seconds,
-    some_names,
-)
+from scheduling.management.arguments import add_reason, not_empty, positive_int, seconds, some_names
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.observe.roll_outs import RollOutView, read_roll_out
 from scheduling.operations import NewRollOut
@@ -47,7 +41,7 @@ class Command(GinkgoCommand):
 
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "artifact", metavar="ARTIFACT", nargs="?", help="its sha256, or the beginning of it"
+            "artifact", metavar="ARTIFACT", nargs="?", help="its sha256; the beginning is enough"
         )
         which = parser.add_mutually_exclusive_group()
         which.add_argument(
@@ -99,9 +93,11 @@ class Command(GinkgoCommand):
                 returncode=2,
             )
         if existing is not None:
-            word = next(f"--{way}" for way in ("stop", "back", "show") if options[way])
-            unused = ("at_a_time", "canary", "canary_seconds", *["reason"] * (word == "--show"))
-            self.refuse_unused(word, options, *unused)
+            action = next(name for name in ("stop", "back", "show") if options[name])
+            unused = ("at_a_time", "canary", "canary_seconds")
+            self.refuse_unused(f"--{action}", options, *unused)
+            if action == "show":
+                self.refuse_unused("--show", options, "reason")
         if options["stop"]:
             return operations.stop_roll_out(options["stop"], **request)
         if options["back"]:

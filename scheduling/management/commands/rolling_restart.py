@@ -28,7 +28,7 @@ class Command(GinkgoCommand):
             metavar="SECONDS",
             help="give up if a node is not empty by then (%(default)s)",
         )
-        # From bin/upgrade, before it changes anything.
+        # bin/upgrade has its options checked by this, before it changes anything.
         parser.add_argument("--check-options", action="store_true", help=argparse.SUPPRESS)
 
     def act(self, options: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Command(GinkgoCommand):
                 if not self.as_json:
                     self.show({}, sentence)
         except Refused as refused:
-            # What was restarted before is said with --json too.
+            # With --json too, say what was restarted before the failure.
             extra = refused.extra | {"steps": sentences}
             raise Failed(refused.code, refused.message, **extra) from refused
         if self.as_json or not sentences:

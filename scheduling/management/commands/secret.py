@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ginkgo_site.encryption_keys import new_key
 from portfolios.models import Secret
+from scheduling.decide.reasons import count
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.hidden_input import read_hidden
@@ -43,8 +44,8 @@ class Command(GinkgoCommand):
         if (action in NAMED) != bool(name):
             rule = f"{action} needs a NAME" if action in NAMED else f"{action} takes no NAME"
             raise CommandError(f"{rule}.", returncode=2)
-        used = {"delete": "reason", "rotate": "new_key"}.get(action)
-        self.refuse_unused(action, options, *{"reason", "new_key"} - {used})
+        taken = {"delete": "reason", "rotate": "new_key"}.get(action)
+        self.refuse_unused(action, options, *({"reason", "new_key"} - {taken}))
         match action:
             case "set":
                 row = access_actions.SET_SECRET.call(name, _read_value(name), actor=self.actor)
@@ -60,23 +61,22 @@ class Command(GinkgoCommand):
             case "key":
                 key = new_key()
                 self.show({"key": key}, key)
-            case _:
+            case "list":
                 rows = list(Secret.objects.all())
                 self.show(SecretDocument(rows, many=True).data, partial(_draw_table, rows))
 
 
 def _read_value(name: str) -> str:
     """Return the value from a prompt without an echo, or all of standard input."""
-    # Room for a line end, and one more to refuse.
+    # Two more for a line end, and one more by which too long a value shows.
     text = read_hidden("value", f"Value of {name}: ", MAX_VALUE + 3)
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _rotation_sentence(count: int) -> str:
-    secrets = "1 secret is" if count == 1 else f"{count:,} secrets are"
+def _rotation_sentence(rotated: int) -> str:
     return (
-        f"{secrets} encrypted under the newest key. Keep the older keys for as long as you keep "
-        "backups of the database from before, then remove them."
+        f"{count(rotated, 'secret is', 'secrets are')} encrypted under the newest key. Keep the "
+        "older keys for as long as you keep backups of the database from before, then remove them."
     )
 
 
