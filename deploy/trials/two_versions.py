@@ -322,7 +322,7 @@ class Trial:
         violations = history_violations(lambda text: self.rows(text))
         verified = self.manage(self.new, "verify_portfolio", "--all", "--full", is_checked=False)
         say(verified)
-        are_identical = verified.endswith("portfolios are identical.")
+        are_identical = "Identical: " in verified
         if violations or lost or tracebacks or not are_identical:
             kept = Path(tempfile.mkdtemp(prefix="ginkgo-versions-logs-"))
             shutil.copytree(self.home / "logs", kept, dirs_exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db.models import F
 
 from portfolios.models import Portfolio
 from scheduling.decide.reasons import count
@@ -26,7 +27,9 @@ class Command(GinkgoCommand):
 
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", nargs="?", help="the portfolio")
-        parser.add_argument("--all", action="store_true", help="every portfolio in turn")
+        parser.add_argument(
+            "--all", action="store_true", help="every portfolio that has committed events, in turn"
+        )
         parser.add_argument(
             "--to", metavar="SEQ", type=positive_int, help="stop after this event of the log"
         )
@@ -48,8 +51,10 @@ class Command(GinkgoCommand):
                 raise Failed(code, text, **document)
             return self.show(document, _lines(document))
         documents = []
-        present = Portfolio.objects.present().order_by("name").values_list("name", flat=True)
-        for name in list(present):
+        present = Portfolio.objects.present().order_by("name")
+        compared = present.filter(run__last_seq__gte=F("first_seq"))
+        eventless = present.count() - compared.count()
+        for name in list(compared.values_list("name", flat=True)):
             try:
                 documents.append(_verify(name, options["to"], options["full"]))
             except NotFound:  # deleted since the names were read
@@ -62,7 +67,10 @@ class Command(GinkgoCommand):
             names = ", ".join(not_identical)
             text = f"Not identical: {len(not_identical)} of {total}: {names}."
             raise Failed("different", text, results=documents)
-        self.show({"results": documents}, f"All {len(documents)} portfolios are identical.")
+        sentence = f"Identical: {count(len(documents), 'portfolio')} with committed events."
+        if eventless:
+            sentence += f" Without a committed event, and not compared: {eventless}."
+        self.show({"results": documents, "without_events": eventless}, sentence)
 
 
 def _verify(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:

@@ -26,7 +26,13 @@ from scheduling.retention import verified_to
 from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
-from tests.support.factories import FakeNode, ago, make_node, make_running_portfolio
+from tests.support.factories import (
+    FakeNode,
+    ago,
+    make_node,
+    make_portfolio,
+    make_running_portfolio,
+)
 from tests.support.verified_trader import (
     NAME,
     Replays,
@@ -362,3 +368,9 @@ def test_api_and_command_can_ask_for_a_full_verification(
     assert "0 of the events replayed now" in capsys.readouterr().out
     call_command("verify_portfolio", NAME, "--full")
     assert "replayed now" not in capsys.readouterr().out
+    make_portfolio("without-events")
+    call_command("verify_portfolio", "--all")
+    assert capsys.readouterr().out.endswith(
+        "Identical: 1 portfolio with committed events."
+        " Without a committed event, and not compared: 1.\n"
+    )
