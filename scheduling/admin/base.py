@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -74,6 +75,17 @@ class FleetAdmin(admin.ModelAdmin):
         if hidden and not may_act(request.user):
             return False
         return super().lookup_allowed(lookup, value, request)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *location: Any
+    ) -> HttpResponse | None:
+        """Run the chosen action. An id that is no number answers 400: a list has no such row."""
+        for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            try:
+                self.model._meta.pk.to_python(chosen)
+            except ValidationError as error:
+                raise BadRequest(error.messages[0]) from None
+        return super().response_action(request, queryset, *location)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return may_read(request.user)

@@ -39,7 +39,7 @@ def unreadable(path: str, error: OSError | UnicodeDecodeError) -> Failed:
 def read_text(path: str) -> str:
     """Return the text of a file, with its line ends as they are. Raise Failed if unreadable."""
     try:
-        return Path(path).read_bytes().decode()
+        return Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 

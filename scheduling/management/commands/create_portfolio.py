@@ -145,7 +145,9 @@ class Command(GinkgoCommand):
         """Create a thousand portfolios per transaction, and print the progress."""
         created = 0
         try:
-            with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
+            with (
+                nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8-sig") as lines
+            ):
                 for batch in _batches(lines):
                     prefixes, new = [f"line {at}" for at, _ in batch], [one for _, one in batch]
                     operations.create_portfolios(new, actor=self.actor, prefixes=prefixes)

@@ -376,7 +376,7 @@ def _numbered_batches(path: str) -> Iterator[tuple[int, list[Any]]]:
     """
     batch: list[Any] = []
     try:
-        with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
+        with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue

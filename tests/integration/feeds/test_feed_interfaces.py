@@ -306,7 +306,8 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     assert (done["rows"], done["from_seq"], done["to_seq"]) == (2, 2, 3)
     assert [line["row"] for line in done["skipped"]] == [3]
     rows = tmp_path / "rows.jsonl"
-    rows.write_text(json.dumps(bar(1, "KO", open="7", high="9", low="6", close="8")))
+    row = json.dumps(bar(1, "KO", open="7", high="9", low="6", close="8"))
+    rows.write_text(row, encoding="utf-8-sig")  # with a byte order mark, as PowerShell writes
     given = ("append", "fx", str(rows), "--source", "file", "--number", "1")
     assert run(*given) == run(*given) == {"rows": 1, "to_seq": 4}
     assert check_feed("fx").records == 4

@@ -313,6 +313,11 @@ def test_admin_offers_a_viewer_no_action_and_refuses_a_posted_one(
     assert viewer.get(address(ApiToken)).status_code == 403
 
 
+def test_an_action_on_an_id_that_is_no_number_is_a_bad_request(operator: Client) -> None:
+    form = {"action": "pin", "_selected_action": ["one"], "index": "0"}
+    assert operator.post(address(Portfolio), form).status_code == 400
+
+
 def test_get_of_the_admin_performs_no_action(operator: Client, fleet: Portfolio) -> None:
     operator.get(address(Portfolio), chosen("stop", fleet, confirmed="yes"))
     fleet.refresh_from_db()
