@@ -79,7 +79,7 @@ SOCKETS: dict[str, Any] = {"/ws/board/": board, "/ws/agent/": agent_sockets}
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request, a websocket or the lifespan by the part that speaks its protocol."""
+    """Pass a request, a websocket or the lifespan on to the part that serves its protocol."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
@@ -110,7 +110,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
                 alive = asyncio.create_task(systemd.tell_alive_once_listening())
             except DatabaseUnusable as error:
                 logger.error("%s", error)
-                await send({"type": "lifespan.startup.failed", "message": ""})
+                await send({"type": "lifespan.startup.failed", "message": ""})  # logged above
                 return
             except Exception as error:
                 logger.exception("the gateway could not be opened")

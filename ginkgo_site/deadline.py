@@ -214,17 +214,19 @@ _Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 async def _run_blocking(call: Callable[[], Any]) -> Any:
+    """Make a call of a connection that blocks. Never suspends."""
     return call()
 
 
 async def _run_on_loop(call: Callable[[], Any]) -> Any:
+    """Make a call of a connection on an event loop."""
     return await call()
 
 
 async def _connect(
     run: _Run, connect: Callable[..., Any], conninfo: str, options: dict[str, Any]
 ) -> Any:
-    """Return a new connection whose session has begun. Raise DatabaseUnusable, or psycopg's error.
+    """Return a new connection, with session limits. Raise DatabaseUnusable, or psycopg's error.
 
     `run` makes each call of psycopg; with `_run_blocking` this never suspends.
     """
@@ -365,6 +367,7 @@ class _Hosts:
         for pair in zip(*(values.split(",") for values in tried.values()), strict=True):
             if pair == to or took_s < SLOW_CONNECT_S:
                 self.note_answer(*pair)
+            # Of an attempt that failed slowly, only hosts that were silent before count as silent.
             elif to is not None or pair in self._silent_at:
                 self.note_silence(*pair)
             if pair == to:
@@ -385,16 +388,17 @@ class _Hosts:
         pairs = list(zip(hosts, ports, strict=False))
         now = time.monotonic()
         silent = {pair for pair in pairs if now - self._silent_at.get(pair, -math.inf) < AVOID_S}
-        last = [
+        retried = [
             pair
             for pair in pairs
             if pair in silent and now - self._asked_at.get(pair, -math.inf) >= RETRY_S
         ]
-        self._asked_at |= dict.fromkeys(last, now)  # attempts begun meanwhile leave them out
-        pairs = [pair for pair in pairs if pair not in silent] + last or pairs
+        self._asked_at |= dict.fromkeys(retried, now)  # attempts begun meanwhile leave them out
+        tried = [pair for pair in pairs if pair not in silent] + retried
+        tried = tried or pairs  # all of them, if all are silent and none is due
         return {
-            "host": ",".join(host for host, _ in pairs),
-            "port": ",".join(port for _, port in pairs),
+            "host": ",".join(host for host, _ in tried),
+            "port": ",".join(port for _, port in tried),
         }
 
 

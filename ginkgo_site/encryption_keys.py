@@ -48,7 +48,10 @@ def read_file(path: Path) -> list[Fernet]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise KeysUnavailable(f"The keys for secrets in {path} cannot be read: {why}.") from None
+        raise KeysUnavailable(
+            f"The keys for secrets in {path} cannot be read: {why}. Let this process's user read "
+            "the file, or restore it from its backup."
+        ) from None
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     keys = [
         _key(line, f"Line {number} of {path}")

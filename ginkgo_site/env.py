@@ -199,6 +199,7 @@ class _Source:
     def number(
         self, name: str, default: float, *, lowest: float, highest: float, what: str
     ) -> float:
+        """Return a number in [lowest, highest]; `what` completes "which is not …" in an error."""
         try:
             # Not Env.float, which drops everything but digits: it reads 1h as 1 and 1e3 as 13.
             # And ASCII alone: float reads digits of every script.

@@ -67,7 +67,7 @@ class GuardedHttp(HttpToolsProtocol):
         idle = GuardedHttp._without_request  # in the order in which they became idle
         GuardedHttp._most_connections = GuardedHttp._most_connections or most_connections()
         if len(self.connections) > GuardedHttp._most_connections and idle:
-            next(iter(idle))._close()
+            next(iter(idle))._abort()
         idle[self] = None
         self._set_deadline(HEADERS_WITHIN_S)
 
@@ -98,7 +98,7 @@ class GuardedHttp(HttpToolsProtocol):
         GuardedHttp._without_request.pop(self, None)
         self._sender_known = False
         self.scope[SENDER_KNOWN] = self._mark_sender_known  # type: ignore[literal-required]
-        self.scope[ABORT] = self._close  # type: ignore[literal-required]
+        self.scope[ABORT] = self._abort  # type: ignore[literal-required]
         self._set_deadline(REQUEST_WITHIN_S)
         super().on_headers_complete()
 
@@ -125,7 +125,7 @@ class GuardedHttp(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Close the connection after READ_WITHIN_S unless the peer goes on reading."""
         super().pause_writing()
-        self._unread = self.loop.call_later(READ_WITHIN_S, self._close)
+        self._unread = self.loop.call_later(READ_WITHIN_S, self._abort)
 
     def resume_writing(self) -> None:
         """Lift the deadline for reading: the peer reads again."""
@@ -144,7 +144,7 @@ class GuardedHttp(HttpToolsProtocol):
         of_address = GuardedHttp._half_bodies.setdefault(self._address, {})
         of_address[self] = None
         if len(of_address) > MAX_HALF_BODIES:
-            next(iter(of_address))._close()
+            next(iter(of_address))._abort()
 
     def _uncount_body(self) -> None:
         """Stop counting: the body is complete, its sender known, or the connection closed."""
@@ -167,14 +167,14 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _set_deadline(self, within_s: float) -> None:
         self._lift_deadline()
-        self._deadline = self.loop.call_later(within_s, self._close)
+        self._deadline = self.loop.call_later(within_s, self._abort)
 
     def _lift_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _close(self) -> None:
+    def _abort(self) -> None:
         self._lift_deadline()
         self._uncount_body()
         GuardedHttp._without_request.pop(self, None)

@@ -29,7 +29,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (%(default)s)")
-    parser.add_argument("--nodes", type=_count, default=3, help="demo nodes (%(default)s)")
+    parser.add_argument("--nodes", type=_node_count, default=3, help="demo nodes (%(default)s)")
     no_demo = "create no demo portfolios"
     parser.add_argument("--no-demo", dest="demo", action="store_false", help=no_demo)
     parser.add_argument(
@@ -52,7 +52,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _count(text: str) -> int:
+def _node_count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a number of nodes: give 0 to 50")
     if int(text) > 50:

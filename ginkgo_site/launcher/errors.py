@@ -1,4 +1,4 @@
-"""Why a start was refused, as a sentence."""
+"""The error by which the launcher refuses to start or to go on."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Launcher:
         self._start_database()
         # Before the database answers: importing Django takes as long as PostgreSQL does.
         self._bootstrap = self._start_bootstrap()
-        self._finish_database()
+        self._wait_for_database()
         started_at = self._readiness.database_now()
         self._start_web()
         prepared = self._wait_for("prepared", "the preparation of the database")
@@ -135,7 +135,7 @@ class Launcher:
         )
 
     def _wait_for(self, report: str, what: str) -> dict[str, Any]:
-        """Supervise the processes until the bootstrap reports `report`; return the report."""
+        """Supervise the processes until the bootstrap sends `report`, and return it."""
         assert self._bootstrap is not None
         while (found := self._bootstrap.report(report)) is None:
             self._raise_if_asked_to_stop()
@@ -164,7 +164,7 @@ class Launcher:
         self._database = Service("PostgreSQL", self._postgres, self._say)
         self._database.start(time.monotonic())
 
-    def _finish_database(self) -> None:
+    def _wait_for_database(self) -> None:
         if self._postgres is not None:
             self._postgres.wait_until_ready(meanwhile=self._raise_if_asked_to_stop)
 
@@ -270,9 +270,9 @@ class Launcher:
         write_private(self._access_file, {"url": self._address.url, **login})
 
     def _command(self) -> str:
-        """Return what to type for the command line, linked in `~/.local/bin` where that may be.
+        """Return what a person types to run `ginkgo`.
 
-        Only the installation in the checkout's own home links its command.
+        Only the installation in the checkout's own home links the command in `~/.local/bin`.
         """
         command = CHECKOUT / "bin" / "ginkgo"
         if self._home != CHECKOUT / ".ginkgo":  # a second installation, a test, a service

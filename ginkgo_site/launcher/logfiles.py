@@ -1,4 +1,4 @@
-"""The log files under GINKGO_HOME/logs."""
+"""Open, rotate, shorten and quote the log files under GINKGO_HOME/logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of an installation in GINKGO_HOME."""
+"""Write, read and delete the files that the launcher keeps in GINKGO_HOME."""
 
 from __future__ import annotations
 

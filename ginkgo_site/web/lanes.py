@@ -133,7 +133,7 @@ class LanedHandler(ASGIHandler):
         """
         left = MAX_BODY_BYTES
 
-        async def bounded() -> dict[str, Any]:
+        async def receive_bounded() -> dict[str, Any]:
             nonlocal left
             message: dict[str, Any] = await receive()
             left -= len(message.get("body", b""))
@@ -141,7 +141,7 @@ class LanedHandler(ASGIHandler):
                 raise RequestAborted
             return message
 
-        return await super().read_body(bounded)
+        return await super().read_body(receive_bounded)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Return the response; 429 or 503 if the lane of the path does not admit the request."""
