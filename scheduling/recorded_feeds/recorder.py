@@ -227,7 +227,7 @@ class Recorder:
                     logger.info("feed %s: the log answers again", self._log.name)
                 return outcome
             except LogUnavailable as error:
-                if failures % 12 == 0:
+                if failures % 12 == 0:  # every minute, once the retries are MAX_RETRY_S apart
                     logger.warning("%s Trying again.", str(error).strip())
                 if self._ended.is_set() and failures > 3:
                     raise

@@ -104,7 +104,7 @@ class JetStreamLog:
     async def replace_writer(self, writer: str, only_after: int | None = None) -> int:
         """Claim the log and return the new epoch.
 
-        Raise WriterReplaced if the log's epoch is not `only_after`; None: whatever its epoch is.
+        Raise WriterReplaced if the log's epoch is not `only_after`; None accepts every epoch.
         """
         while True:
             await self.refresh()

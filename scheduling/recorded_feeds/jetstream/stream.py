@@ -96,11 +96,11 @@ async def connect(url: str, *, is_lasting: bool = True) -> Client:
     async def ignore(error: Exception) -> None:
         """Do nothing: the caller of a failed request reports the failure."""
 
-    async def lost() -> None:
+    async def log_loss() -> None:
         if client.is_reconnecting:
             logger.warning("the connection to the NATS server is lost; connecting again")
 
-    async def found() -> None:
+    async def log_return() -> None:
         logger.info("connected to the NATS server again")
 
     try:
@@ -115,8 +115,8 @@ async def connect(url: str, *, is_lasting: bool = True) -> Client:
                 ping_interval=5,
                 max_outstanding_pings=2,
                 error_cb=ignore,
-                disconnected_cb=lost,
-                reconnected_cb=found,
+                disconnected_cb=log_loss,
+                reconnected_cb=log_return,
             ),
             CONNECT_S + 1,
         )

@@ -1,4 +1,4 @@
-"""The interface of sources."""
+"""The interface of the sources that a recorder reads, and of their files."""
 
 from __future__ import annotations
 

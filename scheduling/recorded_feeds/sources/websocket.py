@@ -96,7 +96,7 @@ class WebsocketSource:
                 why = "it closed the connection"
             except (OSError, WebSocketException, TimeoutError) as error:
                 why = f"{type(error).__name__}: {error}".replace(self._to.url, self._shown)
-            if failures % 10 == 0:
+            if failures % 10 == 0:  # every 5 minutes, once the retries are MAX_RETRY_S apart
                 logger.warning("%s does not send: %s. Connecting again.", self._shown, why[:300])
             await asyncio.sleep(min(FIRST_RETRY_S * 2 ** min(failures, 8), MAX_RETRY_S))
             failures += 1
