@@ -229,7 +229,7 @@ def _wait_for_new_incarnation(old: str | None, cluster: Cluster, names: list[str
 
 def failover_pauses(cluster: Cluster, since: datetime) -> list[float]:
     """Return the pause in ms of each failover requested after `since`."""
-    time.sleep(0.1)  # polls are 30 ms apart; the handoffs are closed by now
+    time.sleep(0.1)  # the last commit was seen within 30 ms; its handoff is closed by now
     pauses = cluster.query(
         "SELECT pause_ms FROM scheduling_handoff"
         " WHERE kind = 'failover' AND state = 'done' AND requested_at > %s AND pause_ms > 0",

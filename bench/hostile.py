@@ -161,7 +161,8 @@ def _rss_mb(process: psutil.Process) -> float:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    names = [name for name in ATTACKS if any(word in name for word in sys.argv[2:] or [""])]
+    words = sys.argv[2:] or [""]  # parts of names; "" is a part of every name
+    names = [name for name in ATTACKS if any(word in name for word in words)]
     if not names:
         sys.exit(f"There is no such attack; there are: {', '.join(ATTACKS)}.")
     os.environ.setdefault("GINKGO_LOG_LEVEL", "warning")

@@ -20,7 +20,6 @@ BENCH_OUT, if it is set. Exits 1 if a target is not met.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -28,26 +27,21 @@ from typing import Any
 from bench.planner_greedy import against_greedy
 from bench.planner_kafka import against_kafka
 from bench.planner_optimum import against_optimum
-from bench.result_table import planner_svg, report
+from bench.result_table import given_numbers, planner_svg, report
 
 SIZES = ((50, 10), (1_000, 50), (10_000, 200), (100_000, 1_000))
-KAFKA_LIMIT_S = 60
-WORLDS = 200
-CP_SAT_LIMIT_S = 5.0
 
 
 def main() -> None:
-    given: list[float | None] = [float(word) for word in sys.argv[1:]]
-    limit_s, worlds, cp_sat_s = (given + [None] * 3)[:3]
-    kafka_s = int(limit_s or KAFKA_LIMIT_S)
-    rows = measure(kafka_s, int(worlds or WORLDS), cp_sat_s or CP_SAT_LIMIT_S)
+    kafka_s, worlds, cp_sat_s = given_numbers(60, 200, 5)
+    rows = measure(kafka_s, worlds, cp_sat_s)
     report(rows, "planner", partial(planner_svg, limit_s=kafka_s))
 
 
-def measure(limit_s: int, worlds: int, cp_sat_s: float) -> Iterator[dict[str, Any]]:
+def measure(kafka_s: int, worlds: int, cp_sat_s: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of the three comparisons."""
     for count, node_count in SIZES:
-        yield from against_kafka(count, node_count, limit_s)
+        yield from against_kafka(count, node_count, kafka_s)
     yield from against_greedy(*SIZES[-1])
     yield from against_optimum(worlds, cp_sat_s)
 

@@ -68,7 +68,7 @@ def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
 
     def work() -> int:
         load = {number: 0.0 for number in numbers if number != dead}
-        unassigned, goes = [], {}
+        unassigned, new_owners = [], {}
         for each, owner in enumerate(owners):
             if owner == dead:
                 unassigned.append(each)
@@ -78,9 +78,9 @@ def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
         heapq.heapify(heap)
         for each in sorted(unassigned, key=weights.__getitem__, reverse=True):
             held, number = heap[0]
-            goes[each] = number
+            new_owners[each] = number
             heapq.heapreplace(heap, (held + weights[each], number))
-        return len(goes)
+        return len(new_owners)
 
     return work
 
@@ -92,12 +92,12 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     make_plan(world, Policy(), index)  # as earlier passes did
     baseline = statistics.median(time_ms(greedy(world, 1)))
     path = f"{count:,} on {node_count:,}, weights, labels, spread"
-    one = next(view for view in world.portfolios if view.node == 2)
+    changed = next(view for view in world.portfolios if view.node == 2)
 
     def change_and_restore() -> None:
-        index.update([replace(one, phase="starting")])
+        index.update([replace(changed, phase="starting")])
         make_plan(world, Policy(), index)
-        index.update([one])
+        index.update([changed])
         make_plan(world, Policy(), index)
 
     for name, work, limit_ms, times_greedy in (

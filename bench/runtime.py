@@ -93,11 +93,12 @@ def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
         engine._context,
         engine.state.strategy.data,
     )
-    wall, cpu = time.perf_counter(), time.process_time()
+    began, cpu_before = time.perf_counter(), time.process_time()
     for batch in encoded:
         for event in decode_events(batch):
             on_event(context, data, event)
-    return _speed(len(events), time.perf_counter() - wall, time.process_time() - cpu)
+    wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_before
+    return Speed(len(events) / wall_s, len(events) / cpu_s)
 
 
 def portfolio_process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
@@ -118,26 +119,20 @@ def portfolio_process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
     with ours, ours.makefile("rb") as replies:
         ours.sendall(encode_message(Load(spec, None, 0)))
         _read(replies)
-        before = _cpu_s(child.pid)
-        wall = time.perf_counter()
+        began, cpu_before = time.perf_counter(), _cpu_s(child.pid)
         for frame in frames:
             ours.sendall(frame)
             if not isinstance(reply := _read(replies), Result):
                 raise RuntimeError(f"the portfolio process answered no Result: {reply}")
-        took = time.perf_counter() - wall
-        cpu = _cpu_s(child.pid) - before
+        wall_s, cpu_s = time.perf_counter() - began, _cpu_s(child.pid) - cpu_before
     child.join()
-    return _speed(len(events), took, cpu)
+    return Speed(len(events) / wall_s, len(events) / cpu_s)
 
 
 def _cpu_s(pid: int | None) -> float:
     """Return the CPU seconds of a process, to a microsecond or so."""
     with open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[0]) / 1e9
-
-
-def _speed(count: int, wall_s: float, cpu_s: float) -> Speed:
-    return Speed(count / wall_s, count / cpu_s)
 
 
 def _serve(ours: socket.socket, theirs: socket.socket) -> None:
