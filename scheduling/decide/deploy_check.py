@@ -220,10 +220,10 @@ def _check_processes(facts: Installation) -> Iterator[Finding]:
             "Start ginkgo-watcher.",
         )
     if facts.pass_age_s is None or facts.pass_age_s > QUEUE_OVERDUE_S:
-        since = "never" if facts.pass_age_s is None else f"{facts.pass_age_s:.0f} s ago"
+        last = "never" if facts.pass_age_s is None else f"{facts.pass_age_s:.0f} s ago"
         yield _error(
             "passes",
-            f"The last whole pass ended: {since}. No lost node is found and nothing is placed.",
+            f"The last whole pass: {last}. No lost node is found and nothing is placed.",
             "one within 30 s",
             "Start ginkgo-watcher and ginkgo-worker; why a pass fails is in their logs.",
         )
@@ -256,7 +256,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
     if living and lost:
         yield _warning(
             "nodes",
-            f"Lost: {_first_names(lost)}.",
+            f"Lost: {_up_to_ten(lost)}.",
             "every node alive, or forgotten",
             "Start their daemons again; if a node is gone for good, run manage.py forget_node.",
         )
@@ -264,7 +264,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
     if revoked:
         yield _error(
             "tokens",
-            f"The token that {_first_names(revoked)} used last is revoked.",
+            f"The token that {_up_to_ten(revoked)} used last is revoked.",
             "a valid token",
             "Run manage.py create_node_token, and restart the daemon with the new token.",
         )
@@ -343,7 +343,7 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
         )
 
 
-def _first_names(names: list[str]) -> str:
-    """Return the first ten names, and how many more there are."""
+def _up_to_ten(names: list[str]) -> str:
+    """Return the first ten names, and how many more there are, as a part of a sentence."""
     shown = ", ".join(names[:10])
     return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown

@@ -125,7 +125,7 @@ class ReleaseAbsent:
     """Release an epoch that has no process on this node any more."""
 
     entry: EntryLike
-    replaces: int | None = None
+    replaces: int | None = None  #: slot of its ended process; None: the daemon has none
 
 
 @dataclass(frozen=True, slots=True)

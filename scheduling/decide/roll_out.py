@@ -125,7 +125,7 @@ class Steps:
 
 
 def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
-    """Return the next steps of `roll_out`; if it can only wait, empty ones, which are false."""
+    """Return the next steps of `roll_out`: empty, and so false, if it can only wait."""
     if roll_out.state == "going_back":
         return _go_back(roll_out, limits)
     found = (_change_of(item, roll_out, limits) for item in roll_out.items)
@@ -162,7 +162,7 @@ def _start_next(
     free: int,
     limits: Limits,
 ) -> Steps:
-    """Return the steps that start up to `free` ready items, and skip those that never can be."""
+    """Return the steps that start up to `free` ready items, and skip those that never get ready."""
     # A change of any item gives those that are not ready more time, since it may make them ready.
     last_change = max(item.since for item in roll_out.items)
     is_quiet = not changes and roll_out.now > last_change + limits.ready_s

@@ -65,7 +65,7 @@ class Explainer:
         return reason
 
     def why_stuck(self, task: PlacementTask) -> Reason:
-        """Return why a portfolio that must leave stays: its pin, or every node, refuses it."""
+        """Return why a portfolio has to stay: its pinned node, or each other node, refuses it."""
         if task.only is not None:
             return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only)
         return self.why_unplaced(task)

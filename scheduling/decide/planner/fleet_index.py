@@ -50,6 +50,7 @@ class SettledPortfolios:
         """Return the total weight of the portfolios."""
         if self._weight is None:
             exact = fsum(map(_weight, self.portfolios.values()))
+            # A node of whole weights has a whole load, as if it were summed one by one.
             self._weight = int(exact) if exact.is_integer() else exact
         return self._weight
 

@@ -64,7 +64,7 @@ class Rebalancer:
         self.running = running
         self.lightest = lightest
         self.gain = max(gain, 2 * SLACK)  # equal loads may differ by rounding
-        self.largest = max(fleet.capacity, default=0) or NO_CAPACITY
+        self.largest_capacity = max(fleet.capacity, default=0) or NO_CAPACITY
         self.slots = slots
         self.moves_left = moves_left
         self.pools: dict[Requirements, CandidatePool] = {}
@@ -104,7 +104,7 @@ class Rebalancer:
                 return
             step = None
             # In a nearly balanced fleet most sources have nothing light enough: skip the search.
-            if low + self._lightest_movable(node) / self.largest < high:
+            if low + self._lightest_movable(node) / self.largest_capacity < high:
                 step = self._best_step(node)
             if step is None:
                 heappop(heap)

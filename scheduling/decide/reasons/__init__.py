@@ -72,9 +72,9 @@ def stored_reason(text: str, why: Mapping[str, Any] | None) -> Reason | None:
 
 
 def localize(text: str, why: Mapping[str, Any] | None, language: str | None) -> str:
-    """Return the text of a row in `language`: as it is, unless that is Chinese.
+    """Return the English text of a row in `language`: translated for Chinese, else as it is.
 
-    In Chinese, the reason stored as `why` is rendered if its English sentence is `text`; else
+    For Chinese, the reason stored as `why` is rendered if its English sentence is `text`; else
     `text` is translated as a plain text (`plain.py`).
     """
     if not is_chinese(language):

@@ -141,27 +141,27 @@ def answer(
 
 def _loads(hypothetical: Snapshot, index: FleetIndex, plan: Plan) -> Iterator[Load]:
     """Yield each node's load now and after the plan and all active handoffs, by node name."""
-    now: dict[int, float] = {node.id: 0 for node in hypothetical.nodes}
+    before: dict[int, float] = {node.id: 0 for node in hypothetical.nodes}
     for node_id, settled in index.settled_by_node.items():
-        now[node_id] = now.get(node_id, 0) + settled.weight
-    then = dict(now)
+        before[node_id] = before.get(node_id, 0) + settled.weight
+    after = dict(before)
     alive = {node.id for node in hypothetical.nodes if node.status in HOSTING}
     steps: list[Placement | Move] = [*plan.place, *plan.move]
     target_by_id = {step.portfolio.id: step.target.id for step in steps}
     for portfolio in index.unsettled.values():
         owner = portfolio.node
         if owner is not None:
-            now[owner] = now.get(owner, 0) + portfolio.weight
+            before[owner] = before.get(owner, 0) + portfolio.weight
         node_after = None if portfolio.id in target_by_id else _final_node(portfolio, alive)
         if node_after is not None:
-            then[node_after] = then.get(node_after, 0) + portfolio.weight
+            after[node_after] = after.get(node_after, 0) + portfolio.weight
     for step in steps:
-        then[step.target.id] += step.portfolio.weight
+        after[step.target.id] += step.portfolio.weight
         source = step.portfolio.node
         if source is not None and step.portfolio.id not in index.unsettled:
-            then[source] -= step.portfolio.weight  # a settled portfolio was counted there
+            after[source] -= step.portfolio.weight  # a settled portfolio was counted there
     for node in sorted(hypothetical.nodes, key=lambda node: node.name):
-        yield Load(node, now[node.id], then[node.id] if node.id in alive else 0)
+        yield Load(node, before[node.id], after[node.id] if node.id in alive else 0)
 
 
 def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
