@@ -83,9 +83,7 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
             )
             raise Refused("too_many", message)
         set_secret(row.secret, address.strip(), actor=actor)
-        AlertChannel.objects.filter(pk=row.pk).update(enabled=True)
         execute(audit("alert_channel_set", actor=actor, channel=name, replaced=not created))
-    row.refresh_from_db()
     return row
 
 

@@ -160,7 +160,7 @@ def _refuse_full(label: str, size: int) -> None:
 def _inspect(
     label: str, sha256: str, wheel: bytes, environment: str, lock: str
 ) -> list[FoundStrategy]:
-    """Return the strategies of the wheel, of which there are some.
+    """Return the strategies of the wheel, one at least.
 
     Each inspection may build an environment, so one runs at a time. Raise Refused if another takes
     over BUSY_WAIT_S (503), or if the wheel cannot be inspected or has no strategy (400).

@@ -164,7 +164,7 @@ def _checked_strategy(new: NewBacktest, feed: Feed) -> _Runnable:
 def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
     """Return the strategy of the release.
 
-    Raise Invalid if there are `errors` or others are found.
+    Raise Invalid with `errors` and those that are found here, if there are any.
     """
     errors += _configuration_errors(new, feed, None)
     errors += validation.missing_symbols_errors(new.strategy, new.symbols)
@@ -175,7 +175,7 @@ def _installed_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str
 def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
     """Return the strategy of a stored artifact.
 
-    Raise Invalid if there are `errors` or others are found.
+    Raise Invalid with `errors` and those that are found here, if there are any.
     """
     sha256, artifact_errors = resolve_artifact(new.artifact)
     _raise_if(artifact_errors)
@@ -191,7 +191,7 @@ def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]])
 def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
     """Return the strategy of a wheel file, which is unpacked into the code cache and not stored.
 
-    Raise Invalid if there are `errors` or others are found, Refused for an unusable file.
+    Raise Invalid with `errors` and those that are found here, Refused for an unusable file.
     """
     path = Path(new.artifact or "")
     try:

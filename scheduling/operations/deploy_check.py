@@ -201,7 +201,7 @@ def _tls_context(ca: Path | None) -> ssl.SSLContext:
 
 
 def _ask_url(url: str, context: ssl.SSLContext) -> UrlFact:
-    """Return whether the web process behind an address is ready, asked as a proxy asks it."""
+    """Return whether the web process behind an address is ready, as a proxy asks it."""
     wanted = "an address such as https://ginkgo.example.org"
     try:
         parts = urlsplit(url)

@@ -247,8 +247,8 @@ def _checked(
 ) -> tuple[list[Event], list[RowError]]:
     """Return the events, and the wrong lines in their order, numbered as in the file.
 
-    A line more than `hole_s` after the one before it of its symbol is wrong, and so is each later
-    line of that symbol.
+    A line is wrong if its time is more than `hole_s` after that of the symbol's line before it. So
+    is each later line of that symbol.
     """
     events, wrong = read_rows((line.row for line in lines), instruments, most_errors=len(lines))
     wrong = [RowError(lines[one.row - 1].number, one.code, one.message) for one in wrong]

@@ -43,7 +43,7 @@ MAX_INSTRUMENTS = 10_000
 MAX_SKIPPED = 1_000_000  #: numbers that a source may leave out between two appends
 MAX_ERRORS = 100
 SMALLEST = Decimal(1).scaleb(-MAX_SCALE)  #: tick or lot
-TRIES = 20  #: of one append; each append of another source may come before it once
+TRIES = 20  #: of one append: an append of another source that comes first costs one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +388,7 @@ def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
 def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
     """Return the instrument with the given tick, lot, scale and currency, each optional.
 
-    Raise Invalid for any other name and for a value of a wrong type.
+    Raise Invalid if `given` has another key or a value of a wrong type.
     """
     values: dict[str, Any] = {}
     unknown = sorted(set(given) - {"tick", "lot", "scale", "currency"})

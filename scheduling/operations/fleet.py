@@ -121,7 +121,7 @@ def hold_storm(*, actor: str, reason: str = "") -> None:
 def release_storm(*, actor: str, reason: str = "") -> bool:
     """Let failover continue now. Return whether it was held. Idempotent.
 
-    If it was held because acknowledged commits vanished, those commits count as settled.
+    If vanished commits caused the hold, they count as settled: they cause no other hold.
     """
     return execute(_release_hold(actor, reason))
 

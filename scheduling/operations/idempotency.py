@@ -32,7 +32,7 @@ class Answer:
 def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
     """Return the right to act under the key, or the answer to the request that has acted.
 
-    Raise Refused if the key belongs to another request, or if there is no answer (yet).
+    Raise Refused if the key belongs to another request, or the answer is not there yet or not kept.
     """
     try:
         found = execute(enact.claim_key(user, key, fingerprint))

@@ -61,14 +61,14 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     if target is not None and not Node.objects.filter(name=target).exists():
         raise NotFound("node", target)
     times = timing()
-    current = Run.objects.select_related("node").get(pk=portfolio.pk)
+    run = Run.objects.select_related("node").get(pk=portfolio.pk)
     # Before `_refuse_inactive`, which advises to start: during a stop, only waiting helps.
     _refuse_in_handoff(portfolio)
-    _refuse_inactive(portfolio, current)
+    _refuse_inactive(portfolio, run)
     observed = observe(times)
     with _deletion_is_not_found():
         node = _choose_target_id(observed.snapshot, name, target)
-        kind, revision = _kind_and_revision(observed.snapshot, name, current)
+        kind, revision = _kind_and_revision(observed.snapshot, name, run)
 
     def begin() -> Transaction[Row]:
         row = yield from request(
@@ -98,8 +98,8 @@ def migrate_several(
     does not exist, Invalid if there are none or too many: nothing is moved then.
     """
     names = list(dict.fromkeys(names))
-    current = _runs_to_move(names, target)
-    refused = dict(_immovable(current))
+    runs = _runs_to_move(names, target)
+    refused = dict(_immovable(runs))
     snapshot = observe(timing()).snapshot
     movable = [name for name in names if name not in refused]
     try:
@@ -112,11 +112,12 @@ def migrate_several(
     ids = {view.name: view.id for view in snapshot.nodes}
     requests = []
     for name, node in answer.moves:
-        kind, revision = _kind_and_revision(snapshot, name, current[name])
-        portfolio = current[name].portfolio_id
+        kind, revision = _kind_and_revision(snapshot, name, runs[name])
+        portfolio = runs[name].portfolio_id
         requests.append(Request(kind, portfolio, ids[node], reason, revision))
 
-    # concurrent writers: passes and operators; what they did first is refused under the locks.
+    # Concurrent writers: passes and operators. A move that they made impossible is refused when
+    # the rows are locked.
     rows: list[Row | Refused | None] = []
     if requests:
         to_target = target is not None
@@ -181,13 +182,13 @@ def _begin_moves(
     return rows
 
 
-def _immovable(current: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
+def _immovable(runs: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
     """Yield (name, refusal) of each of the runs' portfolios that cannot move to any node now."""
     active = Handoff.objects.filter(
-        portfolio__in=[run.portfolio_id for run in current.values()], state__in=ACTIVE_STATES
+        portfolio__in=[run.portfolio_id for run in runs.values()], state__in=ACTIVE_STATES
     )
     in_handoff = {handoff.portfolio_id: handoff for handoff in active}
-    for name, run in current.items():
+    for name, run in runs.items():
         if run.portfolio_id in in_handoff:  # first, as in `migrate`
             yield name, handoff_refusal(name, in_handoff[run.portfolio_id])
             continue
@@ -212,15 +213,15 @@ def _refusal_of(found: NoMove, target: str | None) -> Refused:
     return Refused(found.code, message)
 
 
-def _kind_and_revision(snapshot: Snapshot, name: str, current: Run) -> tuple[str, int | None]:
+def _kind_and_revision(snapshot: Snapshot, name: str, run: Run) -> tuple[str, int | None]:
     """Return the kind of the handoff that moves the portfolio, and the revision that it brings.
 
     None: the revision that runs once the run is locked.
     """
     statuses = {view.id: view.status for view in snapshot.nodes}
-    if current.node_id is None:
+    if run.node_id is None:
         return "place", granted_revision(snapshot, name)
-    if statuses.get(current.node_id) in ("lost", "left"):
+    if statuses.get(run.node_id) in ("lost", "left"):
         return "failover", granted_revision(snapshot, name)
     return "migrate", None
 
@@ -235,15 +236,15 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         portfolio = locked_portfolio(name)
         # The run is locked before the revision, as in the report of a process exit.
         execute(lock_run(portfolio.pk))
-        current = Run.objects.select_related("node").get(pk=portfolio.pk)
+        run = Run.objects.select_related("node").get(pk=portfolio.pk)
         _refuse_in_handoff(portfolio)
-        if current.node_id is None:
+        if run.node_id is None:
             message = _(
                 "{name} cannot be reloaded: no node runs it ({phase}). Start it instead.",
                 name=name,
-                phase=_(current.phase),
+                phase=_(run.phase),
             )
-            if current.phase == Phase.PENDING and portfolio.desired_state == DesiredState.RUNNING:
+            if run.phase == Phase.PENDING and portfolio.desired_state == DesiredState.RUNNING:
                 message = _(
                     "{name} cannot be reloaded: it is pending. It starts once a node can run it.",
                     name=name,
@@ -254,7 +255,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         if found is None:
             message = _("{name} has no revision r{number}.", name=name, number=number)
             raise Refused("not_found", message, status=404)
-        refuse_if_node_lacks(current, found)
+        refuse_if_node_lacks(run, found)
         if found.status == RevisionStatus.REJECTED:
             execute(try_again(portfolio.pk, number))
         if portfolio.revision != number:
@@ -271,16 +272,16 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
                 )
             )
         return begin_handoff(
-            "reload", portfolio.pk, current.node_id, number, actor=actor, reason=reason
+            "reload", portfolio.pk, run.node_id, number, actor=actor, reason=reason
         )
 
 
 def begin_handoff(
     kind: str, portfolio: int, node: int | None, revision: int | None, *, actor: str, reason: str
 ) -> Handoff:
-    """Begin a handoff of this kind of the portfolio to the node with the revision, and return it.
+    """Begin a handoff of the portfolio to `node` with `revision`, and return it.
 
-    A revision of None is the one that runs. Raise Refused.
+    None for `revision` is the one that runs. Raise Refused.
     """
     begun = request(
         kind,
@@ -298,7 +299,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     """Want the portfolio to run, also if it is halted or quarantined, and begin its placement.
 
     Return the handoff, or None if no node has room or a pass has to place it. Raise NotFound, or
-    Refused if it is wanted already and neither halted nor quarantined.
+    Refused if it should run already and is neither halted nor quarantined.
     """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
@@ -339,12 +340,12 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
     """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
-        current = Run.objects.get(pk=portfolio.pk)
+        run = Run.objects.get(pk=portfolio.pk)
         if portfolio.desired_state == DesiredState.STOPPED:
             raise Refused(
                 "already_stopped",
                 _("{name} is already stopped.", name=name)
-                if current.node_id is None
+                if run.node_id is None
                 else _("{name} is already stopping.", name=name),
             )
         execute(want_stopped(portfolio.pk))
@@ -430,12 +431,12 @@ def _never_registered(target: str | None) -> Refused:
     )
 
 
-def refuse_if_node_lacks(current: Run, revision: Revision) -> None:
+def refuse_if_node_lacks(run: Run, revision: Revision) -> None:
     """Raise Refused if the owner's node lacks the strategy or the Python that `revision` needs.
 
     A reload there would fail, and its failure would reject the revision.
     """
-    node = current.node
+    node = run.node
     assert node is not None
     artifact = revision.artifact
     if artifact is not None:
@@ -466,16 +467,16 @@ def refuse_if_node_lacks(current: Run, revision: Revision) -> None:
         raise Refused("node_lacks", message)
 
 
-def _refuse_inactive(portfolio: Portfolio, current: Run) -> None:
+def _refuse_inactive(portfolio: Portfolio, run: Run) -> None:
     """Raise Refused for a portfolio that is stopped, halted or quarantined."""
-    if portfolio.desired_state == DesiredState.STOPPED or current.phase in (
+    if portfolio.desired_state == DesiredState.STOPPED or run.phase in (
         Phase.HALTED,
         Phase.QUARANTINED,
     ):
         message = _(
             "{name} cannot be moved: it is {phase}. Start it first.",
             name=portfolio.name,
-            phase=_(current.phase),
+            phase=_(run.phase),
         )
         raise Refused("already_stopped", message)
 

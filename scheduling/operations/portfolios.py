@@ -459,14 +459,14 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
     Return None if the portfolio does not run, or if the reload is refused now: then the sweep
     begins it later.
     """
-    current = Run.objects.select_related("node").get(pk=portfolio.pk)
-    if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
+    run = Run.objects.select_related("node").get(pk=portfolio.pk)
+    if run.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
         return None
     try:
         wanted = portfolio.revision
-        refuse_if_node_lacks(current, portfolio.revisions.get(number=wanted))
+        refuse_if_node_lacks(run, portfolio.revisions.get(number=wanted))
         return begin_handoff(
-            "reload", portfolio.pk, current.node_id, wanted, actor=actor, reason=reason
+            "reload", portfolio.pk, run.node_id, wanted, actor=actor, reason=reason
         )
     except Refused:
         return None

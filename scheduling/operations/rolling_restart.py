@@ -87,7 +87,7 @@ def is_daemon_of(node: str, command_line: list[str]) -> bool:
 
 
 def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:
-    """Return whether the command line has all these words; of its paths the last part counts."""
+    """Return whether the command line has all these words, or paths that end in them."""
     words = [word.rpartition("/")[2] for word in command_line]
     return all(word in words for word in needed)
 
@@ -134,12 +134,11 @@ def _find() -> Found:
                 unreadable[process.pid] = found
         except psutil.Error:
             continue  # it has ended
-    return Found(
-        *(
-            [process for pid, process in sorted(group.items()) if parents[pid] not in group]
-            for group in (ours, unreadable)
-        )
-    )
+
+    def without_forked(group: dict[int, Process]) -> list[Process]:
+        return [process for pid, process in sorted(group.items()) if parents[pid] not in group]
+
+    return Found(without_forked(ours), without_forked(unreadable))
 
 
 def _is_ours(process: psutil.Process) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
@@ -16,7 +14,7 @@ from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.permissions import ADMINISTRATOR_GROUP, Role
 
 
-def find_user(name: str) -> Any:
+def find_user(name: str) -> User:
     """Return the user, or raise NotFound."""
     users = get_user_model()
     try:
@@ -25,7 +23,7 @@ def find_user(name: str) -> Any:
         raise NotFound("user", name) from None
 
 
-def find_or_create_user(name: str) -> Any:
+def find_or_create_user(name: str) -> User:
     """Return the user, creating it if needed without a password: it can use tokens, not sign in.
 
     Raise Invalid for a name that no user can have.
@@ -47,14 +45,14 @@ def find_or_create_user(name: str) -> Any:
 
 
 @transaction.atomic
-def give_role(user: Any, role: Role) -> None:
+def give_role(user: User, role: Role) -> None:
     """Put `user` into the group of `role` and into no other role's group."""
     groups = {one: Group.objects.get_or_create(name=one.value)[0] for one in Role}
     user.groups.remove(*(group for one, group in groups.items() if one is not role))
     user.groups.add(groups[role])
 
 
-def add_user(name: str, role: Role, *, actor: str) -> Any:
+def add_user(name: str, role: Role, *, actor: str) -> User:
     """Return a new user of that role, without a password. Raise Invalid for a bad or taken name."""
     message = _("there is a user named {name} already.", name=name)
     taken = Invalid([{"field": "name", "code": "exists", "message": message}])
@@ -72,17 +70,17 @@ def add_user(name: str, role: Role, *, actor: str) -> Any:
     return user
 
 
-def make_viewer(name: str, *, actor: str, reason: str = "") -> Any:
+def make_viewer(name: str, *, actor: str, reason: str = "") -> User:
     """Let the user read and not act."""
     return _change_role(name, Role.VIEWER, actor, reason)
 
 
-def make_operator(name: str, *, actor: str, reason: str = "") -> Any:
+def make_operator(name: str, *, actor: str, reason: str = "") -> User:
     """Let the user read and act."""
     return _change_role(name, Role.OPERATOR, actor, reason)
 
 
-def _change_role(name: str, role: Role, actor: str, reason: str) -> Any:
+def _change_role(name: str, role: Role, actor: str, reason: str) -> User:
     """Give the user this role and no other, and return the user. Raise NotFound or Refused."""
     user = _changeable(name, actor)
     with transaction.atomic():
@@ -91,17 +89,17 @@ def _change_role(name: str, role: Role, actor: str, reason: str) -> Any:
     return user
 
 
-def deactivate_user(name: str, *, actor: str, reason: str = "") -> Any:
+def deactivate_user(name: str, *, actor: str, reason: str = "") -> User:
     """End the user's sessions and tokens; the user stays, since the audit log names it."""
     return _set_active(name, False, actor, reason)
 
 
-def activate_user(name: str, *, actor: str, reason: str = "") -> Any:
+def activate_user(name: str, *, actor: str, reason: str = "") -> User:
     """Let a deactivated user sign in again."""
     return _set_active(name, True, actor, reason)
 
 
-def _set_active(name: str, active: bool, actor: str, reason: str) -> Any:
+def _set_active(name: str, active: bool, actor: str, reason: str) -> User:
     """Let the user sign in, or not any more, and return the user. Raise NotFound or Refused."""
     user = _changeable(name, actor)
     user.is_active = active
@@ -112,7 +110,7 @@ def _set_active(name: str, active: bool, actor: str, reason: str) -> Any:
     return user
 
 
-def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
+def reset_password(name: str, *, actor: str, reason: str = "") -> User:
     """Make the user's password unusable, and return the user.
 
     A link that the desk shows once sets another password.
@@ -125,7 +123,7 @@ def reset_password(name: str, *, actor: str, reason: str = "") -> Any:
     return user
 
 
-def _changeable(name: str, actor: str) -> Any:
+def _changeable(name: str, actor: str) -> User:
     """Return the user. Raise NotFound, or Refused for a superuser, administrator or the actor."""
     user = find_user(name)
     if name == actor:
