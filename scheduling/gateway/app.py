@@ -72,7 +72,7 @@ CLIENT_GONE = 499  #: in the metric: the request or the answer did not pass comp
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request below /api/agent/, or a download below /node/."""
-    kind, began_s = "", time.monotonic()
+    kind, began_s = "", time.monotonic()  # a request without a kind is not measured
     status = 200
     try:
         headers = dict(scope["headers"])

@@ -80,8 +80,8 @@ async def _renew_all(dead: AsyncConnection) -> None:
 
 
 async def _check(connection: AsyncConnection) -> None:
-    """Raise OperationalError if the connection is dead. Replace all before: the others are usually
-    dead too, and a request that tried one after the other would wait for each."""
+    """Raise OperationalError if the connection is dead, after replacing all connections: the others
+    are usually dead too, and a request that tried one after the other would wait for each."""
     try:
         await connection.check()
     except psycopg.OperationalError:

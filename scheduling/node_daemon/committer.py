@@ -142,7 +142,7 @@ class Committer:
                 line_count = len(commit.orders) + len(commit.fills) + len(commit.equity)
                 line_count += len(commit.ended) + len(commit.metrics)
                 byte_count = len(commit.state or b"") + line_count * BYTES_PER_LINE
-                # A commit that would make the request too large waits, and all behind it as well.
+                # A commit that would make the request too large waits, with all behind it.
                 full = bool(batch) and (
                     lines + line_count > MAX_LINES or size + byte_count > MAX_REQUEST_BYTES
                 )
@@ -166,7 +166,7 @@ class Committer:
                 self.on_version(max((result.version for result in answers.results), default=0))
                 return {result.portfolio: result for result in answers.results}
             except ServerUnavailable as error:
-                if attempt in (0, 4) or attempt % 30 == 0:  # not each of many attempts
+                if attempt in (0, 4) or attempt % 30 == 0:  # log a few of many attempts
                     LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
             except RegistrationRefused as error:
                 if not self.token_refused.done():

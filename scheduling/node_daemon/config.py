@@ -25,7 +25,7 @@ class NodeConfig:
     """Settings of one daemon."""
 
     name: str
-    server: str  #: http(s)://host:port, without a path
+    server: str  #: http(s)://host:port, perhaps with a path, without a slash at the end
     token: str = field(repr=False)
     capacity: int = 5
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -64,7 +64,7 @@ class ControlPlaneClient:
         self._feeds: aiohttp.ClientSession | None = None
         self._downloads: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._closing: asyncio.Task[bool] | None = None
+        self._closing: asyncio.Task[bool] | None = None  #: kept: else it may be collected
 
     async def __aenter__(self) -> ControlPlaneClient:
         # Neither requests that wait for market data nor slow downloads may take connections of

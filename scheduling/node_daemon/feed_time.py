@@ -7,14 +7,12 @@ from collections import deque
 from typing import NamedTuple
 
 KEPT_SAMPLES = 16
-JUMP_US = (
-    200_000  #: an offset that differs by more, plus the round trip: the server's clock was set
-)
+JUMP_US = 200_000  #: if the offset changes by more, and the round trip, the server's clock was set
 
 
 class _Sample(NamedTuple):
     round_trip_us: int
-    offset_us: int
+    offset_us: int  #: by how much the database's clock is ahead of the boot-time clock
 
 
 class FeedTime:
@@ -33,10 +31,10 @@ class FeedTime:
         """
         if server_us <= 0:
             return
-        round_trip = max(received_us - sent_us, 0)
-        new = _Sample(round_trip, server_us + round_trip // 2 - received_us)
-        apart = abs(new.offset_us - self._offset_us)
-        if self._samples and apart > JUMP_US + round_trip:
+        round_trip_us = max(received_us - sent_us, 0)
+        new = _Sample(round_trip_us, server_us + round_trip_us // 2 - received_us)
+        change_us = abs(new.offset_us - self._offset_us)
+        if self._samples and change_us > JUMP_US + round_trip_us:
             self._samples.clear()
         self._samples.append(new)
         self._offset_us = min(self._samples).offset_us

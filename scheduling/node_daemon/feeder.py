@@ -372,8 +372,8 @@ class Feeder:
         return span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
 
     def _until_due_s(self) -> float:
-        """Return the seconds until the next commit is due. A time that has passed is replaced: it
-        found nothing to commit."""
+        """Return the seconds until the next commit is due. If its time has passed with nothing to
+        commit, take the next one."""
         now = asyncio.get_running_loop().time()
         if now >= self._due_at_s:
             self._due_at_s = _next_commit_time_s(now)

@@ -38,8 +38,8 @@ REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
 # Kinds of requests. The two descriptors are the socket of the process and the pipe of its output.
 SERVE = b"S"  #: run a portfolio
 LIST = b"L"  #: write the installed strategies as JSON into the socket, and exit
-STARTED, EXITED = b"s", b"x"
-READY = b"r"  #: everything is preloaded
+STARTED, EXITED = b"s", b"x"  #: replies: a child was forked; it has ended
+READY = b"r"  #: reply: everything is preloaded
 #: Interval of checks for strays, which are processes that portfolio processes started. Where the
 #: sandbox is complete, they can start none.
 STRAY_CHECK_S = 1.0

@@ -49,8 +49,8 @@ class Artifact:
 class PackageEnvironment:
     """A virtual environment with the dependencies of artifacts."""
 
-    sha256: str
-    python: Path
+    sha256: str  #: of its lock
+    python: Path  #: its interpreter
     modules: tuple[str, ...]  #: imported before processes are forked
     artifacts: Path  #: the folder of all artifacts
 

@@ -208,6 +208,7 @@ class HostedPortfolio:
         except CommitRejected as error:
             if self.feeder is not None and self.feeder.uncommitted is not None:
                 self.feeder.failed_in = self.feeder.uncommitted
+            # The stage is `event`, since results of the strategy are the cause.
             self._handle_failure(ChildFailed("event", f"its commit was refused: {error}"))
         except StaleEvent as stale:
             self._halt(str(stale), age_s=stale.age_s)

@@ -57,6 +57,7 @@ class CpuUsage:
         return self._per_cent(last - first)
 
     def _is_complete(self) -> bool:
+        """Return whether the samples cover a full minute."""
         samples = self._samples
         return bool(samples) and samples[-1].at_s - samples[0].at_s >= WINDOW_S
 

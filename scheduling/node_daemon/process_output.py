@@ -13,7 +13,7 @@ from scheduling.wire.messages import MAX_LOG_LINE
 CHUNK_BYTES = 16_384
 CHUNKS_PER_PIPE = 5  #: four fill a pipe, and one more read finds its end
 READ_PAUSE_S = 0.05  #: from a full pipe, the daemon reads at most one chunk in this time
-LINES_PER_CHUNK = 100  #: more lines in one chunk are counted and lost
+LINES_PER_CHUNK = 100  #: any further lines of one chunk are counted and lost
 MAX_LINE = 500  #: characters of a line in the daemon's own log
 UNENDED_LINE = 4_000  #: bytes after which a line without an end is passed on
 TAB_WIDTH = 8
@@ -44,8 +44,8 @@ class ProcessOutput:
         self._read_end = read_end
         self._name = name
         self._log = RateLimitedLog()
-        self._tail = b""
-        self._line = b""
+        self._tail = b""  #: the newest output
+        self._line = b""  #: the output since the last line break
         self._closed = False
         os.set_blocking(read_end, False)
         asyncio.get_running_loop().add_reader(read_end, self._on_readable)

@@ -128,7 +128,7 @@ class RecordedFeedReader(Listeners):
         for seq in range(cursor + 1, last + 1):
             record = self._record(seq)
             assert record is not None  # `_loaded_to` is gapless
-            if symbols is None or record.symbol in symbols or not record.symbol:
+            if symbols is None or record.symbol in symbols or not record.symbol:  # "": for all
                 found.append(record.encoded)
                 if len(found) == max_events:
                     return join_events(found), seq

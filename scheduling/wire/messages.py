@@ -150,6 +150,7 @@ class ProcessExited(msgspec.Struct, frozen=True, tag="died", kw_only=True):
     stage: Stage
     error: str
     before_first_event: bool = False
+    """The process had handled no event since its start."""
     failed_seq: int = 0
     """The event in work, or the last one of the batch in work; 0 if it is not known."""
     idle: bool = False
@@ -294,12 +295,12 @@ class OrderLine(msgspec.Struct, array_like=True, frozen=True):
     """One order of a commit, decided at event `seq`."""
 
     seq: int
-    index: int
+    index: int  #: of the orders at this event: 0, 1, 2 …
     symbol: str
-    side: str
+    side: str  #: buy or sell
     quantity: str
     price: str
-    status: str
+    status: str  #: open, filled, suppressed or refused
     reason: str
     decided_us: int
     kind: str = "market"
