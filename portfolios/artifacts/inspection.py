@@ -70,6 +70,7 @@ def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
 
 
 def _overrides(found: type[Strategy], method: str) -> bool:
+    """Return whether a strategy class overrides the class method `method`."""
     return getattr(found, method).__func__ is not getattr(Strategy, method).__func__
 
 

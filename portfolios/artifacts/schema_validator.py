@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
@@ -14,6 +13,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from portfolios.artifacts.parameters import SchemaUnusable
+from portfolios.text import exact_decimal
 
 #: Limit of one validation. A schema of thirty levels, each of which refers twice to the next one,
 #: would need 2^30 steps.
@@ -43,17 +43,8 @@ def _check_type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any
     """Check `type`. A decimal, by its schema a text, may also be a number."""
     if schema.get("format") != "decimal":
         yield from Draft202012Validator.VALIDATORS["type"](validator, kinds, value, schema)
-    elif not _is_decimal(value):
+    elif exact_decimal(value) is None:
         yield ValidationError(f"{value!r} is not a decimal number")
-
-
-def _is_decimal(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return False
-    try:
-        return Decimal(str(value)).is_finite() and str(value).isascii()
-    except InvalidOperation:
-        return False
 
 
 def _accept_anything(*_: Any) -> Iterator[Any]:

@@ -308,8 +308,8 @@ def _fits(tag: Tag, minor: int) -> bool:
     kind, digits = found.groups()
     if not digits:
         return True
-    newer = kind == "py" or tag.abi == "abi3"
-    return int(digits) <= minor if newer else int(digits) == minor
+    runs_under_newer = kind == "py" or tag.abi == "abi3"
+    return int(digits) <= minor if runs_under_newer else int(digits) == minor
 
 
 def _requires(label: str, metadata: email.message.Message) -> Iterable[Requirement]:

@@ -153,10 +153,11 @@ def _figures(result: BacktestResult) -> Figures:
     profit = account.equity - account.starting_cash
     unrealised = sum((p.value - p.cost for p in account.positions.values()), Decimal(0))
     average = tally.average_equity
+    halted_at_seq, halted = tally.halt or (None, None)
     return Figures(
         events=tally.events,
-        first_at=iso(tally.first_us),
-        last_at=iso(tally.last_us),
+        first_at=_iso_or_none(tally.first_us),
+        last_at=_iso_or_none(tally.last_us),
         equity=as_text(account.equity),
         profit=as_text(profit),
         return_=round(float(profit / account.starting_cash), 6),
@@ -165,8 +166,8 @@ def _figures(result: BacktestResult) -> Figures:
         fees=as_text(tally.fees),
         max_drawdown=round(tally.drawdown.fraction, 6),
         max_drawdown_amount=as_text(tally.drawdown.amount),
-        drawdown_from=iso(tally.drawdown.peak_us),
-        drawdown_to=iso(tally.drawdown.trough_us),
+        drawdown_from=_iso_or_none(tally.drawdown.peak_us),
+        drawdown_to=_iso_or_none(tally.drawdown.trough_us),
         turnover=as_text(tally.traded),
         turnover_ratio=round(float(tally.traded) / average, 4) if average > 0 else 0.0,
         average_exposure=round(tally.average_exposure, 6),
@@ -178,14 +179,14 @@ def _figures(result: BacktestResult) -> Figures:
         cancelled=tally.cancelled,
         expired=tally.expired,
         open_orders=len(account.open_orders),
-        halted=None if tally.halt is None else tally.halt[1],
-        halted_at_seq=None if tally.halt is None else tally.halt[0],
+        halted=halted,
+        halted_at_seq=halted_at_seq,
     )
 
 
 def _point(point: CurvePoint) -> Point:
     return Point(
-        point.seq, iso(point.at_us) or "", round(point.equity, 4), round(point.low, 4),
+        point.seq, _iso(point.at_us), round(point.equity, 4), round(point.low, 4),
         round(point.high, 4), round(point.drawdown, 6), round(point.exposure, 6),
     )  # fmt: skip
 
@@ -193,9 +194,9 @@ def _point(point: CurvePoint) -> Point:
 def _order(line: OrderLine) -> Order:
     row = line.row
     return Order(
-        row.seq, row.index, iso(row.decided_us) or "", row.symbol, row.side, as_text(row.quantity),
+        row.seq, row.index, _iso(row.decided_us), row.symbol, row.side, as_text(row.quantity),
         f"{row.price:f}", row.kind, _price(row.limit_price), _price(row.stop_price),
-        row.time_in_force, row.tag, line.status, line.reason, iso(line.filled_us),
+        row.time_in_force, row.tag, line.status, line.reason, _iso_or_none(line.filled_us),
         _price(line.fill_price), as_text(line.fee),
     )  # fmt: skip
 
@@ -205,6 +206,10 @@ def _price(price: Decimal | None) -> str | None:
     return None if price is None else f"{price:f}"
 
 
-def iso(at_us: int | None) -> str | None:
-    """Return a time in µs since the epoch as ISO 8601 in UTC; None for None."""
-    return None if at_us is None else (EPOCH + timedelta(microseconds=at_us)).isoformat()
+def _iso(at_us: int) -> str:
+    """Return a time in µs since the epoch as ISO 8601 in UTC."""
+    return (EPOCH + timedelta(microseconds=at_us)).isoformat()
+
+
+def _iso_or_none(at_us: int | None) -> str | None:
+    return None if at_us is None else _iso(at_us)

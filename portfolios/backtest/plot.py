@@ -91,12 +91,11 @@ def _marks(
     #: (column of MARK_WIDTH pixels, side) → x and y of its first fill, and all of its fills
     marks: dict[tuple[int, str], tuple[float, float, list[OrderLine]]] = {}
     newest = 0  # index of the newest point before the fill
-    filled = [line for line in orders if line.filled_us is not None]
-    for line in sorted(filled, key=lambda line: line.filled_us or 0):
-        assert line.filled_us is not None
-        while newest + 1 < len(points) and points[newest + 1].at_us <= line.filled_us:
+    filled = [(line.filled_us, line) for line in orders if line.filled_us is not None]
+    for filled_us, line in sorted(filled, key=lambda pair: pair[0]):
+        while newest + 1 < len(points) and points[newest + 1].at_us <= filled_us:
             newest += 1
-        x = at(line.filled_us)
+        x = at(filled_us)
         key = (int(x / MARK_WIDTH), line.row.side)
         marks.setdefault(key, (x, equity(points[newest].equity), []))[2].append(line)
     for (_, side), (x, y, lines) in marks.items():
@@ -109,6 +108,7 @@ def _marks(
 
 
 def _describe(line: OrderLine) -> str:
+    """Return a filled order in words."""
     row = line.row
     return (
         f"{row.side} {row.quantity.normalize():f} {row.symbol} at {line.fill_price},"
@@ -119,7 +119,7 @@ def _describe(line: OrderLine) -> str:
 def _drawdown_area(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
     top = TOP + CURVE_HEIGHT + GAP
     deepest = max(point.drawdown for point in points)
-    fall = _Scale(0.0, deepest or 0.01, top, top + FALL_HEIGHT)
+    fall = _Scale(0.0, deepest or 1.0, top, top + FALL_HEIGHT)  # a curve that never falls: any
     corners = " ".join(f"{at(point.at_us)},{fall(point.drawdown)}" for point in points)
     first, last = at(points[0].at_us), at(points[-1].at_us)
     yield f'<polygon class="fall" points="{first},{top} {corners} {last},{top}"/>'

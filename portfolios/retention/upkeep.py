@@ -251,6 +251,7 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
 
 
 def _order_ids(statement: str, table: str) -> list[str]:
+    """Return the ids of the orders that OPEN_ORDERS or LEFT_OPEN finds in a table."""
     with connection.cursor() as cursor:
         cursor.execute(statement.format(table=table))
         return [name for (name,) in cursor.fetchall()]

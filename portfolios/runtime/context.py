@@ -109,10 +109,12 @@ class EventContext:
             if not isinstance(name, str) or not METRIC_NAME.fullmatch(name):
                 raise ValueError(
                     f"{name!r:.80} is not the name of a metric: use small letters, digits and _,"
-                    f" a letter first, {MAX_METRIC_NAME} at most"
+                    f" a letter first, {MAX_METRIC_NAME} characters at most"
                 )
             if len(metrics) >= MAX_METRICS:
-                raise ValueError(f"{name} is one metric too many: there may be {MAX_METRICS}")
+                raise ValueError(
+                    f"{MAX_METRICS} metrics are set, which is the limit: {name} would be one more"
+                )
             self._state.raise_format_to(HOOKS_FORMAT)
         metrics[name] = number
 

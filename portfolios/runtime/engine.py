@@ -77,7 +77,7 @@ class PortfolioEngine:
         strategy = _load(spec)
         wanted = _wanted_history(spec, strategy, history, spec.first_seq - 1)
         cash = to_four_places(spec.starting_cash)
-        account = Account(cash, cash, ZERO, positions={}, open_orders=[], equity_step=-1)
+        account = Account(cash, cash, realised=ZERO, positions={}, open_orders=[], equity_step=-1)
         state = State(account, _empty_part(spec, strategy))
         state.count_from(spec.first_seq)
         engine = cls(spec, strategy, state, spec.first_seq - 1)
@@ -168,7 +168,9 @@ class PortfolioEngine:
                 f"{self.spec.portfolio} is at seq {self.last_seq} and was given seq {from_seq + 1}"
                 f" to {to_seq}: a defect to report; its last commit is kept"
             )
-        result = BatchResult(from_seq, to_seq, None, [], fills=[], equity=[], suppress=suppress)
+        result = BatchResult(
+            from_seq, to_seq, state=None, orders=[], fills=[], equity=[], suppress=suppress
+        )
         with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
             if self._account.halted and events:
                 self._lift_halt(events)

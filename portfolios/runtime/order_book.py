@@ -37,7 +37,7 @@ from portfolios.strategies.base import (
 
 SUPPRESSED = "decided on a stale event"
 MAX_RESTING = 1_000  #: open limit and stop orders: they may never fill, and are part of the state
-MAX_TAG = 32
+MAX_TAG = 32  #: characters
 MAX_PRICE = Decimal(10) ** 12
 EIGHT_PLACES = Decimal("0.00000001")
 MINUTE_US = 60_000_000
@@ -120,6 +120,7 @@ class OrderBook:
         self._report(status, order, reason=reason)
 
     def _set_open(self, orders: list[OpenOrder]) -> None:
+        """Replace the open orders, and with them `symbols`, which stays the same set."""
         self._account.open_orders = orders
         self.symbols.clear()
         self.symbols.update(order.symbol for order in orders)

@@ -107,5 +107,5 @@ def _exclude(path: str, hidden: str) -> list[str]:
     try:
         inside = sorted(os.listdir(path))
     except OSError:
-        return []  # what cannot be listed cannot be told from `hidden`
+        return []  # the paths below it are not known: allow none
     return [each for name in inside for each in _exclude(os.path.join(path, name), hidden)]

@@ -164,6 +164,7 @@ def _load_call_number(arch: int) -> _Lines:
 
 
 def _pack(lines: _Lines) -> bytes:
+    """Return the program as an array of the kernel's struct sock_filter."""
     return b"".join(struct.pack("<HBBI", *line) for line in lines)
 
 

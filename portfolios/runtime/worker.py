@@ -214,7 +214,7 @@ def _one_line(error: BaseException) -> str:
     """Return the error in one line of up to 500 characters, with its type if the text lacks it."""
     try:
         text = str(error)
-    except BaseException:
+    except BaseException:  # raised by the error's own `__str__`
         text = "the error has no text"
     if not isinstance(error, (StrategyFailed, ArtifactUnusable)):
         text = f"{type(error).__name__}: {text}"
@@ -224,7 +224,7 @@ def _one_line(error: BaseException) -> str:
 def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
-    except BaseException:
+    except BaseException:  # raised by the error's own text
         return ""
 
 
@@ -260,6 +260,7 @@ class LossyStream(io.TextIOBase):
         return len(text)
 
     def _has_room(self) -> bool:
+        """Return whether MAX_PIPE_WRITE bytes can be written without blocking."""
         assert self._target is not None
         poll = select.poll()
         poll.register(self._target.fileno(), select.POLLOUT)

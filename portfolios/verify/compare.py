@@ -208,6 +208,7 @@ class Comparison:
                 ("reason", found.reason, end.reason),
             ]
             what = f"end of order {key[1]} at seq {key[0]}"
+            # Of the kind "fill", which also says what became of an order.
             yield from _field_differences("fill", end.seq, what, fields)
 
     # --- equity ------------------------------------------------------------------------------
