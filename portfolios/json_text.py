@@ -35,7 +35,7 @@ def _brackets(text: str | bytes) -> int:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Return whether `value` has lists and objects in more levels than these, its own included."""
+    """Return whether lists and objects are nested in over `levels` levels, with that of `value`."""
     if isinstance(value, _NESTED):
         if levels == 0:
             return True

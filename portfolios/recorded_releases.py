@@ -36,7 +36,7 @@ WHERE feed_id = %(feed)s AND seq >= %(seq)s ORDER BY seq LIMIT 1
 
 
 def released_to(feed: int, at_us: int) -> int:
-    """Return the newest seq released by `at_us`, or the one before all records if they are newer.
+    """Return the newest seq released by `at_us`; if all records are newer, the seq before them.
 
     0 if the feed is not recorded. `at_us` is in µs since the epoch.
     """
@@ -48,7 +48,7 @@ def released_to(feed: int, at_us: int) -> int:
 def released_at(feed: int, seq: int) -> datetime | None:
     """Return when record `seq` was released; if it has no row, when the next record with one was.
 
-    None after the last row.
+    None if no such row follows.
     """
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_AT, {"feed": feed, "seq": seq})

@@ -23,7 +23,7 @@ class Sentence(str):
 
 
 def sentence(template: str, /, **values: Any) -> Sentence:
-    """Return a template such as `{name} is {value}` with its values; a list has commas.
+    """Return a template such as `{name} is {value}` with its values; lists get commas.
 
     An exception is replaced by its text, which may be a sentence. Give a value from a client's JSON
     as its `short_repr`: the value may itself be a list.

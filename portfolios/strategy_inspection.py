@@ -103,7 +103,7 @@ def parameter_errors(
 def _artifact_errors(
     strategy: StrategyFacts, parameters: Mapping[str, Any], symbols: Sequence[str]
 ) -> list[FieldError]:
-    """Return the errors by the stored schema; without any, those of the strategy's own check."""
+    """Return the errors by the stored schema; if there are none, those of the strategy's check."""
     try:
         errors = schema_errors(strategy.name, strategy.schema, parameters)
     except SchemaUnusable as unusable:

@@ -62,7 +62,7 @@ def configuration_errors(
 ) -> list[Error]:
     """Return all errors of a configuration, each with its field.
 
-    `artifact` is the complete hash of one that exists, or None for a strategy of the release.
+    `artifact` is the complete hash of a stored one, or None for a strategy of the release.
     `check` returns the errors of parameters.
     """
     errors = symbols_errors(symbols, feed)

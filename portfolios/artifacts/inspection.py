@@ -30,7 +30,8 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
     classes = load.strategy_classes(sha256)
     if len(classes) > MAX_STRATEGIES:
         raise ArtifactUnusable(
-            f"artifact {load.short(sha256)} has {len(classes)} strategies, limit {MAX_STRATEGIES}"
+            f"artifact {load.short(sha256)} has {len(classes)} strategies, limit {MAX_STRATEGIES}:"
+            " divide it into several"
         )
     return [_inspect(name, found) for name, found in sorted(classes.items())]
 

@@ -95,7 +95,7 @@ def strategy_classes(sha256: str) -> dict[str, type[Strategy]]:
         found = _load(sha256, point)
         if classes.setdefault(found.name, found) is not found:
             raise ArtifactUnusable(
-                f"artifact {short(sha256)} has two strategies named {found.name!r}"
+                f"artifact {short(sha256)} has two strategies named {found.name!r}: rename one"
             )
     return classes
 
@@ -106,7 +106,7 @@ def short(sha256: str) -> str:
 
 
 def _folder_of(sha256: str) -> str:
-    """Return the folder of the installed artifact. Raise ArtifactUnusable if it is another."""
+    """Return the folder of the artifact. Raise ArtifactUnusable if it is not the installed one."""
     folder = _installed.get(sha256)
     if folder is None:
         running = ", ".join(map(short, _installed)) or "no artifact"

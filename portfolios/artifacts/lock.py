@@ -77,7 +77,7 @@ def env_sha256(lock: str) -> str:
 
 
 def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> None:
-    """Raise WheelRefused, which names `label`, unless the lock has each required package."""
+    """Raise WheelRefused, which names `label`, unless the lock meets every requirement."""
     pinned = _pinned_versions(lock)
     for requirement in requires:
         found = pinned.get(canonicalize_name(requirement.name))
@@ -116,7 +116,7 @@ def check_complete(label: str, requires: Iterable[Requirement], lock: str) -> No
 
 
 def _pinned_versions(lock: str) -> dict[str, Version]:
-    """Return package → version, of a normalised lock."""
+    """Return the versions of a normalised lock, by package."""
     found: dict[str, Version] = {}
     for line in lock.splitlines():
         if not line.startswith("#"):
@@ -127,7 +127,7 @@ def _pinned_versions(lock: str) -> dict[str, Version]:
 
 
 def _logical_lines(text: str) -> Iterable[tuple[int, str]]:
-    """Yield (number of its first line, text) of each requirement, continued lines joined."""
+    """Yield each requirement as (number of its first line, text), with continued lines joined."""
     parts: list[str] = []
     first = 0
     for number, raw in enumerate(text.splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""A JSON schema validator whose steps are bounded, and which takes numbers for decimals."""
+"""A JSON schema validator with a limit of steps, for which a decimal may also be a number."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def errors_by_relevance(
 
 
 def _check_type(validator: Any, kinds: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
-    """Check `type`. A decimal, by its schema a text, may also be a number."""
+    """Check the keyword `type`. A decimal may be a number too, although its schema says text."""
     if schema.get("format") != "decimal":
         yield from Draft202012Validator.VALIDATORS["type"](validator, kinds, value, schema)
     elif exact_decimal(value) is None:

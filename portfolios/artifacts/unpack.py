@@ -49,7 +49,7 @@ class NeedsOtherPython(WheelUnusable):
 
 
 def unpack(wheel: Path, folder: Path) -> str:
-    """Write the compiled files of `wheel` into the new `folder`, and return their digest.
+    """Write the files of `wheel` into the new `folder`, compile them, and return their digest.
 
     Raise WheelUnusable, or OSError if the disk does not take them.
     """
@@ -96,7 +96,7 @@ def digest(folder: Path) -> str:
 
 
 def _check_python(archive: zipfile.ZipFile) -> None:
-    """Raise NeedsOtherPython unless the tags of the wheel and its Requires-Python fit.
+    """Raise NeedsOtherPython unless the wheel's tags and Requires-Python allow this Python.
 
     Raise WheelUnusable if they cannot be read.
     """
@@ -138,7 +138,7 @@ def _metadata_file(archive: zipfile.ZipFile, name: str) -> str:
 
 
 def _relative_path(member: zipfile.ZipInfo) -> PurePosixPath:
-    """Return the path of a file below the folder. Raise WheelUnusable if it may lead out of it."""
+    """Return where a file goes in the folder. Raise WheelUnusable if that may be outside of it."""
     name = member.filename
     path = PurePosixPath(name)
     is_link = stat.S_ISLNK(member.external_attr >> 16)
@@ -168,7 +168,7 @@ def _make_read_only(folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Unpack, print the digest or the sentence, and return the exit code."""
+    """Unpack, print the digest or why the wheel cannot be used, and return the exit code."""
     os.umask(0o022)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))

@@ -363,7 +363,7 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
 
 
 def parse_requirement(text: str) -> Requirement:
-    """Return `text` as a requirement. Raise InvalidRequirement if it is none, or is too long."""
+    """Return `text` as a requirement. Raise InvalidRequirement if it is not one, or is too long."""
     if len(text) > MAX_REQUIREMENT:
         raise InvalidRequirement(f"it has {len(text):,} characters, limit {MAX_REQUIREMENT:,}")
     try:

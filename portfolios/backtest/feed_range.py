@@ -68,7 +68,7 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
 
 
 def _first_seq(feed: Feed) -> int:
-    """Return the first seq that can be read; a recorded feed keeps its newest records."""
+    """Return the first seq that can be read: a recorded feed may have dropped older ones."""
     return getattr(feed, "first_seq", 1)
 
 
@@ -114,7 +114,7 @@ def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool, is_ordered: boo
     """Return the seq that the text of an option states.
 
     A time means the first event at or after it, with `is_end` the last one at or before it. Raise
-    WrongRange if the text is neither, or the feed has no such event.
+    WrongRange if the text is neither seq nor time, or the feed has no such event.
     """
     if _is_seq(text):
         seq = int(text)
@@ -139,9 +139,9 @@ def _is_seq(text: str) -> bool:
 
 
 def _time_of(option: str, text: str | None, *, is_end: bool) -> int | None:
-    """Return the time that an option states, in µs since the epoch; None for a seq and None.
+    """Return the time that an option states, in µs since the epoch; None for a seq or no text.
 
-    Raise WrongRange if the text is neither.
+    Raise WrongRange if the text is neither a seq nor a time.
     """
     if text is None or _is_seq(text):
         return None

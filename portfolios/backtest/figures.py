@@ -106,7 +106,7 @@ class Tally:
         return self._exposure_sum / self._points if self._points else 0.0
 
     def add(self, events: Sequence[Event], result: BatchResult) -> None:
-        """Add one batch: its events, up to that at which a limit halted it, and their results."""
+        """Add a batch and its results, up to the event at which a limit halted the portfolio."""
         if result.halt:
             self.halt = (result.to_seq, result.halt)
             events = [event for event in events if event.seq <= result.to_seq]
@@ -201,7 +201,7 @@ class Tally:
             self._add_point(EquityRow(seq, self.last_us, equity))
 
     def _update_drawdown(self, equity: Decimal, at_us: int) -> float:
-        """Return how far the equity is below its peak, as a fraction of it. Keep the deepest."""
+        """Return how far the equity is below its peak, as a fraction of that. Keep the deepest."""
         if equity >= self._peak:
             self._peak, self._peak_us = equity, at_us
             return 0.0

@@ -35,8 +35,8 @@ MAX_BATCH_SEQS = 100_000
 class StrategyStopped(Exception):
     """The strategy failed, or its process ended. The text is a sentence.
 
-    `seq` is the event at which it failed, None if at none; of a process that ended, the first event
-    of its request. `trace` is a traceback, "" without one.
+    `seq` is the event at which it failed, None if it failed at no event; if the process ended, the
+    first event of the request. `trace` is a traceback, "" without one.
     """
 
     def __init__(self, message: str, seq: int | None, trace: str) -> None:

@@ -1,7 +1,7 @@
 """Feed time: the release time of each event. Pure integer arithmetic, equal on every machine.
 
 A feed's segments are append-only. In a segment the head at time t is
-from_seq + floor((t - from_time) * rate); a change of rate appends one at the current head.
+from_seq + floor((t - from_time) * rate); a change of rate appends a segment at the current head.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def head_at(segments: Sequence[Segment], now_us: int) -> int:
 
 
 def release_us(segments: Sequence[Segment], seq: int) -> int:
-    """Return the first microsecond at which `seq` is released. Raise NotReleased in a pause."""
+    """Return when `seq` is released, in µs. Raise NotReleased if the feed is paused before it."""
     return release_clock(segments)(seq)
 
 

@@ -18,7 +18,7 @@ SEPARATORS = ",;\t|"
 
 
 class MissingColumn(ValueError):
-    """The header lacks columns that are needed. Its arguments are one sentence for each."""
+    """The header lacks columns that are needed. Its arguments are a sentence for each column."""
 
 
 class TimeForm(NamedTuple):
@@ -160,7 +160,7 @@ def find_columns(
 
 
 def _missing_columns(found: Mapping[str, int], symbol: str) -> list[str]:
-    """Return the needed fields without a column; the prices say which: trade, quote or bar."""
+    """Return the needed fields without a column: those of a trade, quote or bar, by its prices."""
     needed = ["time"] + ([] if symbol else ["symbol"])
     if "price" in found:
         needed += ["quantity"]

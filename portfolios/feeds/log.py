@@ -109,8 +109,8 @@ class Log(Protocol):
     ) -> list[Event]:
         """Return the events with from_seq <= seq <= to_seq, the first `limit` of them.
 
-        With `symbols`, those and the events without a symbol. Raise RecordsDropped if from_seq is
-        older than the log keeps, LogUnavailable.
+        With `symbols`, only their events and those without a symbol. Raise LogUnavailable, or
+        RecordsDropped if from_seq is older than the log keeps.
         """
         ...
 

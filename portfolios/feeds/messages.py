@@ -83,7 +83,7 @@ def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
 
 
 def _number(layout: MessageLayout, given: Any) -> int | None:
-    """Return the number that the source gave a row; None if the layout has no path of it.
+    """Return the number that the source gave a row; None if the layout names no path for it.
 
     Raise NotUnderstood if the row has no such number.
     """

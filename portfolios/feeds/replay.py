@@ -52,7 +52,7 @@ class DailyBars(RepeatedBars):
         """Find the complete symbols in `table`, which is ordered by symbol, then date.
 
         A table in DIGESTS is known by its hash; the bars of any other are parsed now. Raise
-        ValueError if it has no such symbol, or if the days of parsed symbols differ.
+        ValueError if no symbol is complete, or if the days of parsed symbols differ.
         """
         rows = _rows_of_complete_symbols(table)
         if not rows:
@@ -71,8 +71,10 @@ class DailyBars(RepeatedBars):
         self.sha256 = DIGESTS.get(sha256(table).hexdigest()) or self.digest()
 
     def digest(self) -> str:
-        """Return the sha256 of the bars as lines of text, integers throughout:
-        "SYMBOL,time,open,high,low,close,volume". Raise ValueError if the days of symbols differ."""
+        """Return the sha256 of the bars as lines "SYMBOL,time,open,high,low,close,volume".
+
+        All numbers are integers. Raise ValueError if the days of symbols differ.
+        """
         whole = sha256()
         for day in range(0, self.length, len(self.symbols)):
             lines = map(self._values, range(day, day + len(self.symbols)))

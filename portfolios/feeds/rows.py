@@ -73,7 +73,7 @@ class _WrongRow(Exception):
 def read_rows(
     rows: Iterable[Any], instruments: Mapping[str, InstrumentFacts], most_errors: int = 100
 ) -> tuple[list[Event], list[RowError]]:
-    """Return the events of `rows`, without seq and release time, and the first mistakes.
+    """Return the events of `rows`, without seq and release time, and up to `most_errors` mistakes.
 
     Times of one symbol must grow; trades may share one, and so may quotes. Rows of different
     symbols may come in any order.

@@ -29,7 +29,7 @@ class BarGatherer:
             state.bar_set.bars = {symbol: bars[symbol] for symbol in bars if symbol in symbols}
 
     def add(self, bar: Bar) -> Mapping[str, Bar] | None:
-        """Return the bars of all symbols, in their order, if `bar` completes them; else None."""
+        """Return the bars of all symbols, sorted by symbol, if `bar` completes them; else None."""
         gathered = self._state.bar_set
         if gathered is None or bar.time > gathered.time:
             gathered = self._state.bar_set = BarSet(bar.time)

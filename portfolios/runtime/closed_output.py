@@ -17,8 +17,8 @@ def exits_on_closed_output() -> Iterator[None]:
     """End the process without a traceback, with status 141, once nobody reads its output.
 
     SIGPIPE itself stays ignored: it would also end a command whose socket is closed by the other
-    side. For the same reason only a closed stdout counts here. What is said to a stdout or stderr
-    that was closed from the start, as by `>&-`, is dropped.
+    side. For the same reason only a closed stdout counts here. Output to a stdout or stderr that
+    was closed from the start, as by `>&-`, is dropped.
     """
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115

@@ -126,10 +126,11 @@ class PortfolioEngine:
 
     @property
     def extra_symbols(self) -> frozenset[str]:
-        """Return the symbols with a position or an open order that the spec does not list, and ""
-        (that of ticks) if the strategy needs to know the time.
+        """Return the symbols that the spec does not list and whose events are needed.
 
-        The set only shrinks while one spec runs, since an order for such a symbol is refused.
+        These have a position or an open order; with them "", the symbol of ticks, if the strategy
+        needs to know the time. The set only shrinks while one spec runs, since an order for such a
+        symbol is refused.
         """
         symbols = self._context.symbols
         if symbols is None:
@@ -349,7 +350,7 @@ def _load(spec: Spec) -> Strategy:
     if not spec.artifact and strategy.version != spec.strategy_version:
         raise VersionDiffers(
             f"{spec.strategy} is installed in version {strategy.version}; revision {spec.revision}"
-            f" of {spec.portfolio} needs version {spec.strategy_version}: install that"
+            f" of {spec.portfolio} needs version {spec.strategy_version}: install that version"
         )
     try:
         return strategy(strategy.convert(spec.parameters))
@@ -372,7 +373,7 @@ def _listed_symbols(spec: Spec) -> frozenset[str]:
 def _wanted_history(
     spec: Spec, strategy: Strategy, history: Sequence[Event] | None, last_seq: int
 ) -> Sequence[Event]:
-    """Return the events of `history` that the strategy asks for. Raise HistoryNeeded without it."""
+    """Return the events of `history` that the strategy asks for. Raise HistoryNeeded for None."""
     try:
         events = int(strategy.warm_up().events)
         if not 0 <= events <= MAX_WARM_UP:
@@ -403,7 +404,7 @@ def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
 def _adapt_part(
     spec: Spec, strategy: Strategy, old: StrategyPart, history: Sequence[Event]
 ) -> StrategyPart | None:
-    """Return the part that the strategy makes of an `old` one; None: it starts empty."""
+    """Return the strategy's part of the state, adapted from `old`; None if it starts empty."""
     try:
         adapt: Callable[..., dict[str, Any] | None] = strategy.adapt
         takes_history = len(signature(adapt).parameters) > 1

@@ -1,4 +1,4 @@
-"""Check an order against the limits when the strategy decides, at the price it saw."""
+"""Check an order, the orders of a minute and the drawdown against the limits of a portfolio."""
 
 from __future__ import annotations
 

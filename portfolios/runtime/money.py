@@ -22,7 +22,7 @@ def install_context() -> None:
 
 
 def to_four_places(amount: Decimal) -> Decimal:
-    """Return `amount` with exactly four places, halves to even."""
+    """Return `amount` rounded to exactly four places, halves to even."""
     return quantize(amount, FOUR_PLACES)
 
 

@@ -14,9 +14,9 @@ class TooFewFiles(Exception):
 
 
 def raise_open_file_limit() -> None:
-    """Raise the limit of this process and its children to WANTED_OPEN_FILES, or as far as it goes.
+    """Raise the limit of this process and its children to WANTED_OPEN_FILES, or the hard limit.
 
-    Raise TooFewFiles below MIN_OPEN_FILES.
+    Raise TooFewFiles if that is below MIN_OPEN_FILES.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY

@@ -1,4 +1,4 @@
-"""The orders of one portfolio: decided, worked at each event of their symbol, ended."""
+"""The orders of one portfolio: decided, then filled or ended at events of their symbol."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class OrderBook:
         return None
 
     def _cancel(self, wanted: PlacedOrder, event: Event, result: BatchResult) -> None:
-        """Cancel an open order; one that is not open, or a stale event, changes nothing."""
+        """Cancel an open order. Do nothing at a stale event, or if the order is not open."""
         order = self._find_open(wanted)
         if order is None or result.suppress:
             return
@@ -177,7 +177,7 @@ class OrderBook:
         self._set_open([other for other in self._account.open_orders if other is not order])
 
     def _replace(self, intent: ReplaceIntent, event: Event, result: BatchResult) -> None:
-        """Cancel an open order for a changed one, if that may be placed; else keep the open one."""
+        """Replace an open order by a changed one; keep it if the changed one is refused."""
         order = self._find_open(intent.order)
         if order is None:
             return
@@ -198,17 +198,17 @@ class OrderBook:
         before = self._account.open_orders
         # The limits of the new order must not count the old one too.
         self._set_open([other for other in before if other is not order])
-        number = self._place(wanted, event, result)
-        if number is None:
+        index = self._place(wanted, event, result)
+        if index is None:
             self._set_open(before)
             return
-        reason = f"replaced by order {number} of seq {event.seq}"
+        reason = f"replaced by order {index} of seq {event.seq}"
         self._end(order, "cancelled", reason, event.seq, result)
 
     def _place(self, intent: OrderIntent, event: Event, result: BatchResult) -> int | None:
         """Record the order of an intent: open, suppressed or refused.
 
-        Return its number if it is open. A refusal that is already recorded is only counted.
+        Return its index, None if it is not open. A refusal that was recorded before is counted.
         """
         symbol, side, quantity = intent.symbol, intent.side, intent.quantity
         index = self._next_index(event.seq)
@@ -248,8 +248,7 @@ class OrderBook:
         count_order(self._spec.limits, self._account, event.released // MINUTE_US)
 
     def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
-        """Return the last price of `symbol`; None if it is neither this event's, nor held, nor
-        among the bars that the strategy decides on."""
+        """Return the last price of `symbol`: of this event, its position or its bar; else None."""
         if symbol == event.symbol:
             return event.close
         position = self._account.positions.get(symbol)
@@ -304,7 +303,7 @@ def _validate_order(intent: OrderIntent) -> OrderIntent:
 
 
 def _validate_kind(intent: OrderIntent) -> OrderIntent:
-    """Return the intent with its prices rounded. Raise ValueError if its kind has no such price."""
+    """Return the intent with its prices rounded. Raise ValueError if they do not fit its kind."""
     if intent.kind not in PRICE_OF_KIND:
         raise ValueError(f"{intent!r} is not a valid order: kind is market, limit or stop")
     if intent.time_in_force not in ("gtc", "ioc"):

@@ -1,4 +1,4 @@
-"""Dying with the parent, however it died."""
+"""Let a process die with its parent, however that dies."""
 
 from __future__ import annotations
 

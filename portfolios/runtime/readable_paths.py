@@ -99,7 +99,7 @@ def _exclude_all(path: str, hidden: list[str]) -> list[str]:
 
 
 def _exclude(path: str, hidden: str) -> list[str]:
-    """Return the largest paths at or below `path` that contain nothing of `hidden`."""
+    """Return the largest paths at or below `path` that neither contain `hidden` nor are in it."""
     if path == hidden or path.startswith(hidden + os.sep):
         return []
     if not hidden.startswith(path.rstrip(os.sep) + os.sep):

@@ -55,9 +55,8 @@ class Processed(msgspec.Struct):
     """Count and digest of the events that the portfolio processed, in their order.
 
     The digest is a CRC-32 (upper 32 bits) and an Adler-32 of the msgpack of the seq, the symbol and
-    the four prices of each event.
-    Both continue from their last value, so it does not matter how the events are cut into batches.
-    Decision 0010 has the alternatives and what they cost.
+    the four prices of each event. Both continue from their last value, so it does not matter how
+    the events are cut into batches. Decision 0010 has the alternatives and what they cost.
     """
 
     since: int  #: events from this seq on are counted

@@ -27,9 +27,9 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def drop_root(*, landlock: bool, reads: Sequence[str] = ()) -> list[str]:
     """If root runs this process, become the user of strategies. Return what stays unprotected.
 
-    The list is empty, or has one sentence.
-    If Python itself or one of `reads` is in a folder that only root can read, keep the capability
-    to read all files, since otherwise nothing could be imported. Landlock then restricts reading.
+    The list is empty, or has one sentence. If Python itself or one of `reads` is in a folder that
+    only root can read, keep the capability to read all files, since otherwise nothing could be
+    imported. Landlock then restricts reading.
     """
     if _libc is None or os.geteuid() != 0:
         return []

@@ -151,7 +151,7 @@ def _inspect(request: Inspect) -> Reply:
 
 
 def _failure_reply(stage: Literal["load", "event"], error: BaseException) -> Failed:
-    """Return the reply that reports an error. If memory ran out, raise its limit first."""
+    """Return the reply that reports an error. If memory ran out, raise the memory limit first."""
     if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
         _lift_memory_limit()
     seq = error.seq if isinstance(error, StrategyFailed) else None
@@ -244,7 +244,7 @@ class LossyStream(io.TextIOBase):
         """Write what can be written without blocking. Always return the length of `text`.
 
         If the pipe is full, the rest is dropped: printing never blocks a strategy. The next write
-        says how much was.
+        says how much was dropped.
         """
         rest = text
         if self._lost:

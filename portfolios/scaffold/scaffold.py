@@ -35,7 +35,7 @@ class CannotScaffold(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of one strategy: `mean-gap` gives `mean_gap`, also its package, and `MeanGap`."""
+    """The names for `mean-gap`: strategy and package are `mean_gap`, the class is `MeanGap`."""
 
     strategy: str
     package: str
@@ -64,7 +64,7 @@ def read_name(name: str) -> Names:
 def write_package(names: Names, folder: Path) -> list[Path]:
     """Write the package into `folder`, which must be missing or empty, and return its files.
 
-    Raise CannotScaffold if it is not, or the disk fails. Nothing is overwritten.
+    Raise CannotScaffold if it has files, or if the disk fails. Nothing is overwritten.
     """
     values = {
         "name": names.strategy,

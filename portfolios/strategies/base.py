@@ -204,7 +204,7 @@ class Strategy:
     ) -> Iterable[Intent] | None:
         """Return the orders decided once every symbol has its bar of one time. May change `state`.
 
-        Called after `on_event` of the last of these bars, which come in the order of their symbols.
+        Called after `on_event` of the last of these bars. `bars` is in the order of the symbols.
         Not called for a time at which a symbol has no bar: a bar of a later time ends the wait.
         Called only if it is overridden, which needs a portfolio with a list of symbols.
         """
@@ -233,7 +233,7 @@ class Strategy:
         """Return how many past events to show to `on_event` at first, to fill the state.
 
         Asked when the portfolio starts and when the state is adapted to another revision. Orders of
-        these events are dropped. It sees fewer if the log has fewer. At most 20,000.
+        these events are dropped. At most 20,000; the strategy sees fewer if the log has fewer.
         """
         return WarmUp()
 
@@ -279,7 +279,7 @@ class Strategy:
 
     @classmethod
     def check(cls, parameters: Any, symbols: Sequence[str]) -> Iterable[FieldError]:
-        """Return errors across fields. Called if each field is valid by itself. Override it."""
+        """Return errors that types and bounds cannot tell; called if those are met. Override it."""
         return ()
 
     @classmethod

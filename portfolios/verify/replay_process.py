@@ -208,7 +208,7 @@ def _exit_description(status: int | None) -> str:
 
 
 def _environment(*, in_environment: bool) -> dict[str, str]:
-    """Return the environment of a portfolio process: a fixed hash seed, and what a list allows.
+    """Return the variables of a portfolio process: those allowed, and a fixed hash seed.
 
     The Python of an artifact's environment has none of Ginkgo's packages: it gets the whole import
     path of this process.

@@ -99,7 +99,10 @@ class RangeSums:
 def sum_rows(
     portfolio: int, from_seq: int, to_seq: int, alive: Callable[[], None] = lambda: None
 ) -> RangeSums:
-    """Return the sums over (from_seq, to_seq]. `alive` is called after every four statements."""
+    """Return the sums over (from_seq, to_seq].
+
+    `alive` is called after every four statements: the caller can report that the work goes on.
+    """
     found = RangeSums()
     while from_seq < to_seq:
         end = min(from_seq + BATCH_SEQS, to_seq)

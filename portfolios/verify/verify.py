@@ -197,7 +197,7 @@ def _replayed_tenures(recorded: RecordedRun, start: Anchor | None) -> list[Tenur
 def _refuse_another_python(
     recorded: RecordedRun, start: Anchor | None, difference: Difference
 ) -> None:
-    """Raise CannotVerify if another Python version, which may round differently, ran until then."""
+    """Raise CannotVerify if another Python, which may round differently, ran up to `difference`."""
     for tenure in _replayed_tenures(recorded, start):
         if tenure.python not in ("", PYTHON_VERSION) and tenure.first_seq <= difference.seq:
             name = tenure.spec.portfolio
