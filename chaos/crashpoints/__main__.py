@@ -137,7 +137,10 @@ def table(results: Sequence[CaseResult]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the selected crash cases. Return 0 if each was met and recovered from, else 1."""
+    """Run the selected crash cases. Return 0 if each was met and recovered from, else 1.
+
+    Raise AssertionError if an installation does not start: no case can then be run.
+    """
     parser = argparse.ArgumentParser(prog="python -m chaos.crashpoints", description=__doc__)
     parser.add_argument("--times", type=int, default=20, help="kills in each case (%(default)s)")
     parser.add_argument("--only", default="", help="a process, or part of a case's name")
@@ -156,16 +159,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 cluster.start()
                 cluster.wait_until_converged()
-                while waiting:
+                is_usable = True
+                while waiting and is_usable:
                     result = waiting.pop(0)
-                    run_case(cluster, result, options.times)
+                    try:
+                        run_case(cluster, result, options.times)
+                    except AssertionError as unrest:
+                        result.stuck.append(f"the installation did not become idle: {unrest}")
+                        is_usable = False
                     print(json.dumps(result.document()), file=sys.stderr, flush=True)
                     if options.json is not None:
                         found = [result.document() for result in results]
                         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            except AssertionError as unrest:
-                result.stuck.append(f"the installation did not become idle: {unrest}")
-                print(json.dumps(result.document()), file=sys.stderr, flush=True)
             finally:
                 cluster.kill_everything()
     print(table(results))

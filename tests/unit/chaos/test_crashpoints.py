@@ -1,13 +1,15 @@
-"""Crash cases and faults name failpoints that exist."""
+"""Crash cases and faults name failpoints that exist; a run ends if no installation starts."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from chaos.crashpoints import __main__ as crashpoints
 from chaos.crashpoints.cases import CASES
 from chaos.faults.locks import FROZEN_AT
 from ginkgo_site.env import CHECKOUT
@@ -33,3 +35,38 @@ def _functions() -> Iterator[str]:
 @pytest.mark.parametrize("point", POINTS)
 def test_a_failpoint_names_an_existing_transaction(point: str) -> None:
     assert point.partition(":")[0] in transactions()
+
+
+class FakeCluster:
+    """A cluster that does not start from `starts_until` clusters on; it runs nothing."""
+
+    started = 0
+    starts_until = 2
+
+    def __init__(self, home: Path) -> None:
+        """Start nothing."""
+
+    def start(self) -> None:
+        assert FakeCluster.started < FakeCluster.starts_until, "the launcher has ended"
+        FakeCluster.started += 1
+
+    def wait_until_converged(self) -> None: ...
+
+    def kill_everything(self) -> None: ...
+
+
+def test_after_unrest_a_new_installation_continues_and_one_that_does_not_start_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[str] = []
+
+    def run_case(cluster: FakeCluster, result: crashpoints.CaseResult, times: int) -> None:
+        ran.append(result.case.name)
+        assert len(ran) not in (1, 3), "not idle"
+
+    monkeypatch.setattr(crashpoints, "FailpointCluster", FakeCluster)
+    monkeypatch.setattr(crashpoints, "run_case", run_case)
+    with pytest.raises(AssertionError, match="the launcher has ended"):
+        crashpoints.main([])
+    # Cases 1 and 3 leave an installation that cannot be used; the third one does not start.
+    assert ran == [case.name for case in CASES[:3]]
