@@ -35,7 +35,7 @@ class Sample:
 
     at_s: float
     runs: Mapping[int, RunSample]  #: by the portfolio's id
-    is_quiet: bool = False  #: the feed releases nothing
+    is_quiet: bool = False  #: a feed is paused: no portfolio has to commit
 
 
 @dataclass

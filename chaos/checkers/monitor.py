@@ -155,8 +155,8 @@ class Monitor:
     def _take_sample(self) -> None:
         """Read all runs, check them, and keep the longest gap and pause of the present step."""
         rows = self._ask(RUNS)
-        runs = {row[0]: RunSample(*row[1:8]) for row in rows}
-        is_quiet = any(row[8] for row in rows)
+        runs = {portfolio_id: RunSample(*run) for portfolio_id, *run, _ in rows}
+        is_quiet = any(is_paused for *_, is_paused in rows)
         sample = Sample(time.monotonic() - self._began_s, runs, is_quiet)
         self.samples_taken += 1
         if self._forgets:

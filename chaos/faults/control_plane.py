@@ -109,7 +109,7 @@ def worker_away(context: FaultContext) -> None:
 
 def freeze_lock_holder(context: FaultContext) -> None:
     """SIGSTOP of the process that holds the pass lock, while a daemon dies."""
-    ((holder, _),) = context.cluster.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
+    ((holder,),) = context.cluster.query("SELECT holder FROM scheduling_passlock LIMIT 1")
     node = context.choose_node()
     owned = context.cluster.runs_on(node)
     # The watcher polls all the time, so it is nearly always the holder.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
-
-import psutil
 
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import SHARES
-from chaos.harness.processes import process_tree
+from chaos.harness.processes import kill_processes, process_tree
 from chaos.harness.turns import BROKEN, upload_turns
 from chaos.runner.fault_context import (
     BUDGET_FACTOR,
@@ -122,12 +119,11 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
         children = process_tree(context.cluster.daemon(run.node))[1:]
         if not children:
             raise NotAvailable(f"the daemon of {run.node} has no process yet")
-        with suppress(psutil.NoSuchProcess):
-            context.rng.choice(children).kill()
+        kill_processes([context.rng.choice(children)])
         return
-    for process in context.processes_matching({"web": WEB, "watcher": WATCHER}.get(victim, WORKER)):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    kill_processes(
+        context.processes_matching({"web": WEB, "watcher": WATCHER, "worker": WORKER}[victim])
+    )
 
 
 def _add_version(context: FaultContext, broken: str = "") -> str:

@@ -110,6 +110,7 @@ async def _held_body(size: int) -> AsyncIterator[bytes]:
     await asyncio.sleep(60)
 
 
+HELD_BYTES = 31_000_000  #: announced size of a body whose end is held back
 #: Name → concurrent requests, path, function that returns the body for an incarnation.
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "one commit request of 919 kB, a portfolio twice": (1, "commit", _one_portfolio_twice),
@@ -142,10 +143,10 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
 
         async def once() -> None:
             sent_token = uuid.uuid4().hex if guesses else token
-            data = _held_body(31_000_000) if held else body
+            data = _held_body(HELD_BYTES) if held else body
             headers = {"Authorization": f"Bearer {sent_token}"}
             if held:
-                headers["Content-Length"] = "31000000"
+                headers["Content-Length"] = str(HELD_BYTES)
             try:
                 async with session.post(
                     f"/api/agent/{path}/", data=data, headers=headers

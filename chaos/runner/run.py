@@ -206,8 +206,8 @@ class ChaosRun:
             blast_radius,
             self.stopping,
             self._report,
-            partial(setattr, self._monitor, "counts_pauses", False),
-            self._monitor.forget_progress,
+            disregard_pauses=partial(setattr, self._monitor, "counts_pauses", False),
+            forget_progress=self._monitor.forget_progress,
         )
 
     def _inject_all(self, names: Sequence[str], contexts: Sequence[FaultContext]) -> None:

@@ -58,9 +58,9 @@ def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
     """Yield steps without end, or none if there are no faults. Each round has every fault once,
     some in pairs, some followed by an ordinary operation."""
     rng = random.Random(f"ginkgo chaos {seed}")
-    load = [fault for fault in faults if fault.is_load]
+    operations = [fault for fault in faults if fault.is_load]
     # A run of operations only treats them as its faults.
-    real = [fault for fault in faults if not fault.is_load] or load
+    real = [fault for fault in faults if not fault.is_load] or operations
     numbers = count(1)
     while real:
         waiting = real.copy()
@@ -72,8 +72,8 @@ def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
                 waiting.remove(partner)
                 chosen.append(partner)
             yield _step(next(numbers), rng, chosen)
-            if load and load is not real and rng.random() < LOADED:
-                yield _step(next(numbers), rng, [rng.choice(load)])
+            if operations and real is not operations and rng.random() < LOADED:
+                yield _step(next(numbers), rng, [rng.choice(operations)])
 
 
 def _step(number: int, rng: random.Random, faults: list[PlannedFault]) -> ScheduledStep:

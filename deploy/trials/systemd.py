@@ -161,7 +161,7 @@ def mount_system() -> None:
     command("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     command("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
     command("ip", "link", "set", "lo", "up")
-    # Of the distribution's units only those start that Ginkgo's require: no udev, sysctl or login.
+    # Without `wants`, no unit starts but those that Ginkgo's units require: no udev, sysctl, login.
     for units in (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system")):
         for wants in units.glob("*.wants"):
             shutil.rmtree(wants)

@@ -122,10 +122,10 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
     archived = recorded.archived
     kept = {kind: archived.last(kind) + 1 for kind in ("orders", "fills", "equity")}
     if isinstance(recorded.feed, RecordedFeed):
-        dropped_by_age = recorded.feed.released_to(recorded.equity_from_us)
+        dropped_to = recorded.feed.released_to(recorded.equity_from_us)
     else:
-        dropped_by_age = head_at(recorded.segments, recorded.equity_from_us)
-    kept["equity"] = max(kept["equity"], dropped_by_age + 1)
+        dropped_to = head_at(recorded.segments, recorded.equity_from_us)
+    kept["equity"] = max(kept["equity"], dropped_to + 1)
     # An order that was archived may have ended at any later event.
     is_complete = kept["orders"] <= recorded.first_seq
     kept["ends"] = recorded.first_seq if is_complete else recorded.to_seq + 1

@@ -132,7 +132,7 @@ class Evidence:
 
     portfolio: int
     name: str
-    archived_at: datetime | None
+    archived_at: datetime | None  #: when the portfolio was deleted; None: it was not
     taken_at: datetime
     last_seq: int
     recorded: RecordedRun
