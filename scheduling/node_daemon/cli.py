@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", required=True, help="address, e.g. http://127.0.0.1:8000")
     for option, text in (
         ("--token-file", f"file with the node's token; default: the variable {TOKEN_VARIABLE}"),
-        ("--ca", "certificates (PEM) that sign the server's; default: those of the system"),
+        ("--ca", "authorities (PEM) that sign the server's certificate; default: the system's"),
         ("--client-cert", "certificate (PEM) to show to a proxy that asks for one"),
         ("--client-key", "its private key; default: in the file of --client-cert"),
     ):

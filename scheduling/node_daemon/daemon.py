@@ -43,7 +43,7 @@ from scheduling.wire.messages import (
 )
 
 VERSION = "0.1.0"
-PUSH_LATE_S = 0.25  #: a push that has not arrived by then is considered lost
+PUSH_LATE_S = 0.25  #: a push that takes longer is considered lost
 #: Heartbeat interval while the websocket is closed, while leaving and after registering again.
 SHORT_HEARTBEAT_S = 1.0
 

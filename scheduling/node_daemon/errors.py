@@ -155,4 +155,4 @@ class CommitRejected(CommitRefused):
 
 
 class ReleaseGranted(CommitRefused):
-    """The release was accepted: this node owns the portfolio no more."""
+    """The release was accepted: this node no longer owns the portfolio."""

@@ -336,7 +336,7 @@ class Feeder:
     async def _skip_or_halt(self, stale_head: int) -> bool:
         """Skip events of other symbols up to `stale_head`: all of these are too old to trade on.
 
-        Return True, since there was progress. Raise StaleEvent at an event of its own symbols.
+        Return True for this progress. Raise StaleEvent at an event of the portfolio's symbols.
         """
         events, to_seq = self._reader.batch(
             self._builder.to_seq, self._symbols, stale_head, 1, COMMIT_EVENTS_BEHIND

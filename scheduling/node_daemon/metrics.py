@@ -62,7 +62,7 @@ class CpuUsage:
         return bool(samples) and samples[-1].at_s - samples[0].at_s >= WINDOW_S
 
     def _per_cent(self, spent_s: float) -> float:
-        """Return which share of the machine's time since the oldest sample `spent_s` is, in %."""
+        """Return `spent_s` in per cent of the machine's processor time since the oldest sample."""
         total_s = self._samples[-1].all_s - self._samples[0].all_s
         return round(min(max(100 * spent_s / total_s, 0.0), 100.0), 2) if total_s > 0 else 0.0
 

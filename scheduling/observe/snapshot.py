@@ -202,7 +202,7 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
         # A storm that no sweep has stored yet holds failover too.
         storm_hold=clock.storm_held or losses.storm,
         storm_by=clock.storm_by if clock.storm_held else "",
-        storm_late=losses.late if losses.doubtful else (),
+        storm_late=losses.late if losses.doubtful else (),  # with these lost, it is a storm
         after_storm=_is_after_storm(nodes, cache, clock),
         cpu=_cpu_usage(measured) if clock.by_cpu else None,
     )
@@ -265,9 +265,9 @@ def _portfolio_view(row: Any, failures: list[Any]) -> PortfolioView:
         wait_s = 2.0 ** (sum(each.times for each in failures) - 1)
         retry_at = max(each.last for each in failures) + min(wait_s, MAX_RETRY_WAIT_S)
         not_before = retry_at if not_before is None else max(not_before, retry_at)
-    wanted, running, order = _revision_choices(row)
+    wanted, running, choices = _revision_choices(row)
     owned = row.node_id is not None
-    first = running if owned and running is not None else order[0]
+    current = running if owned and running is not None else choices[0]
     return PortfolioView(
         id=row.id,
         name=row.name,
@@ -276,12 +276,12 @@ def _portfolio_view(row: Any, failures: list[Any]) -> PortfolioView:
         selector=row.selector or {},
         spread_group=row.spread_group or None,
         spread_hard=row.spread_hard,
-        revision=first.revision,
-        strategy=first.strategy,
-        strategy_version=first.strategy_version,
-        artifact=first.artifact,
-        revision_choices=order if order != (first,) else (),
-        wanted=wanted if owned and wanted != first else None,
+        revision=current.revision,
+        strategy=current.strategy,
+        strategy_version=current.strategy_version,
+        artifact=current.artifact,
+        revision_choices=choices if choices != (current,) else (),
+        wanted=wanted if owned and wanted != current else None,
         feed=row.feed,
         feed_sha=row.feed_sha,
         python=row.python,
@@ -328,14 +328,14 @@ def _revision_choices(
     good = choice_of(row.good_revision, row.good_strategy, row.good_version, row.good_artifact)
     rejected = row.wanted_status == "rejected" and good is not None
     wanted = None if rejected else requested
-    order = revision_choices(
+    choices = revision_choices(
         running=running,
         good=good,
         wanted=wanted,
         owned=row.node_id is not None,
         attempts=row.attempts,
     )
-    return wanted, running, order
+    return wanted, running, choices
 
 
 def _artifact_needs(row: Any, artifact: str | None) -> ArtifactNeeds | None:
