@@ -25,7 +25,7 @@ FORGOTTEN_AFTER_S = 5.0
 
 
 class CommitHealth:
-    """For how long commits of this process have waited without any success."""
+    """Measures for how long commits of this process have waited without any success."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -66,7 +66,7 @@ class Probe:
         return at is not None and time.monotonic() - at > MAX_AGE_S
 
     def problem(self) -> str:
-        """Return the problem as a sentence, or an empty text."""
+        """Return a sentence if the last success is over MAX_AGE_S ago or missing, else ""."""
         cause = self.error or "no answer yet"
         if self.succeeded_at is None:
             return f"The gateway's {self.name} has not succeeded yet: {cause}."
@@ -80,7 +80,7 @@ class Probe:
 
 
 class Health:
-    """The probes of one process. `is_open` while the gateway runs in it."""
+    """The probes of this process, and whether the gateway runs in it (`is_open`)."""
 
     def __init__(self) -> None:
         self.set_open(False)

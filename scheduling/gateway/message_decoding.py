@@ -27,7 +27,7 @@ LARGEST, MAX_LOST = 2**63 - 1, 2**31 - 1  #: the largest numbers that columns ho
 
 
 def decode(body: bytes, kind: type[M]) -> M:
-    """Return the message in `body`. Raise RequestRejected."""
+    """Return the message of type `kind` in `body`. Raise RequestRejected."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except DECODE_ERRORS as error:

@@ -33,7 +33,7 @@ def orders_between(
 ) -> QuerySet[Order]:
     """Return the orders committed from `since` to `until`, newest first, with their portfolios.
 
-    `since` is by default WINDOW before `until`, or before `now`.
+    Without `since`, the range begins WINDOW before `until`, or before `now` without both.
     """
     start = since or _window_start(until or now)
     rows = Order.objects.select_related("portfolio").filter(committed_at__gte=start)

@@ -211,7 +211,7 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
 
 
 def _cpu_usage(measured: list[Any]) -> Cpu:
-    """Return the rows of CPU_USAGE, in which portfolio 0 stands for the node itself."""
+    """Return the usage of nodes and portfolios from rows of CPU_USAGE (portfolio 0: the node)."""
     return Cpu(
         nodes={row.node_id: row.cpu_pct for row in measured if not row.portfolio_id},
         portfolios={row.portfolio_id: row.cpu_pct for row in measured if row.portfolio_id},
