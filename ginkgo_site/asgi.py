@@ -62,7 +62,7 @@ async def board(scope: Scope, receive: Receive, send: Send) -> None:
     origins = [value for name, value in scope["headers"] if name == b"origin"]
     try:
         for origin in origins:
-            _ = urlparse(origin.decode("latin-1")).port
+            _ = urlparse(origin.decode("latin-1")).port  # checked when it is read
     except ValueError:
         await no_such_socket(scope, receive, send)
         return

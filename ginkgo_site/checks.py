@@ -66,7 +66,7 @@ def check_hosts_and_proxies(**_: Any) -> list[CheckMessage]:
 def _check_each(
     databases: Sequence[str] | None, check: Callable[[Any], list[CheckMessage]]
 ) -> list[CheckMessage]:
-    """Return the messages of `check`, called with a cursor of each database. None names none."""
+    """Return the messages of `check` for a cursor of each database; Django may pass None."""
     messages: list[CheckMessage] = []
     for alias in databases or []:
         with connections[alias].cursor() as cursor:

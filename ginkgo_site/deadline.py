@@ -89,8 +89,8 @@ class _Wait:
     def __init__(self, connection: _Limited, limit_s: float) -> None:
         self._connection, self._limit_s = connection, limit_s
         self.fd: int = connection.pgconn.socket  # type: ignore[attr-defined]
-        # Ticks, not a clock: while this process is frozen, no answer becomes overdue. One more,
-        # since the first may come at once.
+        # Ticks, not a clock: while this process is frozen, no answer becomes overdue. One tick
+        # more, since the first may come at once.
         self.ticks_left = 1 + math.ceil(limit_s / TICK_S)
         self.shut = False
 
@@ -255,8 +255,8 @@ async def _connect(
 async def _set_session_limits(
     run: _Run, own: Any, limits: dict[str, str], connect_second: Callable[[], Any]
 ) -> None:
-    """Run `begin_session` over the new connection, `own`, and a second one if it asks for that."""
-    own_commits: bool = own.autocommit
+    """Run `begin_session` over the new connection `own`, and a second one if questions need it."""
+    had_autocommit: bool = own.autocommit
     second: Any = None
 
     async def ask(question: Question) -> Any:
@@ -272,7 +272,7 @@ async def _set_session_limits(
     await run(partial(own.set_autocommit, True))
     try:
         await begin_session(ask, limits, own.info.backend_pid, own._endpoint())
-        await run(partial(own.set_autocommit, own_commits))
+        await run(partial(own.set_autocommit, had_autocommit))
     finally:
         if second is not None:
             await run(second.close)
@@ -288,6 +288,7 @@ class Connection(psycopg.Connection[Any], _Limited):
         Hosts that fell silent lately come last; all but one attempt in RETRY_S leave them out.
         """
         try:
+            # It never suspends, so its first step runs to the end.
             _connect(_run_blocking, super().connect, conninfo, options).send(None)
         except StopIteration as done:
             return cast(Connection, done.value)

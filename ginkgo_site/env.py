@@ -262,7 +262,7 @@ def _path(source: _Source, name: str, default: Path) -> Path:
 def _folder(source: _Source, name: str, default: Path) -> Path:
     """Return the folder that a variable names, or `default`; it need not exist.
 
-    Raise InvalidSetting for a path of something else.
+    Raise InvalidSetting if the path is that of something else.
     """
     folder = _path(source, name, default)
     value = source.text(name) or str(folder)

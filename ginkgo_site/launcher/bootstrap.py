@@ -74,7 +74,7 @@ def start(nodes: int, demo: bool) -> None:
 
 
 def _make_encryption_keys() -> None:
-    """Make a key for secrets, unless keys are given or stored secrets need those of before."""
+    """Make a key for secrets, unless keys are given, or secrets exist, which need an older key."""
     from django.conf import settings
 
     from ginkgo_site import encryption_keys
@@ -121,8 +121,7 @@ def stop() -> None:
 
 
 def _wait_for_database() -> None:
-    """Return when the database answers: it may still be starting. Raise Refused if it is unusable
-    or does not answer in time."""
+    """Return once the database answers. Raise Refused if it is unusable, or silent for too long."""
     from django.db import OperationalError, connection
 
     deadline = time.monotonic() + _DATABASE_LIMIT_S
@@ -140,7 +139,7 @@ def _wait_for_database() -> None:
 
 
 def _check_database() -> None:
-    """Raise Refused with the first thing that is wrong with its settings or the role's rights."""
+    """Raise Refused with the first error in the database's settings or in the role's rights."""
     from ginkgo_site import checks
 
     for check in (checks.check_commits_are_durable, checks.check_rights):
@@ -307,7 +306,7 @@ def _run_feed(rate: float) -> None:
 
 
 def _wait_for_pause() -> None:
-    """Wait until the requested pause begins, about 1 s later, so that nodes handle all events."""
+    """Wait about 1 s, until the requested pause begins: the events before it need their nodes."""
     from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 

@@ -75,7 +75,7 @@ class Launcher:
         self._nodes: list[Service] = []
         self._asked_to_stop = 0  #: number of requests to stop
         self._began = time.monotonic()
-        #: Reports of the bootstrap, and minus the number of missing things: both only grow.
+        #: Number of reports of the bootstrap, and minus the number of missing things.
         self._progress: tuple[int, int] | None = None
         self._progressed_at = self._began
         self._readiness = Readiness(environment.database_url)
@@ -199,7 +199,7 @@ class Launcher:
     def _start_service(
         self, name: str, argv: list[str], death_signal: signal.Signals = signal.SIGKILL
     ) -> Service:
-        """Return a process of the control plane that was started and is kept running."""
+        """Start a process of the control plane. Return the service that keeps it running."""
         program = Program(argv, self._environment(), self._logs / f"{name}.log", death_signal)
         service = Service(name, program, self._say)
         service.start(time.monotonic())

@@ -19,7 +19,7 @@ POSTGRES_UID = 60906
 
 
 def account_for(base: Path) -> Account | None:
-    """Return the user to run a server with its data in `base` as; None for the current user."""
+    """Return the user who shall run the server with its data in `base`; None: the current user."""
     if os.geteuid() != 0:
         return None
     if base.exists():
@@ -35,7 +35,7 @@ def account_for(base: Path) -> Account | None:
 
 
 def with_a_name(account: Account | None) -> Account | None:
-    """Return `account`, or `nobody` if it has no entry in the password database, as initdb needs.
+    """Return `account`, or `nobody` if it has no name, without which initdb refuses to run.
 
     Raise StartupError if there is no `nobody` either.
     """
