@@ -153,12 +153,12 @@ class Recorder:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
         items = [item for item in taken if item is not None]
         rows: list[Any] = [_tick_row() if item is None else item.row for item in taken]
-        every = len(rows) + 1  # return all errors, not only the first
-        events, wrong = read_rows(rows, self._instruments, most_errors=every)
+        unlimited = len(rows) + 1  # more errors than rows cannot be
+        events, wrong = read_rows(rows, self._instruments, most_errors=unlimited)
         if any(error.code == "unknown_symbol" for error in wrong):
             # The symbol may have been added since the instruments were read.
             self._instruments |= await self._until_answered(self._log.instruments)
-            events, wrong = read_rows(rows, self._instruments, most_errors=every)
+            events, wrong = read_rows(rows, self._instruments, most_errors=unlimited)
         if wrong and not self._skip_bad:
             first = wrong[0]
             events, _ = read_rows(rows[: first.row - 1], self._instruments)
@@ -218,7 +218,7 @@ class Recorder:
                 self._instruments[event.symbol] = facts._replace(last_us=event.time)
 
     async def _until_answered(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Return what `call` returns, repeated (after `end` a few times) until the log answers."""
+        """Return what `call` returns. Repeat it until the log answers, after `end` a few times."""
         failures = 0
         while True:
             try:

@@ -69,10 +69,7 @@ class RecorderSession:
             try:
                 async with self.connect() as connection:
                     await connection.execute("")
-            except (
-                psycopg.Error,
-                WriterReplaced,
-            ) as error:  # the next append fails in the same way
+            except (psycopg.Error, WriterReplaced) as error:  # the next append reports it
                 logger.info("feed %s: no database session now: %s", self._feed, str(error).strip())
 
     async def _open(self) -> psycopg.AsyncConnection[Any]:

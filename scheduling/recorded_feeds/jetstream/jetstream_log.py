@@ -215,6 +215,7 @@ class JetStreamLog:
 
 def writer_row(last: Block, now_us: int) -> WriterRow:
     """Return the state of a log after a block, in the form of the feed's row in the database."""
+    # `feed` and `first_seq` are known to the database alone, and not used.
     return WriterRow(
         feed=0, epoch=last.epoch, writer=last.writer, head=last.to_seq, first_seq=1,
         chain=last.chain, cursor=last.cursor, now_us=max(now_us, last.released_us),

@@ -52,7 +52,7 @@ class Database(Protocol):
 
 
 def database_over(name: str, connect: Connect) -> Database:
-    """Return the database over the connections that `connect` lends; `name` is of the feed."""
+    """Return the database over connections that `connect` lends; errors name the feed `name`."""
 
     async def run(steps: Transaction[T]) -> T:
         try:

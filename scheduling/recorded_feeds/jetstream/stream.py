@@ -87,10 +87,7 @@ def pieces_subject(feed: str) -> str:
 
 
 async def connect(url: str, *, is_lasting: bool = True) -> Client:
-    """Return a connection; if it `is_lasting`, it reconnects whenever it is lost.
-
-    Raise LogUnavailable.
-    """
+    """Return a connection. If `is_lasting`, it is restored after a loss. Raise LogUnavailable."""
     client = Client()
 
     async def ignore(error: Exception) -> None:

@@ -268,7 +268,7 @@ class FileSource:
 
 
 def _is_written_again(opened: OpenedFile) -> bool:
-    """Return whether another file has taken the name of one of which no row was read."""
+    """Return whether no row of the file was read, and another file has its name by now."""
     try:
         return opened.at == 0 and os.stat(opened.path).st_ino != opened.inode
     except FileNotFoundError:

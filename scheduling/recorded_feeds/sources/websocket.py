@@ -108,7 +108,7 @@ class WebsocketSource:
             self._stored_us = max(self._stored_us, position.arrived_us)
             if position.number is not None:
                 self._stored[position.key] = position.number
-        if self._to.numbers_restart:  # those of an earlier connection say nothing any more
+        if self._to.numbers_restart:  # numbers of an earlier connection say nothing any more
             self._stored = {key: n for key, n in self._stored.items() if key in self._read}
         return json.dumps({"heard_us": self._stored_us, "numbers": self._stored})
 
@@ -116,16 +116,16 @@ class WebsocketSource:
         """Go on from the numbers of a cursor, if this kind of source wrote it."""
         try:
             found = json.loads(cursor or "{}")
-            numbers, heard = dict(found["numbers"]), int(found["heard_us"])
+            numbers, heard_us = dict(found["numbers"]), int(found["heard_us"])
         except (ValueError, KeyError, TypeError):  # the first start, or another source before
             return
-        self._read, self._stored, self._stored_us = dict(numbers), numbers, heard
-        self._heard = dict.fromkeys([ALL, *numbers], heard)
+        self._read, self._stored, self._stored_us = dict(numbers), numbers, heard_us
+        self._heard = dict.fromkeys([ALL, *numbers], heard_us)
 
     def _missed_between_connections(self) -> list[Item]:
-        """Return a gap from the newest row until now, as a list; [] if none is needed.
+        """Return a gap from the newest row until now, as a list; [] if no gap is needed.
 
-        None is needed if no row has come yet, or if the source goes on counting: the numbers of the
+        No gap is needed before the first row, or if the source goes on counting: the numbers of the
         next rows then show which rows are missing.
         """
         if self._to.numbers_restart:
