@@ -11,18 +11,19 @@ from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main() -> None:
-    """Run the module named first, with the other arguments. Exit 2 if there is none."""
-    names = {
+    """Run the measurement that the first argument names, with the others. Exit 2 without one."""
+    # A measurement is a module that can be run: it mentions __main__.
+    paths = {
         path.stem: path
         for path in sorted(Path(__file__).parent.glob("*.py"))
         if path.stem != "__main__" and "__main__" in path.read_text(encoding="utf-8")
     }
-    if len(sys.argv) < 2 or sys.argv[1] not in names:
-        print(f"usage: bin/bench {'|'.join(names)} [arguments]", file=sys.stderr)
+    if len(sys.argv) < 2 or sys.argv[1] not in paths:
+        print(f"usage: bin/bench {'|'.join(paths)} [arguments]", file=sys.stderr)
         sys.exit(2)
     name = sys.argv.pop(1)
     if {"-h", "--help"} & set(sys.argv):
-        print(ast.get_docstring(ast.parse(names[name].read_text(encoding="utf-8"))))
+        print(ast.get_docstring(ast.parse(paths[name].read_text(encoding="utf-8"))))
         return
     runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
 

@@ -202,7 +202,7 @@ def rows_of_moves(
     """Yield the rows of the time from a commit that moves two cards to its picture."""
     say("moving")
     nodes = ["node-000", "node-001"]
-    taken: list[float] = []
+    took_ms: list[float] = []
     with installation.connection() as db:
         for _ in range(MOVES):
             pair = [  # the first portfolio of each node
@@ -220,18 +220,18 @@ def rows_of_moves(
                 ".then((at) => { window.seen = at; }) }",
                 [pair[0].name, nodes[1]],  # type: ignore[union-attr]
             )
-            at = board_fleet.swap(db, [found.id for found in pair])  # type: ignore[union-attr]
+            swapped_s = board_fleet.swap(db, [each.id for each in pair])  # type: ignore[union-attr]
             try:
-                taken.append(wait_for_mark(page, "seen", MOVE_LIMIT_S) - 1e3 * at)
+                took_ms.append(wait_for_mark(page, "seen", MOVE_LIMIT_S) - 1e3 * swapped_s)
             except AssertionError:
-                taken.append(1e3 * MOVE_LIMIT_S)
+                took_ms.append(1e3 * MOVE_LIMIT_S)
                 say(f"a move was not shown within {MOVE_LIMIT_S:g} s")
                 break
             time.sleep(MOVES_APART_S)
-    taken.sort()
-    p95 = taken[int(0.95 * (len(taken) - 1))]
-    yield row(path, "commit to pixel, median", statistics.median(taken), "ms")
-    spread = [taken[0], taken[-1]]
+    took_ms.sort()
+    p95 = took_ms[int(0.95 * (len(took_ms) - 1))]
+    yield row(path, "commit to pixel, median", statistics.median(took_ms), "ms")
+    spread = [took_ms[0], took_ms[-1]]
     yield row(path, "commit to pixel, p95", p95, "ms", spread=spread, at_most=PIXEL_P95_MS)
 
 

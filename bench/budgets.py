@@ -77,7 +77,7 @@ def measure(
     kills: int,
     roll_outs: int,
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of all paths, measured under `silence()`; `pushes` names what that does."""
+    """Yield the rows of all paths, measured inside `silence()`, a condition named `pushes`."""
     cluster.wait_until_converged()
     with silence():
         for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):

@@ -256,7 +256,7 @@ class Logs:
         self._watch.close()
 
     def append_rate(self, name: str, events: int, batch: int) -> float:
-        """Append events. Return the rate per second, until the head has followed them."""
+        """Append events. Return how many a second, counted until the head has followed the last."""
         began = time.perf_counter()
         self._run(self._append(name, events, batch))
         self._wait_until(lambda: self._head(name) >= self._appended[name], 0.001)

@@ -137,6 +137,7 @@ async def measure_fleet(
                 name=name,
                 server=installation.access["url"],
                 token=token,
+                # 1.1: the mean weight of a portfolio
                 capacity=max(5, int(CAPACITY * 1.1 * portfolios / len(tokens)) + 1),
                 labels={"zone": f"z{number % zone_count(len(tokens))}"},
             ),
@@ -185,7 +186,7 @@ async def register_all(nodes: list[SimulatedNode]) -> None:
     """Register all nodes, AT_ONCE at a time."""
     gate, done, began = asyncio.Semaphore(AT_ONCE), 0, time.monotonic()
 
-    async def one(node: SimulatedNode) -> None:
+    async def register_one(node: SimulatedNode) -> None:
         nonlocal done
         async with gate:
             await node.start()
@@ -193,7 +194,7 @@ async def register_all(nodes: list[SimulatedNode]) -> None:
         if done % 100 == 0 or done == len(nodes):
             say(f"{done} of {len(nodes)} nodes registered, {time.monotonic() - began:.0f} s")
 
-    await asyncio.gather(*(one(node) for node in nodes))
+    await asyncio.gather(*(register_one(node) for node in nodes))
 
 
 async def fetch_desired_sets(installation: FleetInstallation, nodes: list[SimulatedNode]) -> None:

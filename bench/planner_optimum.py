@@ -193,6 +193,7 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         ("pending although it fits beside all placed", tally.beside, listed),
         ("another set has more weight than the placed one", tally.others, listed),
     ):
+        # A line is "world SEED, WHY: PORTFOLIO REASON".
         met = all(line.split(": ", 1)[1] for line in lines) if target == listed else not lines
         count, note = len({line.split(",")[0] for line in lines}), " | ".join(lines)
         yield row(path, name, count, "worlds", against=0, target=target, met=met, note=note)

@@ -123,8 +123,8 @@ async def measure_all(
     found: dict[tuple[str, str], list[Figures]] = {(k, way): [] for k in kinds for way in WAYS}
     for _ in range(rounds):
         for (kind, way), figures in found.items():
-            one = partial(kinds[kind], port=WAYS[way])
-            figures.append(await commit.drive(one, simulated, seconds, WARM_UP_S))
+            drive_one = partial(kinds[kind], port=WAYS[way])
+            figures.append(await commit.drive(drive_one, simulated, seconds, WARM_UP_S))
     return found
 
 
