@@ -329,7 +329,7 @@ WITH clock AS MATERIALIZED (
              OR l.closed_at > clock.now - make_interval(secs => %(again_s)s)))
     ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING
     RETURNING id, kind, key, portfolio_id, node_id, reason, times
-), kept AS (
+), refreshed AS (
     UPDATE scheduling_alert a SET gone_at = NULL, reason = w.reason, portfolio_id = w.portfolio_id
     FROM wanted w
     WHERE a.kind = w.kind AND a.key = w.key AND a.closed_at IS NULL
@@ -337,7 +337,7 @@ WITH clock AS MATERIALIZED (
            OR a.portfolio_id IS DISTINCT FROM w.portfolio_id)
 ), over AS MATERIALIZED (
     -- Open alerts whose cause is gone. One that has been reopened closes only after its cause has
-    -- been absent for a while; `away` notes since when it is.
+    -- been absent for a while; `absent` stores since when it has.
     SELECT a.id FROM scheduling_alert a WHERE a.closed_at IS NULL
     AND NOT EXISTS (SELECT FROM wanted w WHERE w.kind = a.kind AND w.key = a.key)
 ), closed AS (
@@ -345,9 +345,9 @@ WITH clock AS MATERIALIZED (
     FROM over, clock
     WHERE a.id = over.id AND a.closed_at IS NULL
       AND (a.times = 1 OR a.gone_at < clock.now - make_interval(
-               secs => least(%(rest_s)s * 2.0 ^ least(a.times - 2, 20), %(again_s)s)))
+               secs => least(%(absent_s)s * 2.0 ^ least(a.times - 2, 20), %(again_s)s)))
     RETURNING a.id, a.kind, a.key, a.portfolio_id, a.node_id, a.opened_at, a.times
-), away AS (
+), absent AS (
     UPDATE scheduling_alert a SET gone_at = clock.now
     FROM over, clock
     WHERE a.id = over.id AND a.closed_at IS NULL AND a.times > 1 AND a.gone_at IS NULL
@@ -399,8 +399,8 @@ def update_alerts(timing: Timing) -> Transaction[list[AlertRow]]:
         tasks=sorted(TASKS),
         ttl_s=timing.lease_ttl_s,
         stall_s=timing.stall_s,
-        settle_s=min(SETTLE_S, timing.heartbeat_interval_s),
-        pending_s=2 * timing.heartbeat_interval_s,
+        settle_s=min(SETTLE_S, timing.heartbeat_interval_s),  # intervals may be set very short
+        pending_s=2 * timing.heartbeat_interval_s,  # a pass places most portfolios before
         pass_limit_s=PASS_LIMIT_S,
         commits_limit_s=COMMITS_LIMIT_S,
         behind_s=BEHIND_LIMIT_S,
@@ -409,7 +409,7 @@ def update_alerts(timing: Timing) -> Transaction[list[AlertRow]]:
         unplaced_s=UNPLACED_LIMIT_S,
         gap_s=timing.pulse_gap_s,
         again_s=AGAIN_S,
-        rest_s=3 * timing.heartbeat_interval_s,
+        absent_s=3 * timing.heartbeat_interval_s,
         **pass_lock.LIMITS,
         **storage.LIMITS,
     )

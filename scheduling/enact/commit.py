@@ -100,16 +100,16 @@ WITH input AS MATERIALIZED (
     FROM locked l JOIN scheduling_handoff h
         ON h.portfolio_id = l.portfolio_id AND h.to_epoch = l.epoch AND h.state = 'activating'
     WHERE l.first
-), places AS MATERIALIZED (
+), free_nodes AS MATERIALIZED (
     -- The nodes whose desired versions rise then, without those whose rows are locked.
     SELECT n.id FROM scheduling_node n
     WHERE n.id IN (SELECT source_node_id FROM closing UNION SELECT target_node_id FROM closing)
     ORDER BY n.id FOR NO KEY UPDATE SKIP LOCKED
-), barred AS MATERIALIZED (
+), waiting AS MATERIALIZED (
     -- Portfolios that wait for such a locked row: their commits get no answer and are repeated.
     SELECT c.portfolio_id FROM closing c
-    WHERE c.source_node_id NOT IN (SELECT id FROM places)
-       OR c.target_node_id NOT IN (SELECT id FROM places)
+    WHERE c.source_node_id NOT IN (SELECT id FROM free_nodes)
+       OR c.target_node_id NOT IN (SELECT id FROM free_nodes)
 ), fenced AS (
     -- Concurrent writer: a grant that raised the epoch, or the same batch sent twice. Then no row
     -- matches, and everything below selects from nothing.
@@ -143,10 +143,10 @@ WITH input AS MATERIALIZED (
     WHERE l.portfolio_id = i.portfolio AND r.portfolio_id = i.portfolio
       AND r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
       AND r.last_seq = i.from_seq
-      AND r.portfolio_id NOT IN (SELECT portfolio_id FROM barred)
+      AND r.portfolio_id NOT IN (SELECT portfolio_id FROM waiting)
     RETURNING r.portfolio_id, r.epoch, r.revision, r.last_seq, r.last_commit_at AS now,
               r.first_commit_at AS began, i.from_seq, i.state, i.suppress, l.before, l.first
-), kept AS (
+), checkpointed AS (
     INSERT INTO portfolios_checkpoint AS c (portfolio_id, epoch, revision, seq, state, at)
     SELECT portfolio_id, epoch, revision, last_seq, state, now FROM fenced WHERE state IS NOT NULL
     ON CONFLICT (portfolio_id) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision,
@@ -233,7 +233,7 @@ WITH input AS MATERIALIZED (
     FROM closed
 ), touched AS (
     UPDATE scheduling_node n SET desired_version = n.desired_version + 1
-    FROM places WHERE n.id = places.id
+    FROM free_nodes f WHERE n.id = f.id
       AND EXISTS (SELECT FROM closed c WHERE n.id IN (c.source_node_id, c.target_node_id))
     RETURNING n.id, n.desired_version
 ), hinted AS (

@@ -74,10 +74,7 @@ def validate_commit(commit: Commit) -> str:
 
 
 def _first_invalid_line(commit: Commit) -> str:
-    """Return the error of the first invalid line of `commit`, or "" if all are valid. Pure.
-
-    Every commit of the fleet is checked here, so there is only one loop over each kind of line.
-    """
+    """Return the error of the first invalid line of `commit`, or "" if all are valid. Pure."""
     for order in commit.orders:
         if error := _line_error(order) or _order_fields_error(order):
             return error
@@ -166,7 +163,7 @@ def _filled_order_error(fill: FillLine, to_seq: int) -> str:
 
 
 def _number_error(text: str) -> str:
-    # PostgreSQL accepts "NaN" as a number, and the account could not be summed up any more.
+    # PostgreSQL would accept NaN, and every sum over the account would then be NaN.
     if not NUMBER.fullmatch(text):
         return f"{text[:40]!r} is not a decimal number"
     if len(text) > WHOLE_DIGITS:

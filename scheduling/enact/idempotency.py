@@ -154,9 +154,9 @@ def claim_key(user: int, key: str, fingerprint: str) -> Transaction[Claim | KeyR
 
 
 def mark(mine: Claim) -> Transaction[None]:
-    """Record in the transaction of an action that the key has acted.
+    """Record, in the transaction of the action, that the request with this key acts.
 
-    Raise Refused if a repeat of the request has taken the key over: it acts instead.
+    Raise Refused if a repeat of the request has taken the key over: the repeat acts instead.
     """
     if (yield from query_one(MARK, **mine._asdict())) is None:
         raise Refused(

@@ -114,7 +114,7 @@ def label(
     actor: str,
     reason: str,
 ) -> Transaction[bool]:
-    """Store the labels of a node, and as `edits` how they differ from the daemon's.
+    """Store the labels of a node, and in `edits` what operators changed in them (None: removed).
 
     Return False, with nothing written, if the labels are no longer those that the operator has
     `seen`, or the daemon's are no longer those that it had `reported`.

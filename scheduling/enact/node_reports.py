@@ -19,8 +19,8 @@ MAX_ERROR = 2_000
 def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -> Transaction[str]:
     """Return the transaction that applies one report, and that returns what was done.
 
-    A late or repeated report changes nothing. Failpoints name the transaction after the function of
-    the step. Raise Refused if the report is invalid.
+    A late or repeated report changes nothing. The transaction is the generator of the step, after
+    which failpoints name it. Raise Refused if the report is invalid.
     """
     match report:
         case Prepared():

@@ -51,7 +51,7 @@ def edit_portfolio(
     """Make `revision` the wanted one and store `placement`; a field that it lacks stays.
 
     Return False, with nothing written, if the portfolio was deleted or differs from what the editor
-    has seen: the arguments `seen_…`, of which None and missing fields are not compared.
+    has seen, which the arguments `seen_…` say: None and missing fields are not compared.
     """
     row = yield from query_one(
         EDIT_PORTFOLIO,

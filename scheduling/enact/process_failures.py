@@ -122,11 +122,10 @@ def handle_process_exit(
     if run is None or run.last_death == UUID(exited.death):
         return "late"
     death = str(UUID(exited.death))
-    if (
-        yield from query(
-            COUNTED_BEFORE, portfolio=run.portfolio_id, death=death, within_s=REPEATED_WITHIN_S
-        )
-    ):
+    counted = yield from query(
+        COUNTED_BEFORE, portfolio=run.portfolio_id, death=death, within_s=REPEATED_WITHIN_S
+    )
+    if counted:
         return "late"
     active = yield from active_handoff(run.portfolio_id)
     decision = decide_exit(_exited_run(run, node, active), exited)
@@ -309,7 +308,7 @@ def handle_halt(node: int, incarnation: UUID, report: Halted, timing: Timing) ->
         f"stopped before seq {run.last_seq + 1}: the next events are {report.age_s:.0f} s old, "
         f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
     )
-    if report.reason:
+    if report.reason:  # a limit stopped it
         reason = f"stopped after seq {run.last_seq}: {report.reason}; start resumes there"
     yield from revoke_ownership(
         None, run, phase="halted", cause="halt", reason=reason, actor=run.node_name or ""

@@ -327,7 +327,7 @@ def _take_over(
             deadline_s=timing.activate_deadline_s,
         )
     else:
-        granted = yield from lock_run(run.portfolio_id)
+        granted = yield from lock_run(run.portfolio_id)  # the run with its new epoch
         assert granted is not None
         error = f"{node_name} started again before it released"
         yield from fail(active, granted, error, hint=False)

@@ -104,22 +104,22 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
                        OR (h.kind = 'reload' AND h.to_revision = p.revision
                            AND h.state IN ('failed', 'rolled_back')
                            AND h.finished_at > clock_timestamp()
-                               - make_interval(secs => %(rest_s)s))))
+                               - make_interval(secs => %(pause_s)s))))
   -- Nor is a reload that waits until positions are closed, as the reason of the run says.
   AND (r.why ->> 'code' IS DISTINCT FROM 'symbol_in_use'
        OR r.why #>> '{{params,wanted}}' IS DISTINCT FROM 'r' || p.revision
        OR coalesce((r.why ->> 'checked_at')::float8, 0)
-           < extract(epoch FROM clock_timestamp()) - %(rest_s)s)
+           < extract(epoch FROM clock_timestamp()) - %(pause_s)s)
 ORDER BY r.portfolio_id LIMIT 50
 """,
     row=StaleRevisionRow,
 )
 
 #: Seconds between two automatic attempts to reload to the same revision.
-RELOAD_REST_S = 10.0
+RELOAD_PAUSE_S = 10.0
 
 
 def find_stale_revisions(timing: Timing) -> Transaction[list[StaleRevisionRow]]:
     """Return at most 50 runs that should be reloaded to their wanted revision now."""
-    limits = {"good_after_s": timing.good_after_s, "rest_s": RELOAD_REST_S}
+    limits = {"good_after_s": timing.good_after_s, "pause_s": RELOAD_PAUSE_S}
     return (yield from query(STALE_REVISIONS, **limits))

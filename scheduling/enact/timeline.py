@@ -197,7 +197,7 @@ WITH claimed AS MATERIALIZED (
       -- Reported before: the answer was lost.
       AND NOT EXISTS (SELECT FROM scheduling_vanishedcommits o
                       WHERE (o.portfolio_number, o.epoch, o.seq) = (c.portfolio, c.epoch, c.seq))
-), kept AS MATERIALIZED (
+), accepted AS MATERIALIZED (
     (SELECT * FROM judged WHERE NOT unverified AND nth <= %(most_per_epoch)s
      LIMIT greatest(0, %(most_new)s - (SELECT claims FROM recent) + %(most_per_portfolio)s
                        * (SELECT count(*) FROM scheduling_run WHERE node_id = %(node)s)))
@@ -218,7 +218,7 @@ WITH claimed AS MATERIALIZED (
                  AND (e.data->>'last_portfolio')::bigint >= k.portfolio)
            END,
            k.unverified
-    FROM kept k
+    FROM accepted k
     -- Concurrent writer: another process with the same report.
     ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
     RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
@@ -226,7 +226,7 @@ WITH claimed AS MATERIALIZED (
               jsonb_array_length(v.orders) AS orders, v.unverified
 )
 SELECT s.*, d.dropped
-FROM (SELECT (SELECT count(*) FROM judged) - (SELECT count(*) FROM kept) AS dropped) d
+FROM (SELECT (SELECT count(*) FROM judged) - (SELECT count(*) FROM accepted) AS dropped) d
 LEFT JOIN stored s ON true
 """,
 )

@@ -51,7 +51,7 @@ WHERE a.id = x.id AND (
 
 
 def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Transaction[None]:
-    """Store an anchor, whose columns are `anchor`; delete the ids in `invalid` and old anchors."""
+    """Store the row `anchor`; delete the anchors `invalid` (ids), and those beyond the bound."""
     yield from query(
         THIN_OUT,
         portfolio=portfolio,

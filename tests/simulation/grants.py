@@ -292,7 +292,7 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
             and h.to_revision == wanted
             and h.state in ("failed", "rolled_back")
             and h.finished_at is not None
-            and h.finished_at > db.now - p.rest_s
+            and h.finished_at > db.now - p.pause_s
             for h in db.handoffs.values()
         )
         if (

@@ -97,9 +97,9 @@ def append(
     """
     if held is None:
         held = yield from writer(feed, source)
-    before = stored_answer(feed, held, source)
-    if before is not None:
-        return before
+    stored = stored_answer(feed, held, source)
+    if stored is not None:
+        return stored
     check_fence(feed, held, epoch, expected)
     missing = None  # numbers of the source that did not arrive: the first, the last
     if source is not None and source.number > (held.newest or 0) + 1:
@@ -124,7 +124,7 @@ def append(
     if row is None:
         raise HeadMoved(
             f"Feed {feed} has grown, or another writer has claimed it, since its head was read, or "
-            f"the append took over {MAX_RELEASE_AGE_S:g} s: read the head again."
+            f"the append took over {MAX_RELEASE_AGE_S:g} s: read the head, and append after it."
         )
     return Appended(expected + 1, expected + len(events), missing=missing)
 
@@ -160,7 +160,8 @@ def check_fence(feed: str, held: WriterRow, epoch: int, expected: int) -> None:
         raise replaced_by(feed, held.writer, held.epoch, epoch)
     if held.head != expected:
         raise HeadMoved(
-            f"Feed {feed} is at seq {held.head}, not at {expected}: read the head again."
+            f"Feed {feed} is at seq {held.head}, and this append follows seq {expected}: read the"
+            " head, and append after it."
         )
 
 

@@ -57,7 +57,7 @@ def drop_records(feed: int, below: int) -> Transaction[int | None]:
     """Drop the records before seq `below` and return how many; None if one is still needed.
 
     Needed are the records after the last commit or, if it is earlier, after the newest verification
-    anchor of every portfolio of the feed, and those before it that a strategy may warm up with.
+    anchor of every portfolio of the feed; and WARM_UP_SPAN records before these, for warm-up.
     """
     row = yield from query_one(DROP_RECORDS, feed=feed, below=below, warm_up=WARM_UP_SPAN)
     return None if row is None else row.rows

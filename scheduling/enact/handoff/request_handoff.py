@@ -150,7 +150,7 @@ def request_all(
 
 
 def _refusal(requested: Request, run: Row | None, active: Row | None) -> Refused | None:
-    """Return the refusal of a request, whatever its target, or None. Pure."""
+    """Return why a request is refused whatever its target is, or None. Pure."""
     kind = requested.kind
     if run is None:
         sentence = _("The portfolio with id {id} was deleted.", id=requested.portfolio)
@@ -219,7 +219,7 @@ class _Capacities:
         # on the node that runs the portfolio.
         held_by = set() if active is None else {active.source_node_id, active.target_node_id}
         freed_nodes = held_by - {run.node_id}
-        if requested.target != run.node_id:
+        if requested.target != run.node_id:  # a reload on its node takes no further capacity
             freed_weight = run.weight if requested.target in freed_nodes else 0
             held = self._held_weight[requested.target] - freed_weight
             if held + run.weight > node.capacity:
@@ -253,11 +253,10 @@ def _insert_handoffs(
 
     The caller has locked the runs, the active handoffs and the nodes.
     """
-    ended = [(each, active[each.portfolio]) for each in requested if each.portfolio in active]
-    if ended:
-        yield from supersede_all(
-            [h for _, h in ended], [f"a {each.kind} came first" for each, _ in ended], hint=False
-        )
+    superseded = [active[each.portfolio] for each in requested if each.portfolio in active]
+    whys = [f"a {each.kind} came first" for each in requested if each.portfolio in active]
+    if superseded:
+        yield from supersede_all(superseded, whys, hint=False)
     rows = yield from insert(
         [_new_handoff(each, runs[each.portfolio], targets_by_id, timing) for each in requested],
         actor,
@@ -284,7 +283,7 @@ def _insert_handoffs(
                 phase="draining",
                 reason=row.reason or None,
             )
-    yield from bump_desired_versions(_node_ids([*rows, *(h for _, h in ended)]))
+    yield from bump_desired_versions(_node_ids([*rows, *superseded]))
     if tracing.is_on:
         for row in rows:
             _trace_request(row, runs[row.portfolio_id], targets_by_id.get(row.target_node_id))
@@ -312,11 +311,11 @@ def _new_handoff(
     requested: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing
 ) -> NewHandoff:
     """Return the row of a requested handoff: a stop begins by draining, any other by preparing."""
-    stops = requested.kind == "stop"
+    is_stop = requested.kind == "stop"
     return NewHandoff(
         portfolio=requested.portfolio,
         kind=requested.kind,
-        state="draining" if stops else "preparing",
+        state="draining" if is_stop else "preparing",
         reason=requested.reason,
         why=None if requested.why is None else Jsonb(as_data(requested.why)),
         source=run.node_id,
@@ -328,7 +327,7 @@ def _new_handoff(
         from_epoch=run.epoch,
         from_revision=run.revision,
         to_revision=run.revision if requested.to_revision is None else requested.to_revision,
-        deadline_s=timing.drain_deadline_s if stops else timing.prepare_deadline_s,
+        deadline_s=timing.drain_deadline_s if is_stop else timing.prepare_deadline_s,
     )
 
 

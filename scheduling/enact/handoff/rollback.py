@@ -28,7 +28,7 @@ LIMIT 1
 
 
 def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
-    """End a handoff before its grant, so that owner and revision stay. A source continues.
+    """End a handoff before its grant, so that owner and revision stay. Its source goes on.
 
     Nothing changes if the handoff was granted or has ended. With `hint` False, the caller raises
     the desired versions of source and target, once it has taken all its locks.
@@ -63,7 +63,7 @@ def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transactio
 def handle_prepare_failure(
     handoff: Row, run: Row, error: str, *, strategy_failed: bool = False, timed_out: bool = False
 ) -> Transaction[None]:
-    """End a handoff whose target could not prepare, and see that it is not repeated indefinitely.
+    """End a handoff whose target could not prepare, and keep it from being repeated indefinitely.
 
     The revision of a reload is rejected if its strategy raised, or if it failed twice in any other
     way. For an unassigned portfolio the failure counts as an attempt, unless only the deadline

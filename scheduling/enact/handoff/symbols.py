@@ -65,7 +65,7 @@ def symbols_lost(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     """
     current = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
     after = symbol_set(list(wanted))
-    if current is None or after is None:  # None: every symbol
+    if current is None or after is None:  # a revision that is gone; or every symbol is wanted
         return []
     before = symbol_set(current.symbols)
     if before is not None and before <= after:

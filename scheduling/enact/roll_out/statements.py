@@ -244,7 +244,10 @@ def set_state(
     actor: str,
     note: str = "",
 ) -> Transaction[None]:
-    """Change a roll-out's state if it is one of `before`, and write that to the audit log."""
+    """Change a roll-out's state if it is one of `before`.
+
+    `reason` (None: `note`) goes to the audit log.
+    """
     moved = yield from query_one(
         SET_STATE,
         roll_out=roll_out,
