@@ -96,8 +96,7 @@ def _choose_portfolio_behind_proxy(context: FaultContext) -> ClusterRun:
 
 def read_exit_counts(context: FaultContext, name: str) -> ExitCounts:
     """Return what the database has counted of a portfolio's exits."""
-    ((portfolio, last_death, attempts, exits),) = context.cluster.query(_EXIT_COUNTS, name)
-    return ExitCounts(portfolio, last_death, attempts, exits)
+    return ExitCounts(*context.cluster.query(_EXIT_COUNTS, name)[0])
 
 
 def _kill_and_await_report(context: FaultContext, run: ClusterRun) -> str:

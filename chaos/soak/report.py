@@ -66,16 +66,10 @@ def table(name: str) -> Callable[[Sample], Any]:
 
 def rows(samples: Sequence[Sample]) -> list[tuple[str, str, tuple[float, float] | None]]:
     """Return (name, unit, what `quarters` returns) of every series, of tables above 0.5 MB only."""
-    found = [
-        (f"{role}: memory of a process", "MB", quarters(series(samples, memory(role))))
-        for role in ROLES
-    ]
-    found += [
-        (f"{role}: file descriptors", "", quarters(series(samples, descriptors(role))))
-        for role in ROLES
-    ]
-    for what, unit, read in FIGURES:
-        found.append((what, unit, quarters(series(samples, read))))
+    figures = [(f"{role}: memory of a process", "MB", memory(role)) for role in ROLES]
+    figures += [(f"{role}: file descriptors", "", descriptors(role)) for role in ROLES]
+    figures += FIGURES
+    found = [(what, unit, quarters(series(samples, read))) for what, unit, read in figures]
     names = sorted({name for sample in samples for name in sample.get("tables", ())})
     tables = [(name, quarters(series(samples, table(name)))) for name in names]
     found += [(f"table {name}", "MB", line) for name, line in tables if line and max(line) >= 0.5]
