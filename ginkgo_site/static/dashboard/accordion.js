@@ -1,5 +1,6 @@
-// On a narrow screen the columns are an accordion: the first column in trouble is open, the rest are closed.
-const chosen = new Map(); // node → open, as the user chose
+// On a narrow screen the columns of the board are an accordion. At first the first column in trouble is open, or the
+// first of all if none is; the others are closed.
+const chosen = new Map(); // node → whether its column is open, of the columns that the user has opened or closed
 
 function update() {
   const columns = [...document.querySelectorAll(".col:not([hidden])")];

@@ -1,11 +1,12 @@
 // The bell in the title and the icon of the page, and notifications of the browser, if they were switched
 // on: one for a new alert, none for those that were open before.
 
-const KEY = "ginkgo-notify";
-const SEEN = "ginkgo-alert-seen";
+// Keys of the browser's storage: "on" or "off"; and when the newest alert that it has seen was opened, epoch ms.
+const SWITCH_KEY = "ginkgo-notify";
+const SEEN_KEY = "ginkgo-alert-seen";
 
 function isOn() {
-  return "Notification" in window && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
+  return "Notification" in window && Notification.permission === "granted" && localStorage.getItem(SWITCH_KEY) === "on";
 }
 
 function showCount(count) {
@@ -18,11 +19,12 @@ function showCount(count) {
   if (icon.getAttribute("href") !== address) icon.setAttribute("href", address);
 }
 
-function notify(newest, text) {
-  const seen = localStorage.getItem(SEEN); // null until the first page of this browser
-  if (seen !== null && newest <= Number(seen)) return;
-  localStorage.setItem(SEEN, String(newest));
-  if (isOn() && seen !== null) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${newest}` });
+// Show a notification of the newest alert, unless it was seen. `openedAt`: when it was opened, epoch ms; 0: none is.
+function notify(openedAt, text) {
+  const seen = localStorage.getItem(SEEN_KEY); // null until the first page of this browser
+  if (seen !== null && openedAt <= Number(seen)) return;
+  localStorage.setItem(SEEN_KEY, String(openedAt));
+  if (isOn() && seen !== null) new Notification("Ginkgo", { body: text, tag: `ginkgo-alert-${openedAt}` });
 }
 
 function showAlerts() {
@@ -42,8 +44,8 @@ function startNotifyButton() {
     button.setAttribute("aria-pressed", String(isOn()));
   };
   button.addEventListener("click", async () => {
-    if (isOn()) localStorage.setItem(KEY, "off");
-    else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(KEY, "on");
+    if (isOn()) localStorage.setItem(SWITCH_KEY, "off");
+    else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(SWITCH_KEY, "on");
     show();
   });
   show();

@@ -2,13 +2,15 @@
 // line. The page stays as it is.
 const FIRST_RETRY_S = 1;
 const LAST_RETRY_S = 5;
+const CHECKS_PER_S = 5; // of whether a wait has ended
 const UNAVAILABLE = [502, 503, 504]; // a proxy without its server, or a server without its database
 
 const dialog = document.getElementById("action-dialog");
 const offline = JSON.parse(dialog?.dataset.offline || "{}");
 
-// "/portfolios/ibm-sma/stop/" is the form "portfolios/stop" of ibm-sma; "/halt/" is "halt"; "/migrate/?portfolio=a" is
-// "migrate" of a.
+// Return the key of a form in `offline` (dashboard/actions.py) and the names that it concerns: "portfolios/stop" and
+// "ibm-sma" for /portfolios/ibm-sma/stop/, "halt" and "" for /halt/, "migrate" and "a b" for
+// /migrate/?portfolio=a&portfolio=b.
 function formOf(address) {
   const url = new URL(address, location.href);
   const words = url.pathname.split("/").filter(Boolean);
@@ -16,6 +18,7 @@ function formOf(address) {
   return { key: `${words[0]}/${words.at(-1)}`, name: words[1] };
 }
 
+// Whether the form may be sent again without asking, since a repeat does nothing more.
 export function mayRepeat(address) {
   return offline.repeatable?.includes(formOf(address).key) ?? false;
 }
@@ -24,7 +27,8 @@ function copyOf(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
 }
 
-// The shell line that the form in the dialog shows, with what was chosen in it; else the line of the action.
+// Return an element with the shell line that does the same as the form, or null if there is none. The form of a
+// migration shows the line with the chosen node.
 function shellLine(address, form = null) {
   const { key, name } = formOf(address);
   const command = offline.commands?.[key];
@@ -39,7 +43,7 @@ function showCase(box, state) {
   for (const text of box.querySelectorAll("[data-case]")) text.hidden = text.dataset.case !== state;
 }
 
-// `state`: away or failed.
+// Show in the dialog that the form cannot be fetched. `state`: away (no answer yet) or failed (an error of the server).
 export function showAwayForm(address, state = "away") {
   const form = copyOf("away-form");
   showCase(form, state);
@@ -51,7 +55,8 @@ export function showAwayForm(address, state = "away") {
   form.querySelector("[data-cancel]").focus();
 }
 
-// `state`: repeat, ask, back or failed. The note is put before the part that takes no input while a request waits.
+// Show above the form in the dialog what became of its request. `state`: repeat (it is sent again and again), ask (it
+// is not sent again, since it may have arrived), back (the server answers again) or failed (an error of the server).
 export function showAwayNote(address, state) {
   let note = dialog.querySelector("[data-failed]");
   if (!note) {
@@ -66,34 +71,34 @@ export function showAwayNote(address, state) {
 
 // Wait a little longer each time, and show the seconds; `Try now` ends the wait.
 async function pause(tries) {
-  const wanted = Math.min(FIRST_RETRY_S + tries, LAST_RETRY_S);
+  const seconds = Math.min(FIRST_RETRY_S + tries, LAST_RETRY_S);
   const text = document.getElementById("away-next").textContent;
-  let now = false;
-  const stop = (event) => {
-    now ||= Boolean(event.target.closest("[data-now]"));
+  let isEnded = false;
+  const endByButton = (event) => {
+    isEnded ||= Boolean(event.target.closest("[data-now]"));
   };
-  dialog.addEventListener("click", stop);
-  for (let left = wanted * 5; left > 0 && !now && dialog.open; left -= 1) {
+  dialog.addEventListener("click", endByButton);
+  for (let checks = seconds * CHECKS_PER_S; checks > 0 && !isEnded && dialog.open; checks -= 1) {
     const next = dialog.querySelector("[data-next]");
-    if (next) next.textContent = text.replace("{seconds}", String(Math.ceil(left / 5)));
-    await new Promise((done) => setTimeout(done, 200));
+    if (next) next.textContent = text.replace("{seconds}", String(Math.ceil(checks / CHECKS_PER_S)));
+    await new Promise((done) => setTimeout(done, 1000 / CHECKS_PER_S));
   }
-  dialog.removeEventListener("click", stop);
+  dialog.removeEventListener("click", endByButton);
 }
 
 // Repeat a request until the server answers it, and return the response; null once the dialog was closed or shows
-// something else. `away` is called at the first failure.
-export async function retryUntilAnswered(act, away) {
+// something else. `send` sends the request; `showAway` is called after the first failure and says so in the dialog.
+export async function retryUntilAnswered(send, showAway) {
   let current = null; // what the dialog shows
   for (let tries = 0; ; tries += 1) {
     try {
-      const response = await act();
+      const response = await send();
       if (!UNAVAILABLE.includes(response.status)) return response;
     } catch {
       // no connection
     }
     if (tries === 0) {
-      away();
+      showAway();
       current = dialog.firstElementChild;
     }
     await pause(tries);

@@ -4,51 +4,58 @@
 const PLACEHOLDER = /__name__/g;
 
 const APPLY = {
-  text(slot, value) {
-    slot.element.textContent = value ?? "";
+  text(binding, value) {
+    binding.element.textContent = value ?? "";
   },
-  show(slot, value) {
-    slot.element.toggleAttribute("hidden", !value);
+  show(binding, value) {
+    binding.element.toggleAttribute("hidden", !value);
   },
-  html(slot, value) {
-    slot.element.innerHTML = value;
+  html(binding, value) {
+    binding.element.innerHTML = value;
   },
-  class(slot, value, last) {
-    const names = slot.element.classList;
+  class(binding, value, last) {
+    const names = binding.element.classList;
     if (last) names.remove(...last.split(" "));
     if (value) names.add(...value.split(" "));
   },
 };
 
-function setAttribute(slot, value) {
-  if (value === null || value === undefined || value === false) slot.element.removeAttribute(slot.target);
-  else slot.element.setAttribute(slot.target, value === true ? "" : value);
+function setAttribute(binding, value) {
+  if (value === null || value === undefined || value === false) binding.element.removeAttribute(binding.target);
+  else binding.element.setAttribute(binding.target, value === true ? "" : value);
 }
 
+// One element made from `template`, with `name` in place of __name__. What is shown conditionally is hidden at first.
 export class Bound {
   constructor(template, name) {
     const made = document.createElement("template");
     made.innerHTML = template.innerHTML.replace(PLACEHOLDER, name);
     this.element = made.content.firstElementChild;
-    this.slots = [];
+    this.bindings = [];
     for (const element of [this.element, ...this.element.querySelectorAll("[data-bind]")]) {
       for (const pair of element.dataset.bind?.split(/\s+/) ?? []) {
         const at = pair.lastIndexOf(":");
         const target = pair.slice(0, at);
-        this.slots.push({ element, target, field: pair.slice(at + 1), apply: APPLY[target] ?? setAttribute, last: "" });
+        this.bindings.push({
+          element,
+          target,
+          field: pair.slice(at + 1),
+          apply: APPLY[target] ?? setAttribute,
+          last: "",
+        });
       }
       element.removeAttribute("data-bind");
     }
-    for (const slot of this.slots) if (slot.target === "show") slot.element.toggleAttribute("hidden", true);
+    for (const binding of this.bindings) if (binding.target === "show") binding.element.toggleAttribute("hidden", true);
   }
 
-  // Set what differs from the last update.
+  // Show `figures`, field → value: set what differs from the last update.
   update(figures) {
-    for (const slot of this.slots) {
-      const value = figures[slot.field];
-      if (value === slot.last) continue;
-      slot.apply(slot, value, slot.last);
-      slot.last = value;
+    for (const binding of this.bindings) {
+      const value = figures[binding.field];
+      if (value === binding.last) continue;
+      binding.apply(binding, value, binding.last);
+      binding.last = value;
     }
   }
 }

@@ -7,9 +7,9 @@ import { choice, foldedGroups, foldGroups, isFiltered, matching, startFilters } 
 import { drawHeatmap, startHeatmap } from "./heatmap.js";
 import { drawTrouble, startTrouble } from "./trouble.js";
 
-const ALWAYS_WHOLE = 30; // nodes; with fewer, every column has its cards
+const FULL_BELOW = 30; // nodes; with fewer, every column has its cards wherever the window is
 const COLUMN_PX = 208; // the least width of a column, with the space beside it
-const FOLDED = 20; // columns of a narrow screen that get their cards at once
+const FIRST_FOLDED = 20; // columns that get their cards at once on a narrow screen, where most of them are folded
 const NEAR = "600px"; // this far outside of the window columns have cards
 const REGROUPING = ["node", "target"]; // fields whose change moves a card or a slot to another column
 
@@ -25,8 +25,8 @@ const cards = new Map(); // portfolio → the Bound of its card
 const nodeOf = new Map(); // portfolio → the node whose column had its card last
 const groups = new Map(); // value of the label → its group
 const near = new Set(); // nodes whose columns are near the window
-let here = new Map(); // node → rows of its portfolios
-let coming = new Map(); // node → rows of portfolios that it reserves a slot for
+let rowsOn = new Map(); // node → rows of its portfolios
+let rowsComingTo = new Map(); // node → rows of portfolios that it reserves a slot for
 
 const observer = new IntersectionObserver(
   (entries) => {
@@ -49,7 +49,7 @@ function isInUse(column) {
 
 function needsCards(name) {
   if (columns.get(name).bound.element.hidden) return false;
-  return nodes.names.length < ALWAYS_WHOLE || near.has(name) || isInUse(columns.get(name));
+  return nodes.names.length < FULL_BELOW || near.has(name) || isInUse(columns.get(name));
 }
 
 // Portfolios by the node that a field names: node → rows.
@@ -63,13 +63,15 @@ function rowsByNode(field) {
   return found;
 }
 
-// Put an element in its place; where the browser can, without losing its focus or closing its menu.
+// Put an element before another one, or at the end for null; where the browser can, without losing the element's focus
+// or closing its menu.
 function place(parent, element, before) {
   if (element.parentNode === parent && element.nextElementSibling === before) return;
   if (element.isConnected && parent.isConnected && parent.moveBefore) parent.moveBefore(element, before);
   else parent.insertBefore(element, before);
 }
 
+// Make these elements the last children of `parent`, in this order. Others before them stay, for the caller to remove.
 function arrange(parent, elements) {
   let after = null;
   for (const element of elements.toReversed()) {
@@ -78,6 +80,7 @@ function arrange(parent, elements) {
   }
 }
 
+// Return the Bound of this name in the map `known`; a new one is made from the template of its kind.
 function knownOrNew(kind, known, name) {
   if (!known.has(name)) known.set(name, new Bound(templates[kind], name));
   return known.get(name);
@@ -96,23 +99,25 @@ function newColumn(name) {
   };
 }
 
+// Draw the load of a node as cells, one for each place: taken by a card, reserved, or free.
 function drawCells(column, row, name) {
-  const weights = (here.get(name) ?? []).map((card) => portfolios.get(card, "weight"));
-  const reserved = (coming.get(name) ?? []).map((card) => portfolios.get(card, "weight"));
+  const weights = (rowsOn.get(name) ?? []).map((card) => portfolios.get(card, "weight"));
+  const reserved = (rowsComingTo.get(name) ?? []).map((card) => portfolios.get(card, "weight"));
   const capacity = nodes.get(row, "capacity");
-  const key = `${capacity}|${weights}|${reserved}`;
-  if (column.drawn === key) return;
-  column.drawn = key;
+  const shown = `${capacity}|${weights}|${reserved}`;
+  if (column.shownCells === shown) return;
+  column.shownCells = shown;
   const cells = weights.flatMap((weight) => ["used", ...Array(weight - 1).fill("used double")]);
   cells.push(...reserved.flatMap((weight) => Array(weight).fill("reserved")));
   while (cells.length < capacity) cells.push("");
   column.cells.replaceChildren(...(columnFigures(row).hasCells ? cells : []).map(newMark));
 }
 
+// On a narrow screen a folded column shows a mark for each of its cards.
 function drawSummary(column, name) {
-  const states = narrow.matches ? (here.get(name) ?? []).map((row) => portfolios.get(row, "state")) : [];
-  if (column.summarized === String(states)) return;
-  column.summarized = String(states);
+  const states = narrow.matches ? (rowsOn.get(name) ?? []).map((row) => portfolios.get(row, "state")) : [];
+  if (column.shownStates === String(states)) return;
+  column.shownStates = String(states);
   column.summary.replaceChildren(...states.map(newMark));
 }
 
@@ -131,11 +136,11 @@ function highlight(card) {
 // Give a column its cards and slots, or take them away if it is far from the window.
 function fillColumn(name) {
   const column = columns.get(name);
-  const matched = matching(name, here.get(name) ?? []);
+  const matched = matching(name, rowsOn.get(name) ?? []);
   column.bound.element.toggleAttribute("hidden", matched === null);
-  const isWhole = matched !== null && needsCards(name);
-  const rows = isWhole ? matched : [];
-  const wanted = rows.map((row) => {
+  const hasCards = matched !== null && needsCards(name);
+  const rows = hasCards ? matched : [];
+  const shownCards = rows.map((row) => {
     const portfolio = portfolios.names[row];
     const card = knownOrNew("card", cards, portfolio);
     card.update(cardFigures(row));
@@ -143,16 +148,16 @@ function fillColumn(name) {
     nodeOf.set(portfolio, name);
     return card.element;
   });
-  const slots = (isWhole ? (coming.get(name) ?? []) : []).map((row) => {
+  const slots = (hasCards ? (rowsComingTo.get(name) ?? []) : []).map((row) => {
     const slot = knownOrNew("slot", column.slots, portfolios.names[row]);
     slot.update({ slot: portfolios.get(row, "slot") });
     return slot.element;
   });
-  arrange(column.cards, [...wanted, ...slots]);
-  const kept = new Set([...wanted, ...slots]);
+  arrange(column.cards, [...shownCards, ...slots]);
+  const shown = new Set([...shownCards, ...slots]);
   for (const element of [...column.cards.children]) {
     const { portfolio, reserved } = element.dataset;
-    if (kept.has(element) || (portfolio && isElsewhere(portfolio, name))) continue;
+    if (shown.has(element) || (portfolio && isElsewhere(portfolio, name))) continue;
     element.remove();
     cards.delete(portfolio);
     column.slots.delete(reserved);
@@ -200,7 +205,7 @@ function drawGroup(key, value, names) {
     label: value ? `${key}=${value}` : "",
     unlabelled: value ? "" : key,
     nodes: shown.length,
-    portfolios: sum(shown, (name) => here.get(name)?.length ?? 0),
+    portfolios: sum(shown, (name) => rowsOn.get(name)?.length ?? 0),
     trouble: trouble || "",
     expanded: String(open),
   });
@@ -241,6 +246,7 @@ function arrangeGroups() {
   arrange(board, wanted);
 }
 
+// Return {element: with the focus, portfolio: of its card, selector: of the element in a card}; null outside of cards.
 function focused() {
   const element = document.activeElement;
   const card = element?.closest?.(".card");
@@ -256,7 +262,8 @@ function restoreFocus(focus) {
   if (card) (focus.selector ? card.querySelector(focus.selector) : card)?.focus({ preventScroll: true });
 }
 
-// Show what changed.
+// Show what changed in the figures. `changedNodes` and `changedCards`: the changed fields, or null if rows were
+// replaced.
 export function showFigures(change) {
   if (!board || !change) return;
   setServerTime(change.now);
@@ -264,8 +271,8 @@ export function showFigures(change) {
   const changedCards = portfolios.apply(change.portfolios);
   const focus = focused();
   if (!changedCards || REGROUPING.some((field) => changedCards.includes(field))) {
-    here = rowsByNode("node");
-    coming = rowsByNode("target");
+    rowsOn = rowsByNode("node");
+    rowsComingTo = rowsByNode("target");
   }
   if (!changedNodes) arrangeColumns();
   if (!changedCards) for (const name of nodeOf.keys()) if (!portfolios.index.has(name)) nodeOf.delete(name);
@@ -287,7 +294,7 @@ function draw() {
   });
   empty.hidden = !isFiltered() || nodes.names.some((name) => !columns.get(name).bound.element.hidden);
   drawTrouble();
-  drawHeatmap(here);
+  drawHeatmap(rowsOn);
 }
 
 function redraw() {
@@ -301,7 +308,7 @@ export function neighbour(node, step) {
   const own = nodes.index.get(node);
   for (let row = own + step; row >= 0 && row < nodes.names.length; row += step) {
     const name = nodes.names[row];
-    if (!here.has(name) || columns.get(name).bound.element.hidden) continue;
+    if (!rowsOn.has(name) || columns.get(name).bound.element.hidden) continue;
     near.add(name);
     fillColumn(name);
     return columns.get(name).bound.element;
@@ -313,7 +320,7 @@ export function startBoard() {
   if (!board) return;
   // Until the observer has looked: the columns that fit into the window.
   const first = JSON.parse(document.getElementById("board-figures").textContent);
-  const fitting = narrow.matches ? FOLDED : Math.ceil(innerWidth / COLUMN_PX);
+  const fitting = narrow.matches ? FIRST_FOLDED : Math.ceil(innerWidth / COLUMN_PX);
   for (const name of first.nodes.names.slice(0, fitting)) near.add(name);
   nodes.apply(first.nodes);
   startFilters();

@@ -10,8 +10,8 @@ const EQUITY_END = 0.62;
 const DRAWDOWN = [0.67, 0.79];
 const HANDOFF_LANE = 0.86;
 const NODE_LANE = [0.92, 1];
-const NEAR_PX = 6;
-const MAX_SHOWN = 4;
+const NEAR_PX = 6; // an order or handoff within this distance of the crosshair is named in the tooltip
+const MAX_SHOWN = 4; // orders and handoffs named in the tooltip; the others are counted
 
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const NODE_COLOURS = ["#4d5a53", "#66736b", "#737158", "#3f6f78", "#6c6a86", "#7d6a45"];
@@ -119,7 +119,8 @@ function drawNodes(plot, data, ratio) {
   }
 }
 
-// Names of the lanes, beside the plot where the axis of the equity has no labels.
+// Draw the names of the lanes at the right edge, where the axis of the equity has no labels; for the drawdown its
+// largest.
 function drawNames(plot, deepest, ratio) {
   const { ctx } = plot;
   const { left, top, width, height } = plot.bbox;
@@ -133,18 +134,19 @@ function drawNames(plot, deepest, ratio) {
   name(gettext("node"), (NODE_LANE[0] + NODE_LANE[1]) / 2);
 }
 
-// Scales that give each curve its part of the height.
+// Return [lowest, highest] of the whole plot's height, so that the curve from `low` to `high` fills the part above
+// EQUITY_END with 4 % of that part free on either side. A flat curve gets a height that is more than rounding errors.
 function equityRange(_plot, low, high) {
-  const least = Math.max((high - low) * 1.08, Math.abs(high) * 1e-6, 0.01);
-  const top = high + 0.04 * least;
-  return [top - least / EQUITY_END, top];
+  const partHeight = Math.max((high - low) * 1.08, Math.abs(high) * 1e-6, 0.01);
+  const top = high + 0.04 * partHeight;
+  return [top - partHeight / EQUITY_END, top];
 }
 
+// Return [lowest, highest] of the whole plot's height, so that 0 down to `deepest` (per cent, negative) fills DRAWDOWN.
 function drawdownRange(deepest) {
-  const least = Math.max(-deepest, 0.01);
   const [from, to] = DRAWDOWN;
-  const whole = least / (to - from);
-  return [from * whole - whole, from * whole];
+  const wholeHeight = Math.max(-deepest, 0.01) / (to - from);
+  return [from * wholeHeight - wholeHeight, from * wholeHeight];
 }
 
 function options(box, data, lowest, deepest) {
@@ -154,7 +156,8 @@ function options(box, data, lowest, deepest) {
     ticks: { show: false },
     font: "11px Inter, system-ui, sans-serif",
   };
-  const shown = (_plot, splits) => splits.map((value) => (value < lowest ? null : value));
+  // The axis has no labels beside the drawdown and the lanes, which are below the lowest equity.
+  const ofEquity = (_plot, splits) => splits.map((value) => (value < lowest ? null : value));
   return {
     width: box.clientWidth - 24,
     height: HEIGHT,
@@ -189,7 +192,7 @@ function options(box, data, lowest, deepest) {
         scale: "equity",
         side: 1,
         size: 74,
-        filter: shown,
+        filter: ofEquity,
         values: (_, ticks) => ticks.map((v) => (v === null ? "" : v.toLocaleString("en"))),
       },
     ],
@@ -227,6 +230,7 @@ function orderText(order) {
   return `${text}${outcome}${reason}`;
 }
 
+// The chart in `box`: the data it shows, its uPlot, and the index of the point under the crosshair, or null.
 export class EquityChart {
   constructor(box) {
     this.box = box;
@@ -247,16 +251,16 @@ export class EquityChart {
     if (!this.data || this.data.time.length < 2 || typeof uPlot === "undefined") return;
     const { time, equity } = this.data;
     const fallen = drawdowns(equity);
-    const kept = this.plot && this.index !== null ? this.index : null;
+    const crosshairAt = this.plot ? this.index : null; // a new plot loses its crosshair
     this.plot?.destroy();
     this.box.replaceChildren();
-    const made = options(this.box, this.data, Math.min(...equity), Math.min(...fallen));
-    made.hooks.setCursor = [() => this.#showTooltip()];
+    const plotOptions = options(this.box, this.data, Math.min(...equity), Math.min(...fallen));
+    plotOptions.hooks.setCursor = [() => this.#showTooltip()];
     this.tooltip = document.createElement("div");
     this.tooltip.className = "chart-tooltip";
     this.tooltip.hidden = true;
     this.tooltip.setAttribute("role", "status");
-    this.plot = new uPlot(made, [time, equity, fallen], this.box);
+    this.plot = new uPlot(plotOptions, [time, equity, fallen], this.box);
     this.fallen = fallen;
     this.plot.over.append(this.tooltip);
     this.box.tabIndex = 0;
@@ -269,10 +273,10 @@ export class EquityChart {
     const label = fill(gettext("Equity, now %(equity)s. Orders: %(orders)s, handoffs: %(handoffs)s."), figures);
     const keys = gettext("Arrow keys move along it, Enter opens a handoff.");
     this.box.setAttribute("aria-label", `${label} ${keys}`);
-    if (kept !== null && document.activeElement === this.box) this.#goTo(Math.min(kept, time.length - 1));
+    if (crosshairAt !== null && document.activeElement === this.box) this.#goTo(Math.min(crosshairAt, time.length - 1));
   }
 
-  // Orders and handoffs near the crosshair, in pixels.
+  // Return those of the orders or handoffs that are near the crosshair, which is at `x` pixels.
   #near(list, x) {
     return list.filter((each) => Math.abs(this.plot.valToPos(each.at, "x") - x) <= NEAR_PX);
   }

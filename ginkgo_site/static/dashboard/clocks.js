@@ -1,8 +1,9 @@
 import { fill, gettext } from "./words.js";
 
-// Count between two snapshots: leases run down, steps and the head advance. All stop while figures are stale.
+// Count between two snapshots: leases run down, steps of handoffs and the head of the feed advance. All stop while the
+// figures are stale. `since`: seconds since the newest snapshot arrived.
 const integers = new Intl.NumberFormat("en");
-let received = performance.now();
+let receivedAt = performance.now(); // when the newest snapshot arrived
 let stopped = false;
 let serverTime = null; // of the newest snapshot, epoch s
 
@@ -10,12 +11,13 @@ function setAttribute(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+// As `lease_level` of dashboard/board/columns.py.
 function level(left, ttl) {
   if (left <= 0) return "out";
   return left < (ttl * 2) / 3 - 1 ? "late" : "ok"; // one second is for a heartbeat in transit
 }
 
-// Only the leases in view: the others are counted down when they come into view.
+// Only leases in view are counted down; the others once they come into view.
 function countLeases(since) {
   if (serverTime === null) return;
   for (const lease of document.querySelectorAll(".lease")) {
@@ -58,7 +60,7 @@ function countHead(since) {
 
 export function tick() {
   if (stopped) return;
-  const since = (performance.now() - received) / 1000;
+  const since = (performance.now() - receivedAt) / 1000;
   countLeases(since);
   countSteps(since);
   countHead(since);
@@ -70,7 +72,7 @@ export function setServerTime(now) {
 }
 
 export function snapshotArrived() {
-  received = performance.now();
+  receivedAt = performance.now();
   stopped = false;
   tick();
 }

@@ -11,8 +11,9 @@ export function startCopy() {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Without https browsers have no clipboard for scripts: select the line, for Ctrl-C. One that is hidden takes
-      // the place of its short form; neither is overwritten, since parts of it follow what is chosen in the form.
+      // Without https browsers have no clipboard for scripts: select the line, for Ctrl-C. A hidden line takes the
+      // place of its short form. Neither element gets another text, since scripts keep parts of it equal to what is
+      // chosen.
       const short = button.previousElementSibling;
       const line = element ?? short;
       if (!element) line.textContent = text;

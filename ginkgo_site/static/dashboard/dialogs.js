@@ -4,8 +4,9 @@ import { announce } from "./announce.js";
 import { isUnavailable, mayRepeat, retryUntilAnswered, showAwayForm, showAwayNote } from "./away.js";
 
 const dialog = document.getElementById("action-dialog");
-let opener = null;
+let opener = null; // what opened the dialog and gets the focus back: {portfolio} of a card, or {element}
 
+// Fetch an address; `X-Dashboard` asks for the content of a dialog instead of a page.
 export function request(address, options = {}) {
   return fetch(address, {
     credentials: "same-origin",
@@ -29,7 +30,7 @@ function showForm(html) {
   first?.focus();
 }
 
-// Name the chosen node in the text of the migrate form, in the dialog or on a page of its own.
+// Write the chosen node into the texts of the migrate form, in the dialog or on a page of its own.
 function showTarget() {
   const form = document.querySelector(dialog.open ? "dialog[open] [data-migrate]" : "[data-migrate]");
   const picked = form?.querySelector("[name=target_node]:checked");
@@ -44,21 +45,21 @@ function checkConfirmation() {
   if (word) dialog.querySelector(`#${word.dataset.arms}`).disabled = word.value.trim() !== word.dataset.word;
 }
 
-let opening = 0; // the newest form that was asked for: an older one that the server answers late opens nothing
+let newestOpening = 0; // numbers the forms that were asked for: one that arrives after a newer was asked for is dropped
 
 // Open the form of an address. The focus returns to `from` when the dialog is closed.
 export async function openDialog(address, from) {
   document.querySelector(".menu:popover-open")?.hidePopover();
   opener = openerOf(from);
-  opening += 1;
-  const mine = opening;
+  newestOpening += 1;
+  const opening = newestOpening;
   document.body.classList.add("loading");
   const response = await retryUntilAnswered(
     () => request(address),
     () => showAwayForm(address),
   );
-  if (mine === opening) document.body.classList.remove("loading");
-  if (!response || mine !== opening) return;
+  if (opening === newestOpening) document.body.classList.remove("loading");
+  if (!response || opening !== newestOpening) return;
   if (response.redirected) {
     location.assign(address); // signed out: that page is the login
     return;
@@ -75,7 +76,7 @@ export async function openDialog(address, from) {
 // Open the dialog with HTML that the page has already. The focus returns to `from` when the dialog is closed.
 export function openContent(html, from) {
   opener = openerOf(from);
-  opening += 1;
+  newestOpening += 1;
   showForm(html);
   if (!dialog.open) dialog.showModal();
 }
@@ -86,6 +87,8 @@ function setWaiting(form, waiting) {
   for (const part of form.querySelectorAll("section, [type=submit]:not([data-cancel])")) part.inert = waiting;
 }
 
+// Send the form of the dialog. A request that a repeat would carry out twice is sent once: without an answer, wait
+// until the server is back, and let the user look.
 async function send(form, button) {
   const focused = document.activeElement;
   const body = new URLSearchParams(new FormData(form, button));
@@ -111,6 +114,7 @@ async function send(form, button) {
   if (response) await finish(form, response);
 }
 
+// Show the outcome of a form: an error or refusal in the dialog; else close it, and go on or stay on the page.
 async function finish(form, response) {
   if (response.redirected) location.reload();
   else if (response.headers.get("Content-Type")?.startsWith("application/json")) {
@@ -126,7 +130,8 @@ async function finish(form, response) {
   else showForm(await response.text());
 }
 
-// The button of a card's menu is not a tab stop: the card is.
+// Return what gets the focus when the dialog closes. For a link in a card's menu that is the card: its button is no tab
+// stop.
 function openerOf(link) {
   const menu = link.closest(".menu");
   const button = menu ? document.querySelector(`[popovertarget="${menu.id}"]`) : link;
@@ -146,9 +151,9 @@ function returnFocus() {
 export function startDialogs() {
   if (!dialog) return;
   document.addEventListener("click", (event) => {
-    const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) && event.button === 0;
+    const isPlainClick = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) && event.button === 0;
     const link = event.target.closest("a[data-dialog]");
-    if (link && plain) {
+    if (link && isPlainClick) {
       event.preventDefault();
       openDialog(link.href, link);
     } else if (dialog.contains(event.target) && event.target.closest("[data-cancel]")) {

@@ -1,18 +1,21 @@
-// Drag a card to a node to migrate its portfolio there; a selected card takes the other selected ones along. While it
-// is lifted every column says whether its node could take it, of several how many, in the words of the migrate form; a
-// drop opens that form with the node chosen, and nothing moves before it is sent. Selected cards may also be dropped on
-// the bar that counts them: then the balancer chooses. Escape drops the card where it was. By keyboard: M on a card.
+// Drag a card to a node to migrate its portfolio there; a selected card takes the other selected ones along.
+// Meanwhile every column says, in the words of the migrate form, whether its node could take the portfolio, or how
+// many of several. A drop opens that form with the node chosen; nothing moves before the form is sent. Selected cards
+// may also be dropped on the bar that counts them: then the balancer chooses. Escape ends the drag. By keyboard: M on
+// a card.
 import { openDialog, request } from "./dialogs.js";
 import { formFor, moveSelected, selection } from "./selection.js";
 import { gettext } from "./words.js";
 
 const TARGETS = ".col, #selection-bar";
 
-// {card, group: names of the portfolios that are lifted with it, or null, form: address of the form, null for too many,
-// answers: node → {can, texts}, or null while they are unknown}
+// What is dragged, or null: {card, group: names of all lifted portfolios, null for one, form: address of the migrate
+// form, null for too many, answers: what `answersOf` returns, or null while that is unknown}
 let lifted = null;
 let over = null; // the column under the pointer
 
+// Return node → {can: yes, risk or no, texts: sentences} as the migrate form at this address has it; null without the
+// form.
 async function answersOf(form) {
   const response = await request(form);
   if (!response.ok || response.redirected) return null;
@@ -21,11 +24,11 @@ async function answersOf(form) {
   const labels = [...template.content.querySelectorAll("[data-target]")];
   return new Map(
     labels.map((label) => {
-      const risky = label.matches(".risky") ? "risk" : "yes";
+      const feasible = label.matches(".risky") ? "risk" : "yes";
       const reason = label.querySelector(".target-reason");
       const parts = reason.childElementCount > 1 ? [...reason.children] : [reason];
       const texts = parts.map((part) => part.textContent.trim());
-      return [label.dataset.target, { can: label.dataset.feasible === "true" ? risky : "no", texts }];
+      return [label.dataset.target, { can: label.dataset.feasible === "true" ? feasible : "no", texts }];
     }),
   );
 }
@@ -50,6 +53,7 @@ function showAnswers(answers) {
   }
 }
 
+// Return the names of all selected portfolios if the card is one of several, else null.
 function groupOf(card) {
   const names = selection();
   return names.length > 1 && names.includes(card.dataset.portfolio) ? names : null;
@@ -80,14 +84,15 @@ function highlightColumn(column) {
   over = column;
 }
 
-// Whether a drop there opens the form.
+// Whether a drop on the column, or on the bar of a selection, opens the form. Without answers the form itself will
+// tell: then all but the card's own column do, and the bar does for several cards.
 function isTarget(column) {
-  return lifted.answers
-    ? (lifted.answers.get(column.dataset.node)?.can ?? "no") !== "no"
-    : column !== lifted.card.closest(".col") && (lifted.group !== null || column.matches(".col"));
+  if (lifted.answers) return (lifted.answers.get(column.dataset.node)?.can ?? "no") !== "no";
+  const isBar = !column.matches(".col");
+  return isBar ? lifted.group !== null : column !== lifted.card.closest(".col");
 }
 
-function end() {
+function endDrag() {
   lifted = null;
   highlightColumn(null);
   for (const card of document.querySelectorAll(".lifted")) card.classList.remove("lifted");
@@ -107,7 +112,7 @@ export function startDrag() {
       event.preventDefault();
       return;
     }
-    end();
+    endDrag();
     const group = groupOf(card);
     event.dataTransfer.setData("text/plain", (group ?? [card.dataset.portfolio]).join(" "));
     event.dataTransfer.effectAllowed = "move";
@@ -132,11 +137,11 @@ export function startDrag() {
     if (!lifted || !column) return;
     event.preventDefault();
     const { card, group, form } = lifted;
-    end();
+    endDrag();
     if (group) moveSelected(card, column.dataset.node);
     else openDialog(`${form}?to=${encodeURIComponent(column.dataset.node)}`, card);
   });
-  document.addEventListener("dragend", end);
+  document.addEventListener("dragend", endDrag);
   // A card whose element has gone ends its drag without an event, and the pointer moves again.
-  document.addEventListener("pointermove", () => lifted?.card.matches(".lifted") && end());
+  document.addEventListener("pointermove", () => lifted?.card.matches(".lifted") && endDrag());
 }

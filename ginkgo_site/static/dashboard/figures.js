@@ -48,18 +48,22 @@ export function signed(value) {
   return (value < 0 ? "−" : "+") + text;
 }
 
+// The box of a sparkline, in px.
 const WIDTH = 76;
 const HEIGHT = 18;
 const MARGIN = 2;
 
-// A character of figures.py's SPARK_LEVELS → 0 to 61: the codes of 0-9, A-Z and a-z, in this order.
+const TOP_LEVEL = 61;
+
+// Return the level of a character of SPARK_LEVELS in figures.py, 0 to TOP_LEVEL: 0-9, then A-Z, then a-z.
 function level(character) {
   const code = character.charCodeAt(0);
   return code < 58 ? code - 48 : code < 91 ? code - 55 : code - 61;
 }
 
-const curves = new Map(); // text → points, of the curves in view
+const curves = new Map(); // text of a sparkline → what `curve` returns
 
+// Return {points: of an SVG polyline, last: [x, y] of its last point} of a sparkline; null for an empty one.
 function curve(text) {
   if (!text) return null;
   let found = curves.get(text);
@@ -67,7 +71,7 @@ function curve(text) {
     const across = (WIDTH - 2 * MARGIN) / (text.length - 1);
     const points = [...text].map((character, i) => [
       (MARGIN + i * across).toFixed(1),
-      (HEIGHT - MARGIN - (level(character) * (HEIGHT - 2 * MARGIN)) / 61).toFixed(1),
+      (HEIGHT - MARGIN - (level(character) * (HEIGHT - 2 * MARGIN)) / TOP_LEVEL).toFixed(1),
     ]);
     if (curves.size > 500) curves.clear();
     found = { points: points.map((point) => point.join(",")).join(" "), last: points.at(-1) };

@@ -40,20 +40,22 @@ function matchesText(row) {
   return [portfolios.names[row], of("strategy"), ...of("symbols")].some((part) => part.toLowerCase().includes(text));
 }
 
-// Whether a portfolio is shown that no node has, and which no node's name finds.
+// Whether a portfolio on no node is shown. `matching` decides on the others: a search finds them by their node too.
 export function matchesChoice(row) {
   return (!chosen.phase || portfolios.get(row, "phase") === chosen.phase) && (!chosen.q || matchesText(row));
 }
 
-// Of a node's portfolios, those to show; null if the node is not shown.
+// Return those of a node's portfolios that are shown; null if the node is not shown. A node is shown for its own
+// name, or for a portfolio that matches.
 export function matching(node, rows) {
   const { q, status, phase, trouble } = chosen;
   const of = (field) => nodes.get(nodes.index.get(node), field);
   if ((status && of("status") !== status) || (trouble && !of("rank"))) return null;
+  const searchesPortfolios = q && !node.toLowerCase().includes(q.toLowerCase());
   let shown = rows;
   if (phase) shown = shown.filter((row) => portfolios.get(row, "phase") === phase);
-  if (q && !node.toLowerCase().includes(q.toLowerCase())) shown = shown.filter(matchesText);
-  return (q && !node.toLowerCase().includes(q.toLowerCase())) || phase ? (shown.length ? shown : null) : shown;
+  if (searchesPortfolios) shown = shown.filter(matchesText);
+  return !shown.length && (phase || searchesPortfolios) ? null : shown;
 }
 
 export function isFiltered() {
@@ -108,16 +110,17 @@ export function startFilters() {
     showChoice();
   });
   document.addEventListener("click", (event) => {
-    const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) && event.button === 0;
+    const isPlainClick = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) && event.button === 0;
     const element = event.target.closest("[data-choose], [data-clear]");
-    if (!element || !plain) return;
+    if (!element || !isPlainClick) return;
     event.preventDefault();
     if (element.matches("[data-clear]")) {
       clearFilters();
       return;
     }
     const [field, value] = element.dataset.choose.split("=");
-    choose({ [field]: chosen[field] === value && element.matches("a") ? "" : value });
+    const isUndone = chosen[field] === value && element.matches("a"); // a second click on a link takes it back
+    choose({ [field]: isUndone ? "" : value });
   });
   const search = document.getElementById("board-search");
   search.addEventListener("input", () => choose({ q: search.value.trim() }));

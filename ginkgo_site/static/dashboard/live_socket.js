@@ -9,6 +9,9 @@ import { fill, gettext } from "./words.js";
 const STALE_AFTER_MS = 5000;
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5000;
+// Codes with which the server closes the socket (dashboard/consumer.py).
+const NOT_ALLOWED = 4401;
+const TOO_MANY = 4429;
 
 const badge = document.getElementById("live");
 const banner = document.getElementById("stale-banner");
@@ -22,7 +25,7 @@ let lastMessageAt = 0; // when this socket last received a message, or was opene
 let ageOnArrival = 0; // of the newest snapshot, in ms
 let figuresAt = badge?.dataset.at || "";
 let cause = gettext("The server does not respond.");
-let state = "";
+let state = ""; // as the badge shows it: reconnecting, live or stale; recovered until the badge is updated
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -96,7 +99,6 @@ function receive(message) {
   cause = gettext("The server does not respond.");
   state ||= "live";
   if (state === "stale") state = "recovered";
-  snapshotArrived();
   applyUpdates(message);
   snapshotArrived();
   for (const sentence of message.announce || []) announce(sentence);
@@ -132,10 +134,10 @@ function connect() {
   mine.onclose = (event) => {
     if (socket !== mine) return;
     socket = null;
-    if (event.code === 4401)
+    if (event.code === NOT_ALLOWED)
       location.reload(); // signed out or no longer allowed; the reloaded page shows it
     else retry();
-    if (event.code === 4429) cause = event.reason; // too many pages are open
+    if (event.code === TOO_MANY) cause = event.reason;
     updateBadge();
   };
 }

@@ -6,7 +6,8 @@ function linksOf(menu) {
 // Where the button of the open menu was when the menu was placed beside it.
 let placedBeside = { button: null, left: 0, top: 0 };
 
-// A scroll from before the menu opened is reported after it: close it only if its button has moved away.
+// Close the open menu after a scroll that has moved its button. The browser reports a scroll late, so that one may have
+// ended before the menu opened.
 function closeIfMoved() {
   const at = placedBeside.button?.getBoundingClientRect();
   if (at && at.left === placedBeside.left && at.top === placedBeside.top) return;
@@ -14,7 +15,7 @@ function closeIfMoved() {
 }
 
 export function startMenus() {
-  // `toggle` comes after that scroll, `beforetoggle` with the click.
+  // Of the two events of a menu, only `beforetoggle` comes before the report of such a scroll.
   document.addEventListener(
     "beforetoggle",
     ({ target, newState }) => {

@@ -2,10 +2,11 @@
 import { EquityChart } from "./chart.js";
 import { refresh } from "./refresh.js";
 
-const EVERY_MS = 10000;
+const PERIOD_MS = 10000; // between two loads of the chart
 const box = document.getElementById("equity-chart");
 const chart = new EquityChart(box);
 
+// Return a text of the page's head that changes with what the tables show.
 function stamp() {
   return document.getElementById("part-head")?.dataset.stamp;
 }
@@ -22,7 +23,7 @@ document.addEventListener("ginkgo-updated", () => {
   refresh();
   load();
 });
-setInterval(load, EVERY_MS);
+setInterval(load, PERIOD_MS);
 addEventListener("ginkgo-theme", () => chart.draw());
 addEventListener("resize", () => chart.draw());
 load();

@@ -2,6 +2,7 @@
 import { startSymbolPickers } from "./symbol_picker.js";
 import { fill, gettext } from "./words.js";
 
+// Replace the form by one for the strategy and feed chosen in it; the field named `chosen` gets the focus.
 async function rebuild(form, chosen) {
   const body = new URLSearchParams(new FormData(form));
   body.set("act", "rebuild");
@@ -27,7 +28,7 @@ async function rebuild(form, chosen) {
   }
 }
 
-// The dry run has a backtest as its second part, which takes seconds: it runs beside the page.
+// Request the backtest of a dry run, which takes seconds, and show its result in `box`; meanwhile count the seconds.
 async function backtest(box) {
   const body = new URLSearchParams(new FormData(box.closest("form")));
   body.set("act", "backtest");
@@ -54,8 +55,8 @@ async function backtest(box) {
       box.replaceChildren(result);
       box.closest(".dry-run").scrollIntoView({ block: "end" });
     } else {
-      const answered = gettext("The backtest could not be run: the server answered %(status)s.");
-      say(fill(answered, { status: response.status }));
+      const text = gettext("The backtest could not be run: the server answered %(status)s.");
+      say(fill(text, { status: response.status }));
     }
   } catch {
     clearInterval(timer);
@@ -68,7 +69,8 @@ function startBacktest() {
   if (box) backtest(box);
 }
 
-// A choice that was made before this script ran, or that the browser restored.
+// Rebuild the form if its strategy or feed is not the one for which the server made it: a choice that was made before
+// this script ran, or that the browser restored.
 function startRebuild() {
   for (const select of document.querySelectorAll("select[data-rebuild]")) {
     const options = [...select.options];

@@ -7,7 +7,7 @@ const MAX_FAILURES = 2; // in a row, before the page says so
 let busy = false;
 let failures = 0;
 
-function note(succeeded) {
+function count(succeeded) {
   failures = succeeded ? 0 : failures + 1;
   const banner = document.getElementById("old-tables");
   if (banner) banner.hidden = failures < MAX_FAILURES;
@@ -23,7 +23,7 @@ export async function refresh() {
       location.reload(); // what the page is about was deleted meanwhile: it says so
       return;
     }
-    note(response.ok && !response.redirected);
+    count(response.ok && !response.redirected);
     if (failures) return;
     const newPage = new DOMParser().parseFromString(await response.text(), "text/html");
     // Another window chose another language: the rest of the page has to follow. What is typed into a dialog stays.

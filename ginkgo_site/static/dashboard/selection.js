@@ -48,7 +48,7 @@ export function toggle(name) {
   changed();
 }
 
-// Select every card in view between two, in the order of the board.
+// Select every card in view from the one selected last to this one, in the order of the board.
 export function selectTo(name) {
   const cards = [...document.querySelectorAll(".card")].filter((card) => card.offsetParent);
   const names = cards.map((card) => card.dataset.portfolio);

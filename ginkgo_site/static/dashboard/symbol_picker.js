@@ -29,6 +29,7 @@ function enhance(field) {
   if (label) label.htmlFor = add.id;
 
   const values = () => field.value.split(PARTS).filter(Boolean);
+  // A symbol may be typed in small letters, if the feed has no such symbol but the one in capitals.
   const resolved = (text) => (known.has(text) || !known.has(text.toUpperCase()) ? text : text.toUpperCase());
 
   function show() {
@@ -59,7 +60,7 @@ function enhance(field) {
     show();
   }
 
-  function take() {
+  function addTyped() {
     const typed = add.value.split(PARTS).filter(Boolean).map(resolved);
     add.value = "";
     if (typed.length) set([...values(), ...typed]);
@@ -67,16 +68,16 @@ function enhance(field) {
 
   add.addEventListener("input", (event) => {
     const picked = event.inputType === "insertReplacementText" || event.inputType === undefined;
-    if (PARTS.test(add.value) || (picked && known.has(add.value))) take();
+    if (PARTS.test(add.value) || (picked && known.has(add.value))) addTyped();
   });
   add.addEventListener("keydown", (event) => {
     if (event.key === "Enter") {
       event.preventDefault();
-      take();
+      addTyped();
     } else if (event.key === "Backspace" && !add.value) set(values().slice(0, -1));
   });
-  add.addEventListener("blur", take);
-  field.form.addEventListener("submit", take, { capture: true });
+  add.addEventListener("blur", addTyped);
+  field.form.addEventListener("submit", addTyped, { capture: true });
   show();
 }
 

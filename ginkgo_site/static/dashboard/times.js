@@ -13,7 +13,7 @@ function timeOf(at, seconds = true, milliseconds = false) {
   return milliseconds ? `${text}.${String(at.getMilliseconds()).padStart(3, "0")}` : text;
 }
 
-// Return the time of epoch seconds; with the date unless it is today.
+// Return the time of epoch seconds in the viewer's zone; unless it is today, with month and day.
 export function localTime(seconds, withSeconds) {
   const at = new Date(seconds * 1000);
   const time = timeOf(at, withSeconds);
@@ -44,6 +44,7 @@ function localFields() {
     sent.type = "hidden";
     sent.name = field.name;
     sent.value = field.value;
+    // As the server reads it: a time without a zone is UTC, and a date alone its first moment.
     const given =
       field.value.length > 10 ? field.value.replace(/(Z|[+-]\d\d:?\d\d)?$/, (end) => end || "Z") : field.value;
     const at = given.length > 10 ? new Date(given) : new Date(`${given}T00:00:00Z`);
