@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_NAMED_SYMBOLS = 8  #: of those that a portfolio holds; the others are counted
 
-Lines = list[tuple[str, str]]  #: (short heading, sentence)
+HeadedLines = list[tuple[str, str]]  #: (short heading, sentence)
 
 
 def _by_verb(*operations: Operation) -> dict[str, Operation]:
@@ -93,14 +93,14 @@ def offline_help() -> dict[str, Any]:
     }
 
 
-def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Lines:
+def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> HeadedLines:
     """Return the consequence of the operation, then what it means for `subject` right now."""
     preview = _PREVIEWS.get(operation)
     now = preview(subject, board) if preview else []
     return [(_("Effect"), _(operation.consequence)), *now]
 
 
-def _preview_start(p: PortfolioView, board: FleetView) -> Lines:
+def _preview_start(p: PortfolioView, board: FleetView) -> HeadedLines:
     """Return from which event the portfolio goes on, and what it does with those that wait."""
     waiting = max(p.feed_head - p.last_seq, 0)
     age = _("%(time)s of the feed") % {"time": span(waiting / p.feed_rate)} if p.feed_rate else ""
@@ -126,12 +126,12 @@ def _owner_line(p: PortfolioView) -> tuple[str, str]:
     return _("Now"), text % names
 
 
-def _preview_stop(p: PortfolioView, board: FleetView) -> Lines:
+def _preview_stop(p: PortfolioView, board: FleetView) -> HeadedLines:
     text = _("After a start it catches up on the events it missed (catch-up %(catch_up)s).")
     return [_owner_line(p), (_("Back"), text % {"catch_up": p.catch_up})]
 
 
-def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
+def _preview_delete(p: PortfolioView, board: FleetView) -> HeadedLines:
     held = [row["symbol"] for row in p.account.get("positions") or []]
     lines = [_owner_line(p)]
     if held:
@@ -142,7 +142,7 @@ def _preview_delete(p: PortfolioView, board: FleetView) -> Lines:
     return lines
 
 
-def _preview_reload(p: PortfolioView, board: FleetView) -> Lines:
+def _preview_reload(p: PortfolioView, board: FleetView) -> HeadedLines:
     if p.node is None:
         text = _("No node runs it. Revision %(number)s is used when it is placed.")
         return [(_("Now"), text % {"number": p.revision})]
@@ -157,13 +157,13 @@ def _preview_reload(p: PortfolioView, board: FleetView) -> Lines:
     return [(_("Now"), now % figures), (_("Then"), then)]
 
 
-def _preview_unpin(p: PortfolioView, board: FleetView) -> Lines:
+def _preview_unpin(p: PortfolioView, board: FleetView) -> HeadedLines:
     if not p.pinned_node:
         return []
     return [(_("Now"), _("It is pinned to %(node)s.") % {"node": p.pinned_node})]
 
 
-def _preview_verify(p: PortfolioView, board: FleetView) -> Lines:
+def _preview_verify(p: PortfolioView, board: FleetView) -> HeadedLines:
     processed = max(p.last_seq - p.first_seq + 1, 0)
     text = ngettext(
         "It has processed %(number)s event of the log.",
@@ -176,7 +176,7 @@ def _preview_verify(p: PortfolioView, board: FleetView) -> Lines:
     return [(_("Now"), text % {"number": whole(processed)}), (_("Then"), then)]
 
 
-def _preview_release_storm(subject: None, board: FleetView) -> Lines:
+def _preview_release_storm(subject: None, board: FleetView) -> HeadedLines:
     lost = {node.name for node in board.nodes if node.status == "lost"}
     waiting = sum(portfolio.node in lost for portfolio in board.portfolios)
     if not waiting:
@@ -187,7 +187,7 @@ def _preview_release_storm(subject: None, board: FleetView) -> Lines:
     return [(_("Now"), text % {"number": whole(waiting)})]
 
 
-def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
+def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> HeadedLines:
     waiting = roll_out.counts.get("waiting", 0)
     under_way = roll_out.counts.get("changing", 0) + roll_out.counts.get("proving", 0)
     text = ngettext(
@@ -198,7 +198,7 @@ def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     return [(_("Now"), text % {"waiting": whole(waiting), "changing": whole(under_way)})]
 
 
-def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
+def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> HeadedLines:
     text = ngettext(
         "The roll-out has changed %(number)s portfolio.",
         "The roll-out has changed %(number)s portfolios.",
@@ -208,7 +208,7 @@ def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> Lines:
     return [(_("Now"), text % {"number": whole(roll_out.changed)}), (_("State"), state_text)]
 
 
-def _preview_undo_halt(halt: HaltView, board: FleetView) -> Lines:
+def _preview_undo_halt(halt: HaltView, board: FleetView) -> HeadedLines:
     text = ngettext(
         "The halt still keeps %(number)s portfolio stopped.",
         "The halt still keeps %(number)s portfolios stopped.",
@@ -218,7 +218,7 @@ def _preview_undo_halt(halt: HaltView, board: FleetView) -> Lines:
 
 
 #: Operation → the function that says what it means for its subject right now.
-_PREVIEWS: dict[Operation, Callable[[Any, FleetView], Lines]] = {
+_PREVIEWS: dict[Operation, Callable[[Any, FleetView], HeadedLines]] = {
     portfolio_actions.START: _preview_start,
     portfolio_actions.STOP: _preview_stop,
     portfolio_actions.DELETE: _preview_delete,

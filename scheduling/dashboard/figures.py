@@ -237,6 +237,7 @@ _PLAIN_NODE_ROW = (
 
 
 def _plain_row(card: Card) -> tuple[str, ...]:
+    """Return the values of _PLAIN_ROW."""
     portfolio = card.portfolio
     result = signed_money(card.pnl)
     if card.is_canary:
@@ -253,6 +254,7 @@ def _plain_row(card: Card) -> tuple[str, ...]:
 
 
 def _plain_node_row(column: Column) -> tuple[str, ...]:
+    """Return the values of _PLAIN_NODE_ROW."""
     line = column.status_line or column.forecast
     load = f"{places(column.load)}/{places(column.node.capacity)}"
     return column.node.name, state_word(column.status), load, line.text if line else ""

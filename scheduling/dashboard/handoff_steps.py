@@ -106,6 +106,7 @@ def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
 
 
 def _running_step(name: str, since: datetime, handoff: HandoffView, now: datetime) -> HandoffStep:
+    """Return the step that the handoff is in, with its time so far and, if known, its limit."""
     elapsed = seconds_between(since, now) or 0.0
     limit = seconds_between(since, handoff.deadline_at)
     if limit is None or limit <= 0:

@@ -178,6 +178,7 @@ def _cell(value: Any) -> str:
 
 
 def _json(batches: Iterator[list[Any]], document: Callable[[Any], dict[str, Any]]) -> Iterator[str]:
+    """Yield a JSON object with the list `rows` in pieces: one line for each row."""
     yield '{"rows": ['
     separator = "\n"
     for batch in batches:

@@ -119,14 +119,14 @@ class Group:
 
 
 class PortfolioForm(OperationForm):
-    """The fields of a portfolio, for one strategy."""
+    """The fields of a portfolio for its `chosen` strategy, which is None until one is chosen."""
 
     def __init__(
         self, data: Any, values: FormValues, choices: Choices, *, is_new: bool = True
     ) -> None:
         self.values, self.choices, self.is_new = values, choices, is_new
         wanted = (data or {}).get("strategy") or strategy_key(values.strategy, values.artifact)
-        self.line = next(
+        self.chosen = next(
             (one for one in choices.strategies if strategy_key(one.name, one.artifact) == wanted),
             None,
         )
@@ -204,14 +204,14 @@ class PortfolioForm(OperationForm):
 
     def _add_value_fields(self) -> None:
         """Add the fields of parameters, symbols and limits."""
-        if self.line is not None and self.line.schema is not None:
-            for name, one in parameter_fields(self.line.schema).items():
+        if self.chosen is not None and self.chosen.schema is not None:
+            for name, one in parameter_fields(self.chosen.schema).items():
                 self.fields[CONFIG + name] = one
-        elif self.line is not None:
+        elif self.chosen is not None:
             self.fields["config"] = JSONText(
                 label=_("Parameters"), help_text=_("as JSON: its schema is known on the nodes only")
             )
-        if self.line is None or not self.line.sees_every_symbol:
+        if self.chosen is None or not self.chosen.sees_every_symbol:
             self.fields["symbols"] = SymbolsField(self.choices.symbols)
         for name in (*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS):
             self.fields[LIMITS + name] = _limit_field(name)
@@ -242,7 +242,7 @@ class PortfolioForm(OperationForm):
     @property
     def artifact(self) -> str | None:
         """Return the hash of the chosen artifact, or None for a strategy of the release."""
-        return self.line.artifact if self.line else None
+        return self.chosen.artifact if self.chosen else None
 
     def configuration(self) -> dict[str, Any]:
         """Return strategy, artifact, config, symbols and limits of a form that was checked.
@@ -260,7 +260,7 @@ class PortfolioForm(OperationForm):
         if broker or given is not None:
             limits["broker"] = broker
         return {
-            "strategy": self.line.name if self.line else "",
+            "strategy": self.chosen.name if self.chosen else "",
             "artifact": self.artifact,
             "config": config,
             "symbols": self.cleaned_data.get("symbols", []),
@@ -319,7 +319,7 @@ class PortfolioForm(OperationForm):
 
     def clean(self) -> None:
         """Require a strategy: without one there is nothing to check."""
-        if self.line is None and "strategy" not in self.errors:
+        if self.chosen is None and "strategy" not in self.errors:
             self.add_error("strategy", _("Choose the strategy that the portfolio runs."))
 
     @property
@@ -338,7 +338,9 @@ class PortfolioForm(OperationForm):
         broker = [n for n in self.fields if n.startswith(BROKER)]
         config = [n for n in self.fields if n.startswith(CONFIG) or n == "config"]
         placing = ("weight", "priority", "pinned_node", "selector", "spread_group", "spread_hard")
-        about = self.line.summary.replace("`", "") if self.line else _("Choose a strategy first.")
+        about = (
+            self.chosen.summary.replace("`", "") if self.chosen else _("Choose a strategy first.")
+        )
         summary = f"{about} {_('An empty field has the default, in grey.')}" if config else about
         return [
             self._group("portfolio", _("Portfolio"), "", heads),

@@ -26,17 +26,14 @@ class FigureRow(NamedTuple):
         return bool(self.before) and self.before != self.after
 
 
-def _per_cent(part: float) -> str:
-    return f"{100 * part:.2f} %"
-
-
+#: (name in English, name in Chinese, the figure as text).
 _ROWS: tuple[tuple[str, str, Callable[[Figures], Any]], ...] = (
     ("orders", "订单", lambda f: whole(f.orders)),
     ("refused by limits", "被限额拒绝", lambda f: whole(f.refused)),
     ("fills", "成交", lambda f: whole(f.fills)),
     ("profit", "盈亏", lambda f: signed_money(f.profit)),
     ("fees", "费用", lambda f: money(f.fees)),
-    ("largest drawdown", "最大回撤", lambda f: _per_cent(f.max_drawdown)),
+    ("largest drawdown", "最大回撤", lambda f: f"{100 * f.max_drawdown:.2f} %"),
     ("turnover", "成交额", lambda f: money(f.turnover)),
 )
 

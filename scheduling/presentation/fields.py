@@ -125,7 +125,7 @@ class MoneyField(serializers.Field[Decimal, Any, str, Any]):
     default_error_messages = {
         "invalid": 'must be a decimal in a string, such as "100000.00"',
         "places": "has more than four decimal places",
-        "size": "is too large to be stored",
+        "size": "has more than 19 digits before the point",
     }
 
     def to_internal_value(self, data: Any) -> Decimal:

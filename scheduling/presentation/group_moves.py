@@ -57,6 +57,7 @@ def _answer_lines(answer: GroupTarget, of: int) -> GroupTargetLines:
 
 
 def _verdict(can: int, of: int) -> str:
+    """Return how many of the portfolios can go, without a full stop."""
     if can == of:
         return ngettext("it can go", "all %(of)s can go", of) % {"of": of}
     if not can:
@@ -88,6 +89,7 @@ def _by_sentence(reasons: Iterable[tuple[str, Reason]]) -> list[str]:
 
 
 def _list_names(names: Sequence[str]) -> str:
+    """Join the first MAX_NAMED names, and count the others."""
     more = len(names) - MAX_NAMED
     listed = pgettext("in a list", ", ").join(names[:MAX_NAMED])
     if more <= 0:

@@ -16,17 +16,11 @@ from scheduling.dashboard.context import page_context, render_page, wants_dialog
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.views.actions import perform_action, render_form
 from scheduling.errors import Refused
-from scheduling.observe.fleet_view.types import FleetView
 from scheduling.observe.halts import read_halt
 from scheduling.operations.registry.fleet_actions import HALT_ALL, UNDO_HALT
 from scheduling.presentation.formatting import whole
 
 CONFIRMATION = re.compile(r"halt (\d{1,6})")
-
-
-def count_running(fleet: FleetView) -> int:
-    """Return the number of portfolios with an owner, counted as the halt itself counts them."""
-    return sum(p.node is not None for p in fleet.portfolios)
 
 
 @operator_required
@@ -35,7 +29,8 @@ def halt(request: HttpRequest) -> HttpResponse:
     if "cancel" in request.POST:
         return redirect("board")
     context = page_context(request, "board")
-    running = count_running(context["fleet"])
+    # Portfolios with an owner, as the halt itself counts them.
+    running = sum(portfolio.node is not None for portfolio in context["fleet"].portfolios)
     reason = request.POST.get("reason", "").strip()
     typed = request.POST.get("word", "").strip()
     context |= {

@@ -74,10 +74,15 @@ def migrate_several(request: HttpRequest) -> HttpResponse:
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, FORM, context, refused.status)
-    moving = sum(outcome.handoff is not None for outcome in outcomes)
+    moving, total = sum(outcome.handoff is not None for outcome in outcomes), len(outcomes)
+    title = ngettext(
+        "%(moving)s of %(of)s portfolio is moving",
+        "%(moving)s of %(of)s portfolios are moving",
+        total,
+    )
     context |= {
         "outcomes": outcomes,
-        "title": _result_title(moving, len(outcomes)),
+        "title": title % {"moving": moving, "of": total},
         "moving": moving,
     }
     return render_form(request, RESULT, context, 200 if moving else 409)
@@ -92,13 +97,6 @@ def wrong_number_sentence(number: int | str) -> str:
     """Return why none or too many portfolios are not moved. `number` may be a placeholder."""
     text = _("Choose 1 to %(most)s portfolios on the board; these are %(number)s.")
     return text % {"most": MAX_MOVED_AT_ONCE, "number": number}
-
-
-def _result_title(moving: int, of: int) -> str:
-    text = ngettext(
-        "%(moving)s of %(of)s portfolio is moving", "%(moving)s of %(of)s portfolios are moving", of
-    )
-    return text % {"moving": moving, "of": of}
 
 
 def _none_can_move(chosen: GroupTargetLines) -> str:

@@ -72,6 +72,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
 
 
 def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:
+    """Return the page of `rows` that follows the order of the key `?before=`, or the first."""
     start = _read_key(text_parameter(request.GET, "before"))
     found = list((rows if start is None else orders_after(rows, start))[: PAGE_ROWS + 1])
     more = len(found) > PAGE_ROWS

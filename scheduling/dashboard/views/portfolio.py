@@ -115,6 +115,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _comparison(shown: PortfolioView, older: int, newer: int) -> Comparison | None:
+    """Return what differs between two revisions; None if one does not exist."""
     if not all(0 < number <= MAX_REVISION for number in (older, newer)):
         return None
     return compare(shown.id, older, newer)
