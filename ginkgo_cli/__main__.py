@@ -1,4 +1,4 @@
-"""`python -m ginkgo_cli`."""
+"""The entry point: run a verb, and turn its failure into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run() -> int:
 
 
 def _drop_output() -> None:
-    """Let the flush of the output at exit succeed, though the output cannot be written."""
+    """Send the output to /dev/null, so that the flush at exit does not fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -85,7 +85,7 @@ def _access_files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _from_file(path: Path, ca: str) -> Access:
-    """Return the server and the token in a file that `bin/up` wrote, with `ca`."""
+    """Return the server and the token that `bin/up` wrote to the file, and `ca`. Raise Failed."""
     try:
         document = json.loads(_read(str(path)))
         found = Access(str(document["url"]).rstrip("/"), str(document["token"]), ca)

@@ -37,8 +37,7 @@ def drain(context: Context) -> None:
 
 
 def node_verb(verb: str, sentence: str) -> Callable[[Context], None]:
-    """Return a verb that acts on a node and then shows `sentence`, with the node's name for
-    `{name}`."""
+    """Return a verb that acts on a node, and then shows `sentence` with its name as `{name}`."""
 
     def act(context: Context) -> None:
         name = context.name("node")
@@ -71,7 +70,7 @@ def verify(context: Context) -> None:
             f"{context.given.wait:g} s; it continues."
         )
     if document["state"] in ("different", "failed"):
-        raise Failed(f"Verification of {document['portfolio']}: {document['state']}; see above.")
+        raise Failed(f"The verification of {document['portfolio']} ended as {document['state']}.")
 
 
 def rebalance(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Requests to the API, and what went wrong as a sentence."""
+"""Make requests to the API, and turn their failures into sentences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
 
 
 class Failed(Exception):
-    """The command failed. The text is a sentence for its user; `problem` is the API's document."""
+    """The command failed; the text tells the user why. `problem`: the API's document, or {}."""
 
     def __init__(self, sentence: str, problem: dict[str, Any] | None = None) -> None:
         super().__init__(sentence)
@@ -40,7 +40,7 @@ class Failed(Exception):
 
     @property
     def code(self) -> str:
-        """Return the code of the API's document, empty without one."""
+        """Return the code of the problem document; "" without one."""
         return str(self.problem.get("code", ""))
 
 
@@ -126,7 +126,7 @@ class Client:
                 return self._send_once(request)
             except Unanswered as failed:
                 now = time.monotonic()
-                if until is None:
+                if until is None:  # the first failure
                     until = now + REPEAT_FOR_S if failed.was_sent else now
                 pause_s = failed.after_s or wait_s
                 if now + pause_s > until:
@@ -178,7 +178,7 @@ class Client:
 
 
 class Unanswered(Failed):
-    """The request has no answer; a repeat may get one. `after_s`: when, if the server said that."""
+    """The request has no answer. A repeat may get one, after `after_s` if the server said so."""
 
     def __init__(
         self,

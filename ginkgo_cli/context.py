@@ -24,7 +24,7 @@ class Context:
     given: argparse.Namespace
 
     def show(self, document: Any, text: str | Callable[[], str]) -> None:
-        """Print the document with --json, otherwise the text."""
+        """Print `document` with --json, otherwise `text`, or what it returns as a function."""
         if self.given.json:
             print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
         else:
@@ -33,7 +33,7 @@ class Context:
     def poll(self, path: str, until: float) -> Any:
         """Return the document at /api/PATH, for a verb that waits until the monotonic time `until`.
 
-        A server without an answer, as during a restart, is asked again; after `until` raise Failed.
+        If the server does not answer, as during a restart, ask again; raise Failed after `until`.
         """
         while True:
             try:

@@ -87,12 +87,8 @@ def _hand_off(context: Context, verb: str, **body: Any) -> None:
         document = _wait_until_running(context, name)
         context.show(document, f"{name} runs on {document['run']['node']}.")
         return
-    context.show(
-        document,
-        views.handoff_sentence(handoff)
-        if handoff
-        else f"{name} is pending: the balancer places it at its next pass.",
-    )
+    pending = f"{name} is pending: the balancer places it at its next pass."
+    context.show(document, views.handoff_sentence(handoff) if handoff else pending)
     if handoff and handoff["state"] not in (*UNDER_WAY, "done"):
         raise Failed(
             handoff["error"]

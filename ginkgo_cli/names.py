@@ -13,7 +13,7 @@ Kind = Literal["portfolio", "node"]
 def resolve(client: Client, kind: Kind, given: str) -> str:
     """Return the one name that is `given` or begins with it.
 
-    Raise Failed if none or several do, with those or similar ones.
+    Raise Failed if no name or several names match; it shows similar names, or the matches.
     """
     return find(names_of(client, kind), kind, given)
 
@@ -38,8 +38,8 @@ def find(names: list[str], kind: Kind, given: str) -> str:
     raise Failed(f"There is no {kind} {shown}. {help_}")
 
 
-def _alternatives(names: list[str], most: int = 5) -> str:
-    shown = names[:most]
-    if len(names) > most:
-        return f"{', '.join(shown)} or one of {len(names) - most} more"
-    return " or ".join((", ".join(shown[:-1]), shown[-1])) if len(shown) > 1 else shown[0]
+def _alternatives(names: list[str]) -> str:
+    """Return `a`, `a, b or c`, or of more than five `a, b, c, d, e or one of 4 more`."""
+    if len(names) > 5:
+        return f"{', '.join(names[:5])} or one of {len(names) - 5} more"
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]

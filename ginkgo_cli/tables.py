@@ -1,4 +1,4 @@
-"""The one style of tables: a line of titles, columns as wide as their longest value, two blanks."""
+"""Texts for a terminal: tables with a line of titles, and no character that it would obey."""
 
 from __future__ import annotations
 

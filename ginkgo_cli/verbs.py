@@ -1,4 +1,4 @@
-"""The verbs with their arguments, and the call of one."""
+"""The command line: all verbs with their arguments, and `main`, which runs one of them."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def positive(text: str) -> int:
 def not_empty(text: str) -> str:
     """Return the text. Refuse an empty one, such as from an unset variable.
 
-    As the beginning of a name it would match every name.
+    An empty beginning of a name would match every name.
     """
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
     return text
 
 
-#: The name of an argument, and what `add_argument` of argparse is given with it.
-_Argument = tuple[str, dict[str, Any]]
+_Argument = tuple[str, dict[str, Any]]  #: name and keyword arguments for argparse's add_argument
 
 
 def _argument(name: str, **settings: Any) -> _Argument:
+    """Return an argument that verbs can share, for `add` in `parser`."""
     return name, settings
 
 
@@ -67,7 +67,9 @@ NODE, PORTFOLIO = (
     for kind in ("node", "portfolio")
 )
 FILTERS = [_text_argument(f"--{name}", name.upper()) for name in ("portfolio", "node", "kind")]
-LAST = _argument("--last", type=positive, default=20, metavar="N", help="how many; default: 20")
+LAST = _argument(
+    "--last", type=positive, default=20, metavar="N", help="how many rows; default: 20"
+)
 WATCH = _flag("--watch", "show it again every 2 s, until Ctrl-C")
 REASON = _argument("--reason", default="", help="why, for the audit log")
 _WAIT_HELP = "wait for the outcome; exit with 1 if it is late"
@@ -90,8 +92,10 @@ def parser() -> argparse.ArgumentParser:
         prog="ginkgo",
         description="Operate an installation over its API. The beginning of a name is enough.",
     )
-    top.add_argument("--server", type=not_empty, help="its address; default: GINKGO_SERVER")
-    token_help = "default: GINKGO_TOKEN_FILE, or bin/up's"
+    top.add_argument(
+        "--server", type=not_empty, help="address of the server; default: GINKGO_SERVER"
+    )
+    token_help = "file with a token; default: GINKGO_TOKEN_FILE, or bin/up's"
     top.add_argument("--token-file", type=not_empty, metavar="PATH", help=token_help)
     ca_help = "file of the authority that signed the server's certificate; default: GINKGO_CA"
     top.add_argument("--ca", type=not_empty, metavar="PATH", help=ca_help)
@@ -100,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     def add(
         verb: str, act: Callable[[Context], None], *arguments: _Argument, summary: str = ""
     ) -> None:
+        # By default the help is the first line of the verb's docstring.
         added = verbs.add_parser(verb, help=summary or (act.__doc__ or "").splitlines()[0])
         added.set_defaults(act=act)
         for name, settings in (_flag("--json", "print JSON, for programs"), *arguments):
@@ -116,19 +121,19 @@ def parser() -> argparse.ArgumentParser:
     add("orders", reading_verbs.orders, PORTFOLIO, LAST)
     add("log", reading_verbs.log, PORTFOLIO, _flag("--follow", "go on with new lines"))
     more = _text_argument("more", "PORTFOLIO", nargs="*", help="more, with one request")
-    to = _text_argument("--to", "NODE", help="default: the balancer's")
+    to = _text_argument("--to", "NODE", help="default: the balancer chooses")
     add("migrate", handoff_verbs.migrate, PORTFOLIO, REASON, WAIT, more, to)
-    revision = _argument("--revision", type=positive, help="default: the wanted one")
+    revision = _argument("--revision", type=positive, help="default: the wanted revision")
     add("reload", handoff_verbs.reload, PORTFOLIO, REASON, WAIT, revision)
     add("start", handoff_verbs.start, PORTFOLIO, REASON, WAIT)
     add("stop", handoff_verbs.stop, PORTFOLIO, REASON, WAIT)
     add("unpin", acting_verbs.unpin, PORTFOLIO)
-    full = _flag("--full", "from the first event")
+    full = _flag("--full", "verify from the first event")
     add("verify", acting_verbs.verify, PORTFOLIO, WAIT, full)
     drain_options = (
         _flag("--plan", "show what it would do, and change nothing"),
         _flag("--make-room", "move portfolios of other nodes first where that helps"),
-        _flag("--until-return", "end the drain once its daemon registers again"),
+        _flag("--until-return", "end the drain once the node's daemon registers again"),
     )
     add("drain", acting_verbs.drain, NODE, REASON, WAIT, *drain_options)
     undrain = acting_verbs.node_verb("undrain", "{name} is no longer draining.")
@@ -150,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one verb and return 0. Raise Failed with a sentence."""
+    """Run the verb that `argv` names, and return 0. Raise Failed if it fails."""
     top = parser()
     for text in argv:
         # Python reads a byte that is not UTF-8 as half of a surrogate pair.

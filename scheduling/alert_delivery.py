@@ -89,7 +89,7 @@ def _send(message: MessageRow) -> str:
 
 
 def _address(message: MessageRow) -> str:
-    """Return the address of the message's channel; "" if GINKGO_ALERT_URL should give it."""
+    """Return the address of the message's channel; "" if that is GINKGO_ALERT_URL, but not set."""
     if message.from_environment:
         return settings.GINKGO.alert_url or ""
     return read_secret(f"alerts-{message.channel}", used_by=f"alerts to {message.channel}")
@@ -98,7 +98,7 @@ def _address(message: MessageRow) -> str:
 def send(address: str, title: str, body: str, what: str) -> str:
     """Send a message to an apprise address; return why it failed, or "". Never raises.
 
-    `what` happened to the alert: it was opened or closed; or it is a test.
+    `what`: the alert was `opened` or `closed`, or the message is a `test`.
     """
     # Imported here, since the import takes a second and only processes that send need it.
     import apprise

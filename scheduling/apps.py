@@ -55,7 +55,7 @@ DELIVERY_PASS_S = 10
 
 
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
-    """Schedule the tasks in django-q2, as cron: its other schedules start at one minute."""
+    """Schedule the tasks in django-q2 by cron, since its intervals start at one minute."""
     from django.conf import settings
     from django_q.models import Schedule
 

@@ -1,7 +1,7 @@
 """The dead man's switch of a web process: alerts are raised and sent without watcher and worker.
 
 Normally the watcher opens and closes alerts, and the worker sends the messages. If one of them is
-gone, so is the process that would report that. Several web processes may do this at once: the
+gone, so is the process that would report that. Several web processes may act at once: their
 statements are conditional, so each alert is opened once and each message sent once.
 """
 

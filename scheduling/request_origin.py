@@ -34,7 +34,7 @@ def current() -> Origin | None:
 
 @contextmanager
 def acting_from(origin: Origin | None) -> Iterator[None]:
-    """Set the origin for the block."""
+    """Make `origin` the origin of all changes in the block."""
     token = _current.set(origin)
     try:
         yield
@@ -43,7 +43,7 @@ def acting_from(origin: Origin | None) -> Iterator[None]:
 
 
 def command_line_actor() -> str:
-    """Return `cli:NAME` with the name of the operating system user."""
+    """Return `cli:NAME` with the name of the operating system user, `cli` if there is none."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # in a container the user id may have no name

@@ -50,7 +50,7 @@ def deliver_alerts() -> str:
 
 
 def verify_in_background() -> str:
-    """Request verifications of portfolios whose last one is old, so that each one stays short."""
+    """Request verifications of portfolios not verified for long, so that each stays short."""
     from scheduling.verification.background import request_due_verifications
 
     return f"{request_due_verifications()} requested"

@@ -53,7 +53,7 @@ def start(service: str = "", node: str = "") -> None:
 def handoff_span(handoff: int | None, name: str, **attributes: Any) -> Span:
     """Return a context manager that times one step; NO_SPAN without traces or without a handoff.
 
-    An exception that leaves the block is the error of the span, and goes on.
+    An exception that leaves the block becomes the error of the span, and is not suppressed.
     """
     if not is_on or handoff is None:
         return NO_SPAN
@@ -99,8 +99,8 @@ class HandoffSpan:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
-        """End the span. A task that was cancelled raises an error without a text."""
-        if kind is not None:
+        """End the span, with the exception that leaves the block as its error."""
+        if kind is not None:  # that of a cancelled task has no text
             self._error = self._error or str(error) or f"ended by {kind.__name__}"
         self.end()
 

@@ -30,7 +30,7 @@ _MAX_KEYS = 1000  #: different lines that are remembered
 
 
 class LineLimiter:
-    """Lets the first of equal lines pass in REPEAT_S, and MAX_LINES in all; counts the others."""
+    """In REPEAT_S, lets the first of equal lines pass, and MAX_LINES in all; counts the others."""
 
     def __init__(self) -> None:
         #: Key of a line → when it was last written, and how many equal ones were suppressed since.

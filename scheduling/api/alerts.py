@@ -20,7 +20,7 @@ from scheduling.presentation.reason_fields import ReasonField, WhyDocument
 
 
 class AlertDocument(serializers.Serializer[Any]):
-    """One cause, open while `closed_at` is null. `times` counts how often it occurred."""
+    """An alert is open while `closed_at` is null. `times` counts how often its cause occurred."""
 
     id = serializers.IntegerField()
     kind = serializers.CharField()

@@ -81,7 +81,7 @@ def _record_use(row: ApiToken) -> None:
 
 
 def _record_refusal(row: ApiToken | None, why: str) -> None:
-    """Record that a token was refused, and why, in the audit log; None, an unknown one, is not."""
+    """Record in the audit log why a token was refused; do nothing for None, an unknown one."""
     if row is not None:
         record_limited(
             "token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk

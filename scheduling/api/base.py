@@ -122,7 +122,7 @@ def form_errors(form: Any) -> list[dict[str, str]]:
 def read_choice(request: Request, name: str, choices: Collection[str] | None) -> str | None:
     """Return the query parameter `name`, or None if it is absent.
 
-    Raise Invalid unless it is one of `choices`, which are None if any text will do.
+    Raise Invalid unless it is one of `choices`. If these are None, any text will do.
     """
     value = request.query_params.get(name)
     if value is not None and choices is not None and value not in choices:

@@ -1,4 +1,4 @@
-"""Feeds: their state, recorded feeds of one's own, and appends to them."""
+"""Feeds: list all, create and remove recorded ones, add instruments, and append rows."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class FeedAppend(ApiView):
 
 
 def _instruments(given: dict[str, Any]) -> list[feeds.NewInstrument]:
-    """Return the instruments of a body. Raise Invalid for the first that is no object or wrong."""
+    """Return the instruments of a body. Raise Invalid for the first that is wrong."""
     made = []
     for symbol, facts in given.items():
         if not isinstance(facts, dict):

@@ -23,7 +23,7 @@ class PortfolioFilter(django_filters.FilterSet):
     portfolio = django_filters.CharFilter(method="of_portfolio")
 
     def of_portfolio(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        """Return the rows of that portfolio, without those of earlier ones of the same name."""
+        """Return the rows of the portfolio `value`, without those of earlier ones of this name."""
         named = Portfolio.objects.filter(name=value)
         newest = named.order_by(F("archived_at").desc(nulls_first=True)).values("pk")[:1]
         return rows.filter(portfolio=Subquery(newest))

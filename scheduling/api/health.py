@@ -39,7 +39,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def _missing_migrations() -> str:
-    """Return a sentence, or "" if every migration is applied. Asks the database until then only."""
+    """Return a sentence if migrations are missing, else "". Once none is, ask no database."""
     global _is_migrated
     if _is_migrated:
         return ""

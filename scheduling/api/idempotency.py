@@ -103,7 +103,7 @@ def _read_key(request: Request) -> str | None:
 
 
 def _fingerprint(request: Request) -> str:
-    """Return a keyed digest of method, address and body, which may hold secrets."""
+    """Return a digest of the request, the same for a repeat. Keyed: the body may hold secrets."""
     address = [request.method, request.path, sorted(request.query_params.lists())]
     canonical = json.dumps([*address, _comparable(request.data)], sort_keys=True)
     return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()

@@ -133,7 +133,7 @@ def _portfolio_metrics(lines: Sequence[PortfolioView]) -> Iterator[Metric]:
 
 
 def _strategy_metrics(lines: Sequence[PortfolioView]) -> Iterator[Metric]:
-    """Yield what running strategies gave to `ctx.metric`: all of a portfolio, or none."""
+    """Yield the metrics that running strategies set, of each portfolio all or none of them."""
     metric = GaugeMetricFamily(
         "ginkgo_strategy_metric",
         "The newest value of a strategy's own metric.",

@@ -25,7 +25,7 @@ class NoPlaceDocument(ReasonDocument):
 
 
 class LossDocument(Document):
-    """The result of the loss of one node, if `suspects_counted`, suspect nodes, still run.
+    """The result of the loss of one node. It relies on the suspect nodes in `suspects_counted`.
 
     `no_place` and `wait` count its portfolios that would find no place, or have to wait for one.
     """

@@ -42,7 +42,7 @@ def _order_parameter(ordering: str | Sequence[str]) -> OpenApiParameter:
 
 
 def _filter_parameter(name: str, declared: django_filters.Filter) -> OpenApiParameter:
-    """Return the description of a filter of a table, from its class."""
+    """Return the description of the query parameter `name`, as the filter `declared` reads it."""
     choices = [value for value, _ in declared.extra.get("choices", ())]
     if choices:
         return query(name, enum=choices)

@@ -79,7 +79,7 @@ def invalid_cursor() -> Invalid:
 
 
 class TablePages(CursorPagination):
-    """Pages of a table in the order of these fields, stable while new rows are added."""
+    """Pages of a table, sorted by the fields of `ordering`, stable while new rows are added."""
 
     page_size = DEFAULT_LIMIT
     page_size_query_param = "limit"

@@ -16,9 +16,7 @@ from portfolios.json_text import MAX_DEPTH
 
 
 class StrictJSONParser(BaseParser):
-    """Refuse bodies that would be misread later: other encodings, NaN, NUL, lone surrogates,
-    repeated names, deep nesting.
-    """
+    """Refuse bodies that would be misread later, such as repeated names, NaN or lone surrogates."""
 
     media_type = "application/json"
 
@@ -28,7 +26,7 @@ class StrictJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the value. Raise RequestDataTooBig or ParseError with a sentence."""
+        """Return the parsed body. Raise RequestDataTooBig or ParseError with a sentence."""
         body = read_at_most(stream, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         try:
             value = json.loads(
@@ -60,7 +58,7 @@ def _refuse_constant(text: str) -> Any:
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object. Raise ValueError for a repeated name, whose value would be ambiguous."""
+    """Return the JSON object of `pairs`. Raise ValueError for a repeated name: it is ambiguous."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

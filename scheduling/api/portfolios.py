@@ -124,7 +124,7 @@ def _etag(view: PortfolioView) -> dict[str, str]:
 
 
 def _if_match(request: Request) -> operations.EditBase | None:
-    """Return what the If-Match header stands for; None without one, or for "*". Raise Invalid."""
+    """Return the base of the edit that If-Match names, or None without it or for "*"."""
     given = request.headers.get("If-Match", "").strip()
     if given in ("", "*"):
         return None

@@ -32,9 +32,9 @@ class ReasonBody(StrictSerializer):
 
 
 class DrainBody(ReasonBody):
-    """`make_room`: move portfolios of other nodes first where that lets more leave.
+    """`make_room`: move portfolios of other nodes first where that lets more of this one leave.
 
-    `until_return`: end the drain once its daemon has left and registers again.
+    `until_return`: end the drain once the node's daemon has left and registers again.
     """
 
     make_room = YesNoField(required=False, default=False)
@@ -57,7 +57,7 @@ class NodeLabelsField(LabelsField):
 
 
 class LabelsBody(ReasonBody):
-    """`labels`: all that the node should have; without it, its labels stay as they are."""
+    """`labels`: all that the node should have; without it, the labels stay as they are."""
 
     labels = NodeLabelsField(required=False)
 
@@ -92,7 +92,7 @@ class MigrateBody(ReasonBody):
 
 
 class ReloadBody(ReasonBody):
-    """`revision`: by default the wanted one."""
+    """`revision`: by default the wanted revision."""
 
     revision = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
 
@@ -124,7 +124,7 @@ class FreezeBody(ReasonBody):
 
 
 class AlertChannelBody(StrictSerializer):
-    """A channel for alerts and its address, as the library apprise writes it. Never returned."""
+    """A channel for alerts, and its address in apprise's form, which no response returns."""
 
     name = TextField(max_length=60, form=NAME)
     address = SecretField(max_length=2_000)

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: commands of manage.py, and what they share."""

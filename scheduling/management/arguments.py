@@ -127,6 +127,7 @@ class EachOnce(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         found = dict(getattr(namespace, self.dest) or {})
+        # One pair, or with `nargs` a list of them.
         for key, value in [values] if isinstance(values, tuple) else values:
             if key in found:
                 raise argparse.ArgumentError(self, f"{key} is given twice; give it once")

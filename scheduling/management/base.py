@@ -161,7 +161,7 @@ def refuse_unprintable_options(options: dict[str, Any]) -> None:
     errors = [
         error
         for name, value in options.items()
-        if name not in ("stdout", "stderr")
+        if name not in ("stdout", "stderr")  # streams, when a program calls the command
         for error in unprintable_errors(name, value)
     ]
     if errors:

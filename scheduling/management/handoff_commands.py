@@ -16,7 +16,7 @@ from scheduling.presentation.serializers.history import HandoffDocument
 
 
 class HandoffCommand(GinkgoCommand):
-    """Perform `operation` on a portfolio, wait for its handoff with --wait, and show that."""
+    """Perform `operation` on a portfolio. With --wait, return once its handoff has ended."""
 
     operation: Operation
 

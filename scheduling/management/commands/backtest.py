@@ -105,7 +105,7 @@ class Command(GinkgoCommand):
         """Run the backtest, show its figures, and write the requested files."""
         json_file = None if isinstance(options["json"], bool) else Path(options["json"])
         html_file = None if options["html"] is None else Path(options["html"])
-        self.as_json = options["json"] is True
+        self.as_json = options["json"] is True  # --json without a FILE
         for file in filter(None, (json_file, html_file)):
             _refuse_unwritable(file)  # before the work, not after it
         if html_file and json_file and html_file.resolve() == json_file.resolve():
@@ -196,7 +196,7 @@ def _cells(order: Order) -> tuple[str, ...]:
 
 
 def _read_parameters(path: str | None) -> dict[str, Any]:
-    """Return the JSON object in a file, or {} for None. Raise Failed for another content."""
+    """Return the JSON object in a file, or {} for None. Raise Failed for any other content."""
     if path is None:
         return {}
     try:

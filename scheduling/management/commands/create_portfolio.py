@@ -1,6 +1,6 @@
 """manage.py create_portfolio NAME --strategy S [--config JSON] [--symbols A,B] [--weight N] …
 
-manage.py create_portfolio --file PATH: many, in transactions of a thousand.
+manage.py create_portfolio --file PATH: create many, a thousand in each transaction.
 """
 
 from __future__ import annotations

@@ -85,8 +85,7 @@ class Command(GinkgoCommand):
         created = read_feeds(options["name"])
         if not created:  # it was removed in the meantime
             raise NotFound("feed", options["name"])
-        text = f"Feed {options['name']} was created."
-        self.show(FeedLogDocument(created[0]).data, text)
+        self.show(FeedLogDocument(created[0]).data, f"Feed {options['name']} was created.")
 
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):

@@ -47,10 +47,9 @@ class Command(GinkgoCommand):
             self.show(document, partial(draw_plan, document))
             return
         document = balance_document(operations.rebalance(actor=self.actor))
-        begun, rejected = len(document["requested"]), document["rejected"]
+        begun, remaining = len(document["requested"]), document["rejected"] + document["pending"]
         lines = [f"Began {count(begun, 'handoff')}." if begun else "Nothing to move."]
-        lines += [f"{one['portfolio']}: {one['reason']}" for one in rejected]
-        lines += [f"{one['portfolio']}: {one['reason']}" for one in document["pending"]]
+        lines += [f"{one['portfolio']}: {one['reason']}" for one in remaining]
         self.show(document, "\n".join(lines))
 
 
@@ -69,12 +68,9 @@ def draw_plan(document: dict[str, Any], console: Console) -> None:
     steps = Table(title="Plan", title_justify="left")
     for heading in ("portfolio", "from", "to", "why"):
         steps.add_column(heading)
-    for step in document["place"]:
-        steps.add_row(step["portfolio"], "–", step["target_node"], step["reason"])
-    for step in document["move"]:
-        steps.add_row(
-            step["portfolio"], step["source_node"] or "–", step["target_node"], step["reason"]
-        )
+    for step in (*document["place"], *document["move"]):
+        source = step.get("source_node") or "–"
+        steps.add_row(step["portfolio"], source, step["target_node"], step["reason"])
     for left in (*document["pending"], *document["stuck"]):
         steps.add_row(left["portfolio"], "–", "–", left["reason"])
     if steps.row_count:

@@ -43,16 +43,16 @@ class Command(GinkgoCommand):
         """Replay, show the lines as they come, and say whether the result equals the records."""
         kept: list[PrintedLine] = []
 
-        def show(lines: Sequence[PrintedLine]) -> None:
+        def keep_or_print(lines: Sequence[PrintedLine]) -> None:
             if self.as_json:
                 kept.extend(lines[: MAX_LINES - len(kept)])
             else:
                 self.stdout.write("".join(f"{_line(line)}\n" for line in lines), ending="")
 
-        printed = show if options["prints"] else None
+        take_lines = keep_or_print if options["prints"] else None
         with progress_bar(options["name"]) as report:
             done = replay_portfolio(
-                options["name"], options["first"], options["last"], printed, report
+                options["name"], options["first"], options["last"], take_lines, report
             )
         document = _document(done, kept)
         text = "\n".join(sentences(done))

@@ -124,7 +124,8 @@ class Command(GinkgoCommand):
                 report(roll_out)
         document = RollOutDocument(roll_out).data
         if roll_out.is_open:
-            message = f"{roll_out_sentence(roll_out)}; it continues after {wait_s:g} s."
+            sentence = roll_out_sentence(roll_out)
+            message = f"{sentence}. It has not ended after {wait_s:g} s, and continues."
             raise Failed("wait_timeout", message, roll_out=document)
         if roll_out.state == "stopped":
             if not self.as_json:
@@ -134,7 +135,7 @@ class Command(GinkgoCommand):
 
 
 def draw_roll_out(roll_out: RollOutView, console: Console) -> None:
-    """Draw a line for each portfolio, and the command of the way back."""
+    """Draw a line for each portfolio, and the command that takes the roll-out back."""
     table = Table(title_justify="left", box=SIMPLE_HEAD)
     for heading in ("portfolio", "state", "revision", "pause", "why"):
         table.add_column(heading, no_wrap=heading != "why", overflow="fold")

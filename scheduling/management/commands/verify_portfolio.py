@@ -47,6 +47,7 @@ class Command(GinkgoCommand):
             document = _verify(options["name"], options["to"], options["full"])
             if document["state"] != "identical":
                 code = "different" if document["state"] == "different" else "cannot_verify"
+                # As JSON, the document has the notes.
                 text = document["sentence"] if self.as_json else _lines(document)
                 raise Failed(code, text, **document)
             return self.show(document, _lines(document))

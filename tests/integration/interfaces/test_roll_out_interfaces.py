@@ -125,7 +125,7 @@ def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch
     _, _, second = make_fleet("a")
     monkeypatch.setattr(command, "POLL_S", 0.01)
     sentence, code = refused(second.sha256, "--wait", "0.05")
-    assert "is running, 0 of 1 portfolios are done; it continues after 0.05 s" in sentence
+    assert "0 of 1 portfolios are done. It has not ended after 0.05 s, and continues." in sentence
     assert code == 1
     number = str(RollOut.objects.get().pk)
     assert "is stopping" in said("roll_out", "--stop", number, "--reason", "lunch")
