@@ -1,8 +1,8 @@
 """From a database URL to Django's settings, and back to a libpq string.
 
 Every session, Django's and the gateway's, carries the same limits, so no statement, lock or
-forgotten transaction can hold up the fence for long. They are the server's; for a server that does
-not answer at all see `deadline.py`.
+forgotten transaction can hold up the fence for long. The server applies them; for a server that
+does not answer at all see `deadline.py`.
 """
 
 from __future__ import annotations

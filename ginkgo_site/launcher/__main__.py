@@ -1,4 +1,4 @@
-"""`python -m ginkgo_site.launcher`, which is what bin/up becomes."""
+"""`python -m ginkgo_site.launcher`, which bin/up executes."""
 
 from __future__ import annotations
 

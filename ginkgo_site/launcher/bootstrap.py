@@ -5,8 +5,8 @@
 
 One `manage.py` for each step would cost a second each. Prints one JSON object per line:
 {"say": sentence} and {"progress": text} on the way, {"migrating": number} when migrations begin,
-{"prepared": …} when nodes can be started, {"settled": …} when they registered and everything
-is under way, or {"refused": sentence}.
+{"prepared": …} when nodes can be started, {"settled": …} when they have registered and the feed
+runs, or at a stop once it is paused, or {"refused": sentence}.
 """
 
 from __future__ import annotations

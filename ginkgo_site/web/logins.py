@@ -40,7 +40,11 @@ HASH_WAIT_S = 2.0
 
 
 class Failures:
-    """Failures by key: `free` of them cost no wait, the next `first_s`, each further one double."""
+    """Failures by key, and the wait that they cost.
+
+    The first `free` failures cost none, the next one `first_s`, each further one twice as long, up
+    to `longest_s`.
+    """
 
     def __init__(self, free: int, first_s: float, longest_s: float) -> None:
         self._free, self._first_s, self._longest_s = free, first_s, longest_s

@@ -1,4 +1,4 @@
-"""Notes where a request comes from, for the audit log."""
+"""Note where a request comes from, for the audit log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scheduling.request_origin import Origin, acting_from
 
 
 class OriginMiddleware:
-    """Sets the origin for as long as the request is worked on."""
+    """Set the origin of what a request changes, for as long as the request is handled."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response

@@ -1,4 +1,4 @@
-"""The programs of the embedded server: those of a wheel, or a copy that its user can run."""
+"""The programs of the embedded server: in a wheel, or in a copy that the server's user can run."""
 
 from __future__ import annotations
 
