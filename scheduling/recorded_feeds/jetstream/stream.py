@@ -34,7 +34,7 @@ CONNECT_S, ANSWER_S = 2, 3.0
 CLOSE_S = 1.0  #: a server that is frozen takes nothing that waits to be sent
 RECONNECT_S = 0.1
 KEPT_BYTES = 16_000_000  #: of messages, kept by a stream that shares no cache with others
-KEPT_PLACES = 256  #: messages whose seqs are remembered, to find the next one without a search
+KEPT_RANGES = 256  #: messages whose seqs are remembered, to find the next one without a search
 #: The most messages requested at once, and bytes if each is as large as the largest before.
 READ_AT_ONCE, READ_AT_ONCE_BYTES = 64, 4_000_000
 HEADERS_ROOM = 4_096  #: bytes of the largest message that are left for its headers
@@ -168,7 +168,7 @@ class Stream:
         #: A part of the cache's keys. A new mark makes this stream forget what it has cached.
         self._mark = object()
         #: Message number → (first, last seq), the most recently used last.
-        self._places: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._ranges: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._reconnects = 0
 
     def _forget_after_reconnect(self) -> None:
@@ -176,7 +176,7 @@ class Stream:
         if self._reconnects != self._client.stats["reconnects"]:
             self._reconnects = self._client.stats["reconnects"]
             self._mark = object()
-            self._places.clear()
+            self._ranges.clear()
 
     async def create(self) -> None:
         """Create the stream, empty. Raise StreamMissing if another one has its name."""
@@ -289,7 +289,7 @@ class Stream:
         self._forget_after_reconnect()
         kept: Block | None = self._kept.get((self._mark, "block", number))
         if kept is not None:
-            self._note_place(number, kept)
+            self._note_range(number, kept)
             return kept
         for direct in (True, False):  # a replica that answers directly may lag; then the leader
             try:
@@ -421,7 +421,7 @@ class Stream:
         Found by bisection, unless the message or the one before it was read lately.
         """
         self._forget_after_reconnect()
-        for number, (first, last) in reversed(self._places.items()):
+        for number, (first, last) in reversed(self._ranges.items()):
             if first <= seq <= last:
                 return number
             if last == seq - 1 and first <= last:
@@ -453,15 +453,15 @@ class Stream:
     def _keep(self, number: int, block: Block) -> Block:
         """Keep the block of a message for later reads, and return it."""
         self._kept.put((self._mark, "block", number), block, len(block.events))
-        self._note_place(number, block)
+        self._note_range(number, block)
         return block
 
-    def _note_place(self, number: int, block: Block) -> None:
+    def _note_range(self, number: int, block: Block) -> None:
         """Remember the seqs of a message, by which `number_of` finds it and the next one."""
-        self._places[number] = block.from_seq, block.to_seq
-        self._places.move_to_end(number)
-        while len(self._places) > KEPT_PLACES:
-            self._places.popitem(last=False)
+        self._ranges[number] = block.from_seq, block.to_seq
+        self._ranges.move_to_end(number)
+        while len(self._ranges) > KEPT_RANGES:
+            self._ranges.popitem(last=False)
 
     async def _answer(self, asked: Awaitable[T], name: str = "") -> T:
         """Return the server's answer about stream `name`, by default that of the messages.

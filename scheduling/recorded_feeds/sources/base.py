@@ -51,7 +51,7 @@ class OpenedFile(Protocol):
         ...
 
 
-class Place(NamedTuple):
+class FilePosition(NamedTuple):
     """A position in a file: see `OpenedFile`."""
 
     file: OpenedFile

@@ -23,7 +23,13 @@ from typing import Any
 
 from portfolios.feeds.columns import Columns, MissingColumn, find_columns, object_row, separator_of
 from portfolios.json_text import read_json
-from scheduling.recorded_feeds.sources.base import FileLayout, Item, OpenedFile, Place, SourceLost
+from scheduling.recorded_feeds.sources.base import (
+    FileLayout,
+    FilePosition,
+    Item,
+    OpenedFile,
+    SourceLost,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +48,7 @@ class _TextFile:
     def __init__(self, path: Path, layout: FileLayout) -> None:
         self.path, self._layout = path, layout
         self._fd = os.open(path, os.O_RDONLY)
-        # Closed with its last `Place`, since a cursor may need the file after the next was begun.
+        # Closed with its last FilePosition: a cursor may need this file after the next was begun.
         weakref.finalize(self, os.close, self._fd)
         self.inode = os.fstat(self._fd).st_ino
         self.at = 0  #: behind the last whole line that was read
@@ -95,8 +101,8 @@ class _TextFile:
             row = self._row(line)
             self.at = min(self.at + len(line) + 1, self._size())  # the last may lack a line break
             if row is not None:
-                place = Place(self, self.at, self.line)
-                items.append(Item(row, f"{self.path.name}, line {self.line}", place))
+                position = FilePosition(self, self.at, self.line)
+                items.append(Item(row, f"{self.path.name}, line {self.line}", position))
         return items
 
     def _row(self, line: bytes) -> Any:
@@ -174,13 +180,13 @@ class FileSource:
 
     def cursor_after(self, items: Sequence[Item]) -> str:
         """See `Source.cursor_after`."""
-        place: Place = items[-1].position
+        position: FilePosition = items[-1].position
         return json.dumps(
             {
-                "file": place.file.path.name,
-                "at": place.at,
-                "line": place.line,
-                "proof": place.file.proof(place.at),
+                "file": position.file.path.name,
+                "at": position.at,
+                "line": position.line,
+                "proof": position.file.proof(position.at),
             }
         )
 
@@ -245,10 +251,7 @@ class FileSource:
             return None  # removed since it was listed
 
     def _names(self) -> list[str]:
-        """Return the names of the files of the folder that match the pattern, in order.
-
-        Raise SourceLost.
-        """
+        """Return the sorted names of the folder's files that fit the pattern. Raise SourceLost."""
         try:
             names = sorted(
                 entry.name

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from portfolios.feeds.columns import Columns, MissingColumn, find_columns
-from scheduling.recorded_feeds.sources.base import FileLayout, Item, Place, SourceLost
+from scheduling.recorded_feeds.sources.base import FileLayout, FilePosition, Item, SourceLost
 
 AT_ONCE = 2_000  #: rows that are decoded at once
 MAGIC = b"PAR1"  #: the last bytes of a whole file
@@ -32,7 +32,7 @@ class ParquetFile:
         self.path, self._layout = path, layout
         self._file: BufferedReader | None = None
         self.inode = os.stat(path).st_ino
-        #: Both: how many rows were read. A `Place` needs two, since in a CSV file they differ.
+        #: Both: how many rows were read. A FilePosition has two, since in a CSV file they differ.
         self.at = self.line = 0
         self._rows: Iterator[list[Item]] = iter(())
 
@@ -104,7 +104,7 @@ class ParquetFile:
         ):
             file.close()
             return False
-        # Closed with its last `Place`, since a cursor may need the file after the next was begun.
+        # Closed with its last FilePosition: a cursor may need this file after the next was begun.
         weakref.finalize(self, file.close)
         self._file, self.inode = file, os.fstat(file.fileno()).st_ino
         return True
@@ -146,8 +146,8 @@ class ParquetFile:
         for cells in zip(*(_texts(column) for column in batch.columns), strict=True):
             self.at += 1
             self.line = self.at
-            place = Place(self, self.at, self.line)
-            items.append(Item(columns.row(cells), f"{self.path.name}, row {self.at}", place))
+            position = FilePosition(self, self.at, self.line)
+            items.append(Item(columns.row(cells), f"{self.path.name}, row {self.at}", position))
         return items
 
 
