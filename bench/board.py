@@ -2,13 +2,13 @@
 
 Runs a real installation with a fleet that exists in its database, where every figure moves once a
 second (bench/board_fleet.py), the real web process, and the board in the machine's Chromium.
-Measured are the processor time of the web process without a board, with one and with ten (nine of
-them sockets without a browser), how long the first paint takes, how busy the main thread of the
-browser is, what the page weighs, and the time from a commit that moves two cards to the picture
-that shows them moved.
+Measures the processor time of the web process without a board, with one and with ten (nine of them
+sockets without a browser), how long the first paint takes, how busy the main thread of the browser
+is, what the page weighs, and the time from a commit that moves two cards to the picture that shows
+them moved.
 
-Processor time is the honest figure on a busy machine; elapsed times are upper bounds there. Prints
-JSON rows; writes board.txt to the directory BENCH_OUT, if set.
+On a busy machine only the processor times are reliable; elapsed times are upper bounds. Prints JSON
+rows; writes board.txt to the directory BENCH_OUT, if set.
 """
 
 from __future__ import annotations

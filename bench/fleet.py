@@ -5,8 +5,8 @@ as daemons do (bench/fleet_nodes.py), with the portfolios spread over them. Firs
 for SECONDS: heartbeats, sample commits, and the cost of each part are measured. Then nodes are
 killed one after another, and the database's clock gives the time from the mark `lost` until all
 their portfolios were planned, requested, granted and committed elsewhere. Finally the web process
-is killed and restarts: measured are the time until every node has had a heartbeat answered, and the
-number of nodes lost by it.
+is killed and restarts: the rows give the time until every node has had a heartbeat answered, and
+the number of nodes lost by it.
 
 Without arguments the sizes in SIZES are measured one after another. Prints JSON rows; writes
 fleet.txt and fleet.svg to the directory BENCH_OUT, if set. The lease is the product's unless

@@ -1,9 +1,9 @@
 """CP-SAT models of a small fleet: the most weight that can be placed, the lowest highest load.
 
 Moves of running portfolios are counted; placing an unassigned one costs nothing. In the simple
-model all changes happen in one instant, so two portfolios may exchange places. In the `in_steps`
-model, as with handoffs, they happen one after another, and each portfolio occupies both its places
-until its target has committed.
+model all changes happen in one instant, so two portfolios may exchange their nodes. In the
+`in_steps` model, as with handoffs, they happen one after another, and each portfolio takes up
+capacity on both nodes until its target has committed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compare with kafka-python's sticky assignor: equal portfolios, then one node lost or added.
 
-Timed are kafka's `assign()`, given the previous assignment, and every plan of Ginkgo that changes
-something, with the fleet index kept from earlier passes, including the updates of the index; for
-the initial plan also building the index. The final empty plan is checked but not counted.
+The time of kafka is that of `assign()`, given the previous assignment. The time of Ginkgo is that
+of every plan that changes something, with the updates of the fleet index that earlier passes left;
+for the initial plan it includes building the index. The final empty plan is not counted.
 """
 
 from __future__ import annotations

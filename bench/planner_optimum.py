@@ -1,7 +1,7 @@
 """Compare plans with the optimum of CP-SAT on random small fleets.
 
-The fleets have weights, selectors, hard spread groups and unequal capacities. Measured are the
-highest load at equal moves, and pending portfolios that could have been placed.
+The fleets have weights, selectors, hard spread groups and unequal capacities. Compares the highest
+load at equal moves, and counts pending portfolios that could have been placed.
 """
 
 from __future__ import annotations

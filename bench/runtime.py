@@ -2,11 +2,11 @@
 
     bin/bench runtime [EVENTS=100000] [RUNS=5]
 
-Beside it, in turns, the bare loop of the same strategy: its `on_event` for each decoded event, in
+In turns with it runs the bare loop of the same strategy: its `on_event` for each decoded event, in
 one process, with an account that never trades. Batches are those of a node that catches up: 2,000
-events and the state, as each commit needs it; and those of a node that follows closely: 100 events,
-the state with each order and with each twentieth. Speeds are those of the wall clock, and, for a
-machine that is busy with other things, of the process's own CPU time.
+events, after each the state, as a commit needs it; and those of a node that follows closely: 100
+events, the state after each order and after each twentieth batch. Speeds are those of the wall
+clock, and, for a machine that is busy with other things, of the process's own CPU time.
 """
 
 from __future__ import annotations
