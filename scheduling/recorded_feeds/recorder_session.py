@@ -42,7 +42,10 @@ class RecorderSession:
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Lend the connection to one task at a time. Raise WriterReplaced if another recorder runs."""
+        """Lend the connection to one task at a time.
+
+        Raise WriterReplaced if another recorder is running.
+        """
         async with self._lent:
             if self._connection is None:
                 self._connection = await self._open()
