@@ -146,7 +146,7 @@ Action = Start | Wait | Prepare | Activate | Adopt | Resume | Drain | ReleaseAbs
 
 
 def reconcile(desired: Iterable[EntryLike], actual: Iterable[Process], now: float) -> list[Action]:
-    """Return the actions that the node must take, most urgent first. Pure.
+    """Return the actions that the node must take, in the order of `desired`, then the stops. Pure.
 
     The caller begins every action before the next call, which then sees its result.
     """
@@ -193,7 +193,7 @@ def _keep_or_restart(entry: EntryLike, current: Process, now: float) -> _Decisio
         return Resume(current.slot), current.slot
     if current.phase == "warm":  # released and granted again: its checkpoint decides
         return Adopt(entry, current.slot), current.slot
-    if current.phase == "waiting" and current.reported:
+    if current.phase == "waiting" and current.reported:  # the server has decided about the exit
         return _restart(entry, current, now)
     if current.phase == "ended":
         if now < current.ended_at + RETRY_AFTER_S:

@@ -99,8 +99,8 @@ class FleetIndex:
 
     def update(self, portfolios: Iterable[PortfolioView], gone: Iterable[int] = ()) -> None:
         """Add or replace portfolios, and remove those whose ids are in `gone`."""
-        for number in gone:
-            self._remove(self.portfolios.pop(number, None))
+        for portfolio_id in gone:
+            self._remove(self.portfolios.pop(portfolio_id, None))
         for portfolio in portfolios:
             self._remove(self.portfolios.get(portfolio.id))
             self.portfolios[portfolio.id] = portfolio

@@ -199,7 +199,7 @@ class RoomFinder:
     def _find_clearable_target(
         self, movable: Movable, spare: int, excluded: frozenset[int]
     ) -> tuple[int, list[Relocation]] | None:
-        """Return a node on which relocations make room for `movable`, and these; else None."""
+        """Return (node, the relocations that make room for `movable` there), or None."""
         if movable.is_placement and self._may_move_running:
             return None  # a placement must not give up its place for one that is free only later
         for node in self._closest_to_fitting(movable.portfolio, excluded):

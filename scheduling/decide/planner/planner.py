@@ -142,8 +142,8 @@ class _Planner:
     def _reserve(self, task: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
         """Reserve room that will become free, and start the moves that free it.
 
-        Moves that cannot start yet are reserved too, so that nothing else in this plan takes their
-        room. Return False if no room can be made.
+        The room of moves that cannot start yet is reserved too, so that nothing else in this plan
+        takes it. Return False if no room can be made.
         """
         found = find(task.portfolio) if self.may_make_room and task.ready is None else None
         if found is None:

@@ -75,7 +75,7 @@ class Rebalancer:
     def steps(self) -> Iterator[RebalanceStep]:
         """Yield steps until none evens loads enough. Each is applied before it is yielded."""
         improved = True
-        while improved:
+        while improved:  # a step may make another one possible for a source that had none
             improved = False
             for step in self._round():
                 improved = True

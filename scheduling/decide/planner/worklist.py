@@ -125,10 +125,10 @@ class Worklist:
         with members outside the settled portfolios.
         """
         fleet = self.fleet
-        places = {(group, fleet.index_by_id.get(node_id)) for group, node_id in fleet.index.crowded}
+        shared = {(group, fleet.index_by_id.get(node_id)) for group, node_id in fleet.index.crowded}
         for group in groups:
-            places |= {(group, node) for node, n in fleet.group_members(group).items() if n > 1}
-        for group, node in places:
+            shared |= {(group, node) for node, n in fleet.group_members(group).items() if n > 1}
+        for group, node in shared:
             if node is None:
                 continue
             sharing = [p for p in self.running(node) if p.spread_hard and p.spread_group == group]

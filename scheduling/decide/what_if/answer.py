@@ -231,11 +231,12 @@ class _RemedyFinder:
         left = self._without_place_in(add(self.hypothetical, [addition]))
         if left >= len(without_place):
             return
-        nodes = [
+        roomiest = self._roomiest(
+            lambda node: not (node.cordoned or node.draining) and node.status == "alive"
+        )
+        nodes = [  # each of these helps as much as the new node
             node.name
-            for node, _ in self._roomiest(
-                lambda node: not (node.cordoned or node.draining) and node.status == "alive"
-            )[:MAX_TRIED]
+            for node, _free in roomiest[:MAX_TRIED]
             if self._without_place_in(enlarge(self.hypothetical, node.name, places)) <= left
         ]
         params = {"places": places, "add": str(addition), "nodes": nodes, "left": left}

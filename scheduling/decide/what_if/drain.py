@@ -98,7 +98,9 @@ def room_for_drain(snapshot: Snapshot, name: str) -> tuple[Move, ...]:
     """
     drained = drain(snapshot, [name])
     (node,) = (each.id for each in snapshot.nodes if each.name == name)
-    return _find_room(drained, node, _stuck_on(node, make_plan(drained, UNLIMITED)))[0]
+    stay = _stuck_on(node, make_plan(drained, UNLIMITED))
+    moves, _still_stay = _find_room(drained, node, stay)
+    return moves
 
 
 def _stuck_on(node: int, plan: Plan) -> tuple[Pending, ...]:

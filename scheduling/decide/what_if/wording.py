@@ -96,9 +96,9 @@ def _with_noun(text: str) -> str:
     return f"{figure} {'portfolio' if figure == '1' else 'portfolios'} {rest}"
 
 
-def _portfolios(many: int, one: str, more: str) -> str:
+def _portfolios(amount: int, one: str, many: str) -> str:
     """Return `1 portfolio moves` or `2 portfolios move`."""
-    return f"{count(many, 'portfolio')} {one if many == 1 else more}"
+    return f"{count(amount, 'portfolio')} {one if amount == 1 else many}"
 
 
 def notes(answer: Answer, lease_ttl_s: float, language: str | None = "en") -> list[str]:
