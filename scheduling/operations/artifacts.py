@@ -175,7 +175,7 @@ def _inspect(
         code = code_of_upload(sha256, wheel, environment, lock)
         found = strategy_inspection.inspect_artifact(code)
     except (CodeUnavailable, strategy_inspection.CheckFailed) as failed:
-        if str(failed).endswith("."):
+        if str(failed).endswith("."):  # some of these texts are whole sentences
             message = _("{label} cannot be used: {failed}", label=label, failed=failed)
         else:
             message = _("{label} cannot be used: {failed}.", label=label, failed=failed)
@@ -297,9 +297,9 @@ def present_artifact(given: str) -> Artifact:
 
 
 def resolve_artifact(given: Any) -> tuple[str | None, list[dict[str, str]]]:
-    """Return (the complete hash for a hash or its beginning, []); for None (None, []).
+    """Return (sha256, errors) for the artifact whose hash, or the beginning of it, is `given`.
 
-    For anything else, return (None, the errors of the field `artifact`).
+    The sha256 is None if `given` is None or there are errors.
     """
     if given is None:
         return None, []

@@ -42,7 +42,7 @@ UID = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class NewBacktest:
-    """What to run, as given."""
+    """The fields of a backtest, unchecked."""
 
     strategy: str
     config: dict[str, Any] = field(default_factory=dict)

@@ -118,7 +118,7 @@ def _unmigrated_finding(pending: int) -> Finding:
 
 
 def _migrations() -> tuple[int, tuple[str, ...]]:
-    """Return how many migrations must still be applied, and the applied ones of a newer version."""
+    """Return how many migrations are to be applied, and which applied ones this version lacks."""
     executor = MigrationExecutor(connection)
     pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
     here = executor.loader.disk_migrations

@@ -31,10 +31,10 @@ _slot = threading.BoundedSemaphore(1)
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a configuration would have done, and what the present one would have."""
+    """The figures of a new configuration and of the present one, over the same events."""
 
-    after: Figures
-    before: Figures | None  #: None for a new portfolio, or if the present configuration failed
+    after: Figures  #: of the new one
+    before: Figures | None  #: of the present one; None: it failed, or the portfolio is new
     before_failed: str  #: why the present configuration failed; "": it did not
     is_newest: bool  #: run over the newest events of the feed; else over the first of its log
     elapsed_s: float
@@ -87,9 +87,9 @@ def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str]
 
 
 def _events(feed: Feed, symbols: frozenset[str] | None) -> tuple[list[Event], bool]:
-    """Return (the newest released events, EVENTS at most, True).
+    """Return (events, whether they are the newest released ones), EVENTS at most.
 
-    If fewer than EVENTS of a packaged log are released, return (its first EVENTS events, False).
+    If fewer than EVENTS of a packaged log are released, they are the first ones of the log.
     """
     head = current_head(feed.name)
     found = newest_events(feed, symbols, head, EVENTS) if head else []

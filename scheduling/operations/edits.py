@@ -105,7 +105,7 @@ class EditBase:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field or entry of a field, such as `config.quantity`. None: it is not set."""
+    """A field that differs, or an entry of one: `config.quantity`. A value of None is not set."""
 
     field: str
     before: Any

@@ -52,7 +52,7 @@ class ImportPlan:
     feed: str
     path: str
     columns: Mapping[str, str] = field(default_factory=dict)  #: field → header
-    symbol: str = ""  #: of every row
+    symbol: str = ""  #: of every row; empty: a column has it
     time_zone: str = ""  #: of times that have none
     time_format: str = ""  #: of times that are not ISO 8601
     time_unit: str = ""  #: of times that are numbers
@@ -218,7 +218,7 @@ def _import_in_stream(plan: ImportPlan, lines: Sequence[_Line]) -> Imported:
     def decide(
         writer_row: feed_records.WriterRow, instruments: Mapping[str, InstrumentFacts]
     ) -> Sequence[Event]:
-        nonlocal events, wrong
+        nonlocal events, wrong  # of the last try, for the result
         refuse_recorded(plan.feed, writer_row)
         events, wrong = _accepted(plan, lines, instruments)
         return events
@@ -292,7 +292,8 @@ def _tick(plan: ImportPlan, prices: Sequence[str]) -> Decimal:
     Raise Invalid if the stated tick is not a number.
     """
     if not plan.tick:
-        return Decimal(1).scaleb(-min(max(PRICE_PLACES, places_of(prices)), MAX_SCALE))
+        decimal_places = max(PRICE_PLACES, places_of(prices))
+        return Decimal(1).scaleb(-min(decimal_places, MAX_SCALE))
     try:
         return Decimal(plan.tick)
     except InvalidOperation:

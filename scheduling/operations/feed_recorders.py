@@ -75,7 +75,7 @@ class RecordingPlan:
     number_per_symbol: bool = False
     numbers_restart: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)  #: field → header or path
-    symbol: str = ""  #: of every row
+    symbol: str = ""  #: of every row; empty: each row has its own
     skip_bad: bool = False  #: leave out wrong rows of a file instead of ending
     tick_s: float | None = None  #: record the time so often while no row comes; None: never
     take_over: bool = False  #: begin although another recorder seems to run

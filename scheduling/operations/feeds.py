@@ -57,7 +57,7 @@ class NewInstrument:
     scale: int | None = None  #: None: the places of the tick, four at least
 
     @property
-    def places(self) -> int:
+    def decimal_places(self) -> int:
         """Return the decimal places in which its prices are kept."""
         if self.scale is not None:
             return self.scale
@@ -120,16 +120,16 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
         raise Invalid(errors)
     with transaction.atomic():
         known = {row.symbol: row for row in Instrument.objects.filter(feed=feed)}
-        wanted = len(known.keys() | {one.symbol for one in instruments})
-        if wanted > MAX_INSTRUMENTS:
+        total = len(known.keys() | {one.symbol for one in instruments})
+        if total > MAX_INSTRUMENTS:
             message = (
-                f"Feed {name} would have {wanted:,} instruments; {MAX_INSTRUMENTS:,} are allowed."
+                f"Feed {name} would have {total:,} instruments; {MAX_INSTRUMENTS:,} are allowed."
             )
             raise Invalid([error("instruments", "too_many", message)])
         for one in instruments:
             row = known.get(one.symbol)
             if row is not None and (row.scale, row.tick_size, row.lot) != (
-                one.places,
+                one.decimal_places,
                 one.tick_size,
                 one.lot,
             ):
@@ -327,7 +327,7 @@ def _instrument_rows(feed: FeedRow, instruments: Sequence[NewInstrument]) -> lis
         Instrument(
             feed=feed,
             symbol=one.symbol,
-            scale=one.places,
+            scale=one.decimal_places,
             tick_size=one.tick_size,
             lot=one.lot,
             currency=one.currency,
@@ -374,11 +374,11 @@ def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
         if not value.is_finite() or not SMALLEST <= value < 10**12:
             shown = str(value)[:40]
             return f"The {what} of {one.symbol} is {shown}; give {SMALLEST:f} or more, below 1e12."
-    if not 0 <= one.places <= MAX_SCALE:
-        shown = str(one.places)[:40]
+    if not 0 <= one.decimal_places <= MAX_SCALE:
+        shown = str(one.decimal_places)[:40]
         return f"The scale of {one.symbol} is {shown}; it must be from 0 to {MAX_SCALE}."
     try:
-        to_units(one.tick_size, one.places)
+        to_units(one.tick_size, one.decimal_places)
         to_units(one.lot, MAX_SCALE)
     except ValueError as wrong:
         return f"The tick or lot of {one.symbol} does not fit its scale: {wrong}."

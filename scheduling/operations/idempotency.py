@@ -51,7 +51,8 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
             status=422,
         )
     if found.is_kept:
-        return Answer(found.status or 200, found.headers, found.body)
+        assert found.status is not None, "a kept answer has a status"
+        return Answer(found.status, found.headers, found.body)
     if found.answered or (found.acted and found.age_s > enact.CLAIM_S):
         said = f"with status {found.status}" if found.answered else "but its answer was lost"
         raise Refused(

@@ -200,7 +200,7 @@ def _immovable(runs: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
 
 def _refusal_of(found: NoMove, target: str | None) -> Refused:
     """Return the refusal of a portfolio that cannot move to `target`, or (None) to any node."""
-    if target is None or found.reason.code != "on_node":
+    if target is None or found.reason.code != "on_node":  # the reason is not about the target
         return Refused(
             found.code, _("{name} {why}.", name=found.portfolio, why=reason_sentence(found.reason))
         )

@@ -215,17 +215,15 @@ def _order(wanted: list[Revision], canary: str) -> list[Revision]:
         is_ready = run.phase == "running" and run.good_revision is not None
         return (not is_ready, revision.portfolio.weight, name)
 
-    names = {revision.portfolio.name for revision in wanted}
-    if canary and canary not in names:
+    by_name = {revision.portfolio.name: revision for revision in wanted}
+    if canary and canary not in by_name:
         message = _(
             "The canary {canary} is not among the {number} portfolios of the roll-out: "
             "{names}; choose one of them.",
             canary=canary,
-            number=len(names),
-            names=abbreviate(sorted(names)),
+            number=len(by_name),
+            names=abbreviate(sorted(by_name)),
         )
         raise Refused("unknown_canary", message)
-    first = min(wanted, key=rank) if not canary else next(
-        revision for revision in wanted if revision.portfolio.name == canary
-    )  # fmt: skip
+    first = by_name[canary] if canary else min(wanted, key=rank)
     return [first, *(revision for revision in wanted if revision is not first)]

@@ -226,9 +226,9 @@ def _runs_here(node: Node) -> bool:
 
 
 def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
-    """Restart a node's daemon and yield a sentence. If there is another node, drain it first.
+    """Restart a node's daemon, drained before if another node takes portfolios; yield a sentence.
 
-    Raise Refused if it is not empty after `drain_s`, or its daemon does not come back.
+    Raise Refused if the node is not empty after `drain_s`, or its daemon does not come back.
     """
     began_s = time.monotonic()
     if not _runs_here(node):
@@ -242,7 +242,7 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
             _restart_daemon(node)
     else:
         _restart_daemon(node)
-    how = "emptied and restarted" if moved else "restarted without a move: it is the only one"
+    how = "emptied and restarted" if moved else "restarted without a move: no other node is open"
     yield f"{node.name} {how} within {time.monotonic() - began_s:.1f} s."
 
 

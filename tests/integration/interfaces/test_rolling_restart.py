@@ -100,7 +100,7 @@ def test_an_only_node_is_restarted_without_a_drain(
     Node.objects.filter(name="node-2").delete()
     register_again_once_ended(monkeypatch, daemon)
     (said,) = restart()
-    assert said.startswith("node-1 restarted without a move: it is the only one within")
+    assert said.startswith("node-1 restarted without a move: no other node is open within")
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
