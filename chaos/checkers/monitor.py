@@ -159,7 +159,7 @@ class Monitor:
         is_quiet = any(is_paused for *_, is_paused in rows)
         sample = Sample(time.monotonic() - self._began_s, runs, is_quiet)
         self.samples_taken += 1
-        if self._forgets:
+        if self._forgets:  # acknowledged commits were lost on purpose: begin anew
             self._ownership, self._forgets = invariants.OwnershipChecker(), False
         self._add_findings(self._ownership.check(sample))
         found, gaps = self.bystanders.check(sample)

@@ -149,6 +149,7 @@ def _expect_others_to_serve(context: FaultContext, web: int) -> None:
 
 
 def _expect_web_back(context: FaultContext, web: int) -> None:
+    """Expect that web process `web` writes its pulse again, and that the API is ready."""
     context.expect(
         lambda: web in _cluster(context).serving_webs(), RESTART_LIMIT_S, f"the pulse of web-{web}"
     )

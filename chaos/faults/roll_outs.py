@@ -106,8 +106,7 @@ def killed_in_roll_out(context: FaultContext) -> None:
 
 def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
     """Kill `victim`: web, watcher, worker, the daemon of one of the portfolios, or one of that
-    daemon's processes. Raise NotAvailable if there is no such daemon or process.
-    """
+    daemon's processes. Raise NotAvailable if there is no such daemon or process."""
     run = context.cluster.run(context.rng.choice(list(names)))
     if victim in ("process", "daemon"):
         if run.node is None:

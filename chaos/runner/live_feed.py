@@ -162,6 +162,7 @@ class LiveFeed:
         self.report("I8", f"append {self._number} was never answered: {self.last_answer}", body)
 
     def _post_append(self, body: dict[str, Any]) -> ApiResponse | None:
+        """Send an append once. Return None if no response came."""
         assert self._cluster is not None
         with suppress(OSError):
             return self._cluster.call("POST", f"/api/feeds/{FEED}/append/", body)

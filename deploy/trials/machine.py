@@ -30,4 +30,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def say(sentence: str) -> None:
+    """Print a sentence at once, even into a pipe."""
     print(sentence, flush=True)

@@ -246,6 +246,7 @@ def fill_in(example: Path, values: dict[str, str]) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
     path.touch(mode=0o600)
     path.write_text(text)
 

@@ -285,6 +285,7 @@ class Trial:
         return [name for name in list(self.units) if name in (*OLD_NODES, *NEW_NODES)]
 
     def rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, run by the database's superuser."""
         with psycopg.connect(self.server.admin_url, autocommit=True) as session:
             return session.execute(text.encode(), values or None).fetchall()
 
@@ -297,6 +298,7 @@ class Trial:
         self.wait_for(lambda: call(address, "", "GET", "/api/readyz/")[0] == 200, f"{web} is ready")
 
     def wait_for(self, holds: Any, what: str) -> None:
+        """Wait until `holds()`. Raise AssertionError with `what` after LIMIT_S."""
         until = time.monotonic() + LIMIT_S
         while not holds():
             if time.monotonic() > until:

@@ -107,22 +107,18 @@ def _notes(
             f" {at:%Y-%m-%d %H:%M:%S}Z, so the replay began before them."
         )
     if start.archived:
-        yield (
-            "Orders and fills before seq"
-            f" {max(recorded.archived.last('orders'), recorded.archived.last('fills')) + 1} are"
-            " archived, so"
-            + (
-                f" the replay began at seq {compared.replayed_from}, after them."
-                if start.anchor is not None
-                else " they were not compared."
-            )
-        )
+        archived_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
+        effect = "they were not compared"
+        if start.anchor is not None:
+            effect = f"the replay began at seq {compared.replayed_from}, after them"
+        yield f"Orders and fills before seq {archived_to + 1} are archived, so {effect}."
     yield from _state_notes(evidence, compared, limit_s)
-    others = {tenure.python for tenure in recorded.tenure_segments} - {"", PYTHON_VERSION}
-    if others:
+    # "": a tenure of an older version, which did not record it.
+    other_pythons = {each.python for each in recorded.tenure_segments} - {"", PYTHON_VERSION}
+    if other_pythons:
         yield (
-            f"Some of it ran under Python {', '.join(sorted(others))}; it was replayed under Python"
-            f" {PYTHON_VERSION}."
+            f"Some of it ran under Python {', '.join(sorted(other_pythons))}; it was replayed under"
+            f" Python {PYTHON_VERSION}."
         )
     if counts.equity_dropped:
         yield (
