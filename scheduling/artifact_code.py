@@ -44,14 +44,14 @@ def artifact_code(sha256: str) -> ArtifactCode:
     May build an environment, which takes as long as its packages are large.
     """
     artifact = Artifact.objects.filter(sha256=sha256).first()
-    if artifact is None:
-        raise CodeUnavailable(f"artifact {sha256[:12]} was deleted")
-    if (_folder() / "artifacts" / sha256).exists():
+    if artifact is not None and (_folder() / "artifacts" / sha256).exists():
         with suppress(CodeUnavailable):  # if the cached code is damaged, unpack the wheel again
             return _obtain(sha256, None, artifact.env_sha256, artifact.lock)
     # The wheel is read here: the event loop in `_obtain` must not wait for the database.
-    wheel = bytes(Artifact.complete.values_list("wheel", flat=True).get(sha256=sha256))
-    return _obtain(sha256, wheel, artifact.env_sha256, artifact.lock)
+    wheel = Artifact.complete.filter(sha256=sha256).values_list("wheel", flat=True).first()
+    if artifact is None or wheel is None:  # an operator may delete it between the two reads
+        raise CodeUnavailable(f"artifact {sha256[:12]} was deleted; add its wheel again")
+    return _obtain(sha256, bytes(wheel), artifact.env_sha256, artifact.lock)
 
 
 def code_for_check(sha256: str) -> ArtifactCode:

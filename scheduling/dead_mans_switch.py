@@ -55,7 +55,8 @@ class DeadMansSwitch:
             try:
                 look()
             except (psycopg.Error, DjangoDatabaseError, PoolTimeout) as error:
-                logger.info("no alert could be raised or sent: %s", str(error).strip())
+                cause = str(error).strip() or type(error).__name__
+                logger.info("no alert could be raised or sent: %s", cause)
             except Exception:
                 # Nothing else would notice that this thread has ended.
                 logger.exception("no alert could be raised or sent: a defect to report")

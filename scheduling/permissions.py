@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # at run time a circle: REST framework's views import a class
 OPERATOR_GROUP = "operator"
 VIEWER_GROUP = "viewer"
 ADMINISTRATOR_GROUP = "administrator"
+NOT_AN_OPERATOR = (
+    f"{{}} is not in the group {OPERATOR_GROUP}: ask an administrator to be added to it."
+)
 
 #: Permissions of the group in the admin: (app, permission).
 ADMINISTRATOR_RIGHTS = (
@@ -76,7 +79,7 @@ class ViewersReadOperatorsAct(BasePermission):
         if request.method in SAFE_METHODS:
             self.message = (
                 f"{request.user} is in neither of the groups {OPERATOR_GROUP} and {VIEWER_GROUP}: "
-                "ask an administrator to be added to one."
+                "ask an administrator to be added to one of them."
             )
             return may_read(request.user)
         if getattr(request.auth, "scope", None) == "read":
@@ -85,7 +88,7 @@ class ViewersReadOperatorsAct(BasePermission):
                 "manage.py create_api_token USER --scope operate."
             )
             return False
-        self.message = f"{request.user} is not an {OPERATOR_GROUP}: only operators may do this."
+        self.message = NOT_AN_OPERATOR.format(request.user)
         return may_act(request.user)
 
 
@@ -96,5 +99,5 @@ class OperatorsOnly(ViewersReadOperatorsAct):
         """Return whether the request is allowed; if not, set the sentence in `message`."""
         if not super().has_permission(request, view):
             return False
-        self.message = f"{request.user} is not an {OPERATOR_GROUP}: only operators see this."
+        self.message = NOT_AN_OPERATOR.format(request.user)
         return may_act(request.user)

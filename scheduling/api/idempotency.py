@@ -36,7 +36,7 @@ HEADER = "Idempotency-Key"
 #: A key is printable ASCII. An IETF draft puts it in quotes; here these are characters of the key.
 LONGEST_KEY = 255
 KEY = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
-KEPT_HEADERS = ("Content-Type", "Location", "ETag")
+KEPT_HEADERS = ("Content-Type", "Location", "ETag")  #: those that a repeat gets too
 
 
 class _Repeated(Exception):

@@ -73,7 +73,7 @@ def _refuse_unstorable(value: Any, depth: int) -> None:
         raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, str):
         if "\x00" in value:
-            raise ParseError("The body holds a NUL character.")
+            raise ParseError("The body holds a NUL character, which the database cannot store.")
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ParseError("The body holds a lone surrogate, which no text can contain.")
     elif isinstance(value, float) and not math.isfinite(value):

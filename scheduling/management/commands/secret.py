@@ -20,7 +20,7 @@ from scheduling.operations.secrets import MAX_VALUE
 from scheduling.presentation.serializers.access import SecretDocument
 
 ACTIONS = ("set", "list", "delete", "rotate", "key")
-NAMED = ("set", "delete")
+NAMED = ("set", "delete")  #: actions that need a NAME
 
 
 class Command(GinkgoCommand):

@@ -1,4 +1,4 @@
-"""Requests that wait for the code of an artifact: never so many that no thread is left."""
+"""Requests for the code of an artifact: never so many that no thread is left; deleted artifacts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from portfolios.models import Artifact
 from scheduling import artifact_code
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
 
@@ -47,3 +48,21 @@ def test_an_environment_build_occupies_two_threads_and_further_requests_are_told
     for thread in threads[:2]:
         thread.join()
     assert answers[4:] == ["the build is over"] * 2
+
+
+@pytest.mark.django_db
+def test_code_of_an_artifact_that_is_deleted_between_two_reads_is_unavailable(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = "0" * 64
+    artifact = Artifact.objects.create(
+        sha256=sha256, name="gone", version="1.0", filename="gone.whl", wheel=b"wheel", size=5
+    )
+
+    def folder() -> Path:
+        artifact.delete()
+        return home
+
+    monkeypatch.setattr(artifact_code, "_folder", folder)
+    with pytest.raises(CodeUnavailable, match="artifact 000000000000 was deleted"):
+        artifact_code.artifact_code(sha256)
