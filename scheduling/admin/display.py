@@ -27,7 +27,7 @@ def coloured_state(value: str) -> str:
 
 
 def link(row: Any, text: str | None = None) -> str:
-    """Return a link to the row's page, of its name or `text`; a dash for None."""
+    """Return a link to the row's page that reads `text`, by default its name; a dash for None."""
     if row is None:
         return UNKNOWN
     meta = row._meta

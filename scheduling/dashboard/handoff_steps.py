@@ -31,6 +31,8 @@ STEP_NAMES = (
     gettext_noop("activate"),
 )
 
+_GRANT = 2  #: index of the step `grant`
+
 #: State of a running handoff → index of its current step.
 _STEP_OF_STATE = {"requested": 0, "preparing": 0, "draining": 1, "activating": 3}
 
@@ -98,7 +100,7 @@ def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
             steps.append(HandoffStep(name, "omitted", UNKNOWN))
         elif took is not None:
             steps.append(HandoffStep(name, "done", pause(1000 * max(took, 0))))
-        elif name == _("grant") and handoff.granted_at:  # without a release: no duration
+        elif number == _GRANT and handoff.granted_at:  # without a release: no duration
             steps.append(HandoffStep(name, "done", state_word("granted")))
         else:
             steps.append(HandoffStep(name, "", ""))

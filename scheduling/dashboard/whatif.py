@@ -228,7 +228,7 @@ def loss_tag(loss: LossView) -> str:
 def loss_detail(loss: LossView) -> str:
     """Return how many portfolios would have a place after the loss, such as `3 of 5 fit`.
 
-    With the suspect nodes on whose places the forecast counts.
+    With the suspect nodes whose places the forecast uses.
     """
     if not loss.runs:
         text = _("it runs no portfolio")
@@ -237,7 +237,7 @@ def loss_detail(loss: LossView) -> str:
         text = ngettext("%(fit)s of %(runs)s fits", "%(fit)s of %(runs)s fit", loss.fit) % figures
     if loss.suspects:
         names = {"names": _join_names(loss.suspects)}
-        text += _("; ") + _("%(names)s counted, suspect") % names
+        text += _("; ") + _("%(names)s used, though suspect") % names
     return text
 
 

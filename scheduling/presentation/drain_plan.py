@@ -17,7 +17,7 @@ from scheduling.decide.what_if.drain import DrainPlan, LossChange, drain_plan
 from scheduling.decide.what_if.node_loss import NodeLoss
 from scheduling.errors import NotFound
 from scheduling.observe.shared_snapshot import shared_snapshot
-from scheduling.presentation.formatting import places, whole
+from scheduling.presentation.formatting import joined, places, whole
 from scheduling.presentation.plan import move_document, pending_document, placement_document
 from scheduling.timing import timing
 
@@ -67,6 +67,7 @@ def _document(found: DrainPlan) -> dict[str, Any]:
         "help": [
             {**as_data(one.reason), "reason": remedy_text(one), "no_place": one.no_place}
             for one in found.answer.remedies
+            # The remedy that no drain needs: to end it.
             if not (one.reason.code == "undrain" and one.reason.params["node"] == found.node)
         ],
         "losses": [_loss_document(loss) for loss in found.losses],
@@ -173,5 +174,9 @@ def remedy_text(remedy: Remedy) -> str:
         case "more_room":
             return _("Add a node of capacity %(add)s: %(then)s.") % params
         case _:  # suspects_counted: no remedy, but what the plan relies on
-            text = _("%(nodes)s is suspect and counted; without it %(left)s would stay.")
-            return text % {**staying, "nodes": ", ".join(params.get("nodes", ()))}
+            text = ngettext(
+                "The plan uses %(nodes)s, which is suspect: without it %(left)s would stay.",
+                "The plan uses %(nodes)s, which are suspect: without them %(left)s would stay.",
+                len(params["nodes"]),
+            )
+            return text % {**staying, "nodes": joined(params["nodes"])}

@@ -84,8 +84,8 @@ def summary(shown: IncidentView, outages: Sequence[OutageView]) -> str:
     """Return what became of the portfolios, in sentences."""
     if not outages:
         return _("It ran no portfolio.")
-    found = [outcome(outage, shown) for outage in outages]
-    placed = found.count("moved") + found.count("returned")
+    outcomes = [outcome(outage, shown) for outage in outages]
+    placed = outcomes.count("moved") + outcomes.count("returned")
     parts = []
     if placed:
         parts.append(
@@ -94,15 +94,15 @@ def summary(shown: IncidentView, outages: Sequence[OutageView]) -> str:
                 "%(longest)s.",
                 "%(placed)s of %(all)s portfolios have a new owner; the longest was without one "
                 "for %(longest)s.",
-                len(found),
+                len(outcomes),
             )
             % {
                 "placed": whole(placed),
-                "all": whole(len(found)),
+                "all": whole(len(outcomes)),
                 "longest": pause(shown.longest_ms),
             }
         )
-    kept, waiting, stopped = found.count("kept"), found.count("waits"), found.count("stopped")
+    kept, waiting, stopped = (outcomes.count(each) for each in ("kept", "waits", "stopped"))
     if kept:
         parts.append(
             ngettext(

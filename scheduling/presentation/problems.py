@@ -147,7 +147,7 @@ def problem(code: str, detail: str, **extra: Any) -> Problem:
 
 
 def describe(error: Exception) -> Problem:
-    """Return the problem for `error`. An unexpected one is an `internal_error`: log it."""
+    """Return the problem for `error`; an `internal_error`, which the caller logs, if unexpected."""
     if isinstance(error, Refused):
         wait_s = error.extra.get("retry_after_s")
         headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
@@ -188,7 +188,7 @@ def _framework_problem(error: exceptions.APIException) -> Problem:
             sentence = "Sign in, or send a token: Authorization: Bearer TOKEN."
         return Problem("unauthenticated", sentence, 401, headers={"WWW-Authenticate": header})
     if isinstance(error, exceptions.Throttled):
-        wait_s = int(getattr(error, "wait", None) or 1)
+        wait_s = int(getattr(error, "wait", None) or 1)  # a throttle may not say how long
         sentence = f"Too many requests: try again in {wait_s} s."
         return Problem("throttled", sentence, 429, headers={"Retry-After": str(wait_s)})
     codes = {404: "not_found", 403: "forbidden", 405: "method_not_allowed"}

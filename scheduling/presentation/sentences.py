@@ -47,14 +47,14 @@ def held_sentence(storm: dict[str, Any]) -> str:
 def delivered_text(title: str, body: str) -> tuple[str, str]:
     """Return the stored title and body of an alert's message in the active language.
 
-    They are stored in English, the title as "KIND: NAME" or "KIND". If the message says that the
-    alert has closed, its title begins with "over: ".
+    They are stored in English, the title as "KIND: NAME" or "KIND"; the title of a message that the
+    alert has closed begins with "over: ".
     """
     if is_chinese(get_language()):
-        told = title.removeprefix("over: ")
-        kind, _, name = told.partition(": ")
-        words = because(alert_word(kind.replace(" ", "_")), name)
-        title = words if told == title else gettext("over: {alert}").format(alert=words)
+        has_closed = title.startswith("over: ")
+        kind, _, name = title.removeprefix("over: ").partition(": ")
+        alert = because(alert_word(kind.replace(" ", "_")), name)
+        title = gettext("over: {alert}").format(alert=alert) if has_closed else alert
     return title, localized_text(body)
 
 

@@ -64,7 +64,7 @@ def strategy_lines() -> list[StrategyLine]:
         )
         for row in rows
     ]
-    installed: dict[str, int] = {}
+    installed: dict[str, int] = {}  # name → version, that of any of the nodes
     for strategies in Node.objects.exclude(status="left").values_list("strategies", flat=True):
         installed.update(strategies)
     lines += [

@@ -75,6 +75,7 @@ function showChoice() {
   tools.querySelector("[data-clear]").hidden = !isFiltered();
 }
 
+// Change what the board shows, and the address with it. `changes`: field of FIELDS → value, "" for its default.
 export function choose(changes) {
   Object.assign(chosen, changes);
   const query = new URLSearchParams();

@@ -49,6 +49,7 @@ function newCell(name) {
   return cell;
 }
 
+// Return the block of a node, "" for the portfolios on none, with a cell for each row; `counts` by state are increased.
 function drawBlock(name, rows, counts) {
   if (!drawn.has(name)) drawn.set(name, newBlock(name));
   const block = drawn.get(name);

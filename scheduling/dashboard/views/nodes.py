@@ -60,7 +60,7 @@ def node(request: HttpRequest, name: str) -> HttpResponse:
         "status": display_status(shown),
         "lease_level": lease_level(shown),
         "rows": [p for p in context["fleet"].portfolios if p.node == shown.name],
-        "handoffs": [_handoff_row(row) for row in _newest_handoffs(shown.id)],
+        "handoffs": [_handoff_row(handoff) for handoff in _newest_handoffs(shown.id)],
         "history": page_by_id(history, request.GET, size=HISTORY_ROWS),
         "labels": _labels(row, shown.labels),
         "progress": drain_progress(shown),

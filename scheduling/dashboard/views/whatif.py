@@ -25,8 +25,8 @@ def what_if(request: HttpRequest) -> HttpResponse:
         scenario = scenario_of(*(request.GET.getlist(name) for name in SCENARIO_PARAMETERS))
         document = dry_run(scenario)
     except Refused as refused:
-        (error, *__) = refused.extra.get("errors") or [{"message": refused.message}]
-        return render_problem(request, refused.status, _("Invalid scenario"), error["message"])
+        errors = refused.extra.get("errors") or [{"message": refused.message}]
+        return render_problem(request, refused.status, _("Invalid scenario"), errors[0]["message"])
     context = page_context(request, "what-if")
     fleet = context["fleet"]
     steps = [_step(step, document) for step in (*document["place"], *document["move"])]

@@ -51,7 +51,7 @@ class LossView:
     fit: int  #: portfolios that would be placed at once
     homeless: int  #: portfolios that no node would take
     waiting: int  #: portfolios that would only have to wait
-    suspects: list[str]  #: suspect nodes, assumed lost too
+    suspects: list[str]  #: suspect nodes whose places it uses
 
     @property
     def absorbed(self) -> bool:
