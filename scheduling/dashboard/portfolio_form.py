@@ -177,14 +177,9 @@ class PortfolioForm(OperationForm):
                 choices=[("", _("the balancer chooses")), *((n, n) for n in self.choices.nodes)],
                 required=False,
                 label=_("Node"),
-                help_text=_("a chosen one keeps it until it is unpinned"),
+                help_text=_("a chosen node keeps the portfolio until it is unpinned"),
             )
-        self.fields["selector"] = LabelsField(
-            _("Needs labels"),
-            _("of its node, such as gpu=yes, zone=b"),
-            "labels",
-            self.values.selector,
-        )
+        self.fields["selector"] = SelectorField(self.values.selector)
         self.fields["spread_group"] = PlainTextField(
             _("Spread group"), _("members go to different nodes"), 80, list="groups"
         )
@@ -212,7 +207,7 @@ class PortfolioForm(OperationForm):
                 label=_("Parameters"), help_text=_("as JSON: its schema is known on the nodes only")
             )
         if self.chosen is None or not self.chosen.sees_every_symbol:
-            self.fields["symbols"] = SymbolsField(self.choices.symbols)
+            self.fields["symbols"] = SymbolsField()
         for name in (*LIMIT_QUANTITIES, *LIMIT_COUNTS, *LIMIT_FLAGS):
             self.fields[LIMITS + name] = _limit_field(name)
         for name in (*BROKER_AMOUNTS, *BROKER_COUNTS):
@@ -226,7 +221,7 @@ class PortfolioForm(OperationForm):
         }
         shown["strategy"] = strategy_key(values.strategy, values.artifact)
         shown["symbols"] = " ".join(values.symbols)
-        shown["selector"] = labels_text(values.selector)
+        shown["selector"] = selector_text(values.selector)
         broker = values.limits.get("broker")
         for prefix, given in (
             (CONFIG, values.config),
@@ -300,7 +295,7 @@ class PortfolioForm(OperationForm):
             **self.configuration(),
             **self.placement(),
             "name": cleaned["name"],
-            "feed": "" if feed == self.choices.feeds[0] else feed,
+            "feed": "" if feed == self.choices.feeds[0] else feed,  # "": that of the installation
             "starting_cash": cleaned["starting_cash"],
             "desired_state": cleaned["desired_state"] or DesiredState.RUNNING.value,
             "pinned_node": cleaned["pinned_node"],
@@ -362,25 +357,26 @@ class PortfolioForm(OperationForm):
 MAX_TYPED_FOR_OTHERS = 200  #: fields of other strategies that the form carries along
 
 
-class LabelsField(forms.CharField):
-    """Labels as text: `gpu=yes, zone=b`."""
+class SelectorField(forms.CharField):
+    """The labels that a node must have, as text: `gpu=yes, zone=b`. `before`: shown first."""
 
-    def __init__(
-        self, label: Any, help_text: Any, suggestions: str, before: Mapping[str, str]
-    ) -> None:
-        self.before = before  #: what the field shows first
-        widget = forms.TextInput(attrs={"autocomplete": "off", "list": suggestions})
+    def __init__(self, before: Mapping[str, str]) -> None:
+        self.before = before
         super().__init__(
-            required=False, max_length=2_000, label=label, help_text=help_text, widget=widget
+            required=False,
+            max_length=2_000,
+            label=_("Needs labels"),
+            help_text=_("of its node, such as gpu=yes, zone=b"),
+            widget=forms.TextInput(attrs={"autocomplete": "off", "list": "labels"}),
         )
 
     def clean(self, value: Any) -> dict[str, str]:
-        """Return name → value. Raise ValidationError if one is missing or a name is repeated.
+        """Return name → value. Raise ValidationError for a missing part or a repeated name.
 
         A text that was not changed keeps its labels, even those that text cannot express.
         """
         given = super().clean(value)
-        if given == labels_text(self.before):
+        if given == selector_text(self.before):
             return dict(self.before)
         labels: dict[str, str] = {}
         for part in filter(None, (each.strip() for each in given.split(","))):
@@ -392,22 +388,21 @@ class LabelsField(forms.CharField):
                     )
                 )
             if name in labels:
-                text = _("{} is given twice; a node has one value of it.")
-                raise forms.ValidationError(text.format(name))
+                repeated = _("{} is given twice; a node has one value of it.")
+                raise forms.ValidationError(repeated.format(name))
             labels[name] = text
         return labels
 
 
-def labels_text(labels: Mapping[str, str]) -> str:
-    """Return labels as their field shows them."""
-    return ", ".join(f"{name}={value}" for name, value in labels.items())
+def selector_text(selector: Mapping[str, str]) -> str:
+    """Return the labels that a node must have as SelectorField shows them."""
+    return ", ".join(f"{name}={value}" for name, value in selector.items())
 
 
 class SymbolsField(forms.CharField):
     """Symbols separated by spaces or commas; a script makes a picker of it."""
 
-    def __init__(self, known: Sequence[str]) -> None:
-        self.known = known
+    def __init__(self) -> None:
         super().__init__(
             required=False,
             max_length=100_000,

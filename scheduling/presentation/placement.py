@@ -67,7 +67,7 @@ def placement_after_change(portfolio: int, placement: Mapping[str, Any]) -> list
 
 
 def _feed_need(name: str) -> tuple[str, str]:
-    """Return (name, version) of the feed that a node must have; without a `name`, of the packaged.
+    """Return (name, version) of the feed that a node must have; "" is the packaged feed.
 
     Every recorded feed needs the same ability of a node: its name is RECORDED_FEEDS. Empty texts:
     no portfolio has used the feed yet, and any node may have it.

@@ -108,8 +108,8 @@ def perform_action(
     """Show the form of an operation; on POST call the operation and show the outcome.
 
     `subject`: what the dialog describes. `name`: what titles and sentences call it; None: the
-    fleet. The operation is called with `call_with`, by default with the name, without either with
-    nothing. Afterwards the browser goes to the address `then`, by default back.
+    fleet. `call_with`: the first argument of the operation, by default the name. Afterwards the
+    browser goes to the address `then`, by default back.
     """
     title = operation.summary("" if name is None else name)
     reason = request.POST.get("reason", "").strip()
@@ -130,8 +130,9 @@ def perform_action(
     if operation.asks_reason:
         arguments["reason"] = reason
     try:
-        concerned = [each for each in (call_with or name,) if each]
-        operation.call(*concerned, actor=request.user.get_username(), **arguments)
+        concerned = call_with or name
+        positional = [concerned] if concerned else []  # none for the whole fleet
+        operation.call(*positional, actor=request.user.get_username(), **arguments)
     except Refused as refused:
         context["refused"] = refused.message
         return render_form(request, template, context, refused.status)

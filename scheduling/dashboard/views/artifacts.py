@@ -38,8 +38,8 @@ MAX_FORM_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
 def _bounded_upload(view: View) -> View:
     """Answer 413 if the files have more than MAX_FORM_BYTES together.
 
-    The limit has to be set before the form is read, and the check of CSRF reads it: hence the
-    check is made within.
+    The limit has to be set before the form is read. The middleware's check of CSRF would read it,
+    so the view is exempt from that, and checked within.
     """
     checked = csrf_protect(view)
 

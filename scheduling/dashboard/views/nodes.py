@@ -215,7 +215,7 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
         return _show_token(request, wanted, token, given.get("capacity"), context)
 
     form = NodeTokenForm(posted(request), is_new_node=not name)
-    # The operation calls both `name`, but the form has checked the purpose of the token.
+    # An error of `name` is about the new node, or on the page of a node about the token's purpose.
     renamed = {"name": "token_name" if name else "node"}
     return submit_form(request, FIELDS_FORM, context, form, issue, renamed)
 
