@@ -30,7 +30,7 @@ def build_wheel(
     )
     if entry_points:
         inside[f"{info}/entry_points.txt"] = entry_points
-    record = "".join(f"{path},{_digest(text)},{len(text)}\n" for path, text in inside.items())
+    record = "".join(f"{path},{_digest(text)}\n" for path, text in inside.items())
     inside[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n"
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
@@ -40,5 +40,7 @@ def build_wheel(
 
 
 def _digest(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    """Return hash and size of a file, as a line of RECORD has them."""
+    content = text.encode()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"sha256={digest},{len(content)}"
