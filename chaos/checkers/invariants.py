@@ -158,8 +158,8 @@ def unexpected_moves(before: Mapping[int, RunSample], after: Mapping[int, RunSam
             found.append(("I9", f"{run.name} is gone"))
         elif (run.owner, run.epoch) != (now.owner, now.epoch):
             to = f"{now.node} (epoch {now.epoch}, {now.phase})"
-            came = "moved" if run.node != now.node or run.epoch != now.epoch else "changed daemon"
-            found.append(("I9", f"{run.name} {came} from {run.node} (epoch {run.epoch}) to {to}"))
+            how = "moved" if run.node != now.node or run.epoch != now.epoch else "changed daemon"
+            found.append(("I9", f"{run.name} {how} from {run.node} (epoch {run.epoch}) to {to}"))
     return found
 
 

@@ -223,7 +223,7 @@ class Cluster(ObservedInstallation):
     def extra_node(
         self, name: str, server: str = "", token: str = "", *options: str
     ) -> Iterator[subprocess.Popen[str]]:
-        """Run one more node daemon, and terminate it at the end."""
+        """Run one more node daemon in the block; "" stands for the own address, or a new token."""
         process = self.launch_node(
             name, server or self.access["url"], token or self.create_node_token(name), *options
         )

@@ -48,7 +48,8 @@ class TcpProxy:
     @contextmanager
     def hold_traffic(self, *, to_server: bool = True, to_node: bool = True) -> Iterator[None]:
         """Hold back traffic in these directions in the block; connections stay open."""
-        gates = [*([self._to_server] if to_server else []), *([self._to_node] if to_node else [])]
+        directions = ((self._to_server, to_server), (self._to_node, to_node))
+        gates = [gate for gate, is_held in directions if is_held]
         asyncio.run_coroutine_threadsafe(self._close(gates), self._loop).result(SLOW_MACHINE_S)
         try:
             yield
@@ -57,6 +58,7 @@ class TcpProxy:
                 self._loop.call_soon_threadsafe(gate.set)
 
     async def _close(self, gates: list[asyncio.Event]) -> None:
+        """Close gates in the thread of the loop, the only one that may change its events."""
         for gate in gates:
             gate.clear()
 

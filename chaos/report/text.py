@@ -62,7 +62,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     if not values:
         return None
     ordered = sorted(values)
-    rank = max(-(-len(ordered) * percent // 100), 1)
+    rank = max(-(-len(ordered) * percent // 100), 1)  # rounded up
     return ordered[int(rank) - 1]
 
 

@@ -132,7 +132,8 @@ class ChaosRun:
         return outcome
 
     def _run_until_stopped(self) -> bool:
-        """Run the schedule. After a first stop request, wait for convergence."""
+        """Run the schedule. If a first request stops it, wait for convergence and return False;
+        return False as well if the installation stopped converging."""
         try:
             return self._run_schedule()
         except Interrupted:

@@ -138,6 +138,7 @@ def request_verification(
     A scheduled one that no runner has claimed becomes the one requested here.
     """
     yield from end_abandoned()
+    # The column takes 150 characters.
     row = yield from query_one(REQUEST, portfolio=portfolio, actor=actor[:150], full=full)
     if row is None:
         return None
