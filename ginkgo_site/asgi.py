@@ -39,7 +39,7 @@ from scheduling.gateway.app import gateway  # noqa: E402
 from scheduling.gateway.background import close_gateway, open_gateway  # noqa: E402
 from scheduling.routing import agent_urlpatterns, board_urlpatterns  # noqa: E402
 
-# Typed loosely: Django and Channels disagree on how a scope is spelled.
+# Typed loosely: Django and Channels have different types for a scope.
 django_application: Any = LanedHandler()
 
 logger = logging.getLogger(__name__)

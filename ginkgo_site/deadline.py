@@ -164,7 +164,7 @@ class _Limited:
 
     limit_s: float | None = None
     answered_at: float
-    silent = False  #: it was closed because the server did not answer
+    silent = False  #: True: closed because the server did not answer
 
     def _limit(self) -> float | None:
         """Return the limit of a statement that is sent now, in seconds; None: no limit."""

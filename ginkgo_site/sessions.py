@@ -19,7 +19,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 OLDEST_VERSION = 15
-#: Of the server, as tests and installations have run with them.
+#: The newest version of the server with which tests and installations have run.
 NEWEST_VERSION = 18
 
 SESSION_LIMITS: dict[str, str] = {
@@ -36,7 +36,7 @@ SESSION_LIMITS: dict[str, str] = {
     "tcp_keepalives_count": "3",
 }
 
-#: A placeholder: each connection sends a name in its place that tells its process.
+#: A placeholder: each connection replaces it by a name that tells its process.
 APPLICATION_NAME = "ginkgo"
 _MAX_NAME = 63  #: bytes; the server cuts off the rest
 

@@ -170,7 +170,7 @@ LOGOUT_REDIRECT_URL = "/"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
-# Chosen in the header, else by the browser's Accept-Language.
+# A person chooses the language in the header of a page; else the browser's Accept-Language does.
 LANGUAGE_COOKIE_NAME = "ginkgo-language"
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SAMESITE = "Lax"

@@ -159,7 +159,7 @@ class LanedHandler(ASGIHandler):
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         response = await super().get_response_async(request)
-        # Else the connection is held until the client has read the answer.
+        # Otherwise the thread would hold its connection until the client has read the answer.
         await sync_to_async(_return_connection)()
         return response
 

@@ -57,7 +57,7 @@ class Failures:
             count, last = self._seen.get(key, (0, 0.0))
         if count <= self._free or now - last > FORGET_S:
             return 0.0
-        doublings = min(count - self._free - 1, 20)  # of large numbers the power overflows
+        doublings = min(count - self._free - 1, 20)  # a larger power may overflow
         return max(last + min(self._first_s * 2.0**doublings, self._longest_s) - now, 0.0)
 
     def add(self, key: str, now: float) -> None:
@@ -171,7 +171,7 @@ class HashApartBackend(ModelBackend):
             connection.close()
         with _hashing_place():
             if user is None:
-                # Takes as long as a wrong password of a known name.
+                # As slow as a wrong password, so that the time does not tell which names exist.
                 _hashers.submit(make_password, password).result()
                 return None
             right, outdated = _hashers.submit(verify_password, password, user.password).result()
