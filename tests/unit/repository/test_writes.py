@@ -27,7 +27,7 @@ CHANGES = {
 MAY_CHANGE = {
     "scheduling/alert_delivery.py": {"AlertChannel"},
     "scheduling/apps.py": {"Schedule"},
-    "scheduling/operations/alerts.py": {"AlertChannel", "row"},
+    "scheduling/operations/alerts.py": {"row"},
     "scheduling/operations/feeds.py": {"feed"},
     "scheduling/operations/secrets.py": {"Secret"},
     "scheduling/operations/users.py": {"user"},
