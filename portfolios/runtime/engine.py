@@ -193,17 +193,17 @@ class PortfolioEngine:
             symbols |= NO_SYMBOL
         sees_every_event, gatherer = self._strategy.sees_every_event, self._gatherer
         next_point_us = (account.equity_step + 1) * EQUITY_STEP_US
-        used: list[Event] | None = None  # None: all events so far
+        handled: list[Event] | None = None  # for the event count; None: all events so far
         halts = False
         for number, event in enumerate(events):
             symbol = event.symbol
             is_traded = symbols is None or symbol in symbols
             if not is_traded and symbol not in positions and symbol not in waiting:
-                if used is None:
-                    used = list(events[:number])
+                if handled is None:
+                    handled = list(events[:number])
                 continue
-            if used is not None:
-                used.append(event)
+            if handled is not None:
+                handled.append(event)
             context.seq = event.seq
             if timers and timers[0] <= event.released:
                 self._fire_timers(event, result)
@@ -229,12 +229,12 @@ class PortfolioEngine:
                 if gatherer is not None and isinstance(event, Bar):
                     self._decide_on_bars(event, gatherer.add(event), result)
             if halts:
-                used = list(events[: number + 1]) if used is None else used
+                handled = list(events[: number + 1]) if handled is None else handled
                 result.to_seq, result.halt = event.seq, account.halted
                 break
-        seen = events if used is None else used
-        if seen and account.processed is not None:
-            account.processed.add(seen)
+        counted = events if handled is None else handled
+        if counted and account.processed is not None:
+            account.processed.add(counted)
 
     def _lift_halt(self, events: Sequence[Event]) -> None:
         """Clear the reason of a halt if an event is needed: the portfolio was started again."""

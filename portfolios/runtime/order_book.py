@@ -63,7 +63,7 @@ class OrderBook:
         self._traded = spec.symbol_set()
         self._is_reporting = is_reporting
         self.symbols: set[str] = {order.symbol for order in state.account.open_orders}
-        """Symbols with an open order. The same set for the life of the engine."""
+        """Symbols with an open order. Engine and context hold this set, so it is never replaced."""
         self.reports: deque[Report] = deque()  #: not delivered yet
         self.bars: Mapping[str, Event] = {}  #: by symbol, while a strategy decides on all of them
         self._newest_seq = self._order_count = 0  # event of the newest order, and its orders so far
@@ -120,7 +120,7 @@ class OrderBook:
         self._report(status, order, reason=reason)
 
     def _set_open(self, orders: list[OpenOrder]) -> None:
-        """Replace the open orders, and with them `symbols`, which stays the same set."""
+        """Replace the open orders, and change `symbols` in place."""
         self._account.open_orders = orders
         self.symbols.clear()
         self.symbols.update(order.symbol for order in orders)

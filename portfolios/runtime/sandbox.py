@@ -147,8 +147,9 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-#: BPF instructions: (code, instructions to skip if true, and if false, operand).
-_Lines = list[tuple[int, int, int, int]]
+#: A BPF instruction: (code, instructions to skip if true, and if false, operand).
+_Line = tuple[int, int, int, int]
+_Lines = list[_Line]
 
 
 def _load_call_number(arch: int) -> _Lines:
@@ -186,34 +187,42 @@ def _portfolio_filter(
     for name in (*_REFUSED_CALLS, *(() if network else _NETWORK_CALLS)):
         if name in numbers:
             lines += [(_IF_EQUAL, 0, 1, numbers[name]), refuse]
-    # Only for this process: its pid, or 0.
     for name in _OWN_PROCESS_ONLY:
-        lines += [(_IF_EQUAL, 0, 5, numbers[name]), (_LOAD, 0, 0, _FIRST)]
-        lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
+        lines += _judge_argument(numbers[name], _FIRST, (pid, 0), allow, refuse)
     # New threads, but no new processes and no new namespaces.
     lines += [(_IF_EQUAL, 0, 5, numbers["clone"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_ANY_BIT, 2, 0, _NEW_NAMESPACES), (_IF_ANY_BIT, 0, 1, _CLONE_THREAD)]
     lines += [allow, refuse]
-    lines += [(_IF_EQUAL, 0, 5, numbers["socket"]), (_LOAD, 0, 0, _FIRST)]
-    lines += [(_IF_EQUAL, 1, 0, _AF_INET), (_IF_EQUAL, 0, 1, _AF_INET6), allow, refuse]
+    lines += _judge_argument(numbers["socket"], _FIRST, (_AF_INET, _AF_INET6), allow, refuse)
     # Pairs of stream sockets alone.
     lines += [(_IF_EQUAL, 0, 5, numbers["socketpair"]), (_LOAD, 0, 0, _SECOND)]
     lines += [(_MASK, 0, 0, _SOCKET_TYPE), (_IF_EQUAL, 0, 1, _SOCK_STREAM), allow, refuse]
     for name, commands in _SIGNALS_OF_FILES.items():
-        lines += [(_IF_EQUAL, 0, len(commands) + 3, numbers[name]), (_LOAD, 0, 0, _SECOND)]
-        lines += [
-            (_IF_EQUAL, len(commands) - at, 0, command) for at, command in enumerate(commands)
-        ]
-        lines += [allow, refuse]
+        lines += _judge_argument(numbers[name], _SECOND, commands, refuse, allow)
     # Only for this process, not for all processes of its user.
     lines += [(_IF_EQUAL, 0, 7, numbers["setpriority"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]
     lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
-    # Everything but giving up the signal at the parent's death.
-    lines += [(_IF_EQUAL, 0, 4, numbers["prctl"]), (_LOAD, 0, 0, _FIRST)]
-    lines += [(_IF_EQUAL, 0, 1, PR_SET_PDEATHSIG), refuse, allow]
-    lines.append(allow)
-    return _pack(lines)
+    # Everything but changing the signal at the parent's death.
+    lines += _judge_argument(numbers["prctl"], _FIRST, (PR_SET_PDEATHSIG,), refuse, allow)
+    return _pack([*lines, allow])
+
+
+def _judge_argument(
+    number: int, offset: int, values: Sequence[int], if_among: _Line, otherwise: _Line
+) -> _Lines:
+    """Return lines that end with `if_among` or `otherwise` in the system call `number`.
+
+    They compare its argument at `offset` with `values`; in other calls they are skipped.
+    """
+    last = len(values) - 1
+    lines = [
+        (_LOAD, 0, 0, offset),
+        *((_IF_EQUAL, last - at, at == last, value) for at, value in enumerate(values)),
+        if_among,
+        otherwise,
+    ]
+    return [(_IF_EQUAL, 0, len(lines), number), *lines]
 
 
 def _is_network_allowed() -> bool:

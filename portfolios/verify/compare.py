@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from portfolios.runtime.refusals import forget_refusal, is_new_refusal
@@ -75,15 +76,11 @@ class Comparison:
 
     def compare(self, wanted: ProducedRows, found: StoredRows) -> Difference | None:
         """Return the first difference in event order, or None."""
-        differences = [
-            first
-            for first in (
-                next(self._compare_orders(wanted.orders, found.orders), None),
-                next(self._compare_fills(wanted.fills, found.fills), None),
-                next(self._compare_ends(wanted.ended), None),
-                next(self._compare_equity(wanted.equity, found.equity), None),
-            )
-            if first is not None
+        differences = [  # orders first: fills and ends are compared with their stored outcomes
+            *islice(self._compare_orders(wanted.orders, found.orders), 1),
+            *islice(self._compare_fills(wanted.fills, found.fills), 1),
+            *islice(self._compare_ends(wanted.ended), 1),
+            *islice(self._compare_equity(wanted.equity, found.equity), 1),
         ]
         if not differences:
             return None
