@@ -1,4 +1,4 @@
-"""Failpoints: named points between the statements of a transaction, where a test makes it fail.
+"""Failpoints: named points between statements of a transaction, where a test makes a process fail.
 
 A point is named by the function that makes the change and by the last statement, for example
 `handoff.release:after_grant`. Each transaction has one point before its first statement (`:begin`),
@@ -6,16 +6,16 @@ one after every statement (the second execution of a statement is `:after_touch_
 its commit (`:committed`), when the change is durable and nothing has been notified. The runners in
 `transaction.py` visit the points, so no statement can be without one.
 
-Unarmed, a transaction costs one read of a global. Failpoints are armed by GINKGO_FAILPOINTS, which
+While none is armed, a transaction costs one read of a global. GINKGO_FAILPOINTS arms them, which
 `ginkgo_site/env.py` refuses unless GINKGO_REHEARSAL is set:
 
     [PROCESS/]POINT=ACTION[@NTH], more after commas    web/handoff.release:after_grant=exit@3
     @/path/of/a/file                                   the same, read from the file at every point
 
 PROCESS is web, watcher or worker. POINT may contain `*`. ACTION is `error` (raise as a lost
-connection does), `exit` (SIGKILL this process) or `pause(SECONDS)`. NTH is counted per process. The
-contents of a file take effect once: the process that renames the file to `….fired` is the one that
-fails.
+connection does), `exit` (SIGKILL this process) or `pause(SECONDS)`. NTH is the visit that fails,
+counted per process. The contents of a file take effect once: in the process that renames the file
+to `….fired`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ConnectionCut(psycopg.OperationalError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point, and the last statement before it."""
+    """One failpoint of a transaction, and the last statement before it."""
 
     name: str
     #: (module, function, name of the statement); None before the first one and after the commit.

@@ -1,13 +1,12 @@
 """Commits: the only way to make a node's progress durable, guarded by the fence.
 
 One set-based statement commits several portfolios. A stale commit writes nothing and does not
-affect the others. A second statement classifies refused commits, since the snapshot of the first
-one is older than the answer: it would call a repeat in flight a conflict, and miss an epoch that
-was just raised.
+affect the others. A second statement classifies refused commits in a newer snapshot: in that of the
+first, a repeat in flight would look like a conflict, and an epoch raised just now would be missing.
 
 The statement waits for no row lock: its holder may be frozen, and every portfolio of the request
-would wait. A portfolio whose row is locked, or whose first commit has to bump the version of a node
-whose row is locked, gets no answer; the daemon repeats the commit.
+would wait. A portfolio whose row is locked, or whose first commit has to raise the version of a
+node whose row is locked, gets no answer; the daemon repeats the commit.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ UNRELEASED = """(i.to_seq > i.from_seq AND (
 
 
 class RefusedRow(NamedTuple):
-    """The run of a refused commit (None: it is gone), and the stored answer of its release."""
+    """The run of a refused commit (all None: it is gone), and the stored answer of its release."""
 
     portfolio: int
     epoch: int | None

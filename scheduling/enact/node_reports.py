@@ -1,4 +1,4 @@
-"""What a node reports with its heartbeats: steps of handoffs, exited processes, stale halts."""
+"""What a node reports with its heartbeats: handoff steps, exited processes, halted portfolios."""
 
 from __future__ import annotations
 

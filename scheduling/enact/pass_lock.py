@@ -1,8 +1,8 @@
-"""The pass lock: one pass at a time, and a lock that expires. Deliveries of alerts have one too.
+"""The pass lock: one pass at a time. The delivery of alerts has a lock of the same kind.
 
 An advisory lock held by a frozen process would block every pass indefinitely. This lock is a row
-with an expiry time; two passes that overlap after it are harmless, since every change that a pass
-makes is compare-and-set.
+with an expiry time. Two passes may overlap after that time, which is harmless: each change of a
+pass is conditional on the state that the pass has read.
 """
 
 from __future__ import annotations

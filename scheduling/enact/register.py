@@ -221,7 +221,7 @@ def register(
             active.target_node_id == node and active.target_incarnation != incarnation
         ):
             error = f"{node_name} started again before it was ready"
-            yield from fail(active, run, error, hint=False)
+            yield from fail(active, run, error, bump=False)
     yield from lock_nodes(nodes)
     yield from query(END_DRAIN, node=node, actor=node_name)
     yield from query(
@@ -289,14 +289,14 @@ def _take_over(
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
         # The draining process ended with its daemon.
-        yield from revoke_ownership(active, run, hint=False)
+        yield from revoke_ownership(active, run, bump=False)
         return False
     counts_as_attempt = no_goodbye and run.event_waits
     if counts_as_attempt and run.attempts + 1 >= MAX_ATTEMPTS:
         error = f"the daemon of {node_name} ended and started again"
         if active is not None:
-            yield from supersede(active, error, hint=False)
-        yield from quarantine(run, run.attempts + 1, error, hint=False)
+            yield from supersede(active, error, bump=False)
+        yield from quarantine(run, run.attempts + 1, error, bump=False)
         return False
     if not may_continue_under(run.python, run.accept_python, message.python):
         error = (
@@ -304,8 +304,8 @@ def _take_over(
             f"under Python {run.python}"
         )
         if active is not None:
-            yield from supersede(active, error, hint=False)
-        yield from place_again(run, cause="python", reason=error, hint=False)
+            yield from supersede(active, error, bump=False)
+        yield from place_again(run, cause="python", reason=error, bump=False)
         return False
     given = yield from grant(
         run.portfolio_id,
@@ -330,5 +330,5 @@ def _take_over(
         granted = yield from lock_run(run.portfolio_id)  # the run with its new epoch
         assert granted is not None
         error = f"{node_name} started again before it released"
-        yield from fail(active, granted, error, hint=False)
+        yield from fail(active, granted, error, bump=False)
     return True

@@ -76,8 +76,7 @@ SELECT portfolio_id FROM opened
 
 def mark_stalls(timing: Timing) -> Transaction[int]:
     """Mark stalled portfolios, unmark the others. Return how many are newly stalled."""
-    rows = yield from query(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)
-    return len(rows)
+    return len((yield from query(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)))
 
 
 #: Mark a portfolio while its next event is too old to trade on: it commits, but places no orders.

@@ -1,4 +1,4 @@
-"""Find runs that are owned wrongly and in no handoff, and revoke them for a new placement."""
+"""Find runs in no handoff whose owner is wrong or late, and revoke them for a new placement."""
 
 from __future__ import annotations
 

@@ -6,7 +6,10 @@ from django.db import models
 
 
 class PassLock(models.Model):
-    """A lock that expires: a holder that is frozen blocks other processes only up to `until`."""
+    """A lock that expires: a holder that is frozen blocks other processes only up to `until`.
+
+    The rows `watcher` (a watcher runs) and `storage` (the disk is full) are reports, not locks.
+    """
 
     name = models.CharField(max_length=20, primary_key=True)
     holder = models.CharField(max_length=80, blank=True, default="")
@@ -23,7 +26,7 @@ class PassLock(models.Model):
 
 
 class Gateway(models.Model):
-    """A web process that nodes can reach. Only the process itself writes its row."""
+    """A web process that nodes can reach. It writes its row; the sweep corrects future times."""
 
     id = models.UUIDField(
         primary_key=True, help_text="UUID that the process draws anew at each start."

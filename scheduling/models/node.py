@@ -93,7 +93,7 @@ class Node(models.Model):
 
 
 class Lease(models.Model):
-    """A node's right to act. A separate narrow row, since every heartbeat rewrites it."""
+    """The time for which a node counts as alive, in a narrow row that each heartbeat rewrites."""
 
     node = models.OneToOneField(
         Node, on_delete=models.CASCADE, primary_key=True, related_name="lease"

@@ -10,7 +10,7 @@ from scheduling.models.node import Node
 class DatabaseTimeline(models.Model):
     """One history of one database server, as the gateways found it.
 
-    A promotion begins a new timeline, a server made anew has another system identifier. The new
+    A promotion begins a new timeline, a new server has another system identifier. The new
     timeline certainly has every commit that was acknowledged on the one before only if commits
     waited for a synchronous standby.
     """

@@ -21,13 +21,13 @@ def revoke_ownership(
     reason: str = "",
     cause: str = "stop",
     actor: str = "",
-    hint: bool = True,
+    bump: bool = True,
 ) -> Transaction[bool]:
     """Raise the epoch and leave the run without an owner. Return False if it was granted since.
 
     `handoff`: the stop that this completes, or None. `phase`: that of the run afterwards, `pending`
     in place of `stopped` if an operator has started the portfolio since. `released`: whether the
-    owner released the portfolio, by the commit `batch`. `hint`: raise the desired version of the
+    owner released the portfolio, by the commit `batch`. `bump`: raise the desired version of the
     owner's node here; with False, the caller raises it.
     """
     if phase == "stopped" and run.desired_state == "running":
@@ -60,15 +60,15 @@ def revoke_ownership(
             handoff=handoff.id,
             kind=handoff.kind,
         )
-    if hint:
+    if bump:
         yield from bump_desired_versions([run.node_id])
     return True
 
 
-def place_again(run: Row, *, cause: str, reason: str, hint: bool = True) -> Transaction[bool]:
+def place_again(run: Row, *, cause: str, reason: str, bump: bool = True) -> Transaction[bool]:
     """End the ownership of a run without a handoff, so that a pass places the portfolio again.
 
-    Return False if the run was granted meanwhile.
+    Return False if the run was granted meanwhile. `bump`: see `revoke_ownership`.
     """
-    revoked = revoke_ownership(None, run, phase="pending", cause=cause, reason=reason, hint=hint)
+    revoked = revoke_ownership(None, run, phase="pending", cause=cause, reason=reason, bump=bump)
     return (yield from revoked)

@@ -39,7 +39,7 @@ from scheduling.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One requested handoff."""
+    """A handoff that a pass or an operator wants, not checked yet."""
 
     kind: str
     portfolio: int
@@ -256,7 +256,7 @@ def _insert_handoffs(
     superseded = [active[each.portfolio] for each in requested if each.portfolio in active]
     whys = [f"a {each.kind} came first" for each in requested if each.portfolio in active]
     if superseded:
-        yield from supersede_all(superseded, whys, hint=False)
+        yield from supersede_all(superseded, whys, bump=False)
     rows = yield from insert(
         [_new_handoff(each, runs[each.portfolio], targets_by_id, timing) for each in requested],
         actor,
@@ -331,15 +331,15 @@ def _new_handoff(
     )
 
 
-def supersede(active: Row, why: str, *, hint: bool = True) -> Transaction[None]:
+def supersede(active: Row, why: str, *, bump: bool = True) -> Transaction[None]:
     """End an active handoff as superseded, with `why` as its error. See `supersede_all`."""
-    yield from supersede_all([active], [why], hint=hint)
+    yield from supersede_all([active], [why], bump=bump)
 
 
-def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Transaction[None]:
+def supersede_all(active: Sequence[Row], whys: Sequence[str], *, bump: bool) -> Transaction[None]:
     """End active handoffs as superseded, each with its error in `whys`.
 
-    `hint`: raise the desired versions of their nodes here; with False, the caller raises them.
+    `bump`: raise the desired versions of their nodes here; with False, the caller raises them.
     """
     rows = yield from query(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
     if rows:
@@ -347,7 +347,7 @@ def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> 
             "handoff_superseded",
             [Line(row.portfolio_id, None, row.error, {"handoff": row.id}) for row in rows],
         )
-        if hint:
+        if bump:
             yield from bump_desired_versions(_node_ids(rows))
 
 

@@ -27,10 +27,10 @@ LIMIT 1
 )
 
 
-def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
+def fail(handoff: Row, run: Row, error: str, *, bump: bool = True) -> Transaction[None]:
     """End a handoff before its grant, so that owner and revision stay. Its source goes on.
 
-    Nothing changes if the handoff was granted or has ended. With `hint` False, the caller raises
+    Nothing changes if the handoff was granted or has ended. With `bump` False, the caller raises
     the desired versions of source and target, once it has taken all its locks.
     """
     moved = yield from query_one(
@@ -56,7 +56,7 @@ def fail(handoff: Row, run: Row, error: str, *, hint: bool = True) -> Transactio
         handoff=handoff.id,
         kind=handoff.kind,
     )
-    if hint:
+    if bump:
         yield from bump_desired_versions([handoff.source_node_id, handoff.target_node_id])
 
 
@@ -221,13 +221,13 @@ def handle_failed_start(
         yield from place_again(run, cause="failed_start", reason=reason)
 
 
-def quarantine(run: Row, attempts: int, error: str, *, hint: bool = True) -> Transaction[None]:
+def quarantine(run: Row, attempts: int, error: str, *, bump: bool = True) -> Transaction[None]:
     """Stop a portfolio after `attempts` without progress. An operator's start lifts that."""
     reason = (
         f"{attempts} attempts ended after seq {run.last_seq:,}: {error}; "
         "start it again once it is fixed"
     )
     yield from revoke_ownership(
-        None, run, phase="quarantined", cause="quarantine", reason=reason, hint=hint
+        None, run, phase="quarantined", cause="quarantine", reason=reason, bump=bump
     )
     yield from audit("quarantined", portfolio=run.portfolio_id, node=run.node_id, reason=reason)
