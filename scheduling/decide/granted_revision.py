@@ -33,9 +33,9 @@ def revision_choices(
     """
     order: tuple[RevisionChoice | None, ...]
     if owned:
-        order = (good, running, wanted)
+        order = (good, running, wanted)  # an unproven revision may have caused the loss
     elif attempts:
-        order = (good, wanted)
+        order = (good, wanted)  # or the failures
     else:
         order = (wanted, good)
     return tuple(dict.fromkeys(choice for choice in order if choice is not None))

@@ -150,8 +150,8 @@ def assess_losses_of_rows(
 def _was_alive(node: NodeHistory, then: float, now: float) -> bool:
     """Return whether the node was alive at `then`, which lies before `now`.
 
-    A node that is lost or left now was alive until then; one that is alive now may have been lost
-    and have returned in between.
+    A node that is lost or left now was alive until it became so; one that is alive now may have
+    been lost and have returned in between.
     """
     if node.status in ("lost", "left"):
         return then < node.since <= now

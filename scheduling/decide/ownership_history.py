@@ -109,7 +109,7 @@ def _disagreements(
     granted = [period for period in history if period.node is not None]
     for logged, tenure in zip_longest(granted, tenures):
         if tenure is None or (logged is not None and logged.epoch < tenure.epoch):
-            assert logged is not None
+            assert logged is not None, "one of the two is given"
             yield (
                 f"the audit log grants epoch {logged.epoch} to {logged.node} ({logged.cause}) after"
                 f" seq {logged.from_seq}, and no tenure of it exists"

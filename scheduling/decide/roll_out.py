@@ -199,7 +199,7 @@ def _not_ready_code(item: Item) -> str:
         return "roll_out_no_owner"
     if item.in_handoff:
         return "roll_out_in_handoff"
-    # A bad version would have nothing to fall back to: the portfolio would be quarantined.
+    # A bad revision would have nothing to fall back to: the portfolio would be quarantined.
     return "" if item.has_good else "roll_out_no_good"
 
 

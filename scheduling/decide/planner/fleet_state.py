@@ -60,8 +60,9 @@ class FleetState:
         self.expected: list[float] = list(self.held)
         #: (spread group, node) → number of members about to leave the node.
         self.leaving: dict[tuple[str, int], int] = {}
-        self._members: dict[str, dict[int, int]] = {}
-        self._meets: dict[Requirements, list[bool]] = {}
+        self._members: dict[str, dict[int, int]] = {}  #: spread group → node → its members there
+        self._meets: dict[Requirements, list[bool]] = {}  #: by node
+        #: (requirements, whether for suspect nodes, spread group or "") → pool.
         self._pools: dict[tuple[Requirements, bool, str], CandidatePool] = {}
 
     @classmethod
@@ -181,7 +182,7 @@ class FleetState:
                 del members[node]
 
     def hold_all_places(self, portfolio: PortfolioView) -> int | None:
-        """Count the portfolio where it holds places and where it will end.
+        """Add the portfolio to the held loads of nodes and to the expected load of its final node.
 
         It holds places on its owner and at both ends of its handoff, since a source stays warm
         until the target has committed. Return the index of its living owner, or None.

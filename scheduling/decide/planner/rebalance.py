@@ -96,7 +96,7 @@ class Rebalancer:
         while heap:
             node = heap[0][1]
             high = fleet.relative_load(node)
-            if -heap[0][0] != high:
+            if -heap[0][0] != high:  # the load has changed since this entry was made
                 heapreplace(heap, (-high, node))
                 continue
             low = self.receivers.lowest_relative_load()
@@ -186,7 +186,7 @@ class Rebalancer:
         members = fleet.spread_members(portfolio)
         if portfolio.spread_hard:
             avoid.update(members)
-        elif members:  # never to a node with more group members than its own
+        elif members:  # never to a node with more other members of its group than its own has
             at_source = members.get(source, 1)  # the portfolio itself is one
             avoid.update(node for node, count in members.items() if count >= at_source)
         requirements = portfolio.requirements

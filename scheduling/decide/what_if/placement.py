@@ -35,7 +35,7 @@ def preview_new(snapshot: Snapshot, portfolio: PortfolioView) -> list[Reason]:
 
 
 def preview_changed(snapshot: Snapshot, portfolio: PortfolioView) -> list[str]:
-    """Return why a changed portfolio would not fit on its node, or, without owner, on any. Pure.
+    """Return why a changed portfolio would not fit its node or, without an owner, any node. Pure.
 
     `portfolio` replaces the one in the snapshot with its id.
     """
