@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from portfolios.sentences import sentence as _
 from portfolios.text import quoted, text_errors
-from portfolios.validation import NAME
+from portfolios.validation import NAME, error
 from scheduling.alert_addresses import address_error
 from scheduling.alert_queue import wake_delivery
 from scheduling.db.transaction import execute
@@ -56,19 +56,17 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
     errors = text_errors("name", name, longest=60)
     if name == "environment":
         message = _("GINKGO_ALERT_URL defines the channel `environment`; choose another name.")
-        errors.append({"field": "name", "code": "invalid", "message": message})
+        errors.append(error("name", "invalid", message))
     elif not NAME.fullmatch(name):
         message = _(
             "{name} is not a valid name: use small letters, digits and inner hyphens, such as "
             "on-call.",
             name=quoted(name),
         )
-        errors.append({"field": "name", "code": "invalid", "message": message})
+        errors.append(error("name", "invalid", message))
     wrong = address_error(address)
     if wrong:
-        errors.append(
-            {"field": "address", "code": "invalid", "message": _("{wrong}.", wrong=wrong)}
-        )
+        errors.append(error("address", "invalid", _("{wrong}.", wrong=wrong)))
     if errors:
         raise Invalid(errors)
     with transaction.atomic():

@@ -58,7 +58,9 @@ def check_feed(name: str) -> Checked:
                 checked.segments += 1
             chain = recorded
         if not rows or rows[-1].seq != next_seq - 1:
-            checked.problem = f"Feed {name} has no record of seq {next_seq:,}: restore its records."
+            checked.problem = (
+                f"Feed {name} has no record of seq {next_seq:,}: restore its records from a backup."
+            )
             return checked
     if chain is not None and chain != bytes(writer_row.chain):
         checked.problem = (

@@ -303,14 +303,14 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     """
     with transaction.atomic():
         portfolio = locked_portfolio(name)
-        row = execute(lock_run(portfolio.pk))
-        assert row is not None
-        if portfolio.desired_state == DesiredState.RUNNING and row.phase not in (
+        run = execute(lock_run(portfolio.pk))
+        assert run is not None, "every portfolio has a run"
+        if portfolio.desired_state == DesiredState.RUNNING and run.phase not in (
             Phase.HALTED,
             Phase.QUARANTINED,
         ):
             raise Refused(
-                "already_running", _("{name} is already {phase}.", name=name, phase=_(row.phase))
+                "already_running", _("{name} is already {phase}.", name=name, phase=_(run.phase))
             )
         execute(want_running(portfolio.pk))
         execute(make_pending(portfolio.pk))

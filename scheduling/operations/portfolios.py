@@ -315,7 +315,7 @@ def revise_portfolio(
         wanted = {key: changes.get(key, before[key]) for key in CONFIGURATION}
         placement = {key: changes[key] for key in PLACEMENT if key in changes}
         revised = wanted != before
-        number = _next_revision_number(portfolio) if revised else portfolio.revision
+        number = portfolio.revisions.latest("number").number + 1 if revised else portfolio.revision
         errors = placement_errors(placement)
         # Before the configuration is checked, which another operator's change may have made wrong.
         if not errors and not execute(_edit(portfolio, number, placement, base)):
@@ -326,9 +326,9 @@ def revise_portfolio(
         if revised and wanted["artifact"] is not None:
             hold_artifact(wanted["artifact"])
         # Lock the run: no commit may come between reading its symbols and the new revision.
-        owned = execute(lock_run(portfolio.pk))
-        assert owned is not None
-        symbols = execute(symbols_lost(owned, wanted["symbols"])) if revised else []
+        run = execute(lock_run(portfolio.pk))
+        assert run is not None, "every portfolio has a run"
+        symbols = execute(symbols_lost(run, wanted["symbols"])) if revised else []
         if symbols:
             raise symbols_refusal(name, symbols, "the new revision")
         for key, value in placement.items():
@@ -342,7 +342,7 @@ def revise_portfolio(
         if placement:
             # The node's desired set holds these fields. The run is locked, since a grant under
             # way would leave the new owner with the old values.
-            execute(bump_desired_versions([owned.node_id]))
+            execute(bump_desired_versions([run.node_id]))
         if revised or placement:
             execute(
                 record_request(
@@ -357,10 +357,6 @@ def revise_portfolio(
     if not revised:
         return portfolio, None
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
-
-
-def _next_revision_number(portfolio: Portfolio) -> int:
-    return portfolio.revisions.order_by("-number").values_list("number", flat=True)[0] + 1
 
 
 def _edit(

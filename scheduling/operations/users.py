@@ -53,7 +53,10 @@ def give_role(user: User, role: Role) -> None:
 
 
 def add_user(name: str, role: Role, *, actor: str) -> User:
-    """Return a new user of that role, without a password. Raise Invalid for a bad or taken name."""
+    """Return a new user of that role, without a password. Raise Invalid for a bad or taken name.
+
+    A signal writes the line of the audit log (`scheduling/user_audit.py`).
+    """
     message = _("there is a user named {name} already.", name=name)
     taken = Invalid([{"field": "name", "code": "exists", "message": message}])
     if get_user_model().objects.filter(username=name).exists():
