@@ -35,7 +35,7 @@ def _migrate_several(context: Context, target: str | None) -> None:
     )
     results = document["results"]
     handoffs = {row["portfolio"]: row["handoff"] for row in results}
-    read_error = ""  # why the state of a handoff could not be read; its last known one is shown
+    read_error = ""  # why the state of a handoff is unknown; its last known state is shown
     until = time.monotonic() + (given.wait or 0)
     for handoff in handoffs.values():
         if read_error and time.monotonic() >= until:

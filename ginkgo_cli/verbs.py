@@ -67,9 +67,7 @@ NODE, PORTFOLIO = (
     for kind in ("node", "portfolio")
 )
 FILTERS = [_text_argument(f"--{name}", name.upper()) for name in ("portfolio", "node", "kind")]
-LAST = _argument(
-    "--last", type=positive, default=20, metavar="N", help="how many rows; default: 20"
-)
+LAST = _argument("--last", type=positive, default=20, metavar="N", help="rows; default: 20")
 WATCH = _flag("--watch", "show it again every 2 s, until Ctrl-C")
 REASON = _argument("--reason", default="", help="why, for the audit log")
 _WAIT_HELP = "wait for the outcome; exit with 1 if it is late"

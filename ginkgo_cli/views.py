@@ -102,8 +102,8 @@ def handoff_sentence(row: Document) -> str:
     """Return a handoff as one line."""
     route = " → ".join(node for node in (row["source_node"], row["target_node"]) if node)
     pause = "" if row.get("pause_ms") is None else f", pause {row['pause_ms']:.0f} ms"
-    nodes_ = f" ({route})" if route else ""
-    sentence = f"{row['kind']} of {row['portfolio']}{nodes_}: {row['state']}{pause} [{row['id']}]"
+    where = f" ({route})" if route else ""
+    sentence = f"{row['kind']} of {row['portfolio']}{where}: {row['state']}{pause} [{row['id']}]"
     return plain(sentence)
 
 

@@ -60,8 +60,8 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
     from django_q.models import Schedule
 
     interval_s = settings.GINKGO.balance_interval_s
-    # `heartbeat_sweep` does this now. A new schedule would be refused during an upgrade by the
-    # release before, which runs beside this one: new work is added to a task that both know.
+    # `heartbeat_sweep` follows streams now. The release before, which runs beside this one in an
+    # upgrade, refuses new schedules: new work is added to a task that both releases know.
     Schedule.objects.using(using).filter(func="scheduling.tasks.follow_streams").delete()
     for name, every_s in (
         ("balance", interval_s),

@@ -75,6 +75,7 @@ class Invalid(Refused):
     def __init__(self, errors: list[dict[str, str]], *, count: int | None = None) -> None:
         shown = errors[:MAX_IN_MESSAGE]
         each = [_("{field}: {message}", field=e["field"], message=e["message"]) for e in shown]
+        # Joined two by two, so that a page can translate each part.
         message = reduce(lambda one, other: _("{one}; {other}", one=one, other=other), each)
         unnamed = (count or len(errors)) - len(shown)
         if unnamed:

@@ -85,9 +85,7 @@ class ArtifactList(TableView):
             },
             "application/octet-stream": {"type": "string", "format": "binary"},
         },
-        parameters=[
-            query("filename", str, "Name of the wheel's file, if the body is the wheel itself.")
-        ],
+        parameters=[query("filename", str, "File name of a wheel that is itself the body.")],
         performs=roll_out_actions.ADD_ARTIFACT,
         of="an artifact",
     )

@@ -56,7 +56,7 @@ class ActsOncePerKey(APIView):
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer the request, and keep the answer under the request's key, if it has one."""
-        with ExitStack() as self._until_answered:  # `initial` enters it with the key
+        with ExitStack() as self._until_answered:  # `initial` has it act under the key
             response = super().dispatch(request, *args, **kwargs)
         if self._claim is not None:
             is_refusal = response.status_code >= 400

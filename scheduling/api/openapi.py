@@ -56,7 +56,7 @@ def _filter_parameter(name: str, declared: django_filters.Filter) -> OpenApiPara
         return query(name, datetime, f"{side}, such as 2026-01-31T09:30:00Z.")
     if isinstance(declared, django_filters.BooleanFilter):
         return query(name, bool)
-    return query(name, {"type": "string", "pattern": "^[^\\u0000]*$"})
+    return query(name, {"type": "string", "pattern": "^[^\\u0000]*$"})  # PostgreSQL refuses NUL
 
 
 def described(

@@ -119,6 +119,7 @@ def page_of_lines(
     """Return one page, each line as `document`, of lines from one consistent read, sorted by `key`.
 
     The cursor is `after:KEY` or `before:KEY`, so pages are stable when names come and go.
+    `settings` are further arguments of `document`.
     """
     limit = read_limit(request)
     is_reversed = read_order(request, "name")

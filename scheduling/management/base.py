@@ -136,7 +136,7 @@ class GinkgoCommand(BaseCommand):
 
     def console(self) -> Console:
         """Return a console on the command's own output, which tests may redirect."""
-        out: Any = self.stdout
+        out: Any = self.stdout  # Django's, which ends each text with a line end; `_out` does not
         # A file has no width: rich would assume 80 columns, and cut off values of wide tables.
         width = None if out.isatty() else 160
         # Without markup, since a reason or a name may have brackets.

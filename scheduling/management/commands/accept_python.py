@@ -31,6 +31,7 @@ class Command(GinkgoCommand):
             raise CommandError(
                 "Give either the NAMEs of portfolios or --all, not both.", returncode=2
             )
+        # "" withdraws the consent; None stands for every portfolio.
         changed = operations.accept_python(
             "" if options["undo"] else version, None if options["all"] else names, actor=self.actor
         )

@@ -54,7 +54,7 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--artifact",
             metavar="SHA256",
-            help="of the artifact that has the strategy; its first 8 digits are enough",
+            help="hash of the artifact that has the strategy; its first 8 digits are enough",
         )
         parser.add_argument(
             "--file",
@@ -162,8 +162,8 @@ class Command(GinkgoCommand):
                 status=refused.status,
                 **{**refused.extra, "created": created},
             ) from None
-        text = count(created, "portfolio was", "portfolios were")
-        self.show({"created": created}, f"{text} created.")
+        made = count(created, "portfolio was", "portfolios were")
+        self.show({"created": created}, f"{made} created.")
 
 
 def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPortfolio]]]:

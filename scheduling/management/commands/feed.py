@@ -215,7 +215,7 @@ def _add_action(actions: Any, name: str, text: str) -> ArgumentParser:
 def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("name")
     parser.add_argument("file")
-    parser.add_argument("--symbol", default="", help="of all rows, whatever a column states")
+    parser.add_argument("--symbol", default="", help="symbol of all rows, whatever a column states")
     parser.add_argument(
         "--column", action="append", default=[], metavar="FIELD=HEADER",
         help="such as time=Date or close='Adj Close'; may be repeated. By default a header that"
@@ -223,11 +223,11 @@ def _import_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--time-zone", default="", metavar="ZONE",
-        help="of times that have none, such as UTC or America/New_York",
+        help="zone of times that state none, such as UTC or America/New_York",
     )  # fmt: skip
     _time_format_argument(parser)
-    parser.add_argument("--time-unit", default="", metavar="UNIT", help="of times that are numbers"
-                        " since 1970: s, ms, us, ns")  # fmt: skip
+    parser.add_argument("--time-unit", default="", metavar="UNIT", help="unit of times that are"
+                        " numbers since 1970: s, ms, us, ns")  # fmt: skip
     parser.add_argument("--tick", default="", help="of new symbols; by default from their prices")
     parser.add_argument("--hole", type=int, metavar="SECONDS", default=None,
                         help="refuse a longer time between two rows of a symbol")  # fmt: skip
@@ -237,8 +237,8 @@ def _import_arguments(parser: ArgumentParser) -> None:
 
 def _time_format_argument(parser: ArgumentParser) -> None:
     # argparse reads a single % as the beginning of a placeholder.
-    parser.add_argument("--time-format", default="", metavar="FORM", help="of times of a file that"
-                        " are not ISO 8601, such as '%%d.%%m.%%Y %%H:%%M'")  # fmt: skip
+    parser.add_argument("--time-format", default="", metavar="FORM", help="form of times of a file"
+                        " that are not ISO 8601, such as '%%d.%%m.%%Y %%H:%%M'")  # fmt: skip
 
 
 def _record_arguments(parser: ArgumentParser) -> None:
@@ -247,28 +247,28 @@ def _record_arguments(parser: ArgumentParser) -> None:
     add("--file", default="", metavar="PATH", help="a CSV file, or one of JSON lines (.jsonl), that"
         " is appended to, or a whole .parquet file; of a folder, the files in the order of their"
         " names")  # fmt: skip
-    add("--pattern", default="*", help="of the names in a folder, such as '*.csv'")
+    add("--pattern", default="*", help="form of the names in a folder, such as '*.csv'")
     add("--from-start", action="store_true", help="begin at the first line of a file that is not"
         " the one recorded so far")  # fmt: skip
-    add("--time-zone", default="", metavar="ZONE", help="of times of a file that have none")
+    add("--time-zone", default="", metavar="ZONE", help="zone of times of a file that state none")
     _time_format_argument(parser)
-    add("--websocket", default="", metavar="URL", help="whose messages are JSON")
-    add("--send", action="append", default=[], metavar="TEXT", help="sent first, such as a"
-        " subscription; may be repeated. {last_number} becomes the newest recorded number,"
+    add("--websocket", default="", metavar="URL", help="a websocket whose messages are JSON")
+    add("--send", action="append", default=[], metavar="TEXT", help="a text to send first, such as"
+        " a subscription; may be repeated. {last_number} becomes the newest recorded number,"
         " {secret:NAME} a secret")  # fmt: skip
-    add("--header", action="append", default=[], metavar="NAME=TEXT", help="of the request; may"
-        " have {secret:NAME}")  # fmt: skip
-    add("--rows", default="", metavar="PATH", help="of the list of rows in a message, such as"
-        " data.trades; by default the message is a row or a list of rows")  # fmt: skip
+    add("--header", action="append", default=[], metavar="NAME=TEXT", help="header of the"
+        " request; may have {secret:NAME}")  # fmt: skip
+    add("--rows", default="", metavar="PATH", help="path of the list of rows in a message, such"
+        " as data.trades; by default the message is a row or a list of rows")  # fmt: skip
     add("--only", action="append", default=[], metavar="PATH=VALUE", help="record only messages"
         " that have this value at this path; may be repeated")  # fmt: skip
     add("--column", action="append", default=[], metavar="FIELD=NAME", help="the header of a file,"
         " or the path in a row of a message, such as price=p")  # fmt: skip
-    add("--symbol", default="", help="of all rows, whatever they state")
-    add("--time-unit", default="", metavar="UNIT", help="of times that are numbers: s, ms, us, ns")
+    add("--symbol", default="", help="symbol of all rows, whatever they state")
+    add("--time-unit", default="", metavar="UNIT", help="unit of numeric times: s, ms, us, ns")
     add("--arrival-times", action="store_true", help="the rows state no time: record the time at"
         " which each arrives")  # fmt: skip
-    add("--number", default="", metavar="PATH", help="of the number that the source gives a row:"
+    add("--number", default="", metavar="PATH", help="path of the source's number of a row:"
         " repeated numbers are left out, missing ones recorded as a gap")  # fmt: skip
     add("--number-per-symbol", action="store_true", help="the numbers count each symbol's rows")
     add(

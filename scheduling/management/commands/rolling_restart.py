@@ -28,12 +28,12 @@ class Command(GinkgoCommand):
             metavar="SECONDS",
             help="give up if a node is not empty by then (%(default)s)",
         )
-        # bin/upgrade has its options checked by this, before it changes anything.
+        # bin/upgrade passes its options with this, before it changes anything.
         parser.add_argument("--check-options", action="store_true", help=argparse.SUPPRESS)
 
     def act(self, options: dict[str, Any]) -> None:
         """Restart, and say each step as it is done."""
-        if options["check_options"]:
+        if options["check_options"]:  # they were parsed, which is all that bin/upgrade wants
             return
         sentences: list[str] = []
         try:

@@ -125,7 +125,7 @@ def _changes(options: dict[str, Any]) -> dict[str, Any]:
         if options.get(name) is not None
     }
     if "artifact" in found:
-        found["artifact"] = found["artifact"] or None
+        found["artifact"] = found["artifact"] or None  # "": a strategy of this release
     if "spread_hard" in found:
         found["spread_hard"] = found["spread_hard"] == "yes"
     return found
