@@ -15,7 +15,7 @@ QUEUE_OVERDUE_S = 60.0
 CLOCK_WARNING_S, CLOCK_ERROR_S = 0.5, 5.0
 EXPIRES_SOON_S = 14 * 86_400.0
 DISK_WARNING_SHARE, DISK_ERROR_SHARE = 0.1, 0.02
-#: The most database sessions of one web process, and of the watcher and the worker together.
+#: Database sessions, at most: of one web process, and of the watcher and the worker together.
 SESSIONS_OF_WEB, SESSIONS_OF_OTHERS = 30, 10
 
 

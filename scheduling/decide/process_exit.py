@@ -1,4 +1,4 @@
-"""Decide what happens to a portfolio whose process exited unasked. Pure."""
+"""Decide what happens to a portfolio whose process exited without being asked to. Pure."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ from scheduling.decide.types import Reason
 from scheduling.errors import Invalid, Refused, reason_sentence
 from scheduling.models import Event
 
+#: The fields of a revision: a change of one makes a new revision.
 CONFIGURATION = ("strategy", "config", "symbols", "limits", "artifact")
-
+#: The fields of the portfolio itself, which no revision holds.
 PLACEMENT = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
 
 #: Fields whose entries are compared one by one.

@@ -76,7 +76,7 @@ def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
     return _create([checked], actor)[0]
 
 
-#: With so many, a call holds its transaction for about a second, and its body has less than 1 MB.
+#: Portfolios of one call, which then holds its transaction for about a second.
 MAX_AT_ONCE = 1000
 
 
@@ -116,7 +116,7 @@ def check_length(new: Sequence[Any]) -> None:
         raise Invalid([validation.error("", "wrong_length", message)])
 
 
-#: A mistake made in every portfolio of a list would repeat its error a thousand times.
+#: Errors of one answer: a mistake made in every portfolio of a list would fill a thousand.
 MAX_ERRORS = 100
 
 

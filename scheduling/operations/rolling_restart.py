@@ -32,7 +32,7 @@ from scheduling.observe.control_plane import GatewayRow, read_control_plane
 
 #: For a process to end, its supervisor to start another, and that one to work, on a busy machine.
 LIMIT_S = 120.0
-#: A web process whose pulse is younger works.
+#: A web process whose pulse is younger than this works.
 RECENT_S = 3.0
 #: A web process that has served for so long gets requests from its proxy. The proxy asks each
 #: second whether it is ready and wants two such answers in a row; the process can give the first
@@ -60,7 +60,7 @@ NODE_DAEMONS: tuple[tuple[str, ...], ...] = (("scheduling.node_daemon",), ("mana
 
 
 class Process(NamedTuple):
-    """The main process of a kind; `pid` and `began` together are never reused."""
+    """A process that no other of its kind forked; `pid` and `began` together are never reused."""
 
     kind: str  #: a key of KINDS
     pid: int

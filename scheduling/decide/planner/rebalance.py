@@ -27,7 +27,7 @@ class Movable(NamedTuple):
 
 
 class RebalanceStep(NamedTuple):
-    """A change of target that evens loads, which are those before it."""
+    """A change of target that evens loads, with the loads before the change."""
 
     movable: Movable
     source: int  #: index of the node, as is `target`

@@ -1,7 +1,7 @@
 """Translate texts that are stored in English, without data, into Chinese.
 
 Orders, handoffs, tenures, alerts and verifications have such texts. Names and figures are taken
-from the text, and what a strategy said stays as it is. So does a text that is not known here.
+from the text. What a strategy said stays as it is, and so does a text that is not known here.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from scheduling.decide.what_if.answer import UNLIMITED, Answer, answer
 from scheduling.decide.what_if.hypothetical import Scenario, drain
 from scheduling.decide.what_if.node_loss import NodeLoss, forecast_node_loss, pending_ids
 
-#: Nodes whose loss is forecast before and after, at the cost of a plan each.
+#: Nodes whose loss is forecast before and after the drain, at the cost of two plans each.
 MAX_FORECASTS = 50
 
 

@@ -1,8 +1,8 @@
 """Build hypothetical snapshots for what-if scenarios.
 
 Each function returns a snapshot with nodes lost, drained, cordoned, reopened, enlarged or added,
-and raises NotInSnapshot for an unknown node name.
-The portfolios stay the same, so the fleet index of the real snapshot is valid for each.
+and raises NotInSnapshot for an unknown node name. The portfolios stay the same, so the fleet index
+of the real snapshot is valid for each.
 """
 
 from __future__ import annotations

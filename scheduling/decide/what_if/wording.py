@@ -18,9 +18,9 @@ from scheduling.decide.what_if import chinese
 from scheduling.decide.what_if.answer import Answer, source_names
 from scheduling.decide.what_if.hypothetical import added_nodes
 
-#: The most from the end of the lease to the first commit on another node, in seconds.
+#: The longest time from the end of the lease to the first commit on another node.
 AFTER_SILENCE_S = 3.0
-#: The same from the end of the grace after the daemon's socket closed.
+#: The longest time to that commit from the end of the grace after the daemon's socket closed.
 AFTER_DEATH_S = 2.0
 
 
