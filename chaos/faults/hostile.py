@@ -27,7 +27,7 @@ from scheduling.wire.messages import (
 )
 
 NAME = "hostile"
-ATTACK_S = 3.0
+ATTACK_S = 3.0  #: duration of each attack
 #: A `have_version` above that of every desired set, so that the answer brings none.
 ABOVE_EVERY_VERSION = 10**9
 

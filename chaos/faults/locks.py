@@ -79,7 +79,7 @@ def lock_on_record_table(context: FaultContext) -> None:
 
 #: The name under which the dump is found, as `pg_dump` would be under its own.
 DUMP = "chaos-dump"
-HELD_S = 40.0
+HELD_S = 40.0  #: for which the snapshot is held, and commits are measured without it before
 #: Stands for the product's ten minutes: the cause of the alert is asked for with this limit.
 SNAPSHOT_LIMIT_S = 20.0
 #: Commits are slower beside a snapshot if their median time, or the share of them that takes longer

@@ -42,7 +42,7 @@ REPLACED_WITHIN_S = 5.0
 ROTATED_OUT_S = 8.0
 #: Patroni's ttl of 20 s, and an election.
 PROMOTED_WITHIN_S = 30.0
-REJOINED_WITHIN_S = 90.0
+REJOINED_WITHIN_S = 90.0  #: until the former primary is a standby again
 #: Until the daemons have compared the commits that they remember with those of the new primary.
 ALERTED_WITHIN_S = 20.0
 

@@ -16,7 +16,7 @@ from chaos.faults.feeds import SYMBOL, create_feed, create_trader, csv_lines, ex
 from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext, NotAvailable
 from chaos.runner.live_feed import LiveFeed, feed_head
 
-GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR
+GROWS_WITHIN_S = 15.0 * BUDGET_FACTOR  #: until an append is refused, or succeeds again
 KILLS, ROWS = 3, 200  #: kills of a recorder, and rows that are written while each recorder runs
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from chaos.runner.topology import SHORT_TIMES, Times
 
 DAY_S = 86_400
-#: In compressed days, so that every kind of record is deleted several times in a week. Orders and
-#: fills, which the product keeps for years, would only grow, and with their partitions the files
-#: that each PostgreSQL backend holds open.
+#: Retention in compressed days, so that every kind of record is deleted several times in a week.
+#: Orders and fills, which the product keeps for years, would only grow, and with their partitions
+#: the files that each PostgreSQL backend holds open.
 KEEP_ORDERS_DAYS, KEEP_EQUITY_DAYS, KEEP_AUDIT_DAYS = 2.0, 1.0, 1.0
-SHORTEST_PASS_S = 30  #: real seconds between two retention passes, each of which starts a process
+SHORTEST_INTERVAL_S = 30  #: real seconds between two retention runs, each of which starts a process
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Compression:
                 "GINKGO_KEEP_EQUITY_DAYS": self.real_days(KEEP_EQUITY_DAYS),
                 "GINKGO_KEEP_AUDIT_DAYS": self.real_days(KEEP_AUDIT_DAYS),
                 "GINKGO_RETENTION_INTERVAL_S": str(
-                    max(round(3_600 / self.factor), SHORTEST_PASS_S)
+                    max(round(3_600 / self.factor), SHORTEST_INTERVAL_S)
                 ),
             },
         )

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Run two versions side by side on one installation, under load.
 
-OLD is a commit of this repository. It starts an installation: PostgreSQL, HAProxy, two web
-processes, watcher, worker and three nodes, with portfolios that trade and are moved and reloaded
-all the time. Nodes of this checkout join; the tables are migrated; the control plane becomes this
-checkout's, process by process, with the old nodes; the epoch floor is raised; the control plane
-goes back to OLD on the new tables, with nodes of both; the floor is raised again; then everything
-becomes this checkout's. At the end every portfolio is verified. Printed are the longest times
-between two commits of a portfolio, and what nodes and handoffs came to.
+OLD is a commit of this repository. An installation starts in this version: PostgreSQL, HAProxy, two
+web processes, watcher, worker and three nodes, with portfolios that trade and are moved and
+reloaded all the time. Nodes of this checkout join; the tables are migrated; the control plane
+becomes this checkout's, process by process, with the old nodes; the epoch floor is raised; the
+control plane goes back to OLD on the new tables, with nodes of both; the floor is raised again;
+then everything becomes this checkout's. At the end every portfolio is verified. The trial prints
+the longest times between two commits of a portfolio, and how nodes and handoffs ended.
 
 OLD gets a worktree in a folder that is deleted, and packages of its own if it pins others.
 Needs HAProxy, and the packages of this checkout:

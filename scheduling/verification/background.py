@@ -10,8 +10,8 @@ from scheduling.verification.runner import start_runner
 
 #: Time limit of one verification. A portfolio that needs longer continues with its next one.
 LIMIT_S = 60.0
-#: Verifications requested per pass; a pass runs every five minutes.
-MAX_PER_PASS = 20
+#: Verifications requested at once; the schedule does so every five minutes.
+MAX_AT_ONCE = 20
 
 
 def request_due_verifications() -> int:
@@ -22,7 +22,7 @@ def request_due_verifications() -> int:
     every_s = settings.GINKGO.verify_interval_s
     if every_s == 0:
         return 0
-    requested = execute(request_due(every_s, LIMIT_S, MAX_PER_PASS))
+    requested = execute(request_due(every_s, LIMIT_S, MAX_AT_ONCE))
     if requested:
         start_runner()
     return requested

@@ -24,7 +24,7 @@ from ginkgo_site.launcher.supervised_process import Program, Service, wait_for_e
 from ginkgo_site.launcher.web import web_command
 from portfolios.runtime.open_files import raise_open_file_limit
 
-SERVERS_LIMIT_S = 240.0
+SERVERS_LIMIT_S = 240.0  #: until one of the servers is ready
 
 _ROLE = (
     f"CREATE ROLE ginkgo LOGIN PASSWORD '{PASSWORD}' NOSUPERUSER NOCREATEDB NOCREATEROLE",
