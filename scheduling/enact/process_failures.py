@@ -304,12 +304,13 @@ def handle_halt(node: int, incarnation: UUID, report: Halted, timing: Timing) ->
         return "stopped"
     if active is not None:
         yield from fail(active, run, report.reason or "it halted before a stale event")
-    reason = (
-        f"stopped before seq {run.last_seq + 1}: the next events are {report.age_s:.0f} s old, "
-        f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
-    )
     if report.reason:  # a limit stopped it
         reason = f"stopped after seq {run.last_seq}: {report.reason}; start resumes there"
+    else:
+        reason = (
+            f"stopped before seq {run.last_seq + 1}: the next events are {report.age_s:.0f} s old, "
+            f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
+        )
     yield from revoke_ownership(
         None, run, phase="halted", cause="halt", reason=reason, actor=run.node_name or ""
     )

@@ -119,14 +119,13 @@ def _request_batch(
         if not alone:
             return [None] * len(batch)
         return [Rejected(batch[0].portfolio.name, type(error).__name__)]
-    return [
-        None
-        if answer is None
-        else Rejected(change.portfolio.name, answer.message)
-        if isinstance(answer, Refused)
-        else int(answer.id)
-        for change, answer in zip(batch, answers, strict=True)
-    ]
+    results: list[int | Rejected | None] = []
+    for change, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, Refused):
+            results.append(Rejected(change.portfolio.name, answer.message))
+        else:
+            results.append(None if answer is None else int(answer.id))
+    return results
 
 
 def _request_for(change: Placement | Move, observed: FleetSnapshot) -> Request:
