@@ -284,7 +284,7 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
     if node.draining:
         text = _("%(number)s still here") if here else _("drained: no portfolio runs here")
         drain = text % {"number": here}
-    note = "dashboard/parts/column_note.html"
+    note_template = "dashboard/parts/column_note.html"
     return (
         column.status,
         column.trouble_rank,
@@ -305,7 +305,7 @@ def _node_row(column: Column, page: BoardPage) -> tuple[Any, ...]:
         line.tone if line else "",
         column.status_line is None and column.forecast is not None,
         drain,
-        render_to_string(note, {"column": column}) if column.note else "",
+        render_to_string(note_template, {"column": column}) if column.note else "",
     )
 
 

@@ -49,7 +49,7 @@ def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
     if not text:
         return None
     try:
-        is_date = len(text) <= len("2026-01-31")  # which parse_datetime takes for its midnight
+        is_date = len(text) <= len("2026-01-31")  # which parse_datetime would read as its midnight
         at = None if is_date else parse_datetime(text)
         if at is not None:
             return at if at.tzinfo else at.replace(tzinfo=UTC)

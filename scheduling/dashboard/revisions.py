@@ -84,7 +84,7 @@ def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[Revis
     choices = []
     for row in sorted(rows, key=lambda row: row.number, reverse=True):
         shown = revision_row(row, portfolio)
-        before = configuration_of(running or row)  # nothing differs from one that does not run
+        before = configuration_of(running or row)  # itself, without differences, if nothing runs
         creator = _("by %(name)s") % {"name": row.created_by} if row.created_by else ""
         choices.append(
             RevisionChoice(

@@ -146,14 +146,10 @@ def _losses_sentence(losses: Iterable[LossChange]) -> str:
     ]
     if len(worse) > MAX_NAMED:
         more = len(worse) - MAX_NAMED
-        sentences.append(
-            ngettext(
-                "It is worse for %(number)s more node.",
-                "It is worse for %(number)s more nodes.",
-                more,
-            )
-            % {"number": whole(more)}
+        text = ngettext(
+            "It is worse for %(number)s more node.", "It is worse for %(number)s more nodes.", more
         )
+        sentences.append(text % {"number": whole(more)})
     return " ".join(sentences)
 
 

@@ -88,30 +88,24 @@ def summary(shown: IncidentView, outages: Sequence[OutageView]) -> str:
     placed = outcomes.count("moved") + outcomes.count("returned")
     parts = []
     if placed:
+        text = ngettext(
+            "%(placed)s of %(all)s portfolio has a new owner; it was without one for %(longest)s.",
+            "%(placed)s of %(all)s portfolios have a new owner; the longest was without one for "
+            "%(longest)s.",
+            len(outcomes),
+        )
+        longest = pause(shown.longest_ms)
         parts.append(
-            ngettext(
-                "%(placed)s of %(all)s portfolio has a new owner; it was without one for "
-                "%(longest)s.",
-                "%(placed)s of %(all)s portfolios have a new owner; the longest was without one "
-                "for %(longest)s.",
-                len(outcomes),
-            )
-            % {
-                "placed": whole(placed),
-                "all": whole(len(outcomes)),
-                "longest": pause(shown.longest_ms),
-            }
+            text % {"placed": whole(placed), "all": whole(len(outcomes)), "longest": longest}
         )
     kept, waiting, stopped = (outcomes.count(each) for each in ("kept", "waits", "stopped"))
     if kept:
-        parts.append(
-            ngettext(
-                "%(number)s was kept: the node was back in time.",
-                "%(number)s were kept: the node was back in time.",
-                kept,
-            )
-            % {"number": whole(kept)}
+        text = ngettext(
+            "%(number)s was kept: the node was back in time.",
+            "%(number)s were kept: the node was back in time.",
+            kept,
         )
+        parts.append(text % {"number": whole(kept)})
     if waiting:
         text = ngettext("%(number)s has no owner yet.", "%(number)s have no owner yet.", waiting)
         parts.append(text % {"number": whole(waiting)})
@@ -119,17 +113,14 @@ def summary(shown: IncidentView, outages: Sequence[OutageView]) -> str:
         text = ngettext("%(number)s is stopped.", "%(number)s are stopped.", stopped)
         parts.append(text % {"number": whole(stopped)})
     suppressed = sum(outage.suppressed for outage in outages)
+    text = _("No order was suppressed meanwhile.")
     if suppressed:
-        parts.append(
-            ngettext(
-                "%(number)s order was suppressed meanwhile.",
-                "%(number)s orders were suppressed meanwhile.",
-                suppressed,
-            )
-            % {"number": whole(suppressed)}
+        text = ngettext(
+            "%(number)s order was suppressed meanwhile.",
+            "%(number)s orders were suppressed meanwhile.",
+            suppressed,
         )
-    else:
-        parts.append(_("No order was suppressed meanwhile."))
+    parts.append(text % {"number": whole(suppressed)})
     return " ".join(parts)
 
 

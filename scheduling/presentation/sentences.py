@@ -28,8 +28,9 @@ def pending_sentence(name: str) -> str:
 
 def revoked_sentence(revoked: int, name: str) -> str:
     """Return the sentence that says how many tokens of `name` were revoked."""
-    tokens = "1 token" if revoked == 1 else f"{revoked} tokens"
-    return f"{tokens} of {name} {'is' if revoked == 1 else 'are'} revoked."
+    if revoked == 1:
+        return f"1 token of {name} is revoked."
+    return f"{revoked} tokens of {name} are revoked."
 
 
 def held_sentence(storm: dict[str, Any]) -> str:

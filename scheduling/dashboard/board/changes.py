@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe_changes(before: FleetView, after: FleetView) -> list[str]:
-    """Return a short sentence for each node, handoff and portfolio that changed its state."""
+    """Return sentences on new states of nodes, ended handoffs, and portfolios that stopped."""
     sentences = []
     old_nodes = {node.name: display_status(node) for node in before.nodes}
     for node in after.nodes:

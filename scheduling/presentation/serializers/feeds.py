@@ -8,7 +8,11 @@ from scheduling.presentation.serializers.fields import Document
 
 
 class FeedLogDocument(Document):
-    """A feed: where its log stands, who reads it, and what it keeps."""
+    """A feed: where its log stands, who reads it, and what it keeps.
+
+    `silent_s`: seconds since `newest_at`; an alert opens above `silent_after_s`, if that is not
+    null. `keep_days`: null if records are kept for good.
+    """
 
     name = serializers.CharField()
     kind = serializers.CharField(help_text="Kind of the feed: replay or recorded.")
@@ -64,7 +68,7 @@ class FeedEventDocument(Document):
 
 
 class FeedDocument(Document):
-    """Released events."""
+    """Released events. `length`: events of one lap of a replay; of a recorded feed, its head."""
 
     head = serializers.IntegerField()
     length = serializers.IntegerField()

@@ -33,7 +33,7 @@ class HoldDocument(Document):
 
 
 class OpenAlertDocument(Document):
-    """An open alert."""
+    """An open alert. `times`: how often it was opened, since a cause may return."""
 
     id = serializers.IntegerField()
     kind = serializers.CharField()
@@ -98,7 +98,7 @@ class PolicyDocument(Document):
 
 
 class StoppedDocument(Document):
-    """One portfolio that a halt stopped: its state before, and its epoch now."""
+    """One portfolio that a halt stopped. `phase`, `node`, kind of `handoff`: those before."""
 
     portfolio = serializers.CharField()
     phase = serializers.CharField()

@@ -12,7 +12,11 @@ from scheduling.presentation.serializers.fields import AuditDataField, Document,
 
 
 class HandoffDocument(Document):
-    """One change of owner or revision."""
+    """One change of owner or revision.
+
+    `pause_ms`: time without a commit. `catchup_ms`: time from `activated_at` until the lag was at
+    most one batch.
+    """
 
     id = serializers.IntegerField()
     portfolio = serializers.CharField()

@@ -9,7 +9,7 @@ from scheduling.presentation.serializers.fields import Document, IncarnationFiel
 
 
 class NodeDocument(Document):
-    """An execution node and its state."""
+    """An execution node. `load`: weight of its portfolios; `held`: that of handoffs to it."""
 
     name = serializers.CharField()
     status = serializers.CharField()
@@ -41,7 +41,7 @@ class NodeDocument(Document):
 
 
 class TargetDocument(Document):
-    """Whether one node could run the portfolio."""
+    """Whether one node could run the portfolio, its load without and with it, and a risk if any."""
 
     node = serializers.CharField()
     feasible = serializers.BooleanField()

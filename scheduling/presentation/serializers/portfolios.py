@@ -134,7 +134,7 @@ class RevisionDocument(Document):
 
 
 class CheckpointDocument(Document):
-    """The newest state, decoded, after the event `seq`."""
+    """The newest stored state, decoded: that after event `state_seq`. `seq`: the last commit."""
 
     portfolio = serializers.CharField()
     epoch = serializers.IntegerField()
