@@ -82,7 +82,7 @@ def test_a_wait_goes_on_through_a_restart_of_the_server(
     assert said in capsys.readouterr().out
 
 
-def test_a_wait_ends_with_its_time_though_the_server_stays_away() -> None:
+def test_wait_ends_at_its_time_limit_although_the_server_does_not_return() -> None:
     server: Any = Server({}, [AWAY, AWAY])
     with pytest.raises(Failed, match="does not answer"):
         Context(server, given(wait=1)).poll("nodes/one/", time.monotonic())

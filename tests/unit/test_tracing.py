@@ -58,7 +58,9 @@ def test_trace_ids_of_a_handoff_are_the_same_in_every_process_and_version() -> N
     )
 
 
-def test_an_error_is_the_status_of_its_span_and_is_raised(collector: Collector) -> None:
+def test_error_within_a_span_becomes_the_status_of_that_span_and_is_raised(
+    collector: Collector,
+) -> None:
     with pytest.raises(ValueError, match="no memory"), tracing.handoff_span(7, "prepare"):
         raise ValueError("no memory")
     with tracing.handoff_span(7, "activate") as span:

@@ -28,7 +28,7 @@ def test_messages_differ_from_the_stored_schema_of_their_protocol_only_compatibl
     assert misreadings(kept(messages.PROTOCOL), now()) == [], HELP
 
 
-def test_nodes_of_this_protocol_and_the_one_before_are_accepted() -> None:
+def test_nodes_of_this_protocol_version_and_the_one_before_are_accepted() -> None:
     assert messages.SPOKEN[-1] == messages.PROTOCOL
     assert len(messages.SPOKEN) == min(messages.PROTOCOL, 2)
 

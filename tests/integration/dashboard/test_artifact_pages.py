@@ -48,7 +48,7 @@ def test_upload_leads_to_the_page_of_the_artifact(desk: Client) -> None:
          400, "is not text in UTF-8"),
     ],
 )  # fmt: skip
-def test_bad_upload_keeps_the_page_and_says_why(
+def test_refused_upload_shows_the_artifact_page_again_with_the_reason(
     desk: Client, files: dict[str, Any], status: int, said: str
 ) -> None:
     answer = desk.post("/strategies/", files)

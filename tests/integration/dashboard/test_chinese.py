@@ -171,7 +171,7 @@ def test_pages_and_dialogs_of_a_fleet_in_the_database_are_chinese() -> None:
         assert_chinese(client, address, data, {"reason": ""})
 
 
-def test_what_operations_refuse_is_chinese() -> None:
+def test_refusals_of_operations_are_chinese_on_chinese_pages() -> None:
     _node, first, second = roll_outs.make_fleet("able", "baker", "duke")
     make_settled_nodes(3)
     make_portfolio("picky", selector={"gpu": "yes"})

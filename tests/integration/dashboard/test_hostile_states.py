@@ -22,7 +22,7 @@ def desk() -> Client:
     return signed_in(Role.OPERATOR, "ann", raise_request_exception=False)
 
 
-def test_states_that_a_node_made_up_break_no_page(desk: Client) -> None:
+def test_pages_open_whatever_state_a_node_commits(desk: Client) -> None:
     node = make_node("node-1", capacity=20)
     names = []
     for number, state in enumerate(HOSTILE_STATES.values()):
@@ -45,7 +45,7 @@ def status_of(portfolio: int, epoch: int, **given: Any) -> ProcessStatus:
 
 
 @pytest.mark.parametrize("number", [1e308, float("nan")])
-def test_numbers_that_a_node_made_up_break_no_page(desk: Client, number: float) -> None:
+def test_pages_open_whatever_numbers_a_node_reports(desk: Client, number: float) -> None:
     node = make_node("node-1", capacity=2**31 - 1)
     hand = make_trader("p", node)
     names = ("cpu_pct", "mem_pct", "rss_mb", "cpu_minute_pct", "portfolios", "x")

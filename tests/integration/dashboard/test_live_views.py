@@ -110,7 +110,7 @@ async def test_first_message_has_all_parts_and_later_ones_only_changes(board_pub
     }
 
 
-async def test_page_gets_a_message_every_period_without_changes(board_publisher):
+async def test_page_gets_a_message_each_period_even_if_nothing_changed(board_publisher):
     page = await opened(board_publisher)
     still = await page.next()
     assert still["parts"] == {}
@@ -138,7 +138,7 @@ async def test_viewer_is_sent_no_actions(board_publisher):
     assert of_viewer["figures"] == of_operator["figures"]
 
 
-async def test_picture_of_a_view_whose_last_page_was_closed_during_a_read_is_not_kept(
+async def test_publisher_forgets_a_view_whose_last_page_was_closed_during_a_read(
     board_publisher, source, monkeypatch
 ):
     viewer, operator = Page(), Page()
@@ -178,7 +178,7 @@ async def test_publisher_stops_when_the_last_page_is_closed(board_publisher, sou
     assert source.reads == reads
 
 
-async def test_later_page_gets_all_parts_at_once(board_publisher):
+async def test_page_opened_later_gets_all_parts_with_its_first_message(board_publisher):
     await opened(board_publisher)
     late = Page()
     board_publisher.subscribe(late, OPERATOR)
@@ -224,7 +224,9 @@ async def test_changes_are_announced_to_screen_readers(board_publisher, source):
     assert later["announce"] == ["node-3 is lost"]
 
 
-async def test_hint_causes_an_immediate_read(board_publisher, source, monkeypatch):
+async def test_hint_makes_the_publisher_read_the_board_at_once(
+    board_publisher, source, monkeypatch
+):
     class Layer:
         hints: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 

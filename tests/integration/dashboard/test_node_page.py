@@ -68,7 +68,7 @@ def test_labels_that_an_operator_gave_outlive_a_restart_of_the_daemon(desk: Clie
     assert (line.reason, line.data["before"]) == ("moved", {"zone": "a", "gpu": "yes"})
 
 
-def test_typing_the_labels_of_the_daemon_again_ends_the_override_of_them(desk: Client) -> None:
+def test_label_form_with_the_labels_of_the_daemon_ends_their_override(desk: Client) -> None:
     node = make_node("node-1", labels={"zone": "a"})
     desk.post("/nodes/node-1/labels/", {"labels": "zone=b"})
     desk.post("/nodes/node-1/labels/", {"labels": "zone=a"})

@@ -291,7 +291,7 @@ def edited(page: Any, **given: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_edit_passes_only_changed_fields(operator, calls):
+def test_edit_form_passes_only_changed_fields_to_the_operation(operator, calls):
     page = operator.get("/portfolios/aapl-sma/edit/", **DIALOG)
     assert "Edit aapl-sma" in text_of(page)
     given = edited(page, **{"config.slow": "50", "note": "slower"})

@@ -145,7 +145,7 @@ async def test_socket_of_a_page_that_sends_a_message_is_closed():
     assert not consumer.OPEN_PAGES
 
 
-async def test_page_is_closed_after_its_user_was_deactivated_though_a_check_found_no_database(
+async def test_socket_closes_after_its_user_is_deactivated_even_if_a_check_found_no_database(
     monkeypatch,
 ):
     monkeypatch.setattr(consumer, "ROLE_CHECK_PERIOD_S", 0.1)

@@ -211,7 +211,7 @@ def test_unknown_portfolio_is_fenced(hand: OwnerSession) -> None:
     assert hand.commit(portfolio=987_654_321) == "fenced"
 
 
-def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: OwnerSession) -> None:
+def test_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: OwnerSession) -> None:
     message = hand.next_commit(1)
     hand.send(message)
     give(hand, make_node("node-2"))

@@ -275,7 +275,7 @@ def test_command_halts_and_undoes(one: OwnerSession) -> None:
         said("halt_all", "--expect", "3")
 
 
-def test_the_command_asks_on_a_terminal_unless_it_is_told_yes(
+def test_halt_command_asks_for_confirmation_on_a_terminal_unless_given_yes(
     one: OwnerSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     type_at_terminal("yes\n", monkeypatch)

@@ -40,7 +40,7 @@ def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
     assert hand.run().last_seq == message.from_seq
 
 
-def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
+def test_placement_requested_while_a_halt_ran_is_refused() -> None:
     node = make_node("node-1")
     portfolio = make_portfolio("waiting")
     held = Held(halt_all(actor="olive", reason=""))

@@ -61,7 +61,9 @@ def test_a_target_that_dies_before_the_grant_leaves_the_portfolio_with_its_sourc
     assert violations(world) == []
 
 
-def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(world: World) -> None:
+def test_portfolio_returns_to_its_warm_source_if_the_target_dies_after_the_grant(
+    world: World,
+) -> None:
     handoff = move(world)
     _, granted = owner_and_epoch(world)
     expire_lease(world.second)
@@ -113,7 +115,7 @@ def test_portfolio_moved_to_a_draining_node_arrives_and_leaves(world: World, rea
     assert violations(world) == []
 
 
-def test_drain_without_capacity_keeps_the_portfolio_running(world: World) -> None:
+def test_portfolio_of_a_draining_node_keeps_running_if_no_other_node_has_room(world: World) -> None:
     operations.cordon("node-2", actor="ann")
     before = owner_and_epoch(world)
     operations.drain("node-1", actor="ann")

@@ -147,7 +147,9 @@ def test_exit_report_of_another_owner_changes_nothing(hand: OwnerSession, wrong:
     assert hand.run().attempts == 0
 
 
-def test_fifth_exit_quarantines_and_others_go_on(hand: OwnerSession) -> None:
+def test_fifth_exit_quarantines_the_portfolio_and_other_portfolios_continue(
+    hand: OwnerSession,
+) -> None:
     neighbour = make_trader("q", hand.daemon)
     assert [hand.die() for _ in range(5)] == ["restart"] * 4 + ["quarantined"]
     at = hand.run()

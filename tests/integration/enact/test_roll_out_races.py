@@ -98,7 +98,7 @@ def test_item_start_that_waited_for_a_stop_starts_nothing() -> None:
     assert revision("a") == 1
 
 
-def test_states_decided_before_a_stop_are_not_written_after_it() -> None:
+def test_item_states_decided_before_a_stop_of_the_roll_out_are_not_written_after_the_stop() -> None:
     _, number = begun("a", "b")
     operations.delete_portfolio("a", actor="bob")
     held = Held(enact.stop(number, actor="bob", reason="lunch"))
@@ -170,7 +170,7 @@ def test_second_roll_out_of_the_same_portfolios_is_refused_and_names_the_first()
     assert list(RollOut.objects.values_list("pk", flat=True)) == [held.outcome]
 
 
-def test_two_roll_outs_at_once_do_not_deadlock() -> None:
+def test_two_roll_outs_begun_at_once_over_the_same_portfolios_do_not_deadlock() -> None:
     _, _, second = make_fleet("a", "b", "c")
     third = make_artifact("3.0")
     outcomes = at_once(lambda: begin(second, "a", "b", "c"), lambda: begin(third, "c", "b", "a"))

@@ -124,7 +124,7 @@ def test_wanted_revision_is_reloaded_once_the_symbol_is_free(node: FakeNode) -> 
     assert newest_handoff(hand.portfolio).to_revision == 2
 
 
-def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
+def test_fall_back_to_the_good_revision_ignores_symbols_in_use(node: FakeNode) -> None:
     hand = make_holder(node, events=1)
     handoff = begin_reload("p", {"symbols": [*SYMBOLS, "GE"]})
     node.ready(handoff)

@@ -179,7 +179,9 @@ def test_alert_counts_the_oldest_claimed_orders_first_and_says_that_there_are_mo
     assert "placed orders: 4999 or more)" in told
 
 
-def test_claim_of_one_node_alone_opens_an_alert_and_does_not_hold_failover() -> None:
+def test_vanished_commits_claimed_by_one_node_alone_open_an_alert_and_do_not_hold_failover() -> (
+    None
+):
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
@@ -192,7 +194,9 @@ def test_claim_of_one_node_alone_opens_an_alert_and_does_not_hold_failover() -> 
 @pytest.mark.parametrize(
     "nonsense", [{"seq": 2**63}, {"seq": -1}, {"orders": [(2**70, 0)]}, {"found_seq": -2}]
 )
-def test_invalid_claim_does_not_affect_others(nonsense: dict[str, Any]) -> None:
+def test_invalid_claim_of_a_vanished_commit_does_not_affect_other_claims(
+    nonsense: dict[str, Any],
+) -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     bad = msgspec.structs.replace(make_claim(hand, seq=10**9), **nonsense)
@@ -200,7 +204,7 @@ def test_invalid_claim_does_not_affect_others(nonsense: dict[str, Any]) -> None:
     assert report(node, bad, make_claim(hand, seq=10**6)) == 1
 
 
-def test_claims_with_the_largest_numbers_do_not_break_the_alert() -> None:
+def test_claims_of_vanished_commits_with_the_largest_numbers_do_not_break_the_alert() -> None:
     """One daemon says them, and every alert of the fleet is compared in one statement."""
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
@@ -211,7 +215,9 @@ def test_claims_with_the_largest_numbers_do_not_break_the_alert() -> None:
     assert "portfolios: 2" in told
 
 
-def test_claims_of_one_node_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_vanished_commits_that_one_node_may_claim_is_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     set_claim_limits(monkeypatch, 1, per_portfolio=2)
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
@@ -342,7 +348,7 @@ def test_release_of_the_hold_of_failover_settles_vanished_commits() -> None:
     assert (holder_of_failover(), open_alerts()) == ("", [])
 
 
-def test_settling_does_not_end_an_operators_hold() -> None:
+def test_automatic_settling_of_a_new_timeline_does_not_end_the_hold_of_an_operator() -> None:
     operations.hold_storm(actor="olive", reason="the network is rewired")
     change_timeline()
     assert holder_of_failover() == "olive"

@@ -89,7 +89,7 @@ async def test_events_are_read_back_in_order_with_seq_and_release_time(log: Reco
     assert await log.cursor() == "page 2"
 
 
-async def test_reads_are_bounded_and_filtered(log: RecordedLog) -> None:
+async def test_reads_are_bounded_by_seq_and_count_and_filtered_by_symbol(log: RecordedLog) -> None:
     epoch = await log.claim("writer")
     await log.append(epoch, 0, [euro(1), Quote(0, "KO", 1, 0, 5, 6), Tick(0, "", 2, 0), euro(3)])
     assert [e.seq for e in await log.read(2, 4, 2)] == [2, 3]
@@ -175,7 +175,9 @@ async def test_a_follower_gets_every_event_once_and_in_order(log: RecordedLog) -
     assert seen == list(range(2, 41))
 
 
-async def test_the_chain_of_a_segment_covers_each_byte_and_never_changes(log: RecordedLog) -> None:
+async def test_hash_of_a_chain_segment_covers_each_byte_of_its_records_and_never_changes(
+    log: RecordedLog,
+) -> None:
     epoch, at = await log.claim("writer"), 0
     while at < SEGMENT_SEQS + 500:
         await log.append(epoch, at, euros(at, 3_500))
@@ -190,7 +192,7 @@ async def test_the_chain_of_a_segment_covers_each_byte_and_never_changes(log: Re
     assert await log.digest(2) is None
 
 
-async def test_a_writer_killed_at_any_point_leaves_all_of_its_append_or_nothing(
+async def test_writer_killed_at_any_point_leaves_its_append_stored_whole_or_not_at_all(
     substrate: Substrate, log: RecordedLog
 ) -> None:
     epoch, head = await log.claim("writer"), 0

@@ -30,7 +30,7 @@ def fx(tmp_path: Path) -> str:
     return "fx"
 
 
-def test_imported_feed_is_run_by_its_own_times(fx: str) -> None:
+def test_backtest_of_an_imported_feed_runs_by_the_times_of_its_records(fx: str) -> None:
     config = ("--config", "fast=2", "slow=3", "quantity=1000", "--symbols", "EURUSD")
     span = ("--from", "2024-01-01T05:00", "--to", "2024-01-01T20:00")
     document = told("backtest", "sma_cross", *config, "--feed", fx, *span)

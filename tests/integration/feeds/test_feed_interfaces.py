@@ -110,7 +110,9 @@ WRONG_ROWS = [
 ]
 
 
-def test_a_wrong_row_is_named_by_its_number_and_nothing_is_written(either: ApiClient) -> None:
+def test_append_with_a_wrong_row_names_the_number_of_that_row_and_writes_nothing(
+    either: ApiClient,
+) -> None:
     assert append(either, bar(1)).status_code == 200
     for row, code, words in WRONG_ROWS:
         answer = append(either, bar(5, "KO", open="7", high="9", low="6", close="8"), row)
@@ -177,7 +179,7 @@ def test_removal_of_a_feed_in_use_is_refused_and_names_who_needs_it(fx: ApiClien
     assert "euro (deleted; its history needs it)" in again["detail"]
 
 
-def test_a_removal_that_a_new_portfolio_prevents_drops_nothing(
+def test_removal_of_a_feed_that_a_concurrent_new_portfolio_needs_drops_nothing(
     fx: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(fx, bar(1), bar(2))
@@ -313,7 +315,9 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     assert check_feed("fx").records == 4
 
 
-def test_rows_behind_a_hole_are_left_out_and_named_with_skip_bad(tmp_path: Path) -> None:
+def test_import_with_skip_bad_leaves_out_and_names_rows_after_a_hole_in_time(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "eur.csv"
     path.write_text(HEADER + GOOD + LATER + LATER.replace("11:00", "11:01"))
     given = ("import", "eur", str(path), "--symbol", "E", "--time-zone", "UTC", "--hole", "60")
@@ -477,7 +481,7 @@ def test_the_page_of_a_feed_shows_head_silence_gaps_and_prices(
     assert client.get("/feeds/none/").status_code == 404
 
 
-def test_instruments_that_a_full_feed_has_already_may_be_given_again(
+def test_instruments_given_again_count_once_towards_the_limit_of_a_feed(
     fx: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "MAX_INSTRUMENTS", 2)

@@ -244,7 +244,7 @@ async def test_records_that_the_database_missed_are_released_in_parts_that_survi
     assert (await FeedWriter.objects.aget(feed__name="missed")).head == 95
 
 
-async def test_a_database_that_is_read_only_is_asked_again_over_a_new_connection(
+async def test_statement_refused_by_a_read_only_database_is_repeated_over_a_new_connection(
     substrate: JetStreamSubstrate, client: Client
 ) -> None:
     await substrate.make("standby", ["EURUSD"])

@@ -131,7 +131,9 @@ def prices(events: list[Event]) -> list[int]:
     return [event.close_units - 100_000 for event in events if event.has_price]
 
 
-async def test_rows_are_recorded_as_they_come_and_the_feed_is_released_at_the_end(fx: Path) -> None:
+async def test_recorder_stores_rows_as_they_arrive_and_releases_its_feed_when_ended(
+    fx: Path,
+) -> None:
     add(fx, lines(1, 2))
     async with running(fx) as one:
         await one.has(2)
@@ -161,7 +163,9 @@ async def test_a_wrong_row_ends_the_recorder_after_earlier_rows_are_stored_until
         assert prices(await two.has(4)) == [1, 2, 3, 4]
 
 
-async def test_wrong_row_behind_ticks_alone_ends_the_recorder_with_its_sentence(fx: Path) -> None:
+async def test_wrong_row_preceded_by_ticks_only_ends_the_recorder_with_an_error_about_that_row(
+    fx: Path,
+) -> None:
     one = await sync_to_async(Running)(fx)
     one.recorder._waiting += [None, Item("nonsense", "fx.csv, line 2", None)]
     one.start()
@@ -172,7 +176,7 @@ async def test_wrong_row_behind_ticks_alone_ends_the_recorder_with_its_sentence(
     assert (await FeedWriter.objects.aget()).head == 1  # the tick
 
 
-async def test_wrong_rows_are_left_out_when_asked(
+async def test_recorder_with_skip_bad_leaves_out_wrong_rows(
     fx: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     add(fx, lines(1) + "nonsense\n" + lines(0, 2) + lines(3, symbol="GBPUSD") + lines(4))

@@ -231,7 +231,7 @@ def pulse(monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[float]:
 
 
 @pytest.mark.usefixtures("no_gap")
-def test_liveness_write_reports_overload_after_dropped_heartbeats(
+def test_pulse_reports_overload_after_dropped_heartbeats(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -243,7 +243,7 @@ def test_liveness_write_reports_overload_after_dropped_heartbeats(
 
 
 @pytest.mark.usefixtures("no_gap")
-def test_gateway_that_pulsed_while_it_was_not_ready_serves_from_when_it_is_ready(
+def test_pulse_of_a_gateway_that_is_not_ready_resets_its_serving_since(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -293,7 +293,7 @@ def test_failed_write_test_of_the_gateway_is_repeated_after_half_a_second(
     assert (waited, pauses) == ([None, 1.0], [0.5, 0.5])
 
 
-def test_overload_report_is_retried_with_the_next_liveness_write(
+def test_overload_report_that_was_not_stored_is_repeated_with_the_next_pulse(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -366,7 +366,9 @@ def test_waiting_registrations_use_no_connection_of_commits(
     serve(beside)
 
 
-def test_release_with_a_locked_target_is_left_out_and_others_answered(node: FakeNode) -> None:
+def test_release_to_a_locked_target_has_no_result_and_other_commits_are_answered(
+    node: FakeNode,
+) -> None:
     target = make_node("node-2")
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -425,7 +427,7 @@ def test_silent_database_is_answered_503(node: FakeNode, monkeypatch: pytest.Mon
     assert (status, problem["code"]) == (503, "unavailable")
 
 
-def test_one_dead_connection_replaces_all_connections(
+def test_one_dead_connection_makes_the_gateway_replace_its_whole_pool(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)

@@ -89,7 +89,9 @@ def node(artifact: Artifact) -> FakeNode:
     return daemon
 
 
-def test_node_gets_the_bytes_it_prepares_in_parts(node: FakeNode, artifact: Artifact) -> None:
+def test_node_downloads_the_artifact_of_its_handoff_in_parts(
+    node: FakeNode, artifact: Artifact
+) -> None:
     answer = serve(lambda: get(f"/node/artifacts/{artifact.sha256}", node))
     assert answer.status == 200
     assert hashlib.sha256(answer.body).hexdigest() == artifact.sha256

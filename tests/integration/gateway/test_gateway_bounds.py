@@ -73,7 +73,9 @@ TOO_MANY: dict[str, tuple[str, msgspec.Struct]] = {
 
 
 @pytest.mark.parametrize("found", TOO_MANY)
-def test_message_with_too_many_parts_is_rejected(node: FakeNode, found: str) -> None:
+def test_message_with_too_many_commits_lines_reports_or_metrics_is_rejected(
+    node: FakeNode, found: str
+) -> None:
     path, message = TOO_MANY[found]
     status, problem = post(path, message)
     assert (status, problem["code"]) == (413, "payload_too_large")
@@ -254,7 +256,7 @@ def test_large_answers_occupy_a_place_of_their_node_until_they_are_read(
     assert (unread.waiting, unread.ended, node_limits._queues) == (6, 0, {})
 
 
-def test_peer_that_does_not_read_a_large_answer_is_ended(
+def test_connection_of_a_peer_that_does_not_read_a_large_answer_is_ended(
     unread: Unread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "LONGEST_READ_S", 0.05)
@@ -316,7 +318,9 @@ def test_body_with_too_large_content_length_is_not_read(node: FakeNode) -> None:
     assert serve(lambda: held("commit/", never, "token of node-1", MAX_COMMIT_BODY + 1)) == 413
 
 
-def test_bytes_are_granted_in_order_or_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_that_waits_too_long_for_its_bytes_is_refused_with_503(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(request_bodies, "BYTES_WAIT_S", 0.05)
 
     async def scenario() -> None:
@@ -334,7 +338,7 @@ def test_bytes_are_granted_in_order_or_time_out(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(scenario())
 
 
-def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
+def test_one_node_occupies_at_most_three_of_the_five_work_connections(node: FakeNode) -> None:
     neighbour = admitted_node("node-2")
     words = wire.encode(commit_request(neighbour, make_trader("q", neighbour).next_commit(1)))
 

@@ -332,7 +332,7 @@ async def test_work_before_a_bad_event_is_kept_however_the_strategy_fails(
     assert gateway.runs[BAD].last_seq == bad_seq - 1
 
 
-async def test_a_strategy_is_found_after_the_folder_of_the_home_has_changed(
+async def test_strategy_module_is_found_after_its_folder_was_modified(
     gateway: FakeGateway, daemons: Daemons, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(

@@ -103,7 +103,7 @@ async def test_second_message_of_a_daemon_closes_its_socket() -> None:
     await socket.leave()
 
 
-async def test_loss_of_a_daemon_is_recorded_though_a_push_failed_first() -> None:
+async def test_closed_socket_is_recorded_although_a_push_over_that_socket_failed_first() -> None:
     failed: list[str] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:

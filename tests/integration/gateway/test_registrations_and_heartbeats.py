@@ -43,7 +43,7 @@ def test_registration_is_answered_with_the_desired_set(node: FakeNode) -> None:
     assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
 
 
-def test_third_takeover_of_a_name_within_a_minute_is_refused_with_host_and_pid(
+def test_third_takeover_of_a_node_within_a_minute_is_refused_and_names_host_and_pid(
     node: FakeNode,
 ) -> None:
     make_node("node-1")

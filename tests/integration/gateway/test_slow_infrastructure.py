@@ -72,7 +72,7 @@ def test_node_that_missed_two_deadlines_is_skipped_for_a_while(nodes: list[FakeN
     assert view.not_before is not None
 
 
-def test_late_failover_costs_no_attempt(nodes: list[FakeNode]) -> None:
+def test_failover_that_misses_its_prepare_deadline_is_not_an_attempt(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     lose(nodes[0])
     operations.migrate("p", "node-2", actor="ann")
@@ -116,7 +116,7 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
     assert waits.run().phase == "starting"
 
 
-def test_start_of_blocked_commits_is_kept_across_liveness_writes(db: Any) -> None:
+def test_start_of_blocked_commits_is_kept_across_pulses(db: Any) -> None:
     execute(record_gateway_alive(timing(), GATEWAY_ID))
     assert Gateway.objects.get().commits_stood_at is None
     execute(record_gateway_alive(timing(), GATEWAY_ID, blocked_s=5.0))

@@ -121,7 +121,7 @@ def test_a_context_may_override_the_statement_limit_of_its_process(mute: MuteSer
 
 
 @pytest.mark.django_db
-def test_a_statement_that_is_answered_in_time_is_left_alone_and_so_is_the_connection() -> None:
+def test_statement_answered_in_time_returns_its_rows_and_keeps_its_connection() -> None:
     limit_statements(30)
     with Connection.connect(conninfo(), autocommit=True) as connection:
         assert connection.execute("SELECT 7 FROM pg_sleep(0.6)").fetchone() == (7,)
@@ -213,7 +213,7 @@ def test_address_with_several_hosts_connects_to_the_primary_unless_it_says_other
     assert other["OPTIONS"]["target_session_attrs"] == "any"
 
 
-def test_hosts_that_fell_silent_are_tried_last_and_not_by_each_attempt(
+def test_silent_database_hosts_are_tried_last_and_by_some_attempts_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0

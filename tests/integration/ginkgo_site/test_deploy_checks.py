@@ -60,7 +60,7 @@ def test_the_gateway_takes_plain_http_of_this_machine_only(
 
 
 @pytest.mark.django_db
-def test_a_missing_right_is_reported_with_the_grant_that_helps() -> None:
+def test_missing_database_right_is_reported_with_the_grant_statement_that_helps() -> None:
     with connection.cursor() as cursor:
         assert missing_rights(cursor) == []
         cursor.execute("CREATE ROLE poor")

@@ -57,7 +57,7 @@ def test_a_superuser_whose_password_was_changed_is_kept_and_reported(
     assert "is a superuser, created by an earlier release" in capsys.readouterr().out
 
 
-def test_a_token_that_has_expired_is_replaced(tmp_path: Path) -> None:
+def test_start_replaces_the_expired_token_of_the_first_user(tmp_path: Path) -> None:
     path = tmp_path / "operator.json"
     first = bootstrap._operator(path)["token"]
     assert bootstrap._operator(path)["token"] == first

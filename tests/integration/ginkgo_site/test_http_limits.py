@@ -85,7 +85,7 @@ def all_of(ours: socket.socket) -> bytes:
     ],
     ids=["silence", "empty lines", "line", "headers", "second request", "body", "answer"],
 )
-def test_a_connection_that_does_not_go_on_is_closed(
+def test_connection_whose_client_stops_sending_or_reading_is_closed(
     monkeypatch: pytest.MonkeyPatch, name: str, words: bytes
 ) -> None:
     monkeypatch.setattr(http_limits, name, 0.2)

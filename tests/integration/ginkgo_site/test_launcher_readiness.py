@@ -49,7 +49,7 @@ def passes_end(at: datetime, number: int) -> None:
     PassLock.objects.update_or_create(name="pass", defaults=ran)
 
 
-def test_a_portfolio_that_no_node_takes_is_waited_for_until_passes_have_looked(
+def test_start_waits_for_a_portfolio_without_a_node_until_enough_passes_have_ended(
     readiness: Readiness,
 ) -> None:
     now = readiness.database_now()
@@ -61,7 +61,7 @@ def test_a_portfolio_that_no_node_takes_is_waited_for_until_passes_have_looked(
     assert readiness.waiting() == ["drained waits: no room on 3 nodes"]
 
 
-def test_a_portfolio_that_has_a_node_is_waited_for_however_many_passes_end(
+def test_start_waits_for_a_portfolio_with_a_node_however_many_passes_end(
     readiness: Readiness,
 ) -> None:
     now = readiness.database_now()

@@ -70,7 +70,9 @@ def test_an_address_that_tries_many_names_waits_for_all_of_them() -> None:
     assert sign_in("olive", PASSWORD, address="10.6.6.7").status_code == 302
 
 
-def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_limit_ignores_the_x_forwarded_for_of_an_untrusted_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for number in range(6):
         client = Client(REMOTE_ADDR="10.6.6.6")
         form = {"username": "olive", "password": "wrong"}

@@ -11,7 +11,7 @@ from tests.support.documented_commands import run_lines, sh_blocks, without_dump
 from tests.support.postgres_pair import postgres_pair
 
 
-def test_an_owner_without_createdb_restores_over_the_network_and_keeps_what_was_there(
+def test_remote_owner_without_createdb_can_restore_and_keeps_the_earlier_tables(
     tmp_path: Path,
 ) -> None:
     backup, restore = sh_blocks("docs/mechanisms/backup.md")

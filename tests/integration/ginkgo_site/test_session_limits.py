@@ -44,7 +44,7 @@ def test_migrate_lifts_the_session_limits_and_restores_them(
 
 
 @pytest.mark.django_db
-def test_the_server_is_told_when_to_give_up_a_host_without_power() -> None:
+def test_database_session_asks_the_server_for_tcp_keepalives() -> None:
     """On a Unix socket the value in effect is 0; what a reset would set is what was asked for."""
     with connection.cursor() as cursor:
         settings = "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp\\_keepalives%'"

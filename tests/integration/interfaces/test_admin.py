@@ -95,7 +95,7 @@ def test_admin_shows_every_list_and_row_and_lets_nobody_edit_them(model: Any, ro
 
 
 @pytest.mark.usefixtures("fleet")
-def test_message_of_the_admin_begins_with_the_name_as_it_is() -> None:
+def test_message_of_the_admin_does_not_capitalize_a_name_at_its_beginning() -> None:
     client = signed_in(Role.OPERATOR)
     form = chosen("cordon", Node.objects.get(name="node-1"), confirmed="yes", reason="disk")
     assert '<li class="success">node-1 ' in text_of(client.post(address(Node), form, follow=True))
@@ -250,7 +250,7 @@ def test_admin_starts_stops_reloads_unpins_and_deletes_portfolios(
         ("uncordon", {"cordoned": True}, {"cordoned": False}),
     ],
 )
-def test_admin_drains_and_cordons_nodes_and_takes_it_back(
+def test_admin_drains_and_cordons_nodes_and_undoes_both(
     operator: Client, action: str, before: dict[str, bool], after: dict[str, bool]
 ) -> None:
     daemon = make_node("node-1")

@@ -209,7 +209,7 @@ def test_a_malformed_path_is_not_found(viewer: ApiClient, path: str) -> None:
 # --- limits and outages ---------------------------------------------------------------------------
 
 
-def test_throttled_writes_name_the_wait(
+def test_write_beyond_the_rate_limit_gets_429_and_the_time_to_wait(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WriteThrottle, "rate", "2/min")
@@ -233,7 +233,7 @@ def database_away(operator: ApiClient, viewer: ApiClient) -> Iterator[None]:
 
 @pytest.mark.parametrize("path", ["nodes/", "portfolios/", "events/", "schedule/plan/", "feed/"])
 @pytest.mark.usefixtures("database_away")
-def test_a_database_outage_is_unavailable_and_not_an_empty_list(
+def test_list_during_a_database_outage_is_answered_as_unavailable_and_not_as_empty(
     operator: ApiClient, path: str
 ) -> None:
     answer = operator.get(path)
@@ -294,7 +294,7 @@ def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_o
 
 
 @pytest.mark.usefixtures("gateway_works")
-def test_a_missing_migration_is_not_ready(nobody: ApiClient, db: Any) -> None:
+def test_process_whose_database_lacks_a_migration_is_not_ready(nobody: ApiClient, db: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduling'")
     assert "migrate" in problem(nobody.get("readyz"), 503, "unavailable")["detail"]
@@ -303,7 +303,7 @@ def test_a_missing_migration_is_not_ready(nobody: ApiClient, db: Any) -> None:
 @pytest.mark.parametrize(
     "error", [psycopg.OperationalError("gone"), psycopg.errors.LockNotAvailable("waits")]
 )
-def test_a_driver_error_is_unavailable(
+def test_error_of_the_database_driver_is_answered_as_unavailable(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     # The statements of the fleet run beside Django, so their errors are not Django's.

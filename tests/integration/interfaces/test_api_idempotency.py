@@ -80,14 +80,16 @@ def test_a_repeat_gets_the_same_answer_and_does_not_act_again(send: Send) -> Non
     problem(send("portfolios/p/reload/", {"reason": "a"}, "k-2"), 409, "handoff_in_progress")
 
 
-def test_a_refusal_is_repeated_as_well_though_it_would_succeed_by_now(send: Send) -> None:
+def test_repeat_of_a_refused_request_is_refused_even_where_a_new_one_would_succeed(
+    send: Send,
+) -> None:
     first = problem(send("portfolios/x/stop/", {}), 404, "not_found")
     make_running_portfolio("x", make_node("node-3"), events=1)
     assert problem(send("portfolios/x/stop/", {}), 404, "not_found") == first
     assert send("portfolios/x/stop/", {}, "k-2").status_code == 202
 
 
-def test_created_objects_and_deletions_are_answered_as_before(send: Send) -> None:
+def test_repeated_creations_and_deletions_get_the_first_answer(send: Send) -> None:
     body = {"name": "new", "strategy": "canary", "desired_state": "stopped"}
     first, again = send("portfolios/", body), send("portfolios/", body)
     assert first.status_code == again.status_code == 201
@@ -138,7 +140,7 @@ def test_a_malformed_key_is_refused(send: Send, key: str) -> None:
     assert not Node.objects.get(name="node-1").cordoned
 
 
-def test_a_body_that_cannot_be_read_claims_nothing(operator: ApiClient) -> None:
+def test_request_with_a_body_that_cannot_be_read_claims_no_key(operator: ApiClient) -> None:
     key = {"Idempotency-Key": "k-1"}
     problem(operator.raw("POST", "portfolios/", b"{", "application/json", key), 400, "invalid")
     assert not IdempotencyKey.objects.exists()
@@ -153,7 +155,7 @@ def test_a_repeated_token_request_gets_no_token_and_no_answer_stores_one(send: S
     assert token not in str(IdempotencyKey.objects.values_list())
 
 
-def test_the_refusal_of_a_token_is_repeated(send: Send) -> None:
+def test_repeat_of_a_refused_token_request_gets_the_same_refusal(send: Send) -> None:
     first, again = (send("node-tokens/", {"node": "Node 1"}) for _ in range(2))
     assert problem(first, 400, "invalid") == problem(again, 400, "invalid")
     assert again.headers["Idempotent-Replayed"] == "true"
@@ -171,7 +173,7 @@ def test_a_test_message_is_sent_once_for_a_key(send: Send, monkeypatch: pytest.M
     assert Event.objects.get(kind="alert_channel_tested").actor == "olive"
 
 
-def test_a_secret_cannot_be_guessed_from_a_fingerprint(send: Send) -> None:
+def test_stored_key_does_not_contain_a_secret_of_its_request(send: Send) -> None:
     send("secrets/", {"name": "s", "value": "hunter2"})
     assert "hunter2" not in str(IdempotencyKey.objects.values_list())
 
@@ -198,7 +200,7 @@ def test_an_uploaded_form_is_a_repeat_if_its_files_are_equal(operator: ApiClient
 # --- failures and races ---------------------------------------------------------------------------
 
 
-def test_a_failure_before_it_acted_leaves_the_key_free(
+def test_request_that_fails_before_acting_leaves_its_key_free(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -208,7 +210,7 @@ def test_a_failure_before_it_acted_leaves_the_key_free(
     assert send("portfolios/p/stop/", {}).status_code == 202
 
 
-def test_a_request_that_failed_after_it_acted_is_not_repeated(
+def test_repeat_of_a_request_that_failed_after_acting_does_not_act_again(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -296,7 +298,9 @@ def test_of_concurrent_repeats_one_acts_and_the_others_are_told_to_wait(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_repeat_while_the_first_request_holds_the_row_is_told_so(operator: ApiClient) -> None:
+def test_repeat_while_the_first_request_locks_its_key_is_refused_as_in_progress(
+    operator: ApiClient,
+) -> None:
     make_node("node-1")
     send = sender(operator)
     send("nodes/node-1/cordon/", {})

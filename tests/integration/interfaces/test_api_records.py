@@ -116,7 +116,7 @@ def test_handoffs_and_events_are_filtered_by_their_parameters(operator: ApiClien
 
 
 @pytest.mark.usefixtures("holder")
-def test_the_feed_is_the_released_part_of_the_log(viewer: ApiClient) -> None:
+def test_api_lists_released_events_of_a_feed_with_its_head_and_length(viewer: ApiClient) -> None:
     FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
     answer = viewer.get("feed/", **{"from": 92_119, "limit": 3}).json()
     assert answer["head"] > 1_000_000
@@ -133,7 +133,7 @@ def test_the_feed_is_the_released_part_of_the_log(viewer: ApiClient) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
+def test_api_lists_at_most_five_thousand_events_of_a_feed_and_none_beyond_its_head(
     viewer: ApiClient,
 ) -> None:
     head = current_head("replay")

@@ -37,7 +37,7 @@ def errors(act: Any) -> list[tuple[str, str]]:
     return [(e["field"], e["code"]) for e in caught.value.extra["errors"]]
 
 
-def test_new_version_alone_makes_a_revision_and_reloads(run_here: Any) -> None:
+def test_change_of_the_artifact_alone_makes_a_revision_and_a_reload(run_here: Any) -> None:
     """A change of code was once no change: the number of the version had to be raised, and web
     to be restarted, before a PATCH made a revision."""
     first, second = (store_artifact(v, code=v) for v in ("1.0", "2.0"))
@@ -54,14 +54,14 @@ def test_new_version_alone_makes_a_revision_and_reloads(run_here: Any) -> None:
     assert running.spec["artifact"] == first.sha256
 
 
-def test_same_artifact_again_changes_nothing() -> None:
+def test_change_to_the_same_artifact_makes_no_revision() -> None:
     artifact = store_artifact()
     made = make_portfolio("p", artifact=artifact.sha256, **MOMENTUM)
     _, handoff = operations.revise_portfolio("p", {"artifact": artifact.sha256}, actor="olive")
     assert (revision(made).number, handoff) == (1, None)
 
 
-def test_null_returns_to_the_strategy_of_the_release() -> None:
+def test_change_of_the_artifact_to_null_selects_a_built_in_strategy() -> None:
     made = make_portfolio("p", artifact=store_artifact().sha256, **MOMENTUM)
     changes: dict[str, Any] = {"artifact": None, "strategy": "buy_and_hold", "config": {}}
     operations.revise_portfolio("p", changes, actor="olive")
@@ -121,7 +121,7 @@ def test_waiting_portfolio_says_which_python_its_artifact_needs() -> None:
     assert "Python 3.14 for momentum-demo 1.0" in refusal.message
 
 
-def test_artifact_needs_no_installed_version_of_its_strategy() -> None:
+def test_node_without_the_installed_strategy_takes_a_portfolio_of_an_artifact() -> None:
     node = make_node("node-1", python="3.13")
     make_portfolio("p", artifact=store_artifact().sha256, **MOMENTUM)
     assert "momentum" not in node.row.strategies

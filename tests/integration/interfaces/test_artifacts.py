@@ -95,14 +95,14 @@ def test_same_bytes_again_are_the_same_artifact() -> None:
     assert Event.objects.filter(kind="artifact_added").count() == 1
 
 
-def test_version_with_other_bytes_is_refused() -> None:
+def test_upload_of_a_stored_version_with_other_bytes_is_refused() -> None:
     store_artifact()
     with pytest.raises(Refused, match="A version never changes") as caught:
         add(files=momentum("other"))
     assert (caught.value.code, caught.value.status) == ("artifact_exists", 409)
 
 
-def test_same_bytes_with_another_lock_are_refused() -> None:
+def test_upload_of_stored_bytes_with_another_lock_is_refused() -> None:
     store_artifact()
     lock = "numpy==2.0 --hash=sha256:" + "a" * 64
     stored = Artifact.complete.get()
@@ -156,12 +156,16 @@ def test_inspection_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None
     assert "did not answer within 4 s" in refusal.message
 
 
-def test_full_store_refuses_and_names_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_artifact_store_refuses_an_upload_and_names_what_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(artifacts, "MAX_TOTAL_BYTES", 100)
     assert refused().code == "artifacts_full"
 
 
-def test_second_inspection_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_concurrent_inspection_of_an_artifact_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(artifacts, "BUSY_WAIT_S", 0.01)
     with artifacts._inspecting:
         assert refused().code == "busy"

@@ -85,7 +85,7 @@ def test_an_option_without_an_effect_is_wrong_usage(command: list[str], told_abo
          "argument --config: fast"),
     ],
 )  # fmt: skip
-def test_a_key_that_is_given_twice_is_wrong_usage(command: list[str], told_about: str) -> None:
+def test_key_given_twice_in_one_option_is_wrong_usage(command: list[str], told_about: str) -> None:
     assert misused(*command) == f"Error: {told_about} is given twice; give it once"
 
 
@@ -98,7 +98,7 @@ def test_a_label_that_is_changed_twice_in_one_command_is_refused(changes: list[s
     assert node.row.labels == {}
 
 
-def test_a_fact_of_an_instrument_that_is_given_twice_is_refused() -> None:
+def test_tick_given_twice_for_one_instrument_is_refused() -> None:
     with pytest.raises(CommandError, match="'EURUSD:tick=1,tick=2' gives tick twice; give it once"):
         call_command("feed", "create", "fx", "--instrument", "EURUSD:tick=1,tick=2")
 
@@ -112,7 +112,9 @@ def test_json_may_stand_before_the_action_of_a_feed_and_after_it() -> None:
 
 @pytest.mark.parametrize("option", ["--lose", "--drain", "--add"])
 @pytest.mark.parametrize("empty", ["", " ", ","])
-def test_a_what_if_without_a_name_moves_nothing(option: str, empty: str) -> None:
+def test_what_if_option_with_an_empty_value_is_wrong_usage_and_moves_nothing(
+    option: str, empty: str
+) -> None:
     make_node("node-1", capacity=1)
     make_portfolio("waits")
     assert "is empty; leave it out, or give a value" in misused("rebalance", option, empty)
@@ -127,7 +129,7 @@ def test_an_empty_python_version_withdraws_no_consent() -> None:
     assert "withdrawn for 1 portfolio" in said("accept_python", "3.13", "--all", "--undo")
 
 
-def test_a_roll_out_over_an_empty_strategy_is_none_over_all() -> None:
+def test_empty_option_of_roll_out_or_freeze_is_wrong_usage_and_not_left_out() -> None:
     assert "is empty" in misused("roll_out", "abcdef12", "--strategy", "")
     assert "is empty" in misused("roll_out", "abcdef12", "--canary", "")
     assert "is empty" in misused("roll_out", "abcdef12", "--portfolios", ",")
@@ -139,7 +141,7 @@ def test_a_roll_out_over_an_empty_strategy_is_none_over_all() -> None:
 
 
 @pytest.mark.parametrize("by", [0, -1, MAX_RAISE + 1, 2**63 - 100])
-def test_epochs_cannot_be_raised_to_the_end_of_their_numbers(by: int) -> None:
+def test_raise_of_the_epoch_floor_by_more_than_its_limit_is_refused(by: int) -> None:
     before = make_running_portfolio("canary-1", make_node("node-1")).run.epoch
     with pytest.raises(Invalid, match=r"by: by is .*; give 1 to 1,000,000,000,000\."):
         operations.raise_epoch_floor(by, actor="olive")
@@ -147,14 +149,16 @@ def test_epochs_cannot_be_raised_to_the_end_of_their_numbers(by: int) -> None:
     assert [one.epoch for one in raised] == [before + 1]
 
 
-def test_a_halt_may_have_any_number_that_a_raise_of_the_floor_leads_to(operator: ApiClient) -> None:
+def test_undo_of_a_halt_accepts_any_halt_number_that_the_database_can_store(
+    operator: ApiClient,
+) -> None:
     for number in (MAX_RAISE, 2**63 - 1):
         problem(operator.post("halt/undo/", {"halt": number}), 404, "not_found")
     problem(operator.post("halt/undo/", {"halt": 2**63}), 400, "invalid")
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
-def test_hidden_input_is_text_whatever_the_locale(
+def test_hidden_input_is_read_as_utf_8_whatever_the_locale(
     errors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def given(content: bytes) -> str:
@@ -181,7 +185,7 @@ def test_hidden_input_that_ends_at_the_prompt_is_empty(monkeypatch: pytest.Monke
     assert read_hidden("value", "Value: ") == ""
 
 
-def test_an_alert_address_that_is_no_text_makes_no_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alert_address_that_is_not_utf_8_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(
         io.BytesIO(b"jsons://ex\xff.org"), encoding="utf-8", errors="surrogateescape"
     )

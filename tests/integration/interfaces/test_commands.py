@@ -94,7 +94,7 @@ def test_create_portfolio_prints_what_was_made() -> None:
     assert Event.objects.get(kind="portfolio_created").actor.startswith("cli:")
 
 
-def test_create_portfolio_refuses_in_a_sentence() -> None:
+def test_create_portfolio_command_refuses_an_invalid_configuration_in_a_sentence() -> None:
     given = ("x", "--strategy", "sma_cross", "--symbols", "IBM", "--config", '{"fats": 3}')
     sentence, document = refused("create_portfolio", *given)
     assert "fats" in sentence
@@ -267,7 +267,7 @@ def test_start_without_room_says_that_the_portfolio_is_pending_with_and_without_
     assert "pending" in sentence
 
 
-def test_wait_for_the_start_of_a_portfolio_that_is_deleted_meanwhile_is_told_so(
+def test_wait_for_the_start_of_a_portfolio_deleted_meanwhile_ends_with_not_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_portfolio("idle", desired_state="stopped")
@@ -283,7 +283,7 @@ def test_wait_for_the_start_of_a_portfolio_that_is_deleted_meanwhile_is_told_so(
 @pytest.mark.parametrize(
     ("command", "flag"), [("drain_node", "draining"), ("cordon_node", "cordoned")]
 )
-def test_commands_drain_and_cordon_a_node_and_take_it_back(command: str, flag: str) -> None:
+def test_commands_drain_and_cordon_a_node_and_undo_both(command: str, flag: str) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     assert told(command, "node-1", "--reason", "kernel")[flag] is True
     assert told(command, "node-1", "--undo")[flag] is False
@@ -312,7 +312,7 @@ def test_rebalance_dry_run_changes_nothing() -> None:
     assert "Nothing to move" in said("rebalance")
 
 
-def test_freeze_command_freezes_the_fleet_and_takes_it_back() -> None:
+def test_freeze_command_freezes_and_unfreezes_the_fleet() -> None:
     document = told("freeze", "--reason", "switch upgrade", "--by", "olive")
     assert document["frozen"] is True
     assert document["by"] == "olive"

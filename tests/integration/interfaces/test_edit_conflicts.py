@@ -102,7 +102,7 @@ def test_conflict_over_one_parameter_shows_its_old_its_stored_and_the_typed_valu
     assert _rebased_form(answer.content.decode())["config.quantity"] == "50"
 
 
-def test_placement_change_without_a_revision_causes_a_conflict_too(
+def test_change_that_makes_no_revision_causes_a_conflict_too(
     portfolio: Portfolio, browser: Client
 ) -> None:
     second = opened(browser)
@@ -175,7 +175,9 @@ def test_patch_with_an_old_etag_gets_412_with_who_what_and_when(operator: ApiCli
 
 
 @pytest.mark.parametrize("etag", ['"x"', '"r1"', '"WzEsMl0"', "Ünsinn"])
-def test_an_etag_that_was_never_returned_is_named_as_wrong(operator: ApiClient, etag: str) -> None:
+def test_etag_that_the_api_never_returned_is_an_invalid_if_match(
+    operator: ApiClient, etag: str
+) -> None:
     make_portfolio("ibm-sma")
     answer = operator.patch("portfolios/ibm-sma/", {"priority": 5}, if_match=etag)
     assert answer.status_code == 400

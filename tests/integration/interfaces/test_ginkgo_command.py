@@ -76,7 +76,7 @@ def test_read_commands_show_lists_and_single_objects(said: Said) -> None:
     assert said("log", "canary-1") == "canary-1 printed nothing."
 
 
-def test_a_beginning_of_a_name_is_enough_if_only_one_fits(said: Said) -> None:
+def test_beginning_of_a_name_is_enough_if_only_one_node_or_portfolio_has_it(said: Said) -> None:
     make_node("spare")
     assert said("cordon", "sp", "--reason", "kernel").startswith("spare is cordoned")
     assert said("uncordon", "spare") == "spare is no longer cordoned."
@@ -238,7 +238,7 @@ def answering(*answers: bytes) -> Iterator[str]:
         thread.join()
 
 
-def test_a_refusal_that_was_cut_off_is_asked_for_again(
+def test_action_whose_refusal_was_cut_off_is_repeated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)
@@ -431,7 +431,9 @@ def test_malformed_token_is_refused_and_not_shown(tmp_path: Path) -> None:
         assert token not in str(refused.value)
 
 
-def test_access_is_found_or_its_absence_explained(tmp_path: Path) -> None:
+def test_access_file_gives_server_and_token_and_a_missing_token_is_explained(
+    tmp_path: Path,
+) -> None:
     home = {"HOME": str(tmp_path), "GINKGO_HOME": str(tmp_path)}
     with pytest.raises(Failed, match="There is no token"):
         find_access(server="http://127.0.0.1:1", environment=home)
@@ -444,7 +446,7 @@ def test_access_is_found_or_its_absence_explained(tmp_path: Path) -> None:
         find_access(environment=home)
 
 
-def test_home_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
+def test_access_file_is_searched_elsewhere_if_the_home_cannot_be_read(tmp_path: Path) -> None:
     config = tmp_path / ".config" / "ginkgo"
     config.mkdir(parents=True)
     (config / "access.json").write_text('{"url": "http://127.0.0.1:1/", "token": "abc"}')
@@ -462,7 +464,7 @@ def test_home_that_cannot_be_looked_into_is_passed_over(tmp_path: Path) -> None:
         ("| true", 0, ""),
     ],
 )
-def test_output_that_cannot_be_written_is_no_traceback(
+def test_command_whose_output_cannot_be_written_ends_with_a_sentence(
     verb: str, output: str, code: int, told: str, server: str
 ) -> None:
     line = f"{sys.executable} -m ginkgo_cli {verb} {output}"

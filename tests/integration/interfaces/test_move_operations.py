@@ -29,7 +29,7 @@ from tests.support.refusals import refused
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
+def test_refused_move_says_why_the_target_node_cannot_take_the_portfolio(node: FakeNode) -> None:
     hand = make_trader("p", node, weight=2, selector={})
     names = ("lost", "cordoned", "draining", "full")
     targets = {name: make_node(name, capacity=2) for name in names}
@@ -70,7 +70,9 @@ def test_a_portfolio_deleted_before_the_fleet_is_read_is_not_found(
         operations.start("p", actor="ann")
 
 
-def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:
+def test_move_to_a_node_without_a_label_of_the_selector_is_refused_as_node_lacks(
+    node: FakeNode,
+) -> None:
     Node.objects.update(labels={"zone": "a"})
     make_trader("p", node, selector={"zone": "a"})
     make_node("node-2", labels={"zone": "b"})
@@ -168,7 +170,7 @@ def outcomes(names: list[str], target: str | None) -> dict[str, str]:
     }
 
 
-def test_move_of_several_moves_the_others_if_some_are_refused(node: FakeNode) -> None:
+def test_move_of_several_portfolios_moves_the_others_if_some_are_refused(node: FakeNode) -> None:
     hands = {name: make_trader(name, node) for name in ("a", "b", "c")}
     make_trader("moving", node)
     picky = make_trader("picky", node)
@@ -197,7 +199,7 @@ def test_move_of_several_moves_the_others_if_some_are_refused(node: FakeNode) ->
 
 
 @pytest.mark.parametrize("target", ["node-2", None])
-def test_moving_several_costs_as_many_statements_as_moving_one(
+def test_moving_several_portfolios_costs_as_many_statements_as_moving_one(
     node: FakeNode, target: str | None
 ) -> None:
     for name in "abcd":
@@ -239,7 +241,9 @@ def test_of_several_portfolios_one_stopped_meanwhile_stays_and_the_others_move(
     assert Event.objects.filter(kind="pinned", actor="ann").count() == 1
 
 
-def test_move_of_several_is_refused_if_one_or_the_node_does_not_exist(node: FakeNode) -> None:
+def test_move_of_several_portfolios_is_refused_if_one_of_them_or_the_node_does_not_exist(
+    node: FakeNode,
+) -> None:
     make_trader("a", node)
     make_node("node-2")
     Node.objects.create(name="never")

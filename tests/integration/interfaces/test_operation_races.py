@@ -68,7 +68,7 @@ def test_a_concurrent_proof_does_not_make_a_rejected_revision_good() -> None:
         assert owner("p", node).commit(1) == "ok"
 
 
-def test_a_locked_run_does_not_keep_the_sweep_from_others() -> None:
+def test_sweep_expires_other_handoffs_while_the_run_of_one_is_locked() -> None:
     source, _ = make_node("node-1"), make_node("node-2")
     moves = []
     for name in ("held", "free"):

@@ -66,11 +66,11 @@ def new(**given: Any) -> NewPortfolio:
     ],
     ids=str,
 )
-def test_an_invalid_field_is_named(given: dict[str, Any], field: str) -> None:
+def test_invalid_field_of_a_new_portfolio_is_named(given: dict[str, Any], field: str) -> None:
     assert fields(lambda: operations.create_portfolio(new(**given), actor="ann")) == [field]
 
 
-def test_an_invalid_amount_is_quoted() -> None:
+def test_refusal_of_an_invalid_starting_cash_quotes_the_given_amount() -> None:
     bad = new(starting_cash=Decimal(-5))
     refusal = refused(lambda: operations.create_portfolio(bad, actor="ann"))
     assert "starting_cash is -5; give an amount over 0, 1,000,0" in refusal.message
@@ -92,7 +92,7 @@ def test_all_symbols_can_be_given_as_a_star_and_a_canary_needs_none() -> None:
     assert [r.symbols for r in Revision.objects.order_by("portfolio__name")] == [[], ["*"]]
 
 
-def test_a_name_that_is_taken_is_refused() -> None:
+def test_new_portfolio_with_a_name_that_is_taken_is_refused() -> None:
     make_portfolio("p")
     refusal = refused(lambda: make_portfolio("p"))
     found = (refusal.code, refusal.message)
@@ -154,7 +154,7 @@ def test_an_edit_without_a_change_makes_no_revision(node: FakeNode) -> None:
     assert hand.run().phase == "running"
 
 
-def test_a_placement_change_makes_no_revision_but_reaches_the_node(node: FakeNode) -> None:
+def test_change_of_catch_up_makes_no_revision_but_reaches_the_node(node: FakeNode) -> None:
     make_trader("p", node)
     before = Node.objects.get().desired_version
     portfolio, handoff = operations.revise_portfolio("p", {"catch_up": "full"}, actor="ann")

@@ -101,7 +101,9 @@ def test_the_api_names_the_field_with_a_control_character(
     assert "control or bidirectional" in document["detail"]
 
 
-def test_reasons_are_refused_by_every_interface(operator: ApiClient, browser: Client) -> None:
+def test_reason_with_a_bidirectional_character_is_refused_by_every_interface(
+    operator: ApiClient, browser: Client
+) -> None:
     node = make_node("node-1")
     bad = "because\u202e"
     document = problem(operator.post("nodes/node-1/drain/", {"reason": bad}), 400, "invalid")
@@ -142,7 +144,9 @@ def many(count: int, **more: Any) -> list[dict[str, Any]]:
     return [{**PLAIN, "name": f"p-{number}", **more} for number in range(count)]
 
 
-def test_a_list_creates_the_same_portfolios_as_single_calls(operator: ApiClient) -> None:
+def test_portfolios_created_by_one_list_equal_those_created_by_single_calls(
+    operator: ApiClient,
+) -> None:
     answer = operator.post("portfolios/", many(3, weight=2, note="batch"))
     assert answer.status_code == 201, answer.content
     assert answer.json() == {"created": 3, "names": ["p-0", "p-1", "p-2"]}
@@ -158,7 +162,7 @@ def test_a_list_creates_the_same_portfolios_as_single_calls(operator: ApiClient)
     assert set(lines.values_list("portfolio__name", flat=True)) == set(rows)
 
 
-def test_a_list_with_one_invalid_portfolio_creates_none_and_names_its_position(
+def test_list_with_one_invalid_portfolio_creates_none_and_names_the_invalid_position(
     operator: ApiClient,
 ) -> None:
     wrong = many(4)
@@ -178,12 +182,16 @@ def test_a_list_with_one_invalid_portfolio_creates_none_and_names_its_position(
 
 
 @pytest.mark.parametrize("length", [0, 1001])
-def test_an_empty_or_too_long_list_is_refused(operator: ApiClient, length: int) -> None:
+def test_empty_or_too_long_list_of_new_portfolios_is_refused(
+    operator: ApiClient, length: int
+) -> None:
     document = problem(operator.post("portfolios/", many(length)), 400, "invalid")
     assert "1 to 1,000" in document["detail"]
 
 
-def test_a_list_costs_as_many_statements_as_one(operator: ApiClient) -> None:
+def test_creating_forty_portfolios_as_one_list_takes_fewer_than_twenty_statements(
+    operator: ApiClient,
+) -> None:
     operator.post("portfolios/", many(1))
     with counted_statements() as seen:
         wanted = [operations.NewPortfolio(f"q-{n}", "canary") for n in range(40)]
@@ -205,7 +213,9 @@ def test_portfolios_of_a_file_are_created_in_batches(path: Path) -> None:
     assert Portfolio.objects.count() == 11
 
 
-def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(path: Path) -> None:
+def test_portfolio_file_with_an_invalid_line_names_that_line_and_the_created_portfolios(
+    path: Path,
+) -> None:
     path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
     with pytest.raises(CommandError, match=r"line 2: strategy: .*created from earlier lines: 0"):
         said("create_portfolio", "--file", str(path))
@@ -225,7 +235,9 @@ def test_a_file_with_an_invalid_line_names_it_and_the_created_ones(path: Path) -
         said("create_portfolio", "--file", str(path.parent / "no"))
 
 
-def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(path: Path) -> None:
+def test_portfolio_file_not_readable_to_its_end_names_the_number_of_created_portfolios(
+    path: Path,
+) -> None:
     lines = "\n".join(json.dumps(one) for one in many(10)).encode()
     path.write_bytes(lines + b"\n" * 100_000 + b"\xff")  # behind what a first read returns
     with pytest.raises(CommandError, match=r"not text in UTF-8\. .* from earlier lines: 10\."):
@@ -252,7 +264,7 @@ def test_a_file_that_cannot_be_read_to_its_end_names_how_many_were_created(path:
         (("feed", "append", "fx", "rows.jsonl", "--number", "1"), "--source and --number together"),
     ],
 )
-def test_arguments_that_do_not_go_together_are_a_usage_error(
+def test_contradictory_arguments_of_create_portfolio_are_a_usage_error(
     arguments: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(CommandError, match=words) as caught:

@@ -59,7 +59,7 @@ def test_placements_and_failovers_are_counted_separately(viewer: ApiClient) -> N
     assert (move["source_node"], move["cause"]) == ("node-2", "failover")
 
 
-def test_whether_it_is_a_storm_and_for_how_long_follows_the_settings(
+def test_storm_and_time_without_owner_in_a_what_if_answer_follow_the_settings(
     viewer: ApiClient, settings: Any
 ) -> None:
     asked = {"lose": "node-1,node-2"}

@@ -192,7 +192,7 @@ def test_the_queue_is_read_only_in_the_admin_for_a_superuser_too(model: str) -> 
         assert client.post(delete, {"post": "yes"}).status_code == 403
 
 
-def test_a_failure_page_reads_no_pickle() -> None:
+def test_admin_page_of_a_failed_task_reads_no_pickle() -> None:
     now = timezone.now()
     Failure.objects.create(id="1" * 32, name="n", func="f", started=now, stopped=now, success=False)
     with connection.cursor() as cursor:

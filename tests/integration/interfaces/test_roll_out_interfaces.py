@@ -26,7 +26,9 @@ def refused(*arguments: str) -> tuple[str, int]:
     return str(caught.value), caught.value.returncode
 
 
-def test_api_begins_stops_and_takes_back_a_roll_out(operator: ApiClient, viewer: ApiClient) -> None:
+def test_api_begins_and_stops_a_roll_out_and_begins_its_way_back(
+    operator: ApiClient, viewer: ApiClient
+) -> None:
     node, _, second = make_fleet("a", "b", "c")
     body = {"artifact": second.sha256[:12], "portfolios": ["a", "b"], "reason": "faster"}
     answer = operator.post("roll-outs/", body)
@@ -70,7 +72,9 @@ def test_api_begins_stops_and_takes_back_a_roll_out(operator: ApiClient, viewer:
         ({"portfolios": ["a"], "strategy": "buy_and_hold"}, "strategy"),
     ],
 )
-def test_api_names_the_wrong_field(operator: ApiClient, body: dict[str, Any], field: str) -> None:
+def test_api_names_the_wrong_field_of_a_roll_out_request(
+    operator: ApiClient, body: dict[str, Any], field: str
+) -> None:
     _, _, second = make_fleet("a")
     given = {"artifact": second.sha256, **body} if body else body
     answer = operator.post("roll-outs/", given)
@@ -79,7 +83,9 @@ def test_api_names_the_wrong_field(operator: ApiClient, body: dict[str, Any], fi
     assert not RollOut.objects.exists()
 
 
-def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roll_out_command_begins_a_roll_out_and_waits_for_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     node, _, second = make_fleet("a", "b")
 
     def meanwhile(seconds: float) -> None:
@@ -99,7 +105,9 @@ def test_command_begins_and_waits_for_the_end(monkeypatch: pytest.MonkeyPatch) -
     assert f"roll_out --back {number}" in text
 
 
-def test_command_ends_with_1_if_the_roll_out_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roll_out_command_exits_with_1_if_the_roll_out_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     node, _, second = make_fleet("a", "b")
 
     def meanwhile(seconds: float) -> None:
@@ -121,7 +129,7 @@ def test_command_ends_with_1_if_the_roll_out_stops(monkeypatch: pytest.MonkeyPat
     assert (state(number), pinned("a")) == ("back", "1.0")
 
 
-def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roll_out_command_that_waits_too_long_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, second = make_fleet("a")
     monkeypatch.setattr(command, "POLL_S", 0.01)
     sentence, code = refused(second.sha256, "--wait", "0.05")
@@ -132,7 +140,7 @@ def test_command_that_waits_too_long_ends_with_1(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("arguments", [(), ("00aabbcc", "--stop", "3")])
-def test_command_with_no_or_two_actions_ends_with_2(arguments: tuple[str, ...]) -> None:
+def test_roll_out_command_with_no_or_two_actions_exits_with_2(arguments: tuple[str, ...]) -> None:
     sentence, code = refused(*arguments)
     assert sentence.startswith("Give an ARTIFACT to roll out, or one of --stop")
     assert code == 2

@@ -167,7 +167,7 @@ def test_a_pid_that_is_not_a_daemon_any_more_gets_no_signal(daemon: Started, sta
         assert stranger.returncode == 0  # not ended by a signal
 
 
-def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
+def test_restart_is_refused_before_any_change_if_the_daemon_belongs_to_another_user(
     daemon: Started, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = rolling_restart.Process("worker", start("manage.py", "qcluster").pid, time.time())
@@ -179,7 +179,7 @@ def test_a_daemon_of_another_user_is_refused_before_anything_is_touched(
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
-def test_a_control_plane_of_another_user_is_refused_not_passed_over(
+def test_restart_is_refused_if_a_control_plane_process_belongs_to_another_user(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = start("python", "manage.py", "qcluster")

@@ -165,7 +165,9 @@ def test_error_about_unusable_encryption_keys_shows_no_key(
     assert not Secret.objects.exists()
 
 
-def test_keys_of_the_environment_come_before_the_file(key_file: Path, settings: Any) -> None:
+def test_encryption_keys_of_the_environment_take_precedence_over_the_key_file(
+    key_file: Path, settings: Any
+) -> None:
     key = Fernet.generate_key().decode()
     settings.GINKGO = replace(settings.GINKGO, encryption_keys=(key,))
     set_secret("one", VALUE, actor="ann")
@@ -246,7 +248,7 @@ def test_missing_encryption_key_is_a_problem_document(key_file: Path, operator: 
     assert (answer.status_code, answer.json()["code"]) == (409, "no_key")
 
 
-def test_the_admin_shows_names_to_operators_only(key_file: Path) -> None:
+def test_admin_shows_names_of_secrets_to_operators_only(key_file: Path) -> None:
     set_secret("broker-key", VALUE, actor="ann")
     client = signed_in(Role.OPERATOR, "olive")
     for path in ("secret/", "secret/broker-key/change/"):

@@ -59,7 +59,7 @@ def seen(event: Event) -> tuple[str, str, str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_line_says_through_which_interface_and_from_which_address(operator: ApiClient) -> None:
+def test_audit_line_names_the_interface_and_the_address_of_the_request(operator: ApiClient) -> None:
     make_node("node-1")
     make_portfolio("p", desired_state="stopped")
     operator.post("nodes/node-1/cordon/")
@@ -82,14 +82,14 @@ def test_a_line_says_through_which_interface_and_from_which_address(operator: Ap
     assert seen(newest("node_undrained")) == ("balancer", "system", "")
 
 
-def test_a_halt_names_address_and_interface_on_each_of_its_lines(operator: ApiClient) -> None:
+def test_each_audit_line_of_a_halt_names_address_and_interface(operator: ApiClient) -> None:
     make_portfolio("p")
     assert operator.post("halt/", {"reason": "drill"}).status_code == 200
     lines = Event.objects.filter(actor="olive", interface="api", address="127.0.0.1")
     assert lines.filter(kind__contains="halt").exists(), list(Event.objects.values("kind", "actor"))
 
 
-def test_interfaces_show_address_and_interface_of_a_line(operator: ApiClient) -> None:
+def test_interfaces_show_address_and_interface_of_an_audit_line(operator: ApiClient) -> None:
     make_node("node-1")
     operator.post("nodes/node-1/cordon/")
     (line,) = operator.get("events/", kind="node_cordoned", interface="api").json()["results"]
@@ -107,7 +107,7 @@ def sign_in(name: str, password: str, address: str = "10.0.0.1") -> Any:
     return Client(REMOTE_ADDR=address).post("/login/", {"username": name, "password": password})
 
 
-def test_logins_are_recorded_without_what_was_typed() -> None:
+def test_audit_log_of_logins_contains_no_typed_password_or_unknown_user_name() -> None:
     make_user("olive", Role.OPERATOR)
     sign_in("olive", "wrong-secret")
     assert seen(newest("login_refused")) == ("olive", "dashboard", "10.0.0.1")

@@ -162,7 +162,9 @@ def test_as_many_verifications_run_at_once_as_there_are_processors(
     assert operator.get(PATH).json()["state"] == "identical"
 
 
-def test_progress_is_shown_while_it_runs_and_after_it_failed(operator: ApiClient) -> None:
+def test_progress_of_a_verification_is_shown_while_running_and_after_a_failure(
+    operator: ApiClient,
+) -> None:
     operator.post(PATH)
     me = uuid4()
     asked = claimed(me)
@@ -301,7 +303,9 @@ def test_a_runner_runs_all_waiting_verifications_and_stores_its_progress(
     assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
 
 
-def test_requested_verification_is_of_the_portfolio_not_its_name(operator: ApiClient) -> None:
+def test_verification_of_a_deleted_portfolio_is_not_that_of_a_new_one_with_its_name(
+    operator: ApiClient,
+) -> None:
     operator.post(PATH)
     operations.delete_portfolio("canary-1", actor="ann")
     make_running_portfolio("canary-1", make_node("node-2"), events=300)
@@ -322,7 +326,7 @@ def pane(client: Client) -> str:
     return text.partition('<section class="pane" id="verification"')[2].partition("</section>")[0]
 
 
-def test_the_page_shows_a_button_then_progress_then_the_result() -> None:
+def test_portfolio_page_shows_a_verify_button_then_progress_then_the_verdict() -> None:
     client = signed_in(Role.OPERATOR)
     assert re.search(r"<span>\s*Verify\s*</span>", pane(client))
     address = "http://testserver/portfolios/canary-1/"
@@ -346,7 +350,7 @@ def test_the_command_reports_a_history_difference_too() -> None:
     assert second.startswith("history differs: ") and second.endswith("the run has node-3")
 
 
-def test_a_viewer_sees_the_pane_without_the_button() -> None:
+def test_viewer_sees_the_verification_pane_without_a_button() -> None:
     client = signed_in(Role.VIEWER)
     assert "Not verified yet" in pane(client) and "<button" not in pane(client)
     assert client.post("/portfolios/canary-1/verify/").status_code == 403

@@ -45,7 +45,7 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize(("query", "arguments"), QUESTIONS.items())
-def test_command_and_rest_give_the_same_answer(
+def test_command_and_api_give_the_same_what_if_answer(
     viewer: ApiClient, query: str, arguments: tuple[str, ...]
 ) -> None:
     answer = viewer.get(f"schedule/plan/{query}").json()
@@ -90,7 +90,7 @@ def test_suggested_remedies_have_the_stated_effect_when_applied(viewer: ApiClien
     assert (again["verdict"]["no_place"], again["help"]) == (0, [])
 
 
-def test_nothing_is_changed_by_asking(viewer: ApiClient) -> None:
+def test_what_if_request_changes_nothing(viewer: ApiClient) -> None:
     before = (Handoff.objects.count(), Event.objects.count())
     viewer.get("schedule/plan/?lose=node-1&drain=node-2&add=4")
     assert (Handoff.objects.count(), Event.objects.count()) == before
@@ -112,7 +112,7 @@ def test_an_invalid_scenario_is_refused_with_its_parameter(
     assert words in error["message"]
 
 
-def test_exit_status_is_2_for_a_bad_option_and_1_for_a_bad_node() -> None:
+def test_what_if_command_exits_with_2_for_a_bad_option_and_1_for_an_unknown_node() -> None:
     with pytest.raises(CommandError, match="argument --add: must be CAPACITY") as caught:
         told("rebalance", "--add", "many")
     assert caught.value.returncode == 2
@@ -194,7 +194,9 @@ def test_units_of_times_are_in_the_language_of_the_reader(page: Client) -> None:
     assert not re.search(r"≤ \d+ s\b", text)
 
 
-def test_the_time_without_owner_is_unlimited_without_a_place(page: Client) -> None:
+def test_page_shows_an_unlimited_time_without_owner_for_portfolios_without_a_place(
+    page: Client,
+) -> None:
     assert "· 2 until there is room<" in shown(page, "?lose=node-1")
     text = shown(page, "?lose=node-2,node-1")
     found = re.findall(r"<dt>Without an owner</dt><dd>(.*?)</dd>", text)
@@ -214,7 +216,7 @@ def test_load_bars_show_capacity_load_before_and_load_after(page: Client) -> Non
     assert "style=" not in text
 
 
-def test_a_viewer_reads_and_an_operator_may_act(page: Client) -> None:
+def test_what_if_page_offers_actions_to_operators_only(page: Client) -> None:
     assert "/nodes/node-3/uncordon/" not in shown(page, "?lose=node-1")
     operator = signed_in(Role.OPERATOR, "mira")
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")

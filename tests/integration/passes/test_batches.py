@@ -146,7 +146,7 @@ def test_a_reason_found_before_a_grant_is_not_written_after_it(
     assert "there is no node yet" in Run.objects.get(portfolio__name="a").reason
 
 
-def test_left_node_takes_no_portfolio_although_a_late_heartbeat_renewed_its_lease() -> None:
+def test_node_that_left_takes_no_portfolio_although_its_lease_is_valid() -> None:
     node = make_node("node-1")
     Node.objects.update(status="left")
     assert ask(placed(waiting("p")[0], node)) == ["node_lost"]

@@ -149,7 +149,7 @@ def test_a_failed_failover_keeps_the_pin() -> None:
     assert hand.run().pinned_node == first.row
 
 
-def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
+def test_drain_ends_the_pin_of_a_portfolio_with_the_grant_and_not_before() -> None:
     first, second, hand = pinned_trader()
     operations.drain("node-1", actor="ann")
     tick()
@@ -230,7 +230,7 @@ def test_a_failed_stop_is_requested_again_by_the_sweep() -> None:
     assert newest_handoff(hand.portfolio).kind == "stop"
 
 
-def test_the_sweep_reloads_to_a_wanted_revision_unless_it_is_rejected() -> None:
+def test_sweep_reloads_to_a_wanted_revision_unless_that_revision_is_rejected() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Handoff.objects.filter(kind="reload").update(state="superseded", finished_at=ago(1))
@@ -240,14 +240,14 @@ def test_the_sweep_reloads_to_a_wanted_revision_unless_it_is_rejected() -> None:
     assert sweep("x", timing()).reloads == 1
 
 
-def test_a_run_of_an_incarnation_without_a_lease_is_given_up_and_pending() -> None:
+def test_portfolio_whose_owner_incarnation_has_no_lease_becomes_pending() -> None:
     hand = make_trader("p", make_node("node-1"))
     Lease.objects.update(incarnation="00000000-0000-4000-8000-000000000001")
     assert sweep("x", timing()).given_up == 1
     assert (hand.run().node_id, hand.run().phase) == (None, "pending")
 
 
-def test_a_handoff_that_cannot_be_expired_does_not_keep_the_sweep_from_others(
+def test_sweep_expires_other_handoffs_after_one_whose_expiry_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = make_node("node-1")

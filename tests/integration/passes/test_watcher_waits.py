@@ -137,7 +137,7 @@ def test_the_watcher_retries_soon_while_another_pass_is_under_way(watcher: Watch
     assert watcher._wait_s == 0.1
 
 
-def test_work_that_another_pass_delayed_is_due_when_that_pass_ends(
+def test_full_tick_and_rebalance_delayed_by_another_pass_are_done_after_that_pass(
     watcher: Watcher, ticks: Ticks
 ) -> None:
     ticks.outcome = TickOutcome(ran=False)

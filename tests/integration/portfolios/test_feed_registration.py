@@ -31,7 +31,7 @@ def test_a_feed_begins_at_its_first_event_and_a_second_registration_changes_noth
     assert read_segments(row) == [segment]
 
 
-def test_another_rate_begins_at_the_head_and_changes_no_earlier_release_time() -> None:
+def test_new_rate_of_a_feed_begins_at_its_head_and_changes_no_earlier_release_time() -> None:
     row = ensure_feed(100)
     FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
     before = read_segments(row)
@@ -71,7 +71,7 @@ def test_a_paused_feed_resumes_at_once() -> None:
     assert read_segments(row)[1].from_time_us <= microseconds(database_now())
 
 
-def test_a_second_change_never_begins_before_the_first() -> None:
+def test_second_rate_change_of_a_feed_never_begins_before_the_first() -> None:
     row = ensure_feed(100)
     ensure_feed(0)
     ensure_feed(50)

@@ -160,7 +160,7 @@ def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) ->
         ]
 
 
-def test_the_first_partition_ends_a_day_or_one_width_ahead_of_the_head() -> None:
+def test_first_partition_ends_at_least_a_day_or_one_width_ahead_of_the_head() -> None:
     """An interrupted migration leaves this end as a check on commits, until it is repeated."""
     migration = import_module("portfolios.migrations.0004_partitions")
     day = 100 * 86_400
@@ -171,7 +171,7 @@ def test_the_first_partition_ends_a_day_or_one_width_ahead_of_the_head() -> None
             assert min(day, width) < bound - head <= width + min(2 * day, width)
 
 
-def test_a_migration_that_was_interrupted_goes_on() -> None:
+def test_partition_migration_repeated_after_an_interruption_completes() -> None:
     """As if the process had died between the building of the index and the swap."""
     with (
         old_database() as migrator,

@@ -103,7 +103,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
     assert len(attach_partitions()) <= len(record_kinds())  # the feed went on meanwhile
 
 
-def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_made(
+def test_order_without_a_partition_moves_from_the_default_one_into_the_one_made_later(
     portfolio: Portfolio,
 ) -> None:
     order = make_order(portfolio, head())
@@ -164,7 +164,7 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
     assert list(tmp_path.glob("**/*.parquet")) == []
 
 
-def test_an_archive_of_before_a_restore_is_not_overwritten(
+def test_archive_file_written_before_a_restore_is_not_overwritten(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     make_records(portfolio, 2)
@@ -341,7 +341,7 @@ def test_a_partition_that_only_a_recorded_feed_has_passed_is_archived(
     assert not Order.objects.filter(pk=order.pk).exists()
 
 
-def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
+def test_migration_records_ranges_archived_before_archived_ranges_were_recorded(
     portfolio: Portfolio,
 ) -> None:
     migration = import_module("portfolios.migrations.0012_archived_ranges")
@@ -359,7 +359,7 @@ def test_what_was_archived_before_it_was_recorded_is_found_by_the_migration(
     assert archived(portfolio, "fill") == []
 
 
-def test_orders_and_fills_that_a_verification_needs_stay(
+def test_orders_and_fills_that_a_verification_needs_are_not_archived(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     make_records(portfolio, 3)
@@ -406,7 +406,7 @@ def test_alert_of_a_difference_stays_open_when_its_rows_are_archived(portfolio: 
     assert "verification_differs" not in open_alerts()
 
 
-def test_the_lock_of_a_frozen_process_that_archives_ends(tmp_path: Path, settings: Any) -> None:
+def test_archive_lock_of_a_frozen_process_expires(tmp_path: Path, settings: Any) -> None:
     settings.GINKGO = replace(settings.GINKGO, archive=tmp_path)
     with psycopg.connect(conninfo(), autocommit=True) as frozen:  # which says no more from here on
         frozen.execute(retention.TAKE_LOCK, ("100ms",))

@@ -71,7 +71,7 @@ def test_endless_or_failing_check_is_killed_and_reported(
     assert message in error["message"]
 
 
-def test_a_change_is_checked_before_rows_are_locked(
+def test_changed_configuration_is_checked_by_the_strategy_before_rows_are_locked(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert operator.post("portfolios/", a_body(action="nothing")).status_code == 201

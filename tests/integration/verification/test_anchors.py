@@ -81,7 +81,7 @@ def test_verdict_says_how_much_was_replayed_now_and_from_where(
     assert counts.equity == EquityPoint.objects.filter(portfolio=anchored).count()
 
 
-def test_a_full_verification_replays_everything_with_the_same_result(
+def test_full_verification_ignores_anchors_and_has_the_same_result(
     anchored: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 2_000) == "ok"
@@ -94,7 +94,7 @@ def test_a_full_verification_replays_everything_with_the_same_result(
     assert again.compared.state_digest == verdict.compared.state_digest
 
 
-def test_moves_reloads_and_suppression_behind_an_anchor_are_identical(
+def test_verification_of_moves_and_suppression_after_an_anchor_is_identical(
     anchored: Portfolio, node: FakeNode
 ) -> None:
     two = make_node("node-2")
@@ -151,7 +151,7 @@ def test_verification_of_the_log_up_to_a_seq_stores_an_anchor(
 
 
 @pytest.mark.parametrize("has_end", [True, False])
-def test_another_outcome_of_an_order_before_the_anchor_is_found(
+def test_changed_outcome_of_an_order_before_the_anchor_is_a_difference(
     anchored: Portfolio, node: FakeNode, has_end: bool
 ) -> None:
     orders = Order.objects.filter(portfolio=anchored, status="filled").order_by("seq")
@@ -165,7 +165,7 @@ def test_another_outcome_of_an_order_before_the_anchor_is_found(
     assert verdict.notes[0].startswith(f"Rows or inputs before seq {at} have changed since")
 
 
-def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
+def test_row_changed_after_its_comparison_is_found_by_the_next_verification(
     anchored: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolios.verify.verify, "WINDOW", 500)
@@ -197,7 +197,9 @@ def test_only_the_anchors_after_a_changed_row_are_invalid(
 
 
 @pytest.mark.parametrize("kind", ["tenure", "suppression", "segment", "cash"])
-def test_changed_inputs_before_an_anchor_invalidate_it(anchored: Portfolio, kind: str) -> None:
+def test_changed_tenure_suppression_feed_segment_or_cash_invalidates_later_anchors(
+    anchored: Portfolio, kind: str
+) -> None:
     if kind == "tenure":
         Tenure.objects.filter(portfolio=anchored).update(from_seq=anchored.first_seq + 1)
     elif kind == "suppression":
@@ -210,7 +212,7 @@ def test_changed_inputs_before_an_anchor_invalidate_it(anchored: Portfolio, kind
     assert verify_portfolio(NAME).compared.replayed_from == anchored.first_seq
 
 
-def test_changed_but_identical_portfolios_get_new_anchors(
+def test_verification_that_ends_identical_replaces_invalid_anchors(
     anchored: Portfolio, replays: Replays
 ) -> None:
     VerificationAnchor.objects.update(sums={k: [0, "0"] for k in ("orders", "fills", "equity")})
@@ -220,7 +222,9 @@ def test_changed_but_identical_portfolios_get_new_anchors(
     assert replays.of()[0] == 0
 
 
-def test_a_difference_leaves_no_anchor(anchored: Portfolio, node: FakeNode) -> None:
+def test_verification_that_finds_a_difference_stores_no_anchor(
+    anchored: Portfolio, node: FakeNode
+) -> None:
     assert node.commit(NAME, 2_000) == "ok"
     Checkpoint.objects.update(state=b"nonsense")
     assert verify_portfolio(NAME).compared.difference is not None
@@ -244,7 +248,7 @@ def test_event_count_that_begins_after_an_anchor_is_compared(
 # --- bounds --------------------------------------------------------------------------------------
 
 
-def test_a_few_anchors_are_kept_and_one_of_each_month(
+def test_the_four_newest_anchors_and_the_last_of_each_month_are_kept(
     anchored: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     for _ in range(6):

@@ -55,7 +55,7 @@ def test_a_verification_ends_at_its_time_limit_and_the_next_continues_from_there
     assert verify_portfolio(NAME, full=True).compared.counts == verdict.compared.counts
 
 
-def test_portfolios_not_verified_for_long_are_requested_and_verified(
+def test_portfolio_with_commits_not_verified_for_an_interval_is_verified_by_the_schedule(
     anchored: Portfolio, node: FakeNode, started: list[int]
 ) -> None:
     make_portfolio("idle")  # has committed nothing
@@ -77,7 +77,7 @@ def test_portfolios_not_verified_for_long_are_requested_and_verified(
     assert tasks.verify_in_background() == "1 requested"
 
 
-def test_requests_of_people_go_before_scheduled_ones_which_an_interval_of_0_ends(
+def test_requested_verifications_go_before_scheduled_ones_and_interval_0_schedules_none(
     anchored: Portfolio, node: FakeNode, operator: ApiClient, settings: Any
 ) -> None:
     assert node.commit(NAME, 10) == "ok"

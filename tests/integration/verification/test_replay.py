@@ -43,7 +43,7 @@ def replayed(
     return replay_portfolio(NAME, from_seq, to_seq, lines.extend), lines
 
 
-def test_lines_of_the_range_are_shown_with_their_events(talker: Portfolio) -> None:
+def test_replay_shows_lines_printed_in_its_range_with_their_events(talker: Portfolio) -> None:
     done, every = replayed()
     assert done.compared.difference is None and done.verified_at is None
     texts = [line.text for line in every]
@@ -107,7 +107,7 @@ def test_wrong_range_of_a_replay_is_refused_with_a_sentence(
     assert sentence in str(refused.value)
 
 
-def test_portfolio_without_history_is_refused() -> None:
+def test_replay_of_a_portfolio_without_commits_is_refused() -> None:
     make_portfolio("idle")
     with pytest.raises(Refused, match="idle cannot be replayed: it has committed no event yet"):
         replay_portfolio("idle")

@@ -57,7 +57,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("quick")]
 # --- what was done right ------------------------------------------------------------------------
 
 
-def test_a_portfolio_that_was_moved_suppressed_reloaded_and_taken_over_is_identical(
+def test_verification_of_a_moved_suppressed_reloaded_and_taken_over_portfolio_is_identical(
     moved: Portfolio,
 ) -> None:
     verdict = verify_portfolio(NAME, full=True)
@@ -73,7 +73,7 @@ def test_a_portfolio_that_was_moved_suppressed_reloaded_and_taken_over_is_identi
     assert verdict.sentence.endswith(f"3 handoffs, seq {first:,}–{first + 13_999:,}")
 
 
-def test_a_replay_in_its_own_process_has_the_same_result(
+def test_verification_in_a_separate_process_has_the_same_result(
     moved: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = verify_portfolio(NAME, full=True)
@@ -113,7 +113,7 @@ def test_a_revision_that_never_committed_does_not_change_the_reference_state() -
     assert verify_portfolio(NAME).identical
 
 
-def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
+def test_commits_made_during_a_verification_are_not_compared(
     world: tuple[Portfolio, FakeNode], waiting: Order
 ) -> None:
     trader, daemon = world
@@ -171,7 +171,7 @@ def test_verification_follows_a_change_of_the_feeds_rate(world: tuple[Portfolio,
     assert verify_portfolio(NAME).identical
 
 
-def test_progress_is_reported_after_each_piece(moved: Portfolio) -> None:
+def test_verification_reports_progress_after_each_replayed_piece(moved: Portfolio) -> None:
     told: list[tuple[int, int, int]] = []
     verify_portfolio(NAME, full=True, progress=lambda *seqs: told.append(seqs))
     first, last = moved.first_seq, moved.first_seq + 13_999
@@ -201,7 +201,7 @@ def test_verdict_reports_the_recorded_event_count(moved: Portfolio) -> None:
     assert document["events_digest"] == recorded.account.processed.digest_text
 
 
-def test_a_state_without_an_event_count_is_compared_and_that_is_noted(trader: Portfolio) -> None:
+def test_verdict_notes_that_the_state_has_no_event_count(trader: Portfolio) -> None:
     forget_count(trader)
     verdict = verify_portfolio(NAME)
     assert verdict.identical
@@ -211,7 +211,7 @@ def test_a_state_without_an_event_count_is_compared_and_that_is_noted(trader: Po
 
 
 @pytest.mark.parametrize("then", ["commit", "move", "adapt"])
-def test_an_event_count_that_began_in_the_middle_is_compared_from_there(
+def test_event_count_that_begins_after_the_first_event_is_compared_from_its_beginning(
     world: tuple[Portfolio, FakeNode], then: str
 ) -> None:
     trader, daemon = world
@@ -262,7 +262,9 @@ def test_portfolio_whose_feed_lost_a_record_cannot_be_verified_or_replayed() -> 
         replay_portfolio(NAME)
 
 
-def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+def test_revision_whose_strategy_version_is_not_installed_cannot_be_verified(
+    trader: Portfolio,
+) -> None:
     Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
     assert refused() == (
         "trader cannot be verified: its revision 1 ran version 9 of sma_cross, and version 1 is"
@@ -272,7 +274,7 @@ def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
     assert "its revision 1 ran gone, which is not installed here" in refused()
 
 
-def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+def test_portfolio_whose_revision_was_deleted_cannot_be_verified(trader: Portfolio) -> None:
     Revision.objects.filter(portfolio=trader, number=1).delete()
     told = "epoch 1 ran r1, and that revision no longer exists."
     assert refused() == f"trader cannot be verified: {told}"
@@ -328,7 +330,9 @@ def test_equity_past_its_retention_is_reported_and_not_taken_for_missing(
 # --- what a strategy may do to it ---------------------------------------------------------------
 
 
-def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, moved: Portfolio) -> None:
+def test_replay_process_of_a_strategy_that_loops_is_killed_at_its_time_limit(
+    monkeypatch: pytest.MonkeyPatch, moved: Portfolio
+) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.never_ready")
     spec = gather_evidence(NAME).recorded.tenure_segments[0].spec
     looping = Load(replace(spec, strategy="looping", parameters={}), None, 0)

@@ -60,7 +60,9 @@ def caller(db: Any) -> ApiClient:
 
 @DRAWN
 @given(write=st.sampled_from(WRITES), body=bodies)
-def test_any_body_is_taken_or_refused(caller: ApiClient, write: tuple[str, str], body: Any) -> None:
+def test_api_accepts_or_refuses_any_body_without_an_internal_error(
+    caller: ApiClient, write: tuple[str, str], body: Any
+) -> None:
     method, path = write
     answer = caller._send(method, path, body)
     assert answer.status_code < 500, answer.content
@@ -87,7 +89,7 @@ def test_any_body_is_taken_or_refused(caller: ApiClient, write: tuple[str, str],
     | st.integers().map(str)
     | st.sampled_from((*SENSIBLE, "cD0x", "nan", "1e400")),
 )  # fmt: skip
-def test_any_parameter_is_taken_or_refused(
+def test_api_accepts_or_refuses_any_parameter_without_an_internal_error(
     caller: ApiClient, path: str, name: str, value: str
 ) -> None:
     answer = caller.get(path, **{name: value})

@@ -55,7 +55,7 @@ class FakeCluster:
     def kill_everything(self) -> None: ...
 
 
-def test_after_unrest_a_new_installation_continues_and_one_that_does_not_start_ends_the_run(
+def test_run_replaces_an_installation_that_is_not_idle_and_ends_if_a_new_one_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran: list[str] = []

@@ -43,7 +43,7 @@ OTHER = ClusterRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
         ({"node": None, "incarnation": None, "phase": "pending", "reason": "no room"}, True),
     ],
 )
-def test_a_portfolio_is_taken_over_by_a_running_owner_or_a_reason(
+def test_portfolio_counts_as_taken_over_with_a_running_owner_or_a_reason(
     changes: dict, expected: bool
 ) -> None:
     assert are_taken_over([OLD], {"ibm-sma": replace(OLD, **changes), "ge-sma": OTHER}) is expected
@@ -65,14 +65,14 @@ def test_a_deleted_portfolio_need_not_be_taken_over() -> None:
         ({"name": HALTING, "incarnation": None, "phase": "halted"}, True, True),
     ],
 )
-def test_a_portfolio_commits_elsewhere_unless_no_node_has_room(
+def test_portfolio_has_to_commit_on_another_node_unless_no_node_has_room(
     changes: dict, has_place: bool, expected: bool
 ) -> None:
     now = replace(OLD, **changes)
     assert committed_elsewhere({now.name: OLD}, {now.name: now}, lambda _: has_place) is expected
 
 
-def test_nothing_is_taken_over_without_portfolios_or_asynchronous_without_standbys() -> None:
+def test_empty_lists_count_neither_as_committed_elsewhere_nor_as_asynchronous() -> None:
     assert not committed_elsewhere({}, {OLD.name: OLD}, lambda _: True)
     assert not are_asynchronous([])
     assert not are_asynchronous([("db-2", "async"), ("db-3", "sync")])
@@ -135,7 +135,7 @@ def test_of_two_faults_that_killed_one_daemon_the_first_restarts_it(
 
 
 @pytest.mark.parametrize("victim", ["process", "daemon"])
-def test_a_begun_roll_out_is_awaited_when_there_is_nothing_to_kill(
+def test_fault_without_a_process_to_kill_waits_for_the_end_of_its_roll_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
     states = iter(["running", "running", "finished", "finished"])

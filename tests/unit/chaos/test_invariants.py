@@ -114,7 +114,7 @@ def test_a_blast_radius_includes_its_portfolios_and_those_of_its_nodes() -> None
     assert blast_radius.includes("ibm-sma", "node-2")
 
 
-def test_moved_stopped_and_missing_portfolios_are_found() -> None:
+def test_moved_stopped_and_missing_portfolios_violate_i9() -> None:
     before = {1: sample(), 2: sample(), 3: sample(), 4: sample()}
     after = {
         1: sample(3, 150),
@@ -138,7 +138,7 @@ def test_moved_stopped_and_missing_portfolios_are_found() -> None:
         ([(3, 10, 50), (2, 50, None)], ["I1"]),
     ],
 )
-def test_only_tenures_with_a_gap_or_overlap_are_found(rows: list, expected: list[str]) -> None:
+def test_only_tenures_with_a_gap_or_overlap_violate_tiling(rows: list, expected: list[str]) -> None:
     """Rows are tenures (epoch, from_seq, to_seq) of a portfolio whose first seq is 11."""
     found = invariants.tiling_violations([TenureRow("ibm-sma", 11, *row) for row in rows])
     assert [invariant for invariant, _ in found] == expected
@@ -147,7 +147,7 @@ def test_only_tenures_with_a_gap_or_overlap_are_found(rows: list, expected: list
 @pytest.mark.parametrize(
     "wrong", [{}, {"gaps": 1}, {"duplicates": 1}, {"first_seq": 12}, {"digest": "ac"}]
 )
-def test_only_a_canary_with_another_history_is_found(wrong: dict) -> None:
+def test_only_a_canary_whose_history_differs_from_the_log_is_a_violation(wrong: dict) -> None:
     clean = {"gaps": 0, "duplicates": 0, "first_seq": 11, "last_seq": 90, "digest": "ab"}
     seen = Canary("canary-1", 11, {**clean, **wrong}, "ab")
     found = [invariant for invariant, _ in invariants.canary_violations(seen)]

@@ -98,7 +98,7 @@ def test_a_time_within_its_budget_is_measured_and_a_longer_one_reported(tmp_path
     assert list(context.measured) == ["done"]
 
 
-def test_progress_lost_on_purpose_is_no_violation_once_and_one_the_next_time(
+def test_progress_lost_on_purpose_is_excused_once_and_a_second_loss_is_a_violation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     findings = Findings()

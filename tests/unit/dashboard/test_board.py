@@ -66,7 +66,7 @@ def test_placement_reserves_a_slot_while_the_portfolio_is_unassigned():
     assert [slot.portfolio for slot in column(page, "node-2").reserved] == ["a"]
 
 
-def test_reserved_slot_counts_as_load():
+def test_slot_reserved_by_a_handoff_counts_as_load_of_its_column():
     # node-1 runs four of weight 1 and reserves one: load 5 of 8
     first = column(build_board_page(busy_fleet()), "node-1")
     assert (first.used, first.held, first.load) == (4, 1, 5)

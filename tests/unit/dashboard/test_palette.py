@@ -88,7 +88,7 @@ def test_palette_offers_only_the_fleet_actions_that_apply_to_its_state(fleet):
     assert "Hold failover" not in actions(replace(fleet, storm=replace(storm, until=None)))
 
 
-def test_every_address_has_a_page(fleet):
+def test_every_address_of_the_palette_has_a_page(fleet):
     found = palette(fleet, operator=True)
     addresses = [entry["address"] for entry in found["entries"]]
     for group in found["groups"]:

@@ -21,7 +21,7 @@ def choices(**given: Any) -> list[int]:
     return [v.revision for v in revision_choices(**{**known, "attempts": 0, **given})]
 
 
-def test_start_prefers_wanted_and_after_failure_good() -> None:
+def test_start_prefers_the_wanted_revision_and_after_a_failure_the_good_one() -> None:
     assert choices() == [2, 1]
     assert choices(attempts=1) == [1, 2]
     assert choices(attempts=1, good=None) == [2]
@@ -29,7 +29,7 @@ def test_start_prefers_wanted_and_after_failure_good() -> None:
     assert choices(wanted=ONE) == [1]
 
 
-def test_failover_prefers_good_then_running() -> None:
+def test_failover_prefers_the_good_revision_then_the_running_one() -> None:
     assert choices(owned=True, running=TWO, wanted=THREE) == [1, 2, 3]
     assert choices(owned=True, running=ONE) == [1, 2]
     assert choices(owned=True, running=TWO, good=None) == [2]
@@ -80,7 +80,7 @@ def test_cordoned_node_does_not_count_as_able_to_run() -> None:
     assert (places(plan), plan.place[0].portfolio.revision) == ({"p": "node-2"}, 1)
 
 
-def test_pending_reason_explains_the_first_choice() -> None:
+def test_pending_reason_names_what_the_first_revision_choice_needs() -> None:
     _, plan = plan_on(node(1), node(2), view=two_choices(TWO, ONE))
     assert pending(plan)["p"].startswith("needs strategy sma 2: 0 of 2 nodes have it")
 
@@ -93,7 +93,7 @@ def test_failover_needs_the_good_revision_and_a_move_the_running_one() -> None:
     assert (move.cause, move.target.name, move.portfolio.revision) == ("failover", "node-2", 1)
 
 
-def test_older_revision_is_explained_until_the_node_can_run_the_wanted_one() -> None:
+def test_plan_explains_an_older_running_revision_until_its_node_can_run_the_wanted_one() -> None:
     runs = two_choices(ONE, TWO, node=1, wanted=TWO)
     nodes = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 1})]
     (older,) = make_plan(world(nodes, [runs]), types.Policy()).older

@@ -28,7 +28,7 @@ def test_node_is_suspect_after_two_intervals(after_s: float, status: str) -> Non
     assert status_of(LeaseView(HEARTBEAT + 30), HEARTBEAT + after_s, POLICY) == status
 
 
-def test_shortened_lease_is_suspect() -> None:
+def test_node_with_a_shortened_lease_is_suspect() -> None:
     assert status_of(LeaseView(HEARTBEAT + 3), HEARTBEAT, POLICY) == "suspect"
 
 
@@ -49,7 +49,9 @@ def test_node_marked_lost_or_left_has_that_status_whatever_its_lease() -> None:
         ("", "", False),
     ],
 )
-def test_a_storm_is_two_or_more_and_at_least_half(lost: str, alive: str, expected: bool) -> None:
+def test_storm_is_the_loss_of_at_least_two_and_at_least_half_of_the_nodes(
+    lost: str, alive: str, expected: bool
+) -> None:
     assert is_storm(lost, alive, 0.5) is expected
 
 
@@ -90,7 +92,7 @@ def test_two_of_four_lost_within_one_ttl_are_a_storm() -> None:
         ((1, 1), NOW + 50, True),  # an end in the future hides no losses
     ],
 )
-def test_losses_of_one_ttl_and_after_the_last_hold_are_a_storm(
+def test_only_losses_within_one_ttl_and_after_the_last_hold_count_as_a_storm(
     lost_ago_s: tuple[float, float], hold_ended_at: float | None, storm: bool
 ) -> None:
     nodes = [lost_node("a", lost_ago_s[0]), lost_node("b", lost_ago_s[1]), *steady("c")]

@@ -21,7 +21,7 @@ def test_lightest_portfolio_of_a_node_is_updated_with_additions_and_removals() -
     assert index.settled_by_node[1].lightest == 3
 
 
-def test_added_portfolio_counts_towards_the_requirements() -> None:
+def test_added_portfolio_counts_towards_what_the_portfolios_of_its_node_require() -> None:
     index = FleetIndex.of(on(1, "a"))
     assert index.settled_by_node[1].all_can_run_on(node(1))
     index.update(on(1, "b", selector=GPU))

@@ -53,7 +53,7 @@ def test_two_moves_make_room_for_a_heavy_portfolio() -> None:
     assert make_plan(applied(after, make_plan(after, POLICY)), POLICY).changes == 0
 
 
-def test_move_waits_for_another_that_clears_its_target() -> None:
+def test_move_waits_for_another_move_that_makes_room_on_its_target() -> None:
     # Only node-1 has the label; c can only go to node-2, from where d goes to node-3.
     nodes = [
         node(1, capacity=2, labels={**GPU, "disk": "yes"}),

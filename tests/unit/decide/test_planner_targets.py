@@ -56,7 +56,7 @@ def test_target_without_the_strategy_version_or_data_has_the_code_node_lacks() -
     ]
 
 
-def test_risky_nodes_are_feasible_with_a_risk() -> None:
+def test_risky_node_is_a_feasible_target_with_its_risk_stated() -> None:
     risky = [node(2, status="suspect"), node(3, flapping_until=NOW + 40)]
     nodes = [node(1), *risky, node(4), node(5), node(6)]
     asked = portfolio("p", node=1, failed_nodes=frozenset({4}), spread_group="alpha")

@@ -43,7 +43,7 @@ def test_repeated_node_names_count_once() -> None:
     assert not Scenario.of([], [""], [" "])
 
 
-def test_an_addition_is_a_capacity_and_labels() -> None:
+def test_added_node_is_given_as_a_capacity_and_labels() -> None:
     (plain, labelled) = Scenario.of([], [], ["8", " 4:gpu=yes,zone=hk"]).add
     assert (plain.capacity, plain.labels) == (8, {})
     assert (labelled.capacity, labelled.labels) == (4, {"gpu": "yes", "zone": "hk"})
@@ -69,7 +69,7 @@ def test_an_addition_is_a_capacity_and_labels() -> None:
         ("8:=yes", "'=yes' is not label=value"),
     ],
 )
-def test_invalid_addition_names_the_expected_format(text: str, wrong: str) -> None:
+def test_refusal_of_an_invalid_added_node_names_the_expected_format(text: str, wrong: str) -> None:
     with pytest.raises(InvalidScenario) as caught:
         Scenario.of([], [], [text])
     assert caught.value.field == "add"
@@ -81,7 +81,7 @@ def test_invalid_addition_names_the_expected_format(text: str, wrong: str) -> No
     ("labels", "end"),
     [("L=yes,L=no", ": label L is given twice"), ("L", ": 'L' is not label=value")],
 )
-def test_refusal_of_an_addition_quotes_sixty_characters_of_it_and_of_its_label(
+def test_refusal_of_an_added_node_quotes_at_most_sixty_characters_of_value_and_label(
     labels: str, end: str
 ) -> None:
     text = f"8:{labels.replace('L', 'x' * 1000)}"
@@ -154,7 +154,7 @@ def test_pending_portfolios_do_not_count_against_a_loss() -> None:
     assert sentence(ask(snapshot)) == "1 portfolio would have no place."
 
 
-def test_empty_scenario_is_the_next_pass() -> None:
+def test_answer_to_an_empty_scenario_is_what_the_next_pass_will_do() -> None:
     found = ask(world([node(1)], [portfolio("a")]))
     assert places(found.plan) == {"a": "node-1"}
     assert sentence(found) == "1 portfolio is placed."
@@ -298,7 +298,7 @@ def test_dependence_on_a_suspect_node_is_reported() -> None:
     }
 
 
-def test_portfolio_placed_on_a_new_node_is_not_already_pending() -> None:
+def test_pending_portfolio_that_an_added_node_takes_does_not_count_as_already_pending() -> None:
     found = ask(world([node(1)], [portfolio("gpu", selector={"gpu": "yes"})]), add=["1:gpu=yes"])
     assert found.already_pending == 0
     assert found.is_complete

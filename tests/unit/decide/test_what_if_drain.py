@@ -50,7 +50,7 @@ def test_drain_ends_pins_except_to_the_node_where_the_portfolio_goes() -> None:
     assert plan(world([node(1), node(2), node(3, capacity=0)], fleet)).pins == ("pinned", "third")
 
 
-def test_room_is_made_by_moving_others_first() -> None:
+def test_drain_plan_makes_room_by_moving_other_portfolios_first() -> None:
     found = plan(crowded())
     assert [e.portfolio.name for e in found.stay] == ["heavy"]
     assert [(m.portfolio.name, m.target.name) for m in found.room] == [("c", "node-3")]
@@ -58,14 +58,14 @@ def test_room_is_made_by_moving_others_first() -> None:
     assert room_for_drain(crowded(), "node-1") == found.room
 
 
-def test_no_room_is_offered_that_would_not_help() -> None:
+def test_drain_plan_offers_no_room_making_move_that_would_not_help() -> None:
     snapshot = crowded()
     without = replace(snapshot, nodes=snapshot.nodes[:2])
     assert (plan(without).room, plan(without).stay_with_room) == ((), 1)
     assert room_for_drain(without, "node-1") == ()
 
 
-def test_no_room_is_offered_if_the_first_moves_alone_do_not_help() -> None:
+def test_drain_plan_offers_no_room_making_moves_that_need_a_second_pass() -> None:
     # b fits node-3 only once c has left it, and no move begins before it fits.
     nodes = [
         node(1, labels={"zone": "a"}),
@@ -79,7 +79,7 @@ def test_no_room_is_offered_if_the_first_moves_alone_do_not_help() -> None:
     assert found.room == ()
 
 
-def test_losses_are_forecast_before_and_after() -> None:
+def test_drain_plan_forecasts_node_losses_before_and_after_the_drain() -> None:
     # node-1 holds 2, node-2 and node-3 hold 3 each of 5: without node-1 a loss leaves 8 - 5.
     fleet = [*on(1, "a", "b"), *on(2, "c", "d", "e"), *on(3, "f", "g", "h")]
     found = plan(world([node(1), node(2), node(3)], fleet))

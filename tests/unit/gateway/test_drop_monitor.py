@@ -36,7 +36,7 @@ def test_node_with_a_stored_heartbeat_is_not_counted_as_dropped() -> None:
     assert found.overload_reason() == ""
 
 
-def test_counts_of_dropped_heartbeats_start_anew_with_each_liveness_write() -> None:
+def test_counts_of_dropped_heartbeats_start_anew_with_each_pulse() -> None:
     found = drops(0, 5)
     assert found.overload_reason()
     assert found.overload_reason() == ""

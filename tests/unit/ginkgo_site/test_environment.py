@@ -109,7 +109,7 @@ def test_a_relative_path_in_a_deleted_folder_is_named_with_its_remedy(name: str)
         ("GINKGO_NATS_URL", "tls://h:4222"),
     ],
 )
-def test_address_of_a_service_is_taken(name: str, url: str) -> None:
+def test_valid_address_of_database_redis_or_nats_is_accepted(name: str, url: str) -> None:
     env = read_environment({name: url})
     assert url in (env.database_url, env.redis_url, env.nats_url)
 

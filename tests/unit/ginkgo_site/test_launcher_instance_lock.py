@@ -37,7 +37,7 @@ def test_a_wrong_option_is_a_usage_error(argv: list[str]) -> None:
     assert caught.value.code == 2
 
 
-def test_a_second_start_is_told_pid_and_address(tmp_path: Path) -> None:
+def test_second_start_is_refused_with_pid_and_address_of_the_first(tmp_path: Path) -> None:
     first = InstanceLock(tmp_path)
     first.acquire()
     first.note("http://127.0.0.1:8000")
@@ -110,14 +110,16 @@ def test_a_wildcard_address_is_shown_as_one_that_a_browser_can_open() -> None:
 
 
 @pytest.mark.parametrize(("version", "folder"), [("16", "pginstall"), ("18", "pginstall18")])
-def test_data_is_served_by_programs_of_its_version(
+def test_database_files_are_served_by_programs_of_their_postgresql_version(
     tmp_path: Path, version: str, folder: str
 ) -> None:
     (tmp_path / "PG_VERSION").write_text(f"{version}\n")
     assert reachable_binaries(tmp_path, None).parent.name == folder
 
 
-def test_data_of_a_version_that_is_not_packaged_is_refused(tmp_path: Path) -> None:
+def test_database_files_of_a_postgresql_version_without_a_package_are_refused(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "PG_VERSION").write_text("17\n")
     with pytest.raises(StartupError, match="of PostgreSQL 17, which this release lacks"):
         reachable_binaries(tmp_path, None)

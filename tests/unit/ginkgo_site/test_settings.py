@@ -59,7 +59,7 @@ def test_pages_may_load_nothing_from_other_hosts_and_run_nothing_inline() -> Non
         assert policy(path)["script-src"] == "'self'"
 
 
-def test_a_view_may_set_a_policy_of_its_own() -> None:
+def test_view_may_set_its_own_content_security_policy() -> None:
     own = "default-src 'self'"
     assert policy("/", **{"Content-Security-Policy": own}) == {"default-src": "'self'"}
 

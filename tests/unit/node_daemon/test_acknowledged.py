@@ -66,7 +66,7 @@ def test_missing_commits_are_reported_once(known: Acknowledgements) -> None:
     assert len(known.next_claims()) == 1
 
 
-def test_checkpoint_requested_before_a_commit_may_lack_it(known: Acknowledgements) -> None:
+def test_checkpoint_requested_before_a_commit_may_lack_that_commit(known: Acknowledgements) -> None:
     before = known.position(1)
     known.record(commit(1, 200))
     assert not known.claim_lost_commits(1, before, checkpoint(150))

@@ -68,13 +68,13 @@ def test_token_may_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     "server", ["http://a..b", f"http://{'x' * 70}", "http://a:99999", "http://:80", "http://a/?b=1"]
 )
-def test_address_that_no_server_can_have_is_refused(server: str) -> None:
+def test_invalid_server_address_is_refused(server: str) -> None:
     with pytest.raises(errors.InvalidArguments, match=r"^--server is '"):
         make_config(name="n", server=server, token="t")
 
 
 @pytest.mark.parametrize("server", ["http://[::1]:80", "https://bücher.example/prefix"])
-def test_address_of_a_server_is_taken(server: str) -> None:
+def test_valid_server_address_is_accepted(server: str) -> None:
     assert make_config(name="n", server=f"{server}/", token="t").server == server
 
 

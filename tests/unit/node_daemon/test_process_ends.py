@@ -87,7 +87,7 @@ async def test_process_that_ends_while_its_release_is_answered_does_not_stay_war
 
 
 @pytest.mark.parametrize("activated", [True, False], ids=["running", "first events of a handoff"])
-async def test_feed_that_lacks_records_is_the_fault_of_no_revision_and_counts_as_an_attempt(
+async def test_missing_record_of_a_feed_rejects_no_revision_and_counts_as_an_attempt(
     gateway: Gateway, activated: bool
 ) -> None:
     reader = await following(gateway, 110)
@@ -135,7 +135,7 @@ async def test_preparation_whose_history_is_refused_reports_that_it_failed(
     assert "its checkpoint or history was refused: another node" in reports[0].error
 
 
-async def test_end_that_the_feeder_handles_is_left_to_it() -> None:
+async def test_end_of_a_process_that_its_feeder_handles_is_not_handled_twice() -> None:
     entry = SimpleNamespace(name="p", portfolio=1, revision=1, handoff=None)
     hosted = HostedPortfolio(cast("Any", SimpleNamespace()), 1, cast("Any", entry))
     spawned = SpawnedProcess()

@@ -156,7 +156,9 @@ def test_clock_set_back_confirms_every_forecast_at_once(harness: LossCacheHarnes
     assert harness.stored_times() == {}
 
 
-def test_removal_of_a_node_alone_drops_its_forecast(harness: LossCacheHarness) -> None:
+def test_removal_of_a_node_drops_its_forecast_and_refreshes_no_other(
+    harness: LossCacheHarness,
+) -> None:
     harness.cache.change(nodes=(node(1), node(2), node(3)), portfolios=())
     harness.refresh()
     harness.cache.change(nodes=harness.cache.snapshot.nodes[:2])

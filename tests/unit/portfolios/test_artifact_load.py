@@ -52,7 +52,9 @@ def test_strategy_is_found_by_its_class_or_by_its_entry_point(install: Install) 
     assert load.strategy_classes(sha256) == {"counter": found}
 
 
-def test_built_in_strategy_of_the_same_name_is_not_taken(install: Install) -> None:
+def test_artifact_strategy_is_used_instead_of_a_built_in_one_with_the_same_name(
+    install: Install,
+) -> None:
     sha256 = install(wheels.counter("x"))
     assert failure(sha256, "canary") == (
         f"artifact {sha256[:12]} has no strategy 'canary'; it has: counter"

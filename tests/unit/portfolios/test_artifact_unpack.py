@@ -27,7 +27,9 @@ def test_unpacked_files_are_compiled_and_read_only(tmp_path: Path) -> None:
         assert not path.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
 
 
-def test_equal_wheels_have_equal_digests_and_a_changed_file_another(tmp_path: Path) -> None:
+def test_digest_of_unpacked_code_is_equal_for_equal_wheels_and_changes_with_a_file(
+    tmp_path: Path,
+) -> None:
     first = unpack_wheel(tmp_path, wheels.counter("x").data())
     folder = tmp_path / "code"
     assert unpack.digest(folder) == first
@@ -75,7 +77,7 @@ def test_files_that_replace_each_other_or_have_too_long_a_name_are_refused(
         unpack_wheel(tmp_path, wheels.Wheel(files).data())
 
 
-def test_code_that_python_warns_of_is_unpacked_without_a_word(
+def test_unpacking_code_that_python_warns_about_emits_no_warning(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     unpack_wheel(tmp_path, wheels.Wheel({"odd.py": "print(1 is 1)\n"}).data())

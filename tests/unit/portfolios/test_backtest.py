@@ -232,7 +232,7 @@ TWO_FILES = (*FOUR_DAYS, *(row._replace(symbol="B") for row in FOUR_DAYS))
         (None, "5", [1, 2, 3, 4, 5]),
     ],
 )
-def test_range_of_times_has_every_event_of_them_though_the_times_of_the_feed_go_back(
+def test_range_given_by_times_has_all_its_events_although_times_of_the_feed_go_back(
     monkeypatch: pytest.MonkeyPatch,
     first: str | None,
     last: str | None,

@@ -10,7 +10,7 @@ import pytest
 from portfolios.json_text import MAX_DEPTH, read_json
 
 
-def test_a_text_is_read_with_the_options_of_json() -> None:
+def test_json_text_is_read_with_the_options_of_the_json_module() -> None:
     assert read_json(b'{"a": [1.10]}', parse_float=Decimal) == {"a": [Decimal("1.10")]}
 
 

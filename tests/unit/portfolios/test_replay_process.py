@@ -34,7 +34,7 @@ for fd in range(3, 64):
         ),
     ],
 )
-def test_answer_that_is_too_long_invalid_or_endless_ends_the_process(
+def test_replay_process_with_a_too_long_invalid_or_endless_answer_is_ended(
     tmp_path: Path, answers: str, limit_s: float, sentence: str
 ) -> None:
     (tmp_path / "hostile.py").write_text(FIND_SOCKET + answers + "\n")

@@ -282,7 +282,9 @@ def test_random_numbers_depend_on_seq_and_portfolio_only() -> None:
 # --- the state is returned when a commit needs it ------------------------------------------------
 
 
-def test_a_state_that_was_not_asked_for_is_returned_with_the_next_batch(monkeypatch: Any) -> None:
+def test_state_of_a_batch_run_without_want_state_is_returned_with_the_next_batch(
+    monkeypatch: Any,
+) -> None:
     engine, twin = scripted(monkeypatch, {}), scripted(monkeypatch, {})
     assert engine.run([KO_1], 0, 1, want_state=False).state is None
     assert engine.run([GE_2], 1, 2, want_state=False).state is None

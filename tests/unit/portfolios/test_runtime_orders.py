@@ -159,7 +159,7 @@ def reporting(monkeypatch: Any, script: Any, answers: Any, **changes: Any) -> Po
     return PortfolioEngine.fresh(spec("reported", **changes))
 
 
-def test_order_hook_is_called_with_what_becomes_of_each_order(monkeypatch: Any) -> None:
+def test_order_hook_is_called_with_the_fill_refusal_or_end_of_each_order(monkeypatch: Any) -> None:
     engine = reporting(
         monkeypatch,
         {1: [buy("KO", "1"), sell("KO", "5"), limit("buy", "9", time_in_force="ioc")]},
@@ -264,7 +264,9 @@ def test_a_drawdown_over_the_limit_ends_the_batch_and_refuses_orders(monkeypatch
     assert [o.status for o in rest.orders] == ["open"]
 
 
-def test_a_state_with_nothing_of_a_newer_format_keeps_the_older_format(monkeypatch: Any) -> None:
+def test_state_without_features_of_the_newer_format_is_written_in_the_older_format(
+    monkeypatch: Any,
+) -> None:
     state = run(scripted(monkeypatch, {1: [buy("KO", "1")]}), [prices(1, *FLAT)]).state
     assert state is not None and decode_state(state).format == COUNTING_FORMAT
 
@@ -277,7 +279,7 @@ def test_a_state_with_nothing_of_a_newer_format_keeps_the_older_format(monkeypat
         ({}, {"limits": Limits(largest_drawdown_pct=Decimal(5))}),
     ],
 )
-def test_an_older_version_refuses_a_state_that_it_would_misread(
+def test_older_ginkgo_version_refuses_a_state_with_features_of_the_newer_format(
     monkeypatch: Any, script: Any, changes: Any
 ) -> None:
     engine = scripted(monkeypatch, script, **changes)

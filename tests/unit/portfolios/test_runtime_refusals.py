@@ -25,7 +25,7 @@ def test_refusals_that_differ_only_in_figures_are_recorded_once() -> None:
     assert result.refused_again == 99
 
 
-def test_another_symbol_side_or_reason_is_recorded(monkeypatch: Any) -> None:
+def test_refusal_of_another_symbol_side_or_reason_is_recorded_too(monkeypatch: Any) -> None:
     limits = Limits(largest_order=Decimal(95))
     script = {
         1: [buy("KO", "91")],  # 1,001 of cash
@@ -55,7 +55,9 @@ def test_remembered_refusals_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(("quantity", "urgent"), [("91", False), ("1", True)])
-def test_refused_order_is_not_urgent(monkeypatch: Any, quantity: str, urgent: bool) -> None:
+def test_refused_order_is_not_committed_at_once(
+    monkeypatch: Any, quantity: str, urgent: bool
+) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", quantity)], 2: [buy("KO", quantity)]})
     builder = CommitBuilder(0)
     builder.add(run(engine, [bar(1, "KO", "10", "11"), bar(2, "KO", "10", "11")]))

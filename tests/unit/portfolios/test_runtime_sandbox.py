@@ -116,7 +116,7 @@ def test_a_call_that_reaches_beyond_its_process_is_refused(came: dict[str, Any],
     assert (came.get(deed) == "EPERM") is CAN_REFUSE_CALLS, came.get(deed)
 
 
-def test_clone3_fails_as_if_the_kernel_did_not_have_it(came: dict[str, Any]) -> None:
+def test_clone3_fails_with_enosys_as_on_a_kernel_without_clone3(came: dict[str, Any]) -> None:
     assert (came["clone3"] == "ENOSYS") is CAN_REFUSE_CALLS, came["clone3"]
 
 

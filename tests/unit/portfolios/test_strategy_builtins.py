@@ -57,7 +57,7 @@ def test_mean_reversion_does_nothing_while_prices_stand_still() -> None:
     assert decisions("mean_reversion", ["10"] * 6, lookback=3) == []
 
 
-def test_a_shorter_window_keeps_the_newest_closes() -> None:
+def test_strategy_revised_to_a_shorter_window_keeps_the_newest_closes() -> None:
     for name, wide, narrow in (
         ("sma_cross", {"fast": 2, "slow": 4}, {"fast": 1, "slow": 2}),
         ("mean_reversion", {"lookback": 4}, {"lookback": 2}),

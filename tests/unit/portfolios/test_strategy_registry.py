@@ -24,13 +24,15 @@ def test_built_in_strategies_are_always_registered() -> None:
     assert registry.problems() == []
 
 
-def test_a_module_named_by_the_environment_adds_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strategy_module_named_by_the_environment_adds_its_strategies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", " chaos.faults.faulty_strategies ,")
     assert list(registry.versions()) == sorted(BUILT_IN + FAULTY)
     assert registry.get("raise_at").name == "raise_at"
 
 
-def test_unknown_strategy_is_named_with_the_known_ones() -> None:
+def test_error_about_an_unknown_strategy_lists_the_known_ones() -> None:
     with pytest.raises(registry.UnknownStrategy) as failure:
         registry.get("raise_at")
     assert str(failure.value) == (

@@ -176,7 +176,7 @@ def test_a_web_pod_gets_requests_only_while_it_is_ready() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/api/healthz/"
 
 
-def test_the_migration_runs_the_image_of_the_rest() -> None:
+def test_migration_job_runs_the_same_image_as_the_other_pods() -> None:
     first, rest = (each for each in manifests() if each["kind"] == "Kustomization")
     assert first["images"] == rest["images"]
     assert {pod["containers"][0]["image"] for pod in PODS.values()} == {first["images"][0]["name"]}
@@ -213,7 +213,7 @@ def test_network_policies_of_nodes_and_web_processes_name_peer_and_port() -> Non
     assert all(each["namespaceSelector"]["matchLabels"] for each in way["from"])
 
 
-def test_the_image_has_what_it_runs_and_does_not_run_as_root() -> None:
+def test_container_image_has_the_packages_of_ginkgo_and_does_not_run_as_root() -> None:
     text = text_of("Containerfile")
     copied = {line.split()[1] for line in text.splitlines() if line.startswith("COPY ")}
     assert {"ginkgo_site", "portfolios", "scheduling", "templates", "locale"} <= copied
@@ -252,7 +252,7 @@ def test_proxies_let_the_largest_body_pass() -> None:
     assert int(found[1]) << 20 > MAX_COMMIT_BODY
 
 
-def test_a_promotion_by_patroni_loses_no_commit_and_its_times_fit() -> None:
+def test_patroni_is_configured_for_synchronous_standbys_and_consistent_timeouts() -> None:
     shared = document("patroni.yml")["bootstrap"]["dcs"]
     assert shared["synchronous_mode"] is True
     # Of Patroni: otherwise a primary that renews late demotes itself.

@@ -35,7 +35,7 @@ def outside(folder: str, *allowed: str) -> set[str]:
     return found
 
 
-def test_deciding_and_the_wire_use_the_standard_library_and_msgspec() -> None:
+def test_decide_and_wire_import_only_the_standard_library_and_msgspec() -> None:
     pure = ("msgspec", "scheduling.decide", "scheduling.wire")
     assert outside("scheduling/decide", *pure) == set()
     assert outside("scheduling/wire", *pure) == set()

@@ -71,7 +71,9 @@ def test_rollback_skips_a_source_that_is_gone(
     assert at.reason.endswith("node-2 did not commit in 10 s")
 
 
-def test_late_handoff_of_an_old_epoch_is_superseded(hand: OwnerSession, target: FakeNode) -> None:
+def test_overdue_handoff_of_an_epoch_that_was_replaced_is_superseded(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = activating(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(to_epoch=1)
     expire_handoff(handoff)

@@ -58,7 +58,7 @@ def test_fifth_lost_owner_quarantines_instead_of_failover(
     assert "node-1, which ran it, was lost" in at.reason
 
 
-def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
+def test_failover_whose_target_cannot_start_the_portfolio_is_an_attempt(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     lose(hand.daemon)
