@@ -60,7 +60,7 @@ def schema_errors(
     # Errors of names and secrets are reported above.
     given = {n: value for n, value in parameters.items() if n in known and n not in secrets}
     found: dict[str, ValidationError] = {}
-    for error in errors_by_relevance(schema, given):
+    for error in errors_by_relevance(schema, given):  # the most relevant of each parameter
         found.setdefault(str(error.absolute_path[0]), error)
     for name, error in found.items():
         code = "wrong_type" if error.validator in _TYPE_KEYWORDS else "out_of_range"

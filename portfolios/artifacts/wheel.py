@@ -93,7 +93,7 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
                 label=label,
             ),
         ) from None
-    # Before the list of files is read: to read one of 400,000 empty files takes a minute.
+    # Before the list of files is read: a list of 400,000 empty files takes a minute to read.
     _check_file_count(label, data.count(_MEMBER))
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:

@@ -89,7 +89,7 @@ def _marks(
 ) -> Iterable[str]:
     """Yield triangles on the curve, up for purchases, down for sales; neighbours share one."""
     #: (column of MARK_WIDTH pixels, side) → x and y of its first fill, and all of its fills
-    marks: dict[tuple[int, str], tuple[float, float, list[OrderLine]]] = {}
+    marks: dict[tuple[int, str], tuple[float, float, list[tuple[int, OrderLine]]]] = {}
     newest = 0  # index of the newest point before the fill
     filled = [(line.filled_us, line) for line in orders if line.filled_us is not None]
     for filled_us, line in sorted(filled, key=lambda pair: pair[0]):
@@ -97,23 +97,21 @@ def _marks(
             newest += 1
         x = at(filled_us)
         key = (int(x / MARK_WIDTH), line.row.side)
-        marks.setdefault(key, (x, equity(points[newest].equity), []))[2].append(line)
-    for (_, side), (x, y, lines) in marks.items():
+        marks.setdefault(key, (x, equity(points[newest].equity), []))[2].append((filled_us, line))
+    for (_, side), (x, y, fills) in marks.items():
         shape = f"M{x},{y} l-4,9 h8 z" if side == "buy" else f"M{x},{y} l-4,-9 h8 z"
-        texts = [_describe(line) for line in lines[:TITLE_LINES]]
-        if lines[TITLE_LINES:]:
-            texts.append(f"and {len(lines) - TITLE_LINES:,} more")
+        texts = [_describe(*fill) for fill in fills[:TITLE_LINES]]
+        if fills[TITLE_LINES:]:
+            texts.append(f"and {len(fills) - TITLE_LINES:,} more")
         title = escape("\n".join(texts))
         yield f'<path class="{side}" d="{shape}"><title>{title}</title></path>'
 
 
-def _describe(line: OrderLine) -> str:
+def _describe(filled_us: int, line: OrderLine) -> str:
     """Return a filled order in words."""
     row = line.row
-    return (
-        f"{row.side} {row.quantity.normalize():f} {row.symbol} at {line.fill_price},"
-        f" {moment(line.filled_us or 0)}"
-    )
+    what = f"{row.side} {row.quantity.normalize():f} {row.symbol}"
+    return f"{what} at {line.fill_price}, {moment(filled_us)}"
 
 
 def _drawdown_area(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:

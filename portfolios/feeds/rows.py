@@ -323,5 +323,5 @@ def places_of(numbers: Sequence[str]) -> int:
             exponent = Decimal(text.strip()).as_tuple().exponent
         except InvalidOperation:
             continue
-        most = max(most, -exponent if isinstance(exponent, int) else 0)
+        most = max(most, -exponent if isinstance(exponent, int) else 0)  # a text if not finite
     return most

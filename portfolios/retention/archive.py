@@ -143,7 +143,7 @@ def _arrow_schema(table: str) -> pa.Schema:
             [table],
         )
         return pa.schema(
-            [
+            [  # the modifier is -1 if a numeric column has no scale
                 (name, PRICES if kind == "numeric" and modifier == -1 else TYPES[kind])
                 for name, kind, modifier in cursor.fetchall()
             ]

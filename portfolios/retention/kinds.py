@@ -28,7 +28,10 @@ class RecordKind:
 
 
 def record_kinds() -> tuple[RecordKind, ...]:
-    """Return the kinds with the settings of this installation, fills before their orders."""
+    """Return the kinds with the settings of this installation.
+
+    Fills come before their orders, so that none is stored without its order.
+    """
     orders_s = settings.GINKGO.keep_orders_days * DAY_S
     equity_s = settings.GINKGO.keep_equity_days * DAY_S
     traded = partial(RecordKind, keep_s=orders_s, period_s=orders_s / ORDER_PARTS, verified=True)

@@ -110,14 +110,12 @@ def feed_heads() -> list[FeedHead]:
         packaged = cursor.fetchall()
         cursor.execute(RECORDED_HEADS)
         recorded = cursor.fetchall()
-    return [
-        FeedHead(feed, False, seq, rate or settings.GINKGO.feed_rate)
-        for feed, seq, rate in packaged
-    ] + [
-        FeedHead(feed, True, seq, (seq - released_to(feed, now_us - RATE_OVER_S * 1_000_000))
-                 / RATE_OVER_S)
-        for feed, seq, now_us in recorded
-    ]  # fmt: skip
+    default_rate = settings.GINKGO.feed_rate  # of a feed that was only paused so far
+    heads = [FeedHead(feed, False, seq, rate or default_rate) for feed, seq, rate in packaged]
+    for feed, seq, now_us in recorded:
+        before = released_to(feed, now_us - RATE_OVER_S * 1_000_000)
+        heads.append(FeedHead(feed, True, seq, rate=(seq - before) / RATE_OVER_S))
+    return heads
 
 
 def partitions(kind: RecordKind) -> list[Partition]:

@@ -226,9 +226,9 @@ def _retire(
 def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
     """Archive a detached table, which has no writers, and drop it if the lock is available."""
     held = rows_by_portfolio(kind, table)
-    left = _order_ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
-    if sum(one.rows for one in held) > len(left):
-        done.archived.append(archive(kind, table, folder, _excluding(left)))
+    left_open = _order_ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
+    if sum(one.rows for one in held) > len(left_open):
+        done.archived.append(archive(kind, table, folder, _excluding(left_open)))
     record_archived(kind, held)
     _drop(table, done)
 

@@ -39,12 +39,10 @@ def apply_fill(
         position.quantity += signed
         position.cost += value
     elif abs(signed) < abs(position.quantity):
-        share = to_four_places(
-            position.cost * -signed / position.quantity
-        )  # cost of what is closed
-        account.realised += -value - share
+        closed_cost = to_four_places(position.cost * -signed / position.quantity)
+        account.realised += -value - closed_cost
         position.quantity += signed
-        position.cost -= share
+        position.cost -= closed_cost
     else:
         _close(account, symbol, position, signed, price, value)
 
@@ -58,11 +56,10 @@ def _close(
     value: Decimal,
 ) -> None:
     """Book a fill that closes the whole position, and opens the other side with the rest."""
-    left = position.quantity + signed
-    opened = to_four_places(left * price)
-    account.realised += (
-        opened - value - position.cost
-    )  # proceeds of the closed part, minus its cost
+    rest = position.quantity + signed
+    rest_value = to_four_places(rest * price)
+    proceeds = rest_value - value  # of the closed position
+    account.realised += proceeds - position.cost
     del account.positions[symbol]
-    if left:
-        account.positions[symbol] = Position(left, opened, position.mark_units, position.scale)
+    if rest:
+        account.positions[symbol] = Position(rest, rest_value, position.mark_units, position.scale)

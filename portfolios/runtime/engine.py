@@ -103,7 +103,7 @@ class PortfolioEngine:
             spec.parameters,
         )
         wanted: Sequence[Event] = ()
-        is_kept = unchanged
+        is_kept = unchanged  # whether the strategy's part is not made anew
         if not unchanged:
             wanted = _wanted_history(spec, strategy, history, last_seq)
             adapted = _adapt_part(spec, strategy, old, wanted)

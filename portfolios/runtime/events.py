@@ -281,7 +281,7 @@ def decode_events(data: bytes) -> list[Event]:
         pass  # not only bars with four decimal places
     try:
         return cast("list[Event]", _tagged.decode(data))
-    except msgspec.ValidationError:
+    except msgspec.ValidationError:  # bars, which have no tag, among others
         return [decode_event(event) for event in _raw.decode(data)]
 
 

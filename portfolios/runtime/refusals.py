@@ -21,7 +21,7 @@ def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: s
     if remembered.get(key) == without_figures:
         return False
     if key not in remembered and len(remembered) >= MAX_REMEMBERED:
-        del remembered[next(iter(remembered))]
+        del remembered[next(iter(remembered))]  # the oldest
     remembered[key] = without_figures
     return True
 

@@ -224,7 +224,7 @@ class State(msgspec.Struct, omit_defaults=True):
     bar_set: BarSet | None = None  #: None: the strategy has no `on_bars`, or has had no bar
 
     def raise_format_to(self, number: int) -> None:
-        """Set the format of the state to `number`, unless it is higher already."""
+        """Set the format to `number`, unless it is higher: older releases then refuse the state."""
         self.format = max(self.format, number)
 
     def forget_bars(self) -> None:
@@ -369,7 +369,7 @@ def _check_format(number: int) -> None:
 
 
 def account_view(state: State | StateOutline) -> dict[str, Any]:
-    """Return the account for display, every amount as text with four places.
+    """Return the account for display: amounts as text with four places, prices with their own.
 
     {cash, equity, pnl, realised, unrealised, fees, exposure, gross_exposure, turnover, drawdown,
     drawdown_pct, largest_drawdown, figures_since, positions: [{symbol, quantity, average_price,
@@ -416,8 +416,8 @@ def _open_order_view(order: OpenOrder) -> dict[str, Any]:
         "side": order.side,
         "quantity": as_text(order.quantity),
         "kind": order.kind,
-        "limit_price": None if limit is None else as_text(limit),
-        "stop_price": None if stop is None else as_text(stop),
+        "limit_price": None if limit is None else price_text(limit),
+        "stop_price": None if stop is None else price_text(stop),
         "time_in_force": order.time_in_force,
         "tag": order.tag,
     }

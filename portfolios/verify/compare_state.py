@@ -89,6 +89,7 @@ def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
     first = first_difference(found, msgspec.msgpack.decode(wanted_bytes))
     if first is not None:
         return differs(*first)
+    # Equal values in other bytes.
     return differs("sha256", hashlib.sha256(found_bytes).hexdigest(), state_digest(wanted))
 
 

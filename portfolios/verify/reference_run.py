@@ -118,6 +118,7 @@ class ReferenceRun:
     def _run_batch(self, to_seq: int, rows: ProducedRows) -> None:
         """Run the next events, up to `to_seq` at most, and add what they produced to `rows`."""
         last = min(to_seq, self.seq + MAX_BATCH_SEQS)
+        # A batch ends where a tenure or a count begins, and where the suppression changes.
         if self._upcoming:
             last = min(last, self._upcoming[-1].first_seq - 1)
         last = min([last, *(first - 1 for first, _ in self._restarts)])
@@ -125,8 +126,9 @@ class ReferenceRun:
             self._range = next(self._suppressed, None)
         suppress = False
         if self._range is not None:
-            suppress = self._range[0] <= self.seq + 1
-            last = min(last, self._range[1] if suppress else self._range[0] - 1)
+            first_suppressed, last_suppressed = self._range
+            suppress = first_suppressed <= self.seq + 1
+            last = min(last, last_suppressed if suppress else first_suppressed - 1)
         recorded = self._recorded
         events = recorded.feed.read_for(
             self._symbols, self.seq + 1, last, recorded.segments, BATCH_EVENTS

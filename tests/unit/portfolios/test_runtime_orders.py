@@ -203,6 +203,14 @@ def test_fees_are_taken_from_cash_and_profit(monkeypatch: Any) -> None:
     assert found == ["1007.5000", "10.0000", "2.5000", "7.5000", "210.0000"]
 
 
+def test_open_orders_are_shown_with_all_places_of_their_prices(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [limit("buy", "0.00012345"), stop("buy", "12.5")]})
+    run(engine, [prices(1, *FLAT)])
+    shown = account_view(engine.state)["open_orders"]
+    found = [(order["limit_price"], order["stop_price"]) for order in shown]
+    assert found == [("0.00012345", None), (None, "12.5000")]
+
+
 def test_drawdown_is_measured_from_the_highest_point(monkeypatch: Any) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", "10")]})
     closes = [(1, "10"), (10, "10"), (20, "30"), (30, "18"), (40, "24")]
