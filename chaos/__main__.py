@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--minutes", type=positive(24 * 60), default=5.0, metavar="N", help="default: 5"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="stop after N steps at the latest")
+    parser.add_argument("--steps", type=_steps, metavar="N", help="stop after N steps")
     parser.add_argument(
         "--seed", type=int, metavar="S", help="seed of the schedule; default: random"
     )
@@ -108,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         help="use the product's time limits (a lease of 30 s instead of 6 s)",
     )
     return parser
+
+
+def _steps(text: str) -> int:
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
 
 
 def positive(most: int) -> Callable[[str], float]:

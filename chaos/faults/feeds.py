@@ -122,7 +122,7 @@ def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int)
         "I8",
     )
     if reached:
-        verdict = context.cluster.manage("verify_portfolio", name, check=False)
+        verdict = context.cluster.manage("verify_portfolio", name, check=False) or {}
         context.note(f"{name}: {verdict.get('sentence') or verdict.get('message')}")
         if verdict.get("state") != "identical":
             context.report("I3", f"{name} differs from its reference run", verdict)

@@ -150,7 +150,7 @@ def _with_roles(topology: Topology) -> Iterable[tuple[str, psutil.Process]]:
             yield ("postgres server" if number == 0 else "postgres backends"), process
     except (psutil.Error, OSError, ValueError):
         pass  # the server is down
-    if cluster.process is not None:
+    if cluster.process is not None and cluster.process.poll() is None:
         yield "launcher", psutil.Process(cluster.process.pid)
     for process in cluster.processes():
         try:

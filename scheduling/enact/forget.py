@@ -119,8 +119,8 @@ def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
         raise Refused(
             "handoff_in_progress",
             _(
-                "Node {name} cannot be forgotten: {handoffs} handoffs from or to it are "
-                "under way; wait until they have ended.",
+                "Node {name} cannot be forgotten. Handoffs from or to it that are under way: "
+                "{handoffs}; wait until they have ended.",
                 name=name,
                 handoffs=node.handoffs,
             ),

@@ -21,6 +21,7 @@ MINUTES = "is not a number above 0, at most 1440"
         (chaos, "--minutes 0", f"argument --minutes: '0' {MINUTES}"),
         (chaos, "--minutes 1441", f"argument --minutes: '1441' {MINUTES}"),
         (chaos, "--minutes nan", f"argument --minutes: 'nan' {MINUTES}"),
+        (chaos, "--steps -2", "argument --steps: '-2' is not a whole number above 0"),
         (chaos, "--faults drain,nix", "unknown fault nix of the fleet one"),
         (chaos, "--fleet many --faults hostile-node", "See bin/chaos --fleet many --list."),
         (chaos, "--faults ,", "unknown fault , of the fleet one"),
