@@ -38,6 +38,10 @@ IN_USE_S = 6 * 3600.0  #: longer than a verification runs
 _slots = threading.BoundedSemaphore(MAX_THREADS)
 
 
+class _WheelNeeded(Exception):
+    """The cached code of an artifact is damaged: its wheel has to be unpacked again."""
+
+
 def artifact_code(sha256: str) -> ArtifactCode:
     """Return the unpacked code and the Python of a stored artifact. Raise CodeUnavailable.
 
@@ -45,7 +49,7 @@ def artifact_code(sha256: str) -> ArtifactCode:
     """
     artifact = Artifact.objects.filter(sha256=sha256).first()
     if artifact is not None and (_folder() / "artifacts" / sha256).exists():
-        with suppress(CodeUnavailable):  # if the cached code is damaged, unpack the wheel again
+        with suppress(_WheelNeeded):
             return _obtain(sha256, None, artifact.env_sha256, artifact.lock)
     # The wheel is read here: the event loop in `_obtain` must not wait for the database.
     wheel = Artifact.complete.filter(sha256=sha256).values_list("wheel", flat=True).first()
@@ -78,7 +82,8 @@ def _folder() -> Path:
 def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> ArtifactCode:
     """Return an artifact's code and Python; unpack and build those that the caches lack.
 
-    `wheel`: the bytes of the artifact, or None if its code is cached. Raise CodeUnavailable.
+    `wheel`: the bytes of the artifact, or None if its code should be cached: raise _WheelNeeded if
+    it is damaged. Raise CodeUnavailable.
     """
     folder = _folder()
 
@@ -86,8 +91,9 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
     @asynccontextmanager
     async def bytes_of(_: str) -> AsyncIterator[AsyncIterator[bytes]]:
         async def chunks() -> AsyncIterator[bytes]:
-            if wheel is not None:
-                yield wheel
+            if wheel is None:
+                raise _WheelNeeded
+            yield wheel
 
         yield chunks()
 
