@@ -17,6 +17,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
 
 from portfolios.text import quoted
 from scheduling.api.authentication import BearerAuthentication
@@ -30,14 +31,23 @@ from scheduling.permissions import OperatorsOnly, ViewersReadOperatorsAct, may_a
 from scheduling.presentation.plan import SCENARIO_PARAMETERS
 
 
-class ApiView(ActsOncePerKey):
-    """A view: viewers read, operators act, errors are problem documents."""
+class ForReaders(APIView):
+    """A view that viewers and operators may read, and whose errors are problem documents."""
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (
         BearerAuthentication,
         SessionAuthentication,
     )
     permission_classes: Sequence[type[BasePermission]] = (ViewersReadOperatorsAct,)
+
+    def get_exception_handler(self) -> Callable[..., HttpResponse]:
+        """Return the handler that makes problem documents."""
+        return exception_handler
+
+
+class ApiView(ForReaders, ActsOncePerKey):
+    """A view: viewers read, operators act, errors are problem documents."""
+
     throttle_classes = (ReadThrottle, WriteThrottle)
     renderer_classes = (JSONRenderer,)
     parser_classes: Sequence[type[BaseParser]] = (StrictJSONParser,)
@@ -50,10 +60,6 @@ class ApiView(ActsOncePerKey):
         known = getattr(method, "known_parameters", None)
         if known is not None:
             _refuse_unknown_parameters(request, known)
-
-    def get_exception_handler(self) -> Callable[..., HttpResponse]:
-        """Return the handler that makes problem documents."""
-        return exception_handler
 
 
 class ForOperators(ApiView):

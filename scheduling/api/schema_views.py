@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.http import HttpResponse
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
-from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.permissions import BasePermission
-from rest_framework.views import APIView
 
-from scheduling.api.authentication import BearerAuthentication
-from scheduling.api.error_handlers import exception_handler
-from scheduling.permissions import ViewersReadOperatorsAct
+from scheduling.api.base import ForReaders
 
 
 class BearerDescription(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -27,23 +20,9 @@ class BearerDescription(OpenApiAuthenticationExtension):  # type: ignore[no-unty
         return {"type": "http", "scheme": "bearer"}
 
 
-class _ForReaders(APIView):
-    """A view for viewers and operators."""
-
-    authentication_classes: Sequence[type[BaseAuthentication]] = (
-        BearerAuthentication,
-        SessionAuthentication,
-    )
-    permission_classes: Sequence[type[BasePermission]] = (ViewersReadOperatorsAct,)
-
-    def get_exception_handler(self) -> Callable[..., HttpResponse]:
-        """Return the handler that makes problem documents."""
-        return exception_handler
-
-
-class ApiSchema(_ForReaders, SpectacularAPIView):
+class ApiSchema(ForReaders, SpectacularAPIView):
     """The OpenAPI description."""
 
 
-class ApiDocs(_ForReaders, SpectacularSwaggerSplitView):
+class ApiDocs(ForReaders, SpectacularSwaggerSplitView):
     """A page to read and try the API. Its script has its own address, as the CSP requires."""
