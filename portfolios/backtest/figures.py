@@ -72,7 +72,7 @@ class Tally:
     fills: int = 0
     cancelled: int = 0
     expired: int = 0
-    traded: Decimal = ZERO
+    traded: Decimal = ZERO  #: value of all fills
     fees: Decimal = ZERO
     halt: tuple[int, str] | None = None  #: seq of the event after which a limit halted it, and why
     drawdown: Drawdown = field(default_factory=Drawdown)

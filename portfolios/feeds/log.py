@@ -44,7 +44,7 @@ class Appended(msgspec.Struct, frozen=True):
     from_seq: int
     to_seq: int
     repeated: bool = False  #: it was appended before, with these seqs
-    missing: tuple[int, int] | None = None  #: numbers of the source that never arrived before it
+    missing: tuple[int, int] | None = None  #: first and last of the source's numbers skipped
 
 
 class LogError(Exception):

@@ -31,7 +31,7 @@ DIGESTS = {
 
 ROW_CELLS = 7  #: date, symbol, open, high, low, close, volume
 #: Open, high, low and close in units of 0.0001, volume: the days of one symbol.
-Columns = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequence[int]]
+BarColumns = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequence[int]]
 
 
 def load_replay() -> Feed:
@@ -63,7 +63,7 @@ class DailyBars(RepeatedBars):
         self.symbols = tuple(sorted(rows))
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         #: by symbol number: the rows, replaced by the columns when they are first read
-        self._bars: list[bytes | Columns] = [rows[symbol] for symbol in self.symbols]
+        self._bars: list[bytes | BarColumns] = [rows[symbol] for symbol in self.symbols]
         self.length = DAYS * len(self.symbols)
         self._dates = _dates(_cells(rows[self.symbols[0]]))
         self._times = [_midnight_us(date) for date in self._dates]
@@ -98,7 +98,7 @@ class DailyBars(RepeatedBars):
             opened[day], high[day], low[day], close[day], volume[day],
         )  # fmt: skip
 
-    def _columns(self, number: int, rows: bytes) -> Columns:
+    def _columns(self, number: int, rows: bytes) -> BarColumns:
         """Return the columns of a symbol, with open and close clamped into low to high.
 
         One row needs it: HUM on 2010-08-20, whose open is below its low.

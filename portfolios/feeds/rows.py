@@ -27,8 +27,9 @@ KINDS = {
     "tick": (),
     "gap": ("from", "to"),
 }
+#: Unit of a time that is a number → µs.
 UNITS_US = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
-OPTIONAL = frozenset({"volume", "bid_quantity", "ask_quantity"})
+OPTIONAL = frozenset({"volume", "bid_quantity", "ask_quantity"})  #: fields of a row
 
 
 class InstrumentFacts(NamedTuple):

@@ -38,7 +38,7 @@ class Partition(NamedTuple):
 class PortfolioRows(NamedTuple):
     """The rows of one portfolio in a table: which, and how many."""
 
-    portfolio: int
+    portfolio: int  #: its id
     is_deleted: bool
     first: int  #: lowest seq
     last: int  #: highest seq
@@ -50,8 +50,8 @@ class PortfolioRows(NamedTuple):
 class FeedHead(NamedTuple):
     """The newest seq of a feed, and its events a second."""
 
-    feed: int
-    recorded: bool
+    feed: int  #: its id
+    recorded: bool  #: False: packaged
     seq: int
     rate: float
 
@@ -62,6 +62,7 @@ SELECT c.relname, pg_get_expr(c.relpartbound, c.oid)
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending
 """
+#: A partition's bounds: group 1 is MINVALUE or the low one, 2 its number, 3 the high one.
 BOUNDS = re.compile(r"FOR VALUES FROM \((MINVALUE|'?(-?\d+)'?)\) TO \('?(\d+)'?\)")
 
 #: Feed, head and events a second of each packaged feed. A paused feed is expected to continue at

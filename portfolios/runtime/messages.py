@@ -42,7 +42,7 @@ class Examine(msgspec.Struct, tag="examine"):
     parameters: str  #: JSON
     symbols: list[str]
     artifact: str = ""  #: the artifact of the process; empty: the strategy is not of an artifact
-    strategy_class: str = ""
+    strategy_class: str = ""  #: of an artifact: `package.module:Class`
 
 
 class Inspect(msgspec.Struct, tag="inspect"):
@@ -59,7 +59,7 @@ class Loaded(msgspec.Struct, tag="loaded"):
     """The portfolio is ready to run from last_seq + 1."""
 
     last_seq: int
-    trial: bool
+    trial: bool  #: as in the Load
     #: Symbols in use that the spec does not list. Batches must contain their events too.
     extra_symbols: list[str] = []
     needs_history: int = 0

@@ -106,7 +106,7 @@ class Report(msgspec.Struct, frozen=True):
     tag: str = ""
     price: Decimal | None = None  #: of a fill
     fee: Decimal | None = None  #: of a fill
-    reason: str = ""  #: of all others but accepted
+    reason: str = ""  #: of a rejection, a cancellation or an expiry
 
 
 class WarmUp(NamedTuple):

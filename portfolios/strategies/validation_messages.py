@@ -28,7 +28,7 @@ BOUNDS = {
     "<=": lambda limit: _("{limit} or less", limit=limit),
     "<": lambda limit: _("under {limit}", limit=limit),
 }
-NOT_A_DECIMAL = "Invalid decimal string"
+NOT_A_DECIMAL = "Invalid decimal string"  #: a message of msgspec
 
 _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 

@@ -93,7 +93,7 @@ def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
     return differs("sha256", hashlib.sha256(found_bytes).hexdigest(), state_digest(wanted))
 
 
-ABSENT = object()
+ABSENT = object()  #: stands for a value that one side lacks
 
 
 def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, str, str] | None:

@@ -63,7 +63,7 @@ class RecordedRun:
 
     tenure_segments: Sequence[TenureSegment]  #: in order, from the portfolio's first event on
     suppressed: Sequence[tuple[int, int]]  #: ranges of seqs, both ends included, in order
-    segments: Sequence[Segment]
+    segments: Sequence[Segment]  #: of the feed, by which events get their release times
     feed: Feed
     to_seq: int  #: compare up to and including this event
     state: bytes | None  #: as stored, the state after `to_seq`; None: not kept for that seq
