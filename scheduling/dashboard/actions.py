@@ -100,40 +100,44 @@ def dialog_lines(operation: Operation, subject: Any, board: FleetView) -> Headed
     return [(_("Effect"), _(operation.consequence)), *now]
 
 
-def _preview_start(p: PortfolioView, board: FleetView) -> HeadedLines:
+def _preview_start(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
     """Return from which event the portfolio goes on, and what it does with those that wait."""
-    waiting = max(p.feed_head - p.last_seq, 0)
-    age = _("%(time)s of the feed") % {"time": span(waiting / p.feed_rate)} if p.feed_rate else ""
+    waiting = max(portfolio.feed_head - portfolio.last_seq, 0)
     by_catch_up = {
         "full": _("It decides on all of them."),
         "state_only": _("It updates its state; decisions on stale events are suppressed."),
         "halt": _("It stops again before the first stale event."),
     }
     events = ngettext("%(number)s event waiting", "%(number)s events waiting", waiting)
-    backlog = joined([events % {"number": whole(waiting)}, age])
-    start = f"seq {whole(p.last_seq)}{_(': ')}{backlog}{_('.')}"
-    lines = [(_("From"), f"{start} {by_catch_up.get(p.catch_up, '')}")]
-    if p.phase == "quarantined":
-        why = because(_("Attempts are counted from 0. It was quarantined"), localized_reason(p))
+    backlog = events % {"number": whole(waiting)}
+    if portfolio.feed_rate:
+        time = {"time": span(waiting / portfolio.feed_rate)}
+        backlog = joined([backlog, _("%(time)s of the feed") % time])
+    start = f"seq {whole(portfolio.last_seq)}{_(': ')}{backlog}{_('.')}"
+    lines = [(_("From"), f"{start} {by_catch_up.get(portfolio.catch_up, '')}")]
+    if portfolio.phase == "quarantined":
+        why = because(
+            _("Attempts are counted from 0. It was quarantined"), localized_reason(portfolio)
+        )
         lines.append((_("Again"), why))
     return lines
 
 
-def _owner_line(p: PortfolioView) -> tuple[str, str]:
+def _owner_line(portfolio: PortfolioView) -> tuple[str, str]:
     """Return the line that says which node runs the portfolio."""
-    names = {"name": p.name, "node": p.node}
-    text = _("%(name)s runs on %(node)s.") if p.node else _("No node runs %(name)s.")
+    names = {"name": portfolio.name, "node": portfolio.node}
+    text = _("%(name)s runs on %(node)s.") if portfolio.node else _("No node runs %(name)s.")
     return _("Now"), text % names
 
 
-def _preview_stop(p: PortfolioView, board: FleetView) -> HeadedLines:
+def _preview_stop(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
     text = _("After a start it catches up on the events it missed (catch-up %(catch_up)s).")
-    return [_owner_line(p), (_("Back"), text % {"catch_up": p.catch_up})]
+    return [_owner_line(portfolio), (_("Back"), text % {"catch_up": portfolio.catch_up})]
 
 
-def _preview_delete(p: PortfolioView, board: FleetView) -> HeadedLines:
-    held = [row["symbol"] for row in p.account.get("positions") or []]
-    lines = [_owner_line(p)]
+def _preview_delete(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
+    held = [row["symbol"] for row in portfolio.account.get("positions") or []]
+    lines = [_owner_line(portfolio)]
     if held:
         left_out = len(held) - MAX_NAMED_SYMBOLS
         more = _(" and %(more)s more") % {"more": left_out} if left_out > 0 else ""
@@ -142,29 +146,29 @@ def _preview_delete(p: PortfolioView, board: FleetView) -> HeadedLines:
     return lines
 
 
-def _preview_reload(p: PortfolioView, board: FleetView) -> HeadedLines:
-    if p.node is None:
+def _preview_reload(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
+    if portfolio.node is None:
         text = _("No node runs it. Revision %(number)s is used when it is placed.")
-        return [(_("Now"), text % {"number": p.revision})]
+        return [(_("Now"), text % {"number": portfolio.revision})]
     figures = {
-        "node": p.node,
-        "number": p.running_revision or p.revision,
-        "epoch": p.epoch,
-        "next": p.epoch + 1,
+        "node": portfolio.node,
+        "number": portfolio.running_revision or portfolio.revision,
+        "epoch": portfolio.epoch,
+        "next": portfolio.epoch + 1,
     }
     now = _("%(node)s runs revision %(number)s; the epoch goes from %(epoch)s to %(next)s.")
     then = _("The chosen revision is the wanted one, also after a restart or a move.")
     return [(_("Now"), now % figures), (_("Then"), then)]
 
 
-def _preview_unpin(p: PortfolioView, board: FleetView) -> HeadedLines:
-    if not p.pinned_node:
+def _preview_unpin(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
+    if not portfolio.pinned_node:
         return []
-    return [(_("Now"), _("It is pinned to %(node)s.") % {"node": p.pinned_node})]
+    return [(_("Now"), _("It is pinned to %(node)s.") % {"node": portfolio.pinned_node})]
 
 
-def _preview_verify(p: PortfolioView, board: FleetView) -> HeadedLines:
-    processed = max(p.last_seq - p.first_seq + 1, 0)
+def _preview_verify(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
+    processed = max(portfolio.last_seq - portfolio.first_seq + 1, 0)
     text = ngettext(
         "It has processed %(number)s event of the log.",
         "It has processed %(number)s events of the log.",

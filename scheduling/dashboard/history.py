@@ -174,7 +174,7 @@ def _cell(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
-    return f"'{value}" if value[:1] in "=+-@\t\r" and value else value
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _json(batches: Iterator[list[Any]], document: Callable[[Any], dict[str, Any]]) -> Iterator[str]:

@@ -153,8 +153,8 @@ def _fleet_actions(fleet: FleetView) -> list[Entry]:
         _action(frozen, reverse("fleet-action", args=[frozen.verb])),
     ]
     if fleet.storm:
-        held = (fleet_actions.HOLD_STORM,) if fleet.storm.until else ()
-        for operation in (fleet_actions.RELEASE_STORM, *held):
+        prolonging = (fleet_actions.HOLD_STORM,) if fleet.storm.until else ()  # a hold that ends
+        for operation in (fleet_actions.RELEASE_STORM, *prolonging):
             found.append(_action(operation, reverse("fleet-action", args=[operation.verb])))
     for halt in fleet.halts:
         found.append(

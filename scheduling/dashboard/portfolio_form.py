@@ -247,12 +247,11 @@ class PortfolioForm(OperationForm):
         config = self.cleaned_data.get("config")
         if config is None:
             config = self._values(CONFIG, self.values.config)
-        given = self.values.limits.get("broker")
-        limits = self._values(
-            LIMITS, {k: v for k, v in self.values.limits.items() if k != "broker"}
-        )
-        broker = self._values(BROKER, given if isinstance(given, Mapping) else {})
-        if broker or given is not None:
+        limits_before = dict(self.values.limits)
+        broker_before = limits_before.pop("broker", None)
+        limits = self._values(LIMITS, limits_before)
+        broker = self._values(BROKER, broker_before if isinstance(broker_before, Mapping) else {})
+        if broker or broker_before is not None:
             limits["broker"] = broker
         return {
             "strategy": self.chosen.name if self.chosen else "",

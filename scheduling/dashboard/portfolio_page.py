@@ -140,7 +140,7 @@ def equity_polyline(
         kept.append(points[-1])
     low, high = min(value for _, value in kept), max(value for _, value in kept)
     first, last = kept[0][0], kept[-1][0]
-    width = last - first or 1.0  # a divisor: not 0 for points of one time or, below, of one value
+    width = last - first or 1.0  # 1 instead of 0, by which the positions are divided
     height = float(high - low) or 1.0
     text = " ".join(
         f"{1000 * (at - first) / width:.1f},{250 - 240 * float(value - low) / height:.1f}"

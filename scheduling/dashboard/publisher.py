@@ -147,15 +147,15 @@ class BoardPublisher:
                 continue
             before = self._sent.get(view, _Sent()).rendered
             changed = {k: html for k, html in rendered.parts.items() if before.parts.get(k) != html}
-            step = id(before.figures), id(rendered.figures)
-            if step not in encoded:
-                encoded[step] = _encoded(rendered.figures, before.figures)
+            change = id(before.figures), id(rendered.figures)
+            if change not in encoded:
+                encoded[change] = _encoded(rendered.figures, before.figures)
             shown = self._sent[view] = _Sent(rendered, clock(fleet.at), taken)
             if before_fleet is not None and view.language not in announcements:
                 with translation.override(view.language):
                     announcements[view.language] = describe_changes(before_fleet, fleet)
-            said = announcements.get(view.language, [])
-            message = _message(shown, changed, encoded[step], said)
+            sentences = announcements.get(view.language, [])
+            message = _message(shown, changed, encoded[change], sentences)
             for deliver, subscribed in list(self._subscribers.items()):
                 if subscribed == view:
                     deliver(message)

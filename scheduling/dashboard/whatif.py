@@ -55,7 +55,7 @@ def _join_names(names: Sequence[str]) -> str:
 
 
 def scenario_query(scenario: Scenario, **changes: Any) -> str:
-    """Return the query string of the scenario with `changes` applied."""
+    """Return the query string of the scenario; `changes`: parameter → other values."""
     parts = {
         "lose": scenario.lose,
         "drain": scenario.drain,
@@ -228,7 +228,7 @@ def loss_tag(loss: LossView) -> str:
 def loss_detail(loss: LossView) -> str:
     """Return how many portfolios would have a place after the loss, such as `3 of 5 fit`.
 
-    With the suspect nodes whose places the forecast uses.
+    The suspect nodes whose places the forecast uses are named.
     """
     if not loss.runs:
         text = _("it runs no portfolio")

@@ -75,7 +75,7 @@ def outcome(outage: OutageView, shown: IncidentView) -> str:
         return "returned" if outage.target == shown.node else "moved"
     if outage.deleted:
         return "deleted"
-    if outage.last_seq is None and shown.back_at is not None:
+    if outage.last_seq is None and shown.back_at is not None:  # the node still owns it
         return "kept"
     return "stopped" if outage.phase in ("stopped", "halted", "quarantined") else "waits"
 

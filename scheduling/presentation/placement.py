@@ -47,10 +47,10 @@ def placement_of_new(new: NewPortfolio) -> str:
 
 
 def placement_after_change(portfolio: int, placement: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each requirement that the portfolio's node would no longer meet if the
-    placement fields became these; none for a portfolio that the snapshot does not have.
+    """Return what the portfolio's node would no longer meet if the placement fields became these.
 
-    Raise SnapshotUnavailable if the fleet cannot be read.
+    A sentence for each requirement; none for a portfolio that the snapshot does not have. Raise
+    SnapshotUnavailable if the fleet cannot be read.
     """
     changed = {
         "weight": placement["weight"],

@@ -154,9 +154,8 @@ def describe(error: Exception) -> Problem:
         return Problem(error.code, error.message, error.status, dict(error.extra), headers)
     if isinstance(error, exceptions.ValidationError):
         errors = list(field_errors(error.get_full_details()))
-        sentences = "; ".join(
-            ": ".join(filter(None, (e["field"], e["message"].rstrip(".")))) for e in errors
-        )
+        texts = [f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors]
+        sentences = "; ".join(text.rstrip(".") for text in texts)
         return problem("invalid", f"{sentences}.", errors=errors)
     if isinstance(error, exceptions.ParseError):
         return malformed(str(error.detail))

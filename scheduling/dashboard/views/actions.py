@@ -76,8 +76,10 @@ def posted(request: HttpRequest) -> QueryDict | None:
 
 
 def _return_address(request: HttpRequest, fallback: str) -> str:
-    """Return the address to go to after the action: that of the previous page, if it is on this
-    site and not the form's own; else `fallback`."""
+    """Return the address of the previous page, to which the browser goes after the action.
+
+    `fallback` if it is on another site or the form's own.
+    """
     address = request.POST.get("next") or request.headers.get("Referer") or ""
     safe = url_has_allowed_host_and_scheme(
         address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
@@ -166,10 +168,8 @@ def submit_form(
         return perform(form.cleaned_data)
     except Refused as refused:
         errors = refused.extra.get("errors") or [{"message": refused.message}]
-        fields = [renamed.get(error.get("field", ""), error.get("field", "")) for error in errors]
-        form.add_field_errors(
-            [{**error, "field": field} for error, field in zip(errors, fields, strict=True)]
-        )
+        named = [{"field": "", **error} for error in errors]
+        form.add_field_errors([{**e, "field": renamed.get(e["field"], e["field"])} for e in named])
         return render_form(request, template, context, refused.status)
 
 

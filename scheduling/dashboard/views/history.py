@@ -146,8 +146,10 @@ def _lines(events: Any) -> list[dict[str, Any]]:
 @require_safe
 @viewer_required
 def audit(request: HttpRequest) -> HttpResponseBase:
-    """List audit events; filters: `?kind=`, `?portfolio=`, `?node=`, `?actor=`, `?interface=`,
-    `?since=`, `?until=`. `?order=oldest`; `?format=csv` or `json` is a file.
+    """List lines of the audit log, newest first unless `?order=oldest`.
+
+    Filters: `?kind=`, `?portfolio=`, `?node=`, `?actor=`, `?interface=`, `?since=`, `?until=`;
+    `?format=csv` or `json` is a file.
     """
     context = page_context(request, "audit")
     rows: QuerySet[Event] = Event.objects.select_related("portfolio", "node")

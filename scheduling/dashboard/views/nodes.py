@@ -130,7 +130,7 @@ def drain_progress(shown: NodeView) -> dict[str, Any] | None:
         return None
     gone = (
         Handoff.objects.filter(source_node=shown.id, state="done", requested_at__gte=begun.at)
-        .exclude(target_node=shown.id)
+        .exclude(target_node=shown.id)  # a reload
         .values("portfolio")
         .distinct()
         .count()
@@ -203,16 +203,16 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
     }
 
     def issue(given: dict[str, Any]) -> HttpResponse:
-        wanted = name or given["node"]
-        if not name and Node.objects.filter(name=wanted, status__in=("alive", "lost")).exists():
+        node_name = name or given["node"]
+        if not name and Node.objects.filter(name=node_name, status__in=("alive", "lost")).exists():
             message = _("There is a node of this name: its page creates tokens for it.")
             raise Refused("exists", "", errors=[{"field": "node", "message": message}])
         token = node_actions.ISSUE_NODE_TOKEN.call(
-            wanted,
+            node_name,
             actor=request.user.get_username(),
             wanted=NewToken(given["token_name"], given["days"]),
         )
-        return _show_token(request, wanted, token, given.get("capacity"), context)
+        return _show_token(request, node_name, token, given.get("capacity"), context)
 
     form = NodeTokenForm(posted(request), is_new_node=not name)
     # An error of `name` is about the new node, or on the page of a node about the token's purpose.
@@ -223,7 +223,7 @@ def new_token(request: HttpRequest, name: str = "") -> HttpResponse:
 def _show_token(
     request: HttpRequest, name: str, token: str, capacity: int | None, context: dict[str, Any]
 ) -> HttpResponse:
-    """Show a token, and the line that starts the daemon with it. It is shown this once."""
+    """Show a token, which no page shows again, and the line that starts the daemon with it."""
     row = Node.objects.only("reported_labels", "capacity").get(name=name)
     command = node_command(
         _server_address(request), name, capacity or row.capacity, row.reported_labels

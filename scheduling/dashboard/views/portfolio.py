@@ -47,9 +47,10 @@ MAX_REVISION = 2_147_483_647  #: the largest number that its column can hold
 
 def _since(request: HttpRequest) -> tuple[str, datetime | None]:
     """Return the name of the requested range and its start; the start of `all` is None."""
-    name = request.GET.get("range", "24h")
-    span = RANGES.get(name, RANGES["24h"])
-    return (name if name in RANGES else "24h"), (timezone.now() - span if span else None)
+    name = request.GET.get("range", "")
+    name = name if name in RANGES else "24h"
+    span = RANGES[name]
+    return name, timezone.now() - span if span else None
 
 
 def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]]:
@@ -84,8 +85,9 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
     )
     context |= portfolio_context(context["fleet"], shown)
     if shown.phase == "stopped":
-        stop_events = Event.objects.filter(portfolio_id=shown.id, kind="portfolio_stopped")
-        context["message"] = stopped_message(shown, stop_events.first()) or context["message"]
+        stops = Event.objects.filter(portfolio_id=shown.id, kind="portfolio_stopped")
+        newest_stop = stops.order_by("-pk").first()
+        context["message"] = stopped_message(shown, newest_stop) or context["message"]
     context |= {
         "ranges": tuple(RANGES),
         "range": range_name,
@@ -154,12 +156,12 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
     points = _equity(shown.id, since)
     handoffs = Handoff.objects.filter(portfolio_id=shown.id, finished_at__isnull=False)
     tenures = Tenure.objects.filter(portfolio_id=shown.id, node__isnull=False)
+    orders = Order.objects.filter(portfolio_id=shown.id)
     if since is not None:
         handoffs = handoffs.filter(finished_at__gte=since)
         tenures = tenures.exclude(ended_at__lt=since)
-    orders = Order.objects.filter(portfolio_id=shown.id)
-    if since is not None:
         orders = orders.filter(decided_at__gte=since)
+    handoffs = handoffs.select_related("source_node", "target_node").order_by("-pk")
     answer = {
         "since": since.timestamp() if since else None,
         "until": fleet.at.timestamp(),
@@ -167,40 +169,38 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
         "equity": [float(value) for _, value in points],
         "handoffs": [
             {
-                "id": h.pk,
-                "kind": h.kind,
-                "state": h.state,
-                "at": (h.activated_at or h.finished_at or h.requested_at).timestamp(),
-                "pause_ms": h.pause_ms,
-                "source": h.source_node.name if h.source_node else None,
-                "target": h.target_node.name if h.target_node else None,
+                "id": row.pk,
+                "kind": row.kind,
+                "state": row.state,
+                "at": (row.activated_at or row.finished_at or row.requested_at).timestamp(),
+                "pause_ms": row.pause_ms,
+                "source": row.source_node.name if row.source_node else None,
+                "target": row.target_node.name if row.target_node else None,
             }
-            for h in handoffs.select_related("source_node", "target_node").order_by("-pk")[
-                :MAX_MARKS
-            ]
+            for row in handoffs[:MAX_MARKS]
         ],
         "orders": [
             {
-                "at": o.decided_at.timestamp(),
-                "symbol": o.symbol,
-                "side": o.side,
-                "quantity": quantity(o.quantity),
-                "price": price(o.price),
-                "status": o.status,
-                "reason": localized_text(o.reason),
-                "seq": o.seq,
+                "at": order.decided_at.timestamp(),
+                "symbol": order.symbol,
+                "side": order.side,
+                "quantity": quantity(order.quantity),
+                "price": price(order.price),
+                "status": order.status,
+                "reason": localized_text(order.reason),
+                "seq": order.seq,
             }
-            for o in orders.order_by("-seq", "-index")[:MAX_MARKS]
+            for order in orders.order_by("-seq", "-index")[:MAX_MARKS]
         ],
         "tenures": [
             {
-                "node": t.node.name if t.node else "",
-                "revision": t.revision,
-                "epoch": t.epoch,
-                "from": t.started_at.timestamp(),
-                "to": t.ended_at.timestamp() if t.ended_at else None,
+                "node": tenure.node.name if tenure.node else "",
+                "revision": tenure.revision,
+                "epoch": tenure.epoch,
+                "from": tenure.started_at.timestamp(),
+                "to": tenure.ended_at.timestamp() if tenure.ended_at else None,
             }
-            for t in tenures.select_related("node").order_by("-epoch")[:MAX_MARKS]
+            for tenure in tenures.select_related("node").order_by("-epoch")[:MAX_MARKS]
         ],
     }
     return JsonResponse(answer, headers={"Cache-Control": "private, no-store"})
