@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+import psycopg
 from django.db import DatabaseError
 
 from portfolios.text import escape
@@ -88,7 +89,7 @@ def record_limited(kind: str, name: str, cause: str, **data: Any) -> None:
         data["lines_of_others"] = of_others
     try:
         record(kind, reason=reason, actor=name, user=name, times=times, **data)
-    except DatabaseError:
+    except (DatabaseError, psycopg.Error):
         logger.warning("could not write to the audit log: %s of %s", kind, name, exc_info=True)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -28,6 +30,7 @@ from tests.support.api_client import ApiClient, make_api_client, make_user, prob
 from tests.support.commands import said, told
 from tests.support.factories import make_node, make_portfolio
 from tests.support.pages import signed_in
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -131,6 +134,15 @@ def test_a_flood_of_refused_logins_writes_a_bounded_number_of_audit_lines(
     for number in range(60):
         sign_in(f"name-{number}", "wrong", address=f"10.1.0.{number}")
     assert Event.objects.filter(kind="login_refused").count() == MAX_LINES
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.DiskFull("no space"), DatabaseError("away")])
+def test_a_login_succeeds_although_its_audit_line_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    make_user("olive", Role.OPERATOR)
+    monkeypatch.setattr(user_audit, "execute", raising(error))
+    assert sign_in("olive", PASSWORD).status_code == 302
 
 
 def test_audit_line_of_a_refusal_counts_the_refusals_that_got_no_line() -> None:
