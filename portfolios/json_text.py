@@ -35,7 +35,7 @@ def _brackets(text: str | bytes) -> int:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Return whether lists and objects are nested in over `levels` levels, with that of `value`."""
+    """Return whether lists and objects are nested over `levels` levels deep, `value` counted."""
     if isinstance(value, _NESTED):
         if levels == 0:
             return True

@@ -42,7 +42,7 @@ def head_at(segments: Sequence[Segment], now_us: int) -> int:
 
 
 def release_us(segments: Sequence[Segment], seq: int) -> int:
-    """Return when `seq` is released, in µs. Raise NotReleased if the feed is paused before it."""
+    """Return when `seq` is released, in µs since the epoch. Raise NotReleased in a pause."""
     return release_clock(segments)(seq)
 
 

@@ -160,7 +160,7 @@ def find_columns(
 
 
 def _missing_columns(found: Mapping[str, int], symbol: str) -> list[str]:
-    """Return the needed fields without a column: those of a trade, quote or bar, by its prices."""
+    """Return the fields without a column that a trade, quote or bar needs, by the prices found."""
     needed = ["time"] + ([] if symbol else ["symbol"])
     if "price" in found:
         needed += ["quantity"]
