@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 from rest_framework.utils.encoders import JSONEncoder
@@ -95,7 +96,7 @@ class GinkgoCommand(BaseCommand):
             self._fail("unavailable", line[:1].upper() + line[1:])
         except DATABASE_AWAY as error:
             self._fail("unavailable", f"The database does not answer: {_first_line(error)}")
-        except ProgrammingError as error:
+        except (ProgrammingError, psycopg.ProgrammingError) as error:
             self._fail(
                 "unavailable",
                 f"The database lacks a table or a column: {_first_line(error)} "

@@ -10,7 +10,10 @@ from functools import partial
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
+import django.db
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
@@ -26,6 +29,7 @@ from scheduling.operations.registry import fleet_actions
 from tests.support.api_client import counted_statements
 from tests.support.commands import said, told
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.patches import raising
 
 pytestmark = pytest.mark.django_db
 
@@ -39,6 +43,18 @@ def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:
     document: dict[str, Any] = json.loads(out.getvalue())
     assert document["message"] == str(caught.value)
     return str(caught.value), document
+
+
+@pytest.mark.parametrize("kind", [django.db.ProgrammingError, psycopg.errors.UndefinedColumn])
+def test_a_command_on_tables_of_an_older_release_says_that_they_must_be_migrated(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    monkeypatch.setattr(operations, "unfreeze", raising(kind('column "x" does not exist')))
+    assert refused("freeze", "--undo") == (
+        'The database lacks a table or a column: column "x" does not exist. '
+        "Run manage.py migrate first.",
+        ANY,
+    )
 
 
 # --- in a process of its own ----------------------------------------------------------------------
