@@ -255,7 +255,10 @@ async def _connect(
 async def _set_session_limits(
     run: _Run, own: Any, limits: dict[str, str], connect_second: Callable[[], Any]
 ) -> None:
-    """Run `begin_session` over the new connection `own`, and a second one if questions need it."""
+    """Run `begin_session` on the new connection `own`.
+
+    Questions that have to be asked on another session get a second connection, closed afterwards.
+    """
     had_autocommit: bool = own.autocommit
     second: Any = None
 

@@ -61,20 +61,23 @@ class CaseResult:
 def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
     """Repeat a crash case until a process has died at its failpoint `times` times; fill `result`.
 
-    Give up after MAX_MISSES repetitions in which no process reached the failpoint. Raise
-    AssertionError if the installation does not become idle again.
+    Give up after MAX_MISSES repetitions in which no process reached the failpoint, or as many in
+    which something did not recover. Raise AssertionError if the installation does not become idle
+    again.
     """
     case, attempt = result.case, 0
     rebalances = case.action in REBALANCED
     cluster.wait_until_idle()
     (cluster.unfreeze if rebalances else cluster.freeze)()
-    while result.met < times and result.missed < MAX_MISSES:
+    while result.met < times and max(result.missed, len(result.stuck)) < MAX_MISSES:
         if rebalances:
             cluster.wait_until_converged()
         attempt += 1
         context = CaseContext(cluster, attempt)
+        has_died = False
         try:
             case.action(context, case.process, case.point)
+            has_died = True
             result.met += 1
             began = time.monotonic()
             cluster.wait_until_recovered(RECOVERY_LIMIT_S)
@@ -83,7 +86,7 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
             result.missed += 1
         except AssertionError as stuck:
             result.stuck.append(f"time {attempt}: {stuck}")
-        if result.met > result.ends.total():  # this repetition was met: its end is not counted yet
+        if has_died:
             found = context.handoff()
             result.ends[NOT_BEGUN if found is None else found.state] += 1
         _record_violations(result, f"time {attempt}", cluster.assert_history_whole)

@@ -129,7 +129,7 @@ def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> 
     before = live.unanswered
     live.last_answer = ""
     context.expect(
-        lambda: live.unanswered > before and cause in live.last_answer and live.last_answer,
+        lambda: live.unanswered > before and live.last_answer and cause in live.last_answer,
         GROWS_WITHIN_S,
         f"an append refused{f' because of {cause}' if cause else ''}",
     )
@@ -137,7 +137,7 @@ def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> 
 
 
 def _expect_growth(context: FaultContext, live: LiveFeed) -> None:
-    """Expect new records of the run's feed from now on."""
+    """Expect new records in JetStream of the chaos run's feed from now on."""
     before = live.head()
     context.expect(
         lambda: live.head() > before, GROWS_WITHIN_S, "new records of the feed in JetStream", "I8"

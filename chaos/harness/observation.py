@@ -249,23 +249,24 @@ class ObservedInstallation(Installation):
         wait_for(newest, lambda seq: seq > seen + 1, "newer events committed")
 
     def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
-        """Wait until each of `names` was seen running on a node other than `node`, with a commit.
+        """Wait until each of `names` was seen running on a node other than `node`.
 
-        Return the seconds it took. A portfolio that was seen once counts from then on: it may be
-        back on `node` before a slow machine has placed the last one.
+        A run becomes `running` with the first commit of its epoch. Return the seconds it took. A
+        portfolio that was seen once counts from then on: it may be back on `node` before a slow
+        machine has placed the last one.
         """
         left = set(names)
 
         def not_yet_elsewhere() -> set[str]:
             runs = self.runs()
             for run in (runs[name] for name in sorted(left)):
-                if run.node not in (None, node) and run.phase == "running" and run.committed_at:
+                if run.node not in (None, node) and run.phase == "running":
                     left.discard(run.name)
             return left
 
         _, took_s = wait_for(
             not_yet_elsewhere,
-            lambda names: not names,
+            lambda missing: not missing,
             f"{', '.join(names)} committing elsewhere than on {node}",
             limit_s,
         )

@@ -56,9 +56,11 @@ class Commits:
             if min(self.newest.values(), default=0) > time.time() - 1:
                 return
             if time.monotonic() - began > limit_s:
+                ages = {name: time.time() - at for name, at in self.newest.items()}
+                late = [f"{name}: {age:.1f} s" for name, age in ages.items() if age > 1]
                 raise AssertionError(
-                    f"after {limit_s:g} s the newest commit of some portfolio is over 1 s old:"
-                    f" {self.newest}, now {time.time()}"
+                    f"after {limit_s:g} s, portfolios whose newest commit is over 1 s old:"
+                    f" {', '.join(late) or 'none should run'}"
                 )
             time.sleep(0.1)
 

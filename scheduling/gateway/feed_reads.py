@@ -215,7 +215,10 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
     uuid_of(request.incarnation)  # raises if it is malformed
     if not -1 <= request.after <= LARGEST - MAX_FEED_RECORDS:
         raise RequestRejected(
-            400, "invalid", f"`after` is {request.after}, out of range: give -1 or a seq."
+            400,
+            "invalid",
+            f"`after` is {request.after}: give the last seq that is known, up to"
+            f" {LARGEST - MAX_FEED_RECORDS}, or -1 to ask for the head only.",
         )
     await _admit(sender, request.feed)
     if request.after < 0 or not FEED_HEADS.knows(request.feed):

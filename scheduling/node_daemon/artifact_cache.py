@@ -117,7 +117,10 @@ class ArtifactCache:
         ended = await run_program(program, UNPACK_LIMIT_S)
         what = f"artifact {short(sha256)}"
         if ended.timed_out:
-            raise CodeUnavailable(f"{what} was not unpacked within {UNPACK_LIMIT_S:g} s")
+            raise CodeUnavailable(
+                f"{what} was not unpacked within {UNPACK_LIMIT_S:g} s; check load and disk of the"
+                " node"
+            )
         if ended.status == unpack.UNUSABLE:
             raise CodeUnavailable(f"{what} {ended.output}", code_is_invalid=True)
         if ended.status == unpack.OTHER_PYTHON:

@@ -376,7 +376,11 @@ class ExecutionNode:
             self._reconcile_timer = asyncio.get_running_loop().call_later(delay, self._reconcile)
 
     def _perform(self, action: decide.Action) -> None:
-        """Begin an action; what takes time runs in a task of its slot."""
+        """Begin an action; what takes time runs in a task of its slot.
+
+        `DesiredEntry()` in a pattern narrows the type: a decision knows the protocol only. `Wait`
+        needs nothing: `_reconcile` has set its timer.
+        """
         match action:
             case decide.Start(entry=DesiredEntry() as entry, replaces=replaces):
                 self._host(entry, replaces).take_over(entry)

@@ -40,7 +40,10 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
         if not isinstance(reply, Loaded):
             raise InvalidReply("with the result of a batch, not with the reply to a load")
         if len(reply.extra_symbols) > MAX_SYMBOLS:
-            raise InvalidReply(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
+            extra = len(reply.extra_symbols)
+            raise InvalidReply(
+                f"with {extra} symbols besides those of its revision, limit {MAX_SYMBOLS}"
+            )
         most = MAX_WARM_UP if request.history is None else 0
         if not 0 <= reply.needs_history <= most:
             raise InvalidReply(f"with a need for {reply.needs_history} past events, limit {most}")

@@ -207,7 +207,7 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
         schema = json.loads(found.schema)
         Draft202012Validator.check_schema(schema)
         if not isinstance(schema, dict):
-            raise ValueError(f"it is {found.schema[:40]}; an object with properties is wanted")
+            raise ValueError(f"the schema is {found.schema[:40]}; a JSON object is wanted")
     except (ValueError, SchemaError, RecursionError) as error:
         message = _(
             "{label}: the parameters of {name} have no valid schema: {error}.",

@@ -285,7 +285,7 @@ def remove_feed(name: str, *, actor: str) -> None:
         more = f" and {len(users) - 10} more" if len(users) > 10 else ""
         raise Refused(
             "feed_in_use",
-            f"Feed {name} cannot be removed: it is needed by {listed}{more}.",
+            f"Feed {name} cannot be removed: portfolios need it: {listed}{more}.",
             portfolios=[user.name for user in users[:MAX_ERRORS]],
         )
     try:

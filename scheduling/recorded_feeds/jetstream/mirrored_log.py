@@ -209,11 +209,15 @@ class MirroredLog(JetStreamLog):
         await self._note_new()
 
     async def state(self, source: SourceId | None) -> WriterRow:
-        """Return the state after the newest message, with what `source` has sent."""
-        return await self._with_sent(writer_row(self.newest[1], self._now_us()), source)
+        """Return the state of the log after its newest message, with what `source` has sent."""
+        _, block = self.newest
+        return await self._with_sent(writer_row(block, self._now_us()), source)
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
-        """Return what rows are checked against, by symbol, with the times of noted records."""
+        """Return what rows are checked against, by symbol.
+
+        `last_us` covers records of the stream whose message the database was not told of yet.
+        """
         known = await self._database(feed_records.instruments(self.name))
         for symbol in known.keys() & self._times.keys():
             facts, noted_us = known[symbol], self._times[symbol]

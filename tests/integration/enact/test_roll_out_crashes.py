@@ -48,7 +48,7 @@ def test_crash_while_an_item_starts_starts_it_once() -> None:
     assert crash_everywhere(lambda: advance("test", timing()), check) > 10
 
 
-def test_crash_after_a_rejection_stops_the_roll_out_completely() -> None:
+def test_a_rejection_stops_the_whole_roll_out_whenever_a_process_crashes_after_it() -> None:
     node, number = begun("a", "b")
     step()
     node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)

@@ -173,7 +173,7 @@ def _claim(feed: str, writer: str) -> None:
 def test_removal_of_a_feed_in_use_is_refused_and_names_who_needs_it(fx: ApiClient) -> None:
     need_feed()
     found = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
-    assert found["detail"] == "Feed fx cannot be removed: it is needed by euro."
+    assert found["detail"] == "Feed fx cannot be removed: portfolios need it: euro."
     Portfolio.objects.update(archived_at=timezone.now())
     again = problem(fx.delete("feeds/fx/"), 409, "feed_in_use")
     assert "euro (deleted; its history needs it)" in again["detail"]

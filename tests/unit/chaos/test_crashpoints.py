@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -70,3 +72,10 @@ def test_run_replaces_an_installation_that_is_not_idle_and_ends_if_a_new_one_doe
         crashpoints.main([])
     # Cases 1 and 3 leave an installation that cannot be used; the third one does not start.
     assert ran == [case.name for case in CASES[:3]]
+
+
+def test_a_case_whose_action_always_fails_ends_as_stuck() -> None:
+    case = replace(CASES[0], action=Mock(side_effect=AssertionError("no answer")))
+    result = crashpoints.CaseResult(case)
+    crashpoints.run_case(MagicMock(unsafe=True), result, times=1)
+    assert result.stuck == [f"time {n}: no answer" for n in range(1, crashpoints.MAX_MISSES + 1)]
