@@ -64,10 +64,8 @@ def _counts(shown: RollOutView) -> list[tuple[str, int]]:
 def begin_roll_out(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST begin the roll-out and go to its page. `?artifact=` is filled in."""
     context = page_context(request, "artifacts") | {"action": ROLL_OUT, "wide_fields": WIDE_FIELDS}
-    form = RollOutForm(
-        posted(request),
-        initial={"artifact": text_parameter(request.GET, "artifact"), "at_a_time": 1},
-    )
+    initial = {"artifact": text_parameter(request.GET, "artifact")}
+    form = RollOutForm(posted(request), initial=initial)
 
     def begin(given: dict[str, Any]) -> HttpResponse:
         given = dict(given)
