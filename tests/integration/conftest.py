@@ -50,8 +50,10 @@ def fresh_throttles() -> None:
 
 
 @pytest.fixture(autouse=True)
-def default_language() -> None:
-    """Forget the language of the last request: the thread keeps it."""
+def default_language() -> Iterator[None]:
+    """Forget the language of the last request, also for tests of other folders."""
+    translation.deactivate()  # of a fixture of the module
+    yield
     translation.deactivate()
 
 
