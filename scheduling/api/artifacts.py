@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import IO, Any
 
 import django_filters
@@ -18,7 +19,7 @@ from portfolios.models import Artifact
 from scheduling import operations
 from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.openapi import described, described_list, described_table, query
-from scheduling.api.pagination import page_of_lines
+from scheduling.api.pagination import page_of_items
 from scheduling.api.parsers import read_at_most
 from scheduling.errors import Invalid
 from scheduling.operations.artifacts import artifact_users, present_artifact
@@ -146,9 +147,9 @@ class StrategyList(ApiView):
     @described_list(StrategyDocument, [query("name"), query("artifact")], "Strategies, by name")
     def get(self, request: Request) -> Response:
         """Return one page; filters: `?name=`, `?artifact=` (sha256)."""
-        lines = strategy_lines()
+        strategies = strategy_lines()
         for name in ("name", "artifact"):
             wanted = request.query_params.get(name)
             if wanted is not None:
-                lines = [line for line in lines if getattr(line, name) == wanted]
-        return page_of_lines(request, lines, lambda line: line.key, StrategyDocument)
+                strategies = [each for each in strategies if getattr(each, name) == wanted]
+        return page_of_items(request, strategies, attrgetter("key"), StrategyDocument)

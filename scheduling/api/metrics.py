@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -32,16 +33,12 @@ from scheduling.observe.storage import Storage, read_storage
 MAX_STRATEGY_SERIES = 10_000
 #: Metric of each portfolio → its description, and its value.
 _OF_PORTFOLIOS: dict[str, tuple[str, Callable[[PortfolioView], float]]] = {
-    "ginkgo_portfolio_lag_events": ("Events behind the head.", lambda line: line.lag_events),
-    "ginkgo_portfolio_stalled": (
-        "1 if stalled: no progress while events wait.", lambda line: line.stalled,
-    ),
-    "ginkgo_portfolio_epoch": (
-        "The epoch of the portfolio, its fencing token.", lambda line: line.epoch,
-    ),
+    "ginkgo_portfolio_lag_events": ("Events behind the head.", attrgetter("lag_events")),
+    "ginkgo_portfolio_stalled": ("1 if no progress while events wait.", attrgetter("stalled")),
+    "ginkgo_portfolio_epoch": ("The portfolio's epoch: its fencing token.", attrgetter("epoch")),
     "ginkgo_portfolio_behind": (
         "1 while the portfolio is behind: it lags too far to trade.",
-        lambda line: line.behind_since is not None,
+        lambda portfolio: portfolio.behind_since is not None,
     ),
 }  # fmt: skip
 
@@ -115,24 +112,25 @@ def _loss_metrics(fleet: FleetView) -> Iterator[Metric]:
         yield GaugeMetricFamily("ginkgo_loss_age_seconds", text, max(age_s, 0.0))
 
 
-def _portfolio_metrics(lines: Sequence[PortfolioView]) -> Iterator[Metric]:
-    phases = Counter(line.phase for line in lines)
+def _portfolio_metrics(portfolios: Sequence[PortfolioView]) -> Iterator[Metric]:
+    phases = Counter(portfolio.phase for portfolio in portfolios)
     counts = [(word, phases[word]) for word in Phase.values]
     yield gauge("ginkgo_portfolios", "Portfolios by phase.", "phase", counts)
     for name, (text, value) in _OF_PORTFOLIOS.items():
-        yield gauge(name, text, "portfolio", [(line.name, value(line)) for line in lines])
+        values = [(portfolio.name, value(portfolio)) for portfolio in portfolios]
+        yield gauge(name, text, "portfolio", values)
     unplaced = GaugeMetricFamily(
         "ginkgo_portfolio_orders_unplaced",
         "Orders that were never placed, by status.",
         labels=["portfolio", "status"],
     )
-    for line in lines:
-        unplaced.add_metric([line.name, "refused"], line.orders_refused)
-        unplaced.add_metric([line.name, "suppressed"], line.orders_suppressed)
+    for portfolio in portfolios:
+        unplaced.add_metric([portfolio.name, "refused"], portfolio.orders_refused)
+        unplaced.add_metric([portfolio.name, "suppressed"], portfolio.orders_suppressed)
     yield unplaced
 
 
-def _strategy_metrics(lines: Sequence[PortfolioView]) -> Iterator[Metric]:
+def _strategy_metrics(portfolios: Sequence[PortfolioView]) -> Iterator[Metric]:
     """Yield the metrics that running strategies set, of each portfolio all or none of them."""
     metric = GaugeMetricFamily(
         "ginkgo_strategy_metric",
@@ -140,13 +138,13 @@ def _strategy_metrics(lines: Sequence[PortfolioView]) -> Iterator[Metric]:
         labels=["portfolio", "metric"],
     )
     left_out = 0
-    for line in lines:
-        found = line.account.get("metrics", {}) if line.phase == "running" else {}
+    for portfolio in portfolios:
+        found = portfolio.account.get("metrics", {}) if portfolio.phase == "running" else {}
         if len(metric.samples) + len(found) > MAX_STRATEGY_SERIES:
             left_out += len(found)
             continue
         for name, value in found.items():
-            metric.add_metric([line.name, name], value)
+            metric.add_metric([portfolio.name, name], value)
     yield metric
     text = f"Metrics of strategies beyond the {MAX_STRATEGY_SERIES} series of one answer."
     yield GaugeMetricFamily("ginkgo_strategy_metrics_left_out", text, left_out)

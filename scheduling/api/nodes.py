@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import get_args
 
 from rest_framework.request import Request
@@ -10,7 +11,7 @@ from rest_framework.response import Response
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, read_choice, serializer_context
 from scheduling.api.openapi import described, described_list, query
-from scheduling.api.pagination import page_of_lines
+from scheduling.api.pagination import page_of_items
 from scheduling.api.request_serializers import DrainBody, LabelsBody, NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.observe.fleet_view.read import read_fleet_view
@@ -33,15 +34,15 @@ class NodeList(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Return one page of the nodes that fit the filters, from one consistent read."""
-        lines = read_fleet_view().nodes
+        nodes = read_fleet_view().nodes
         status = read_choice(request, "status", get_args(types.NodeStatus))
         if status is not None:
-            lines = [line for line in lines if line.status == status]
+            nodes = [node for node in nodes if node.status == status]
         schedulable = read_choice(request, "schedulable", ("true", "false"))
         if schedulable is not None:
-            lines = [line for line in lines if line.schedulable == (schedulable == "true")]
+            nodes = [node for node in nodes if node.schedulable == (schedulable == "true")]
         context = serializer_context(request)
-        return page_of_lines(request, lines, lambda line: line.name, NodeDocument, context=context)
+        return page_of_items(request, nodes, attrgetter("name"), NodeDocument, context=context)
 
 
 class NodeDetail(ApiView):

@@ -26,7 +26,7 @@ HIGHEST_LIMIT = 1000
 #: The highest number that a query may give: any of 18 digits fits into PostgreSQL's bigint.
 HIGHEST_READ = 10**18 - 1
 
-Line = TypeVar("Line")
+Item = TypeVar("Item")
 
 
 def read_limit(request: Request, default: int = DEFAULT_LIMIT, highest: int = HIGHEST_LIMIT) -> int:
@@ -109,30 +109,30 @@ class TablePages(CursorPagination):
             raise invalid_cursor() from None
 
 
-def page_of_lines(
+def page_of_items(
     request: Request,
-    lines: Sequence[Line],
-    key: Callable[[Line], str],
+    items: Sequence[Item],
+    key: Callable[[Item], str],
     document: type[BaseSerializer[Any]],
     **settings: Any,
 ) -> Response:
-    """Return one page, each line as `document`, of lines from one consistent read, sorted by `key`.
+    """Return one page, each item as `document`, of items from one consistent read, sorted by `key`.
 
     The cursor is `after:KEY` or `before:KEY`, so pages are stable when names come and go.
     `settings` are further arguments of `document`.
     """
     limit = read_limit(request)
     is_reversed = read_order(request, "name")
-    ordered = sorted(lines, key=key, reverse=is_reversed)
+    ordered = sorted(items, key=key, reverse=is_reversed)
     side, _, from_key = request.query_params.get("cursor", "after:").partition(":")
     if side not in ("after", "before"):
         raise invalid_cursor()
-    others = [line for line in ordered if key(line) != from_key]
-    # A line stands before another one if its key is lower; in a reversed list, if it is higher.
+    others = [item for item in ordered if key(item) != from_key]
+    # An item stands before another one if its key is lower; in a reversed list, if it is higher.
     if side == "before":
-        page = [line for line in others if (key(line) > from_key) == is_reversed][-limit:]
+        page = [item for item in others if (key(item) > from_key) == is_reversed][-limit:]
     elif from_key:
-        page = [line for line in others if (key(line) < from_key) == is_reversed][:limit]
+        page = [item for item in others if (key(item) < from_key) == is_reversed][:limit]
     else:
         page = ordered[:limit]
     base = remove_query_param(request.build_absolute_uri(), "cursor")

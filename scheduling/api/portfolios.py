@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from django.urls import reverse
@@ -16,7 +17,7 @@ from portfolios.text import escape
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, read_choice
 from scheduling.api.openapi import described, described_list, query
-from scheduling.api.pagination import page_of_lines
+from scheduling.api.pagination import page_of_items
 from scheduling.api.request_serializers import (
     AcceptPythonBody,
     MigrateBody,
@@ -64,12 +65,12 @@ class PortfolioList(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Return one page of the portfolios that fit the filters, from one consistent read."""
-        lines = read_fleet_view().portfolios
+        portfolios = read_fleet_view().portfolios
         for name, choices in _FILTERS.items():
             wanted = read_choice(request, name, choices)
             if wanted is not None:
-                lines = [line for line in lines if getattr(line, name) == wanted]
-        return page_of_lines(request, lines, lambda line: line.name, PortfolioDocument)
+                portfolios = [each for each in portfolios if getattr(each, name) == wanted]
+        return page_of_items(request, portfolios, attrgetter("name"), PortfolioDocument)
 
     @described(
         PortfolioDocument,
