@@ -63,7 +63,7 @@ def _flag(option: str, text: str) -> _Argument:
 
 
 NODE, PORTFOLIO = (
-    _text_argument(kind, kind.upper(), help="or the beginning of its name")
+    _text_argument(kind, kind.upper(), help="its name; the beginning is enough")
     for kind in ("node", "portfolio")
 )
 FILTERS = [_text_argument(f"--{name}", name.upper()) for name in ("portfolio", "node", "kind")]

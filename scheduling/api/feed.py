@@ -34,7 +34,7 @@ class FeedEvents(ApiView):
         parameters=[
             query("from", POSITIVE, "The first seq; by default the newest events."),
             query("limit", POSITIVE, "At most 5,000; by default 100."),
-            query("feed", str, "Its name; by default the packaged bars."),
+            query("feed", str, "Name of a feed; by default the packaged bars."),
         ],
         summary="Market events",
     )

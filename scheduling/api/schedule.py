@@ -50,7 +50,7 @@ class ScheduleTargets(ApiView):
 
     @described(
         TargetsDocument,
-        parameters=[query("portfolio", str, "Its name.", required=True)],
+        parameters=[query("portfolio", str, "Name of the portfolio.", required=True)],
         summary="Whether each node could run a portfolio",
     )
     def get(self, request: Request) -> Response:

@@ -88,7 +88,7 @@ class Command(GinkgoCommand):
             help="the symbols it trades, or '*' for all",
         )
         parser.add_argument("--limits", metavar="JSON", type=json_object, default={})
-        parser.add_argument("--feed", metavar="NAME", help="by default that of the installation")
+        parser.add_argument("--feed", metavar="NAME", help="by default the installation's feed")
         parser.add_argument(
             "--from",
             metavar="SEQ|TIME",

@@ -90,7 +90,7 @@ class Command(GinkgoCommand):
         )
         parser.add_argument("--catch-up", choices=CatchUp.values, default=CatchUp.STATE_ONLY.value)
         parser.add_argument(
-            "--feed", metavar="NAME", default="", help="by default the packaged bars"
+            "--feed", metavar="NAME", default="", help="feed to trade; by default the packaged bars"
         )
         parser.add_argument("--cash", metavar="AMOUNT", type=amount, default=Decimal("100000"))
         parser.add_argument("--stopped", action="store_true", help="create it without running it")

@@ -15,7 +15,7 @@ class Command(GinkgoCommand):
     help = roll_out_actions.DELETE_ARTIFACT.help("an artifact")
 
     def arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("artifact", metavar="SHA256", help="or its first 8 digits or more")
+        parser.add_argument("artifact", metavar="SHA256", help="its first 8 digits are enough")
 
     def act(self, options: dict[str, Any]) -> None:
         artifact = operations.delete_artifact(options["artifact"], actor=self.actor)

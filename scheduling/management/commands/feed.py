@@ -228,7 +228,7 @@ def _import_arguments(parser: ArgumentParser) -> None:
     _time_format_argument(parser)
     parser.add_argument("--time-unit", default="", metavar="UNIT", help="unit of times that are"
                         " numbers since 1970: s, ms, us, ns")  # fmt: skip
-    parser.add_argument("--tick", default="", help="of new symbols; by default from their prices")
+    parser.add_argument("--tick", default="", help="for new symbols; by default from their prices")
     parser.add_argument("--hole", type=int, metavar="SECONDS", default=None,
                         help="refuse a longer time between two rows of a symbol")  # fmt: skip
     parser.add_argument("--skip-bad", action="store_true", help="import the other lines, and say"

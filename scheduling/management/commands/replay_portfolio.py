@@ -27,10 +27,10 @@ class Command(GinkgoCommand):
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         parser.add_argument(
-            "--from", metavar="SEQ", dest="first", type=positive_int, help="by default its first"
+            "--from", metavar="SEQ", dest="first", type=positive_int, help="default: first event"
         )
         parser.add_argument(
-            "--to", metavar="SEQ", dest="last", type=positive_int, help="by default its newest"
+            "--to", metavar="SEQ", dest="last", type=positive_int, help="default: newest event"
         )
         parser.add_argument(
             "--print",

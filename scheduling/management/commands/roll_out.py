@@ -46,13 +46,13 @@ class Command(GinkgoCommand):
         which = parser.add_mutually_exclusive_group()
         which.add_argument(
             "--portfolios", metavar="A,B", type=some_names,
-            help="these; by default all that run another version of the artifact",
+            help="portfolios to change; by default all that run another version of it",
         )  # fmt: skip
         which.add_argument(
             "--strategy",
             metavar="NAME",
             type=not_empty,
-            help="of these, those that run this strategy",
+            help="change only portfolios that run this strategy",
         )
         which.add_argument("--stop", metavar="ID", type=positive_int, help="stop a roll-out")
         which.add_argument("--back", metavar="ID", type=positive_int, help="take a roll-out back")
@@ -62,7 +62,7 @@ class Command(GinkgoCommand):
             help="portfolios that are changed at once after the canary (1)",
         )  # fmt: skip
         parser.add_argument(
-            "--canary", metavar="NAME", type=not_empty, help="by default one that runs"
+            "--canary", metavar="NAME", type=not_empty, help="changed first; default: one that runs"
         )
         parser.add_argument(
             "--canary-seconds", metavar="SECONDS", type=float,

@@ -38,12 +38,12 @@ class Command(GinkgoCommand):
             "--if-revision",
             metavar="N",
             type=positive_int,
-            help="only if this is its wanted revision, otherwise say who changed it",
+            help="change it only if this is its wanted revision, else say who changed it",
         )
         parser.add_argument(
             "--if-match",
             metavar="ETAG",
-            help="only if nothing was changed since the API returned this ETag",
+            help="change it only if nobody has since the API returned this ETag",
         )
         parser.add_argument(
             "--set",
