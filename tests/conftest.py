@@ -1,4 +1,4 @@
-"""One PostgreSQL for the tests that need one, shared by all xdist workers."""
+"""One PostgreSQL for all xdist workers, the order of test files, and Hypothesis profiles."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WITHOUT_SERVER = {"acceptance", "properties", "unit"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the server in the process that starts the workers, which share it."""
-    gc.disable()  # until all is imported and collected, of which nothing is garbage
+    gc.disable()  # until the tests are collected: imports make next to no garbage
     if programs := os.environ.get(_PROGRAMS):
         embedded.reachable_binaries = lambda *_: Path(programs)
     if hasattr(config, "workerinput"):
@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector look at what tests make, and seldom: all else stays until the end."""
+    """Let the garbage collector run seldom, and skip all that exists before the first test."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
@@ -125,7 +125,7 @@ def database_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def making_database(database_server: None) -> ExitStack:
-    """Return what is closed as soon as the test database is there."""
+    """Return a stack of contexts that is closed once the test database has been made."""
     return ExitStack()
 
 
@@ -187,8 +187,10 @@ def migrate_once(template: str, settings: dict[str, Any], making: ExitStack) -> 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_passwords() -> Iterator[None]:
-    """Hash passwords at no cost in the process of the tests: they make hundreds of users, and a
-    hash is slow on purpose. Installations are other processes and hash as the product does."""
+    """Hash passwords quickly in the process of the tests, which makes hundreds of users.
+
+    Installations are other processes and hash as the product does, slowly on purpose.
+    """
     from django.test import override_settings
 
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):

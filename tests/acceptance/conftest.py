@@ -29,8 +29,10 @@ FEED_RATE = 50
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests by shared installation, so that each is started once, and mark those of the
-    one with short limits as `quick`: both halves take about the same time."""
+    """Group the tests by shared installation, so that each installation is started once.
+
+    Tests of the one with short limits are marked `quick`: both halves take about as long.
+    """
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
         if "quick_cluster" in getattr(item, "fixturenames", ()):
@@ -63,8 +65,10 @@ class SharedInstallations:
         self._open = ExitStack()
 
     def get(self, kind: str, make: Callable[[Path, ExitStack], Cluster]) -> Cluster:
-        """Return the running installation of this kind, made in an empty home if none runs. One of
-        another kind is ended first."""
+        """Return the running installation of this kind, or a new one in an empty home.
+
+        One of another kind is ended first.
+        """
         if self._kind != kind or self._cluster is None or not self._cluster.is_running():
             self.close()
             cluster = make(self._open.enter_context(temporary_home()), self._open)
@@ -117,8 +121,10 @@ def quick_cluster(shared_installations: SharedInstallations) -> Cluster:
 
 @pytest.fixture
 def mortal_cluster(shared_installations: SharedInstallations) -> FailpointCluster:
-    """The shared installation whose processes, disk and database die on purpose: its port stays the
-    same over restarts, and its home is a file system of its own if root runs the tests."""
+    """The shared installation whose processes, disk and database die on purpose.
+
+    Its port stays the same over restarts; if root runs the tests, its home is its own file system.
+    """
     found = shared_installations.get("mortal", mortal)
     assert isinstance(found, FailpointCluster)
     found.wait_until_converged()

@@ -1,6 +1,6 @@
 """A short run of bin/chaos: fixed faults in a fixed order, without violations.
 
-It ends after a number of steps rather than a time, so that a busy machine runs the same steps.
+It ends after a number of steps, not after a time, so that a busy machine runs the same steps.
 """
 
 from __future__ import annotations

@@ -89,8 +89,7 @@ async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons
 def run_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Artifact], None]]:
-    """Return a function that has the process of the test run an artifact, as a portfolio process
-    does; the package of the tests' artifacts is forgotten in the end."""
+    """Return a function that installs an artifact in the process of the test, until its end."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(load, "_installed", {})
 

@@ -1,4 +1,4 @@
-"""What must be equal of the answers of the model and of PostgreSQL."""
+"""The parts of answers and rows that must be equal in the simulation and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWER_COLUMNS = (
 
 
 def comparable(answer: Any) -> Any:
-    """Return the part of an answer that must be equal; rows are compared in their tables."""
+    """Return the part of an answer that must be equal in both; of a stored row only its id."""
     if isinstance(answer, dict):
         return {k: {c: getattr(row, c) for c in ANSWER_COLUMNS} for k, row in answer.items()}
     if isinstance(answer, list):
@@ -62,7 +62,7 @@ def plan_of(tick: Any) -> Any:
     )
 
 
-#: Sentences with rounded figures in them.
+#: Kinds of events whose sentences have figures that the simulation does not compute.
 SAID_WITH_FIGURES = ("node_lost", "stalled")
 
 

@@ -1,4 +1,4 @@
-"""A simulated daemon: the product's reconcile and lease, over processes that are values."""
+"""A simulated daemon: the reconcile and lease of the product, over simulated processes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ class Daemon:
 
     def __init__(self, world: World, node: int, incarnation: UUID) -> None:
         self.world, self.node, self.incarnation = world, node, incarnation
-        self.at = node % len(world.gateways)
+        self.at = node % len(world.gateways)  #: the number of its gateway
         self.registered = self.paused = self.cut = self.ended = False
         self.link: list[str] = []  #: faults of its next requests, in order
         self.lease = Lease()
         self.slots: dict[int, Hosted] = {}
         self.next_slot = 1
-        self.have = -1
+        self.have = -1  #: version of the desired set, whose entries are `wanted`
         self.wanted: list[wire.DesiredEntry] = []
         self.next_beat = 0.0
-        self.outbox: list[tuple[Any, Hosted | None]] = []
+        self.outbox: list[tuple[Any, Hosted | None]] = []  #: reports, and of which process
 
     # --- talking -----------------------------------------------------------------------------
 
     def ask(self, act: Any) -> Any:
+        """Make a request by calling `act`. Return its answer, or raise Away if there is none."""
         if self.cut:
             raise Away
         try:
@@ -80,7 +81,7 @@ class Daemon:
         self.take(found)
 
     def _beat(self, now: float) -> None:
-        self.next_beat = now + 1  # asked again soon, if there is no answer
+        self.next_beat = now + 1  # if there is no answer
         sent = list(self.outbox)
         words = wire.Heartbeat(
             incarnation=str(self.incarnation), have_version=self.have,
@@ -106,13 +107,14 @@ class Daemon:
         self.next_beat = now + (1 if soon else self.world.timing.heartbeat_interval_s)
 
     def take(self, found: wire.DesiredSet | None) -> None:
-        """Take a set, unless it is older than what is here."""
+        """Take a desired set, unless it is older than the present one."""
         if found is not None and found.version >= self.have:
             self.have, self.wanted = found.version, list(found.entries)
 
     # --- doing -------------------------------------------------------------------------------
 
     def _new(self, entry: wire.DesiredEntry, phase: str, replaces: int | None = None) -> Hosted:
+        """Return a process for `entry` in a new slot, with the failures of the one it replaces."""
         old = self.slots.pop(replaces, None) if replaces is not None else None
         hosted = Hosted(self.next_slot, entry, phase, handoff=entry.handoff)
         if old is not None:
@@ -128,9 +130,9 @@ class Daemon:
             match action:
                 case decide.Start(entry=entry, replaces=old):
                     hosted = self._new(entry, "starting", old)  # type: ignore[arg-type]
-                    was = hosted.activated
+                    activated = hosted.activated  # own() resets it, as for a new epoch
                     hosted.own(hosted.entry)
-                    hosted.activated = was
+                    hosted.activated = activated
                 case decide.ReleaseAbsent(entry=entry, replaces=old):
                     hosted = self._new(entry, "draining", old)  # type: ignore[arg-type]
                     hosted.epoch = entry.epoch
@@ -158,10 +160,10 @@ class Daemon:
             elif hosted.phase in ("starting", "running", "draining"):
                 self._go_on(hosted, now)
         except Away:
-            return  # the same again, next time
+            return  # repeated with the next step
 
     def _try(self, hosted: Hosted, now: float) -> None:
-        """Load and try the newest checkpoint, for a handoff."""
+        """Load the newest checkpoint, and report to the handoff whether that succeeded."""
         found = self.ask(
             lambda: self.gateway.checkpoint(
                 self.node, self.incarnation, hosted.portfolio, hosted.handoff
@@ -195,7 +197,10 @@ class Daemon:
             self._commit(hosted, now, release=None)
 
     def _load(self, hosted: Hosted, now: float, *, absent: bool) -> None:
-        """Take the checkpoint of the granted epoch and commit at once, or release it as it is."""
+        """Load the checkpoint of the granted epoch and commit at once without events.
+
+        `absent`: the desired set asks to drain a portfolio that has no process: release it so.
+        """
         found = self.ask(
             lambda: self.gateway.checkpoint(self.node, self.incarnation, hosted.portfolio, None)
         )
@@ -295,7 +300,7 @@ class Daemon:
         self._say(report, hosted, now)
 
     def child_dies(self, portfolio: int, now: float) -> None:
-        """Kill its process of this portfolio from outside."""
+        """Kill the process of this portfolio, as from outside of the daemon."""
         for hosted in self.slots.values():
             alive = hosted.phase in ("prepared", "starting", "running", "draining")
             if hosted.portfolio == portfolio and alive:

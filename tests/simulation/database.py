@@ -25,8 +25,8 @@ ANSWERS: dict[Statement, Answer] = {}
 def answers(*statements: Statement) -> Callable[[Answer], Answer]:
     """Register a function that does to the tables what these statements do.
 
-    Its arguments are the store and the parameters of the statement, as attributes; it returns the
-    rows that the statement returns.
+    Its arguments are the store, and `args` with the statement's parameters as attributes; it
+    returns the rows that the statement returns.
     """
 
     def register(answer: Answer) -> Answer:
@@ -71,12 +71,13 @@ class Store:
         self.feed = SimpleNamespace(name="demo", sha256="0" * 64, from_seq=1, from_time=now, rate=0)
         self.next_handoff = self.next_roll_out = self.next_item = 1
         self.hints: list[tuple[int | None, int]] = []  #: (node, version); node None: the watcher
-        self.fuse: int | None = None
+        self.fuse: int | None = None  #: statements until the calling process is killed
         self._undo: list[Callable[[], None]] = []
 
     # --- writing -----------------------------------------------------------------------------
 
     def set(self, row: Any, **values: Any) -> None:
+        """Change columns of a row, until a rollback."""
         before = {name: getattr(row, name) for name in values}
         self._undo.append(lambda: vars(row).update(before))
         vars(row).update(values)
@@ -136,17 +137,17 @@ class Store:
         return gateway.left_at is None and self.now - gap_s <= gateway.pulsed_at <= self.now + 1
 
     def served(self, gateway: rows.Gateway, gap_s: float, seconds: float) -> bool:
-        """Return whether this gateway has been fit for so long."""
+        """Return whether this gateway has been fit for the last `seconds`."""
         return self.is_fit(gateway, gap_s) and gateway.serving_since < self.now - seconds
 
     def own_gateway_failed(self, node: int | None, gap_s: float, seconds: float) -> bool:
-        """Return whether `node` could not report through its own gateway for so long."""
+        """Return whether `node` has a gateway that was not fit throughout the last `seconds`."""
         lease = self.leases.get(node) if node is not None else None
         own = None if lease is None else self.gateways.get(lease.gateway_id or UUID(int=0))
         return own is not None and own.left_at is None and not self.served(own, gap_s, seconds)
 
     def commits_blocked(self, seconds: float) -> bool:
-        """Return whether no commit got through any gateway within these seconds."""
+        """Return whether a gateway has reported blocked commits in the last `seconds`."""
         return any(
             g.commits_stood_at is not None
             and self.now - seconds <= g.commits_stood_at <= self.now + 1

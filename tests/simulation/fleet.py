@@ -21,15 +21,15 @@ from tests.simulation.database import Store
 #: Modules that register, as they are imported, the answers of the model to statements.
 ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, roll_outs, storms)
 
-#: Steps are eighths of a second, which floats and microseconds hold exactly.
+#: The first moment. Tests advance by eighths of a second, exact as floats and in microseconds.
 START = 1_800_000_000.0
 
-#: Two web processes, by their identities.
+#: The ids of the gateways of three web processes.
 GATEWAYS = (UUID(int=2**64 + 1), UUID(int=2**64 + 2), UUID(int=2**64 + 3))
 
 
 def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
-    """Return unregistered nodes and unassigned portfolios."""
+    """Return a store with unregistered nodes and unassigned portfolios; `rate` in events/s."""
     db = Store(START)
     db.feed.rate = rate
     for number in range(1, nodes + 1):

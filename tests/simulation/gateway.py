@@ -1,4 +1,4 @@
-"""The simulated gateway: it runs the transactions of the product, and answers may get lost."""
+"""The simulated gateway: it runs transactions of the product; requests and answers get lost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class Away(Exception):
-    """There is no answer: the outcome is unknown."""
+    """The gateway did not answer: whether it has done what was asked is unknown."""
 
 
 class Gateway:
-    """One of the web processes. `up` and `database_up` are faults of the control plane."""
+    """The gateway of one web process. Tests set `up`, `database_up` and `overloaded`."""
 
     def __init__(self, identity: UUID, db: Store, timing: Timing, ledger: Ledger) -> None:
         self.id, self.db, self.timing, self.ledger = identity, db, timing, ledger
@@ -38,7 +38,11 @@ class Gateway:
         return self.up and self.database_up
 
     def ask(self, link: list[str], act: Callable[[], T]) -> T:
-        """Run `act` for a node, with the next fault of its link."""
+        """Run `act` for a node, and return its answer, with the next fault of the node's link.
+
+        Faults: "request lost", "answer lost", "twice" (the request arrives twice), "killed after N"
+        (statements of `act`), "none".
+        """
         fault = link.pop(0) if link else "none"
         if not self.serving or self.overloaded or fault == "request lost":
             raise Away

@@ -27,57 +27,57 @@ from tests.simulation.handoffs import delayed
 
 
 @answers(GRANT)
-def grant(db: Store, p: Any) -> list[Row]:
-    run = db.runs.get(p.portfolio)
-    if run is None or run.epoch != p.epoch:
+def grant(db: Store, args: Any) -> list[Row]:
+    run = db.runs.get(args.portfolio)
+    if run is None or run.epoch != args.epoch:
         return []
     committed = [
         t.python
         for t in db.tenures.values()
-        if t.portfolio_id == p.portfolio and t.first_commit_at is not None
+        if t.portfolio_id == args.portfolio and t.first_commit_at is not None
     ]
-    if p.node is None:
+    if args.node is None:
         python = committed[-1] if committed else ""
     else:
-        reported = db.nodes[p.node].python if p.python is None else p.python
+        reported = db.nodes[args.node].python if args.python is None else args.python
         python = reported or run.python
     db.set(
-        run, python=python, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation,
-        revision=p.revision, granted_at=db.now, first_commit_at=None, batch=None,
-        attempts=run.attempts + p.lost_owners, phase=p.phase, phase_since=db.now, reason=p.reason,
-        why=None,
+        run, python=python, epoch=run.epoch + 1, node_id=args.node, incarnation=args.incarnation,
+        revision=args.revision, granted_at=db.now, first_commit_at=None, batch=None,
+        attempts=run.attempts + args.lost_owners, phase=args.phase, phase_since=db.now,
+        reason=args.reason, why=None,
         resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
         resumed_from=run.last_seq if run.last_commit_at is None else run.resumed_from,
     )  # fmt: skip
     for tenure in db.tenures.values():
-        if tenure.portfolio_id == p.portfolio and tenure.ended_at is None:
+        if tenure.portfolio_id == args.portfolio and tenure.ended_at is None:
             db.set(tenure, to_seq=run.last_seq, ended_at=db.now)
-    if p.node is not None:
+    if args.node is not None:
         tenure = rows.Tenure(
-            p.portfolio, run.epoch, p.node, p.incarnation, p.revision, run.last_seq, p.cause, p.why,
-            p.handoff, db.now, python=python,
+            args.portfolio, run.epoch, args.node, args.incarnation, args.revision, run.last_seq,
+            args.cause, args.why, args.handoff, db.now, python=python,
         )  # fmt: skip
-        db.add(db.tenures, (p.portfolio, run.epoch), tenure)
+        db.add(db.tenures, (args.portfolio, run.epoch), tenure)
     db.write_event(
-        "ended" if p.node is None else "granted", p.portfolio, p.node, actor=p.actor, reason=p.why,
-        data={
+        "ended" if args.node is None else "granted", args.portfolio, args.node, actor=args.actor,
+        reason=args.why, data={
             "epoch": run.epoch,
-            "incarnation": None if p.incarnation is None else str(p.incarnation),
-            "revision": p.revision, "from_seq": run.last_seq, "cause": p.cause,
-            "handoff": p.handoff,
+            "incarnation": None if args.incarnation is None else str(args.incarnation),
+            "revision": args.revision, "from_seq": run.last_seq, "cause": args.cause,
+            "handoff": args.handoff,
         },
     )  # fmt: skip
     return [Row(epoch=run.epoch, last_seq=run.last_seq, granted_at=db.now)]
 
 
 @answers(LOCK_RUNS, LOCK_FREE_RUNS)
-def lock_runs(db: Store, p: Any) -> list[Row]:
-    return [Row(portfolio_id=each) for each in sorted(p.portfolios) if each in db.runs]
+def lock_runs(db: Store, args: Any) -> list[Row]:
+    return [Row(portfolio_id=each) for each in sorted(args.portfolios) if each in db.runs]
 
 
 @answers(RUNS)
-def runs_of(db: Store, p: Any) -> list[Row]:
-    return [_run_of(db, db.runs[each]) for each in p.portfolios]
+def runs_of(db: Store, args: Any) -> list[Row]:
+    return [_run_of(db, db.runs[each]) for each in args.portfolios]
 
 
 def _run_of(db: Store, run: rows.Run) -> Row:
@@ -93,43 +93,43 @@ def _run_of(db: Store, run: rows.Run) -> Row:
 
 
 @answers(RAISE_ATTEMPTS)
-def raise_attempts(db: Store, p: Any) -> list[Row]:
-    run = db.runs.get(p.portfolio)
+def raise_attempts(db: Store, args: Any) -> list[Row]:
+    run = db.runs.get(args.portfolio)
     if run is None:
         return []
     failures = dict(run.failures_by_node)
-    if p.node_failed is not None:
-        failures[p.node_failed] = failures.get(p.node_failed, 0) + 1
+    if args.node_failed is not None:
+        failures[args.node_failed] = failures.get(args.node_failed, 0) + 1
     db.set(
         run,
         attempts=run.attempts + 1,
-        last_death=run.last_death if p.death is None else UUID(str(p.death)),
-        reason=p.reason,
-        failed_seq=run.failed_seq if p.failed_seq is None else p.failed_seq,
+        last_death=run.last_death if args.death is None else UUID(str(args.death)),
+        reason=args.reason,
+        failed_seq=run.failed_seq if args.failed_seq is None else args.failed_seq,
         failures_by_node=failures,
     )
     return [Row(attempts=run.attempts)]
 
 
 @answers(REJECT)
-def reject(db: Store, p: Any) -> list[Row]:
-    revision = db.revisions.get((p.portfolio, p.number))
+def reject(db: Store, args: Any) -> list[Row]:
+    revision = db.revisions.get((args.portfolio, args.number))
     if revision is None or revision.status == "good":
         return []
-    db.set(revision, status="rejected", status_reason=p.error)
-    return [Row(portfolio_id=p.portfolio)]
+    db.set(revision, status="rejected", status_reason=args.error)
+    return [Row(portfolio_id=args.portfolio)]
 
 
 @answers(STORE_REASON)
-def set_reason(db: Store, p: Any) -> None:
-    db.set(db.runs[p.portfolio], reason=p.reason)
+def set_reason(db: Store, args: Any) -> None:
+    db.set(db.runs[args.portfolio], reason=args.reason)
 
 
 @answers(pending_reasons.STORE_REASONS)
-def store_reasons(db: Store, p: Any) -> list[Row]:
+def store_reasons(db: Store, args: Any) -> list[Row]:
     said = []
     for portfolio, epoch, reason, why in zip(
-        p.portfolios, p.epochs, p.reasons, p.whys, strict=True
+        args.portfolios, args.epochs, args.reasons, args.whys, strict=True
     ):
         run = db.runs[portfolio]
         if run.epoch == epoch and run.reason != reason:
@@ -139,25 +139,25 @@ def store_reasons(db: Store, p: Any) -> list[Row]:
 
 
 @answers(PIN)
-def pin(db: Store, p: Any) -> None:
-    for portfolio, node in zip(p.portfolios, p.nodes, strict=True):
+def pin(db: Store, args: Any) -> None:
+    for portfolio, node in zip(args.portfolios, args.nodes, strict=True):
         db.set(db.runs[portfolio], pinned_node_id=node)
 
 
 @answers(UNPIN)
-def unpin(db: Store, p: Any) -> list[Row]:
+def unpin(db: Store, args: Any) -> list[Row]:
     cleared = []
-    for run in map(db.runs.__getitem__, sorted(p.portfolios)):
+    for run in map(db.runs.__getitem__, sorted(args.portfolios)):
         node = run.pinned_node_id
-        if node is not None and p.node in (None, node):
+        if node is not None and args.node in (None, node):
             db.set(run, pinned_node_id=None)
             cleared.append(Row(portfolio_id=run.portfolio_id, node=node))
     return cleared
 
 
 @answers(MAKE_PENDING)
-def make_pending(db: Store, p: Any) -> list[Row]:
-    run = db.runs[p.portfolio]
+def make_pending(db: Store, args: Any) -> list[Row]:
+    run = db.runs[args.portfolio]
     if run.node_id is not None:
         return []
     db.set(
@@ -165,18 +165,20 @@ def make_pending(db: Store, p: Any) -> list[Row]:
         reason="waits for the next pass", halt_id=None, failed_seq=None, resume_seq=db.head(),
         resumed_from=run.last_seq,
     )  # fmt: skip
-    return [Row(portfolio_id=p.portfolio)]
+    return [Row(portfolio_id=args.portfolio)]
 
 
 @answers(AUDIT)
-def audit(db: Store, p: Any) -> None:
-    for portfolio, node, reason, data in zip(p.portfolios, p.nodes, p.reasons, p.data, strict=True):
-        db.write_event(p.kind, portfolio, node, actor=p.actor, reason=reason, data=data.obj)
+def audit(db: Store, args: Any) -> None:
+    for portfolio, node, reason, data in zip(
+        args.portfolios, args.nodes, args.reasons, args.data, strict=True
+    ):
+        db.write_event(args.kind, portfolio, node, actor=args.actor, reason=reason, data=data.obj)
 
 
 @answers(TOUCH)
-def touch(db: Store, p: Any) -> None:
-    db.touch(p.nodes)
+def touch(db: Store, args: Any) -> None:
+    db.touch(args.nodes)
 
 
 @answers(
@@ -185,73 +187,77 @@ def touch(db: Store, p: Any) -> None:
     alerts.COMPARE,  # no decision depends on alerts; the conformance test checks PostgreSQL's
     CHANGES,  # every snapshot reads all rows again
 )
-def nothing(db: Store, p: Any) -> None:
+def nothing(db: Store, args: Any) -> None:
     """Do nothing."""
 
 
 @answers(pass_lock.ACQUIRE)
-def acquire_pass_lock(db: Store, p: Any) -> list[Row]:
+def acquire_pass_lock(db: Store, args: Any) -> list[Row]:
     held = db.locks.get("pass")
-    until = db.now + p.hold_s
+    until = db.now + args.hold_s
     if held is None:
-        db.add(db.locks, "pass", rows.PassLock(p.holder, until))
-    elif held.holder == p.holder or held.until < db.now or held.until > until + 1:
-        db.set(held, holder=p.holder, until=until)
+        db.add(db.locks, "pass", rows.PassLock(args.holder, until))
+    elif held.holder == args.holder or held.until < db.now or held.until > until + 1:
+        db.set(held, holder=args.holder, until=until)
     else:
         return []
-    return [Row(holder=p.holder)]
+    return [Row(holder=args.holder)]
 
 
 @answers(pass_lock.RELEASE)
-def release_pass_lock(db: Store, p: Any) -> None:
+def release_pass_lock(db: Store, args: Any) -> None:
     held = db.locks.get("pass")
-    if held is not None and held.holder == p.holder:
+    if held is not None and held.holder == args.holder:
         db.set(held, until=db.now)
 
 
 @answers(pass_lock.RECORD_PASS)
-def record_pass(db: Store, p: Any) -> None:
+def record_pass(db: Store, args: Any) -> None:
     if "pass" in db.locks:
         db.set(db.locks["pass"], failover_ran_at=db.now)
 
 
 @answers(process_failures.OWNED)
-def owned(db: Store, p: Any) -> list[Row]:
-    run = db.runs.get(p.portfolio)
+def owned(db: Store, args: Any) -> list[Row]:
+    run = db.runs.get(args.portfolio)
     owner = None if run is None else (run.epoch, run.node_id, run.incarnation)
-    return [Row(portfolio_id=p.portfolio)] if owner == (p.epoch, p.node, p.incarnation) else []
+    return (
+        [Row(portfolio_id=args.portfolio)]
+        if owner == (args.epoch, args.node, args.incarnation)
+        else []
+    )
 
 
 @answers(process_failures.COUNTED_BEFORE)
-def counted_before(db: Store, p: Any) -> list[Row]:
-    lines = db.lines("process_died", p.within_s, portfolio_id=p.portfolio).values()
-    counted = (p.death in (e.data.get("death"), *e.data.get("deaths", ())) for e in lines)
+def counted_before(db: Store, args: Any) -> list[Row]:
+    lines = db.lines("process_died", args.within_s, portfolio_id=args.portfolio).values()
+    counted = (args.death in (e.data.get("death"), *e.data.get("deaths", ())) for e in lines)
     return [Row(id=0)] if any(counted) else []
 
 
 @answers(process_failures.RECENT_EXITS)
-def recent_exits(db: Store, p: Any) -> list[Row]:
-    lines = db.lines("process_died", p.within_s, portfolio_id=p.portfolio)
+def recent_exits(db: Store, args: Any) -> list[Row]:
+    lines = db.lines("process_died", args.within_s, portfolio_id=args.portfolio)
     return [Row(lines=len(lines), newest=max(lines, default=None))]
 
 
 @answers(process_failures.COUNT_EXIT)
-def count_exit(db: Store, p: Any) -> None:
-    line = db.events[p.line]
-    deaths = [p.death, *line.data.get("deaths", [])][: p.max_deaths]
+def count_exit(db: Store, args: Any) -> None:
+    line = db.events[args.line]
+    deaths = [args.death, *line.data.get("deaths", [])][: args.max_deaths]
     db.set(line, data={**line.data, "times": line.data.get("times", 1) + 1, "deaths": deaths})
 
 
 @answers(process_failures.NOTE_EXIT)
-def note_exit(db: Store, p: Any) -> None:
-    db.set(db.runs[p.portfolio], last_death=p.death)
+def note_exit(db: Store, args: Any) -> None:
+    db.set(db.runs[args.portfolio], last_death=args.death)
 
 
 # --- reads of the sweep ---------------------------------------------------------------------------
 
 
 @answers(revisions.PROVE)
-def prove_revisions(db: Store, p: Any) -> list[Row]:
+def prove_revisions(db: Store, args: Any) -> list[Row]:
     proven = []
     for run in db.runs.values():
         tenure = db.tenures.get((run.portfolio_id, run.epoch))
@@ -262,7 +268,7 @@ def prove_revisions(db: Store, p: Any) -> list[Row]:
             revision.status == "good" and run.good_revision != run.revision
         )
         committed = run.last_commit_at or run.first_commit_at
-        ran = committed > run.first_commit_at + p.good_after_s and run.last_seq > tenure.from_seq
+        ran = committed > run.first_commit_at + args.good_after_s and run.last_seq > tenure.from_seq
         if news and ran:
             db.set(run, good_revision=run.revision)
             db.set(revision, status="good", status_reason="")
@@ -273,7 +279,7 @@ def prove_revisions(db: Store, p: Any) -> list[Row]:
 
 
 @answers(revisions.STALE_REVISIONS)
-def stale_revisions(db: Store, p: Any) -> list[Row]:
+def stale_revisions(db: Store, args: Any) -> list[Row]:
     found = []
     for run in db.runs.values():
         wanted = db.portfolios[run.portfolio_id].revision
@@ -284,16 +290,16 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
         if tenure is None or lease is None or lease.incarnation != run.incarnation:
             continue
         healthy = tenure.cause != "failover" or (
-            run.first_commit_at is not None and run.first_commit_at < db.now - p.good_after_s
+            run.first_commit_at is not None and run.first_commit_at < db.now - args.good_after_s
         )
         busy = db.active(run.portfolio_id) is not None or any(
-            h.kind == "reload"
-            and h.portfolio_id == run.portfolio_id
-            and h.to_revision == wanted
-            and h.state in ("failed", "rolled_back")
-            and h.finished_at is not None
-            and h.finished_at > db.now - p.pause_s
-            for h in db.handoffs.values()
+            handoff.kind == "reload"
+            and handoff.portfolio_id == run.portfolio_id
+            and handoff.to_revision == wanted
+            and handoff.state in ("failed", "rolled_back")
+            and handoff.finished_at is not None
+            and handoff.finished_at > db.now - args.pause_s
+            for handoff in db.handoffs.values()
         )
         if (
             run.revision != wanted
@@ -310,7 +316,7 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
 
 
 @answers(unheld_runs.ORPHANED)
-def orphaned(db: Store, p: Any) -> list[Row]:
+def orphaned(db: Store, args: Any) -> list[Row]:
     return [
         view(run)
         for run in db.runs.values()
@@ -322,7 +328,7 @@ def orphaned(db: Store, p: Any) -> list[Row]:
 
 
 @answers(unheld_runs.UNACTIVATED)
-def unactivated(db: Store, p: Any) -> list[Row]:
+def unactivated(db: Store, args: Any) -> list[Row]:
     found = []
     for run in db.runs.values():
         lease = db.leases.get(run.node_id) if run.node_id is not None else None
@@ -332,19 +338,19 @@ def unactivated(db: Store, p: Any) -> list[Row]:
         if (
             run.first_commit_at is None
             and run.phase == "starting"
-            and run.granted_at < db.now - p.limit_s
-            and lease.taken_at < db.now - p.limit_s
+            and run.granted_at < db.now - args.limit_s
+            and lease.taken_at < db.now - args.limit_s
             and lease.expires_at > db.now + 2
             and node.status == "alive"
             and db.active(run.portfolio_id) is None
-            and not delayed(db, p)
+            and not delayed(db, args)
         ):
             found.append(view(run))
     return found
 
 
 @answers(unheld_runs.UNSTOPPED)
-def unstopped(db: Store, p: Any) -> list[Row]:
+def unstopped(db: Store, args: Any) -> list[Row]:
     return [
         view(run)
         for run in db.runs.values()

@@ -69,13 +69,13 @@ def check_rows(db: Store) -> None:
         portfolio = db.portfolios[run.portfolio_id]
         active = db.active(run.portfolio_id)  # asserts that there is at most one
         whole = (run.node_id is None) == (run.incarnation is None)
-        assert whole, f"half an owner: {run}"
+        assert whole, f"a node without an incarnation, or the reverse: {run}"
         tenure = db.tenures.get((run.portfolio_id, run.epoch))
         assert (run.node_id is None) == (tenure is None), f"I10: an owner without a tenure: {run}"
         if run.node_id is None and portfolio.desired_state == "running":
-            assert run.reason, f"I8: it runs nowhere and does not say why: {run}"
+            assert run.reason, f"I8: a portfolio has neither owner nor reason: {run}"
         if active is not None and active.state == "preparing" and run.first_commit_at is not None:
-            said = f"I11: it does not run while {active} only prepares: {run}"
+            said = f"I11: the source does not run while {active} prepares: {run}"
             assert run.phase in ("running", "draining"), said
     check_roll_outs(db)
     check_history(db)
@@ -83,7 +83,7 @@ def check_rows(db: Store) -> None:
 
 
 def check_roll_outs(db: Store) -> None:
-    """At most one open roll-out has a portfolio; it changes few at once, its canary before all."""
+    """Check that open roll-outs share no portfolio, obey their limits and begin with the canary."""
     held = [i.portfolio_id for i in db.roll_out_items.values() if i.state in OPEN_ITEMS]
     assert len(held) == len(set(held)), "two roll-outs of one portfolio"
     for roll_out in db.roll_outs.values():
@@ -97,7 +97,7 @@ def check_roll_outs(db: Store) -> None:
 
 
 def check_history(db: Store) -> None:
-    """I10: the tenures follow from the audit log alone."""
+    """I10: check that the tenures follow from the audit log alone."""
     told: dict[int, list[tuple[int, int, str, int, int, int | None]]] = {}
     for event in db.events.values():
         if event.kind not in ("granted", "ended") or event.portfolio_id is None:
@@ -114,16 +114,18 @@ def check_history(db: Store) -> None:
     for t in sorted(db.tenures.values(), key=lambda each: each.epoch):
         line = (t.epoch, t.node_id, str(t.incarnation), t.revision, t.from_seq, t.to_seq)
         kept.setdefault(t.portfolio_id, []).append(line)
-    assert {k: v for k, v in told.items() if v} == kept, "I10: the trail is not the history"
+    assert {k: v for k, v in told.items() if v} == kept, (
+        "I10: the audit log tells another history than the tenures"
+    )
 
 
 def check_told_once(db: Store) -> None:
-    """I12: an open alert is not opened again, and a handoff ends once."""
+    """I12: check that each loss of a node is reported once, and that each handoff ends once."""
     lost: set[int] = set()
     ended: set[int] = set()
     for event in db.events.values():
         if event.kind == "node_lost" and event.node_id is not None:
-            assert event.node_id not in lost, f"I12: told twice that {event.node_id} is lost"
+            assert event.node_id not in lost, f"I12: node {event.node_id} was reported lost twice"
             lost.add(event.node_id)
         elif event.kind in ("node_alive", "node_registered", "node_left") and event.node_id:
             lost.discard(event.node_id)
@@ -136,7 +138,7 @@ def check_told_once(db: Store) -> None:
 
 
 def check_equals_uninterrupted(db: Store) -> None:
-    """I3: state, orders and fills equal those of an uninterrupted process."""
+    """I3: check that state, orders and fills equal those of an uninterrupted process."""
     for run in db.runs.values():
         mine, state = run.portfolio_id, State()
         orders, fills = set(), set()

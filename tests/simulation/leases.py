@@ -13,9 +13,9 @@ from tests.simulation.database import ACTIVE, Row, Store, answers, differ, view
 
 
 @answers(heartbeats.RENEW)
-def renew(db: Store, p: Any) -> list[Row]:
+def renew(db: Store, args: Any) -> list[Row]:
     found = []
-    asked = zip(p.nodes, p.incarnations, p.leaving, p.unheard, strict=True)
+    asked = zip(args.nodes, args.incarnations, args.leaving, args.unheard, strict=True)
     for node_id, incarnation, leaving, unheard_s in asked:
         node = db.nodes.get(node_id)
         if node is None:
@@ -23,8 +23,8 @@ def renew(db: Store, p: Any) -> list[Row]:
         held = db.leases.get(node_id)
         came_from = None if held is None else held.gateway_id
         unheard_s = min(
-            unheard_s, _serving_for_s(db, p.gateway, p.gap_s),
-            _serving_for_s(db, came_from, p.gap_s) if came_from in db.gateways else math.inf,
+            unheard_s, _serving_for_s(db, args.gateway, args.gap_s),
+            _serving_for_s(db, came_from, args.gap_s) if came_from in db.gateways else math.inf,
         )  # fmt: skip
         mine = held is not None and held.incarnation == incarnation
         renewed = mine and node.status in ("alive", "lost")
@@ -33,7 +33,7 @@ def renew(db: Store, p: Any) -> list[Row]:
             late=bool(
                 renewed and held is not None
                 and (held.expires_at < db.now or node.status == "lost")
-                and _renewed(db, held, p.ttl_s, unheard_s) > db.now
+                and _renewed(db, held, args.ttl_s, unheard_s) > db.now
             ),
             pending=bool(db.handoffs_at(node_id)),
             busy=any(run.node_id == node_id for run in db.runs.values()),
@@ -42,9 +42,9 @@ def renew(db: Store, p: Any) -> list[Row]:
         if not renewed or held is None:
             continue
         db.set(
-            held, renewals=held.renewals + 1, gateway_id=p.gateway,
-            renewed_at=db.now if unheard_s < p.ttl_s else held.renewed_at,
-            expires_at=_renewed(db, held, p.ttl_s, unheard_s),
+            held, renewals=held.renewals + 1, gateway_id=args.gateway,
+            renewed_at=db.now if unheard_s < args.ttl_s else held.renewed_at,
+            expires_at=_renewed(db, held, args.ttl_s, unheard_s),
         )  # fmt: skip
         if leaving and not node.leaving:
             db.set(node, leaving=True)
@@ -54,33 +54,33 @@ def renew(db: Store, p: Any) -> list[Row]:
 
 
 @answers(gateways.RECORD_GATEWAY)
-def record_gateway(db: Store, p: Any) -> None:
+def record_gateway(db: Store, args: Any) -> None:
     passed = any(
-        g.commits_passed_at is not None and db.now - p.gap_s <= g.commits_passed_at <= db.now
+        g.commits_passed_at is not None and db.now - args.gap_s <= g.commits_passed_at <= db.now
         for g in db.gateways.values()
     )
-    own = db.gateways.get(p.gateway)
+    own = db.gateways.get(args.gateway)
     if own is None:
-        own = rows.Gateway(p.gateway, db.now, db.now)
-        db.add(db.gateways, p.gateway, own)
-    steady = not p.overloaded and -1 <= db.now - own.pulsed_at <= p.gap_s
+        own = rows.Gateway(args.gateway, db.now, db.now)
+        db.add(db.gateways, args.gateway, own)
+    steady = not args.overloaded and -1 <= db.now - own.pulsed_at <= args.gap_s
     since = own.serving_since if steady else db.now
     db.set(own, pulsed_at=db.now, serving_since=since, left_at=None)
-    if p.passed_s is not None:
-        db.set(own, commits_passed_at=db.now - p.passed_s)
-    if p.blocked_s is None or passed:
+    if args.passed_s is not None:
+        db.set(own, commits_passed_at=db.now - args.passed_s)
+    if args.blocked_s is None or passed:
         return
-    since = db.now - p.blocked_s
-    if own.commits_stood_at is not None and -1 <= db.now - own.commits_stood_at <= p.gap_s:
+    since = db.now - args.blocked_s
+    if own.commits_stood_at is not None and -1 <= db.now - own.commits_stood_at <= args.gap_s:
         assert own.commits_stand_since is not None
         since = min(since, own.commits_stand_since)
     db.set(own, commits_stand_since=since, commits_stood_at=db.now)
 
 
 @answers(gateways.GATEWAY_LEFT)
-def gateway_left(db: Store, p: Any) -> None:
-    if p.gateway in db.gateways:
-        db.set(db.gateways[p.gateway], left_at=db.now)
+def gateway_left(db: Store, args: Any) -> None:
+    if args.gateway in db.gateways:
+        db.set(db.gateways[args.gateway], left_at=db.now)
 
 
 def _serving_for_s(db: Store, gateway: UUID | None, gap_s: float) -> float:
@@ -91,14 +91,15 @@ def _serving_for_s(db: Store, gateway: UUID | None, gap_s: float) -> float:
 
 
 def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> float:
+    """Return when a lease ends after the heartbeat of a node without answers for `unheard_s`."""
     if unheard_s <= 0:
         return db.now + ttl_s
     return max(held.expires_at, db.now + ttl_s - unheard_s)
 
 
 @answers(heartbeats.REVIVE)
-def revive(db: Store, p: Any) -> None:
-    for node_id in sorted(p.nodes):
+def revive(db: Store, args: Any) -> None:
+    for node_id in sorted(args.nodes):
         node = db.nodes[node_id]
         if node.status == "lost":
             db.set(node, status="alive", status_since=db.now)
@@ -107,9 +108,9 @@ def revive(db: Store, p: Any) -> None:
 
 
 @answers(heartbeats.HOLDERS)
-def holders(db: Store, p: Any) -> list[Row]:
+def holders(db: Store, args: Any) -> list[Row]:
     found = []
-    for node_id in sorted(p.nodes):
+    for node_id in sorted(args.nodes):
         node, held = db.nodes[node_id], db.leases.get(node_id)
         no = dict.fromkeys(("renewed", "late", "pending", "busy"), False)
         found.append(_heartbeat_answer(db, node, held, **no))
@@ -125,36 +126,38 @@ def _heartbeat_answer(db: Store, node: rows.Node, held: rows.Lease | None, **mor
 
 
 @answers(sockets.CONNECT)
-def connect(db: Store, p: Any) -> list[Row]:
-    held = db.leases.get(p.node)
-    if held is None or held.incarnation != p.incarnation:
+def connect(db: Store, args: Any) -> list[Row]:
+    held = db.leases.get(args.node)
+    if held is None or held.incarnation != args.incarnation:
         return []
-    db.set(held, connection=p.connection, socket_gateway_id=p.gateway, socket_loss_pending=False)
-    return [Row(node_id=p.node)]
+    db.set(
+        held, connection=args.connection, socket_gateway_id=args.gateway, socket_loss_pending=False
+    )
+    return [Row(node_id=args.node)]
 
 
 @answers(sockets.SOCKET_LOST)
-def socket_lost(db: Store, p: Any) -> list[Row]:
-    held = db.leases.get(p.node)
-    if held is None or held.connection is None or held.connection != p.connection:
+def socket_lost(db: Store, args: Any) -> list[Row]:
+    held = db.leases.get(args.node)
+    if held is None or held.connection is None or held.connection != args.connection:
         return []
     db.set(held, connection=None, socket_lost_at=db.now, socket_loss_pending=True)
-    return [Row(node_id=p.node)]
+    return [Row(node_id=args.node)]
 
 
 @answers(sockets.JUDGE_SOCKETS)
-def judge_sockets(db: Store, p: Any) -> None:
+def judge_sockets(db: Store, args: Any) -> None:
     alive = [held for held in db.leases.values() if db.nodes[held.node_id].status == "alive"]
     judged = []
     for held in db.leases.values():
         at = held.socket_lost_at
-        if not held.socket_loss_pending or at is None or db.now - p.wait_s <= at <= db.now + 1:
+        if not held.socket_loss_pending or at is None or db.now - args.wait_s <= at <= db.now + 1:
             continue
         at = min(at, db.now)
         lost = [
             o
             for o in alive
-            if o.socket_lost_at is not None and abs(o.socket_lost_at - at) <= p.wait_s
+            if o.socket_lost_at is not None and abs(o.socket_lost_at - at) <= args.wait_s
         ]
         sockets = [o for o in alive if o in lost or o.connection is not None]
         own = db.gateways.get(held.socket_gateway_id or UUID(int=0))
@@ -162,52 +165,52 @@ def judge_sockets(db: Store, p: Any) -> None:
         if not sockets:
             continue
         ends = held.expires_at
-        if alone and own is not None and db.is_fit(own, p.gap_s):
-            ends = min(ends, at + p.grace_s)
+        if alone and own is not None and db.is_fit(own, args.gap_s):
+            ends = min(ends, at + args.grace_s)
         judged.append((held, ends))
     for held, ends in judged:
         db.set(held, socket_loss_pending=False, expires_at=ends)
 
 
 @answers(departures.END_LEASE)
-def end_lease(db: Store, p: Any) -> list[Row]:
-    held = db.leases.get(p.node)
-    if held is None or held.incarnation != p.incarnation:
+def end_lease(db: Store, args: Any) -> list[Row]:
+    held = db.leases.get(args.node)
+    if held is None or held.incarnation != args.incarnation:
         return []
     db.set(held, expires_at=min(held.expires_at, db.now))
-    return [Row(node_id=p.node)]
+    return [Row(node_id=args.node)]
 
 
 @answers(departures.GOODBYE)
-def goodbye(db: Store, p: Any) -> list[Row]:
-    held = db.leases.get(p.node)
-    if held is None or held.incarnation != p.incarnation or db.nodes[p.node].status == "left":
+def goodbye(db: Store, args: Any) -> list[Row]:
+    held = db.leases.get(args.node)
+    if held is None or held.incarnation != args.incarnation or db.nodes[args.node].status == "left":
         return []
-    db.set(db.nodes[p.node], status="left", status_since=db.now, leaving=False)
-    return [Row(id=p.node)]
+    db.set(db.nodes[args.node], status="left", status_since=db.now, leaving=False)
+    return [Row(id=args.node)]
 
 
 @answers(loss.MARK_LOST)
-def mark_lost(db: Store, p: Any) -> list[Row]:
+def mark_lost(db: Store, args: Any) -> list[Row]:
     lost = []
     for held in sorted(db.leases.values(), key=lambda each: each.node_id):
         node, own = db.nodes[held.node_id], db.gateways.get(held.gateway_id or UUID(int=0))
         if node.status != "alive" or not held.expires_at < db.now:
             continue
         if not any(
-            db.is_fit(g, p.gap_s)
-            and (g.serving_since < db.now - p.ttl_s or held.renewed_at >= g.serving_since)
+            db.is_fit(g, args.gap_s)
+            and (g.serving_since < db.now - args.ttl_s or held.renewed_at >= g.serving_since)
             for g in db.gateways.values()
         ):
             continue
-        recent = held.expires_at > db.now - p.ttl_s or not any(
-            db.served(g, p.gap_s, 2 * p.ttl_s) for g in db.gateways.values()
+        recent = held.expires_at > db.now - args.ttl_s or not any(
+            db.served(g, args.gap_s, 2 * args.ttl_s) for g in db.gateways.values()
         )
         if own is not None and own.left_at is None and recent:
-            if db.is_fit(own, p.gap_s):
-                excused = held.renewed_at < own.serving_since > db.now - p.ttl_s
+            if db.is_fit(own, args.gap_s):
+                excused = held.renewed_at < own.serving_since > db.now - args.ttl_s
             else:
-                excused = own.pulsed_at > db.now - p.ttl_s - p.gap_s
+                excused = own.pulsed_at > db.now - args.ttl_s - args.gap_s
             if excused:
                 continue
         times = [t for t in [*node.lost_times, db.now] if t > db.now - 86400]
@@ -224,36 +227,36 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
 
 
 @answers(loss.CLAMP_LEASES)
-def clamp_leases(db: Store, p: Any) -> None:
+def clamp_leases(db: Store, args: Any) -> None:
     for held in db.leases.values():
-        if held.expires_at > db.now + p.ttl_s + 1 or held.renewed_at > db.now + 1:
+        if held.expires_at > db.now + args.ttl_s + 1 or held.renewed_at > db.now + 1:
             db.set(
                 held,
                 renewed_at=min(held.renewed_at, db.now),
-                expires_at=min(held.expires_at, db.now + p.ttl_s),
+                expires_at=min(held.expires_at, db.now + args.ttl_s),
             )
 
 
 @answers(loss.CLAMP_GATEWAY)
-def clamp_gateway(db: Store, p: Any) -> None:
+def clamp_gateway(db: Store, args: Any) -> None:
     for gateway in db.gateways.values():
         if gateway.pulsed_at > db.now + 1:
-            db.set(gateway, pulsed_at=db.now - p.gap_s - 1)
+            db.set(gateway, pulsed_at=db.now - args.gap_s - 1)
 
 
 @answers(loss.CLAMP_STATUS)
-def clamp_status(db: Store, p: Any) -> None:
+def clamp_status(db: Store, args: Any) -> None:
     for node in db.nodes.values():
         if node.status_since > db.now + 1:
             db.set(node, status_since=db.now)
 
 
 @answers(register.LEASE)
-def lease_of(db: Store, p: Any) -> list[Row]:
-    held = db.leases.get(p.node)
+def lease_of(db: Store, args: Any) -> list[Row]:
+    held = db.leases.get(args.node)
     if held is None:
         return []
-    node = db.nodes[p.node]
+    node = db.nodes[args.node]
     return [
         view(held, valid=held.expires_at > db.now, host=node.host, pid=node.pid, status=node.status,
              now=db.now)
@@ -261,69 +264,69 @@ def lease_of(db: Store, p: Any) -> list[Row]:
 
 
 @answers(register.RECENT)
-def recent_registrations(db: Store, p: Any) -> list[Row]:
-    return [Row(times=len(db.lines("node_registered", p.within_s, node_id=p.node)))]
+def recent_registrations(db: Store, args: Any) -> list[Row]:
+    return [Row(times=len(db.lines("node_registered", args.within_s, node_id=args.node)))]
 
 
 @answers(register.HELD_ELSEWHERE)
-def held_elsewhere(db: Store, p: Any) -> list[Row]:
+def held_elsewhere(db: Store, args: Any) -> list[Row]:
     return [
         Row(node_id=node)
         for node, held in db.leases.items()
-        if node != p.node and held.incarnation == p.incarnation
+        if node != args.node and held.incarnation == args.incarnation
     ]
 
 
 @answers(register.TAKE_LEASE)
-def take_lease(db: Store, p: Any) -> None:
+def take_lease(db: Store, args: Any) -> None:
     new = rows.Lease(
-        p.node, p.incarnation, 0, db.now, db.now + p.ttl_s, p.gateway, None, db.now,
-        p.takeovers.obj,
+        args.node, args.incarnation, 0, db.now, db.now + args.ttl_s, args.gateway, None, db.now,
+        args.takeovers.obj,
     )  # fmt: skip
-    if p.node in db.leases:
+    if args.node in db.leases:
         kept = ("socket_gateway_id", "socket_lost_at")
         values = {name: value for name, value in vars(new).items() if name not in kept}
-        db.set(db.leases[p.node], **values)
+        db.set(db.leases[args.node], **values)
     else:
-        db.add(db.leases, p.node, new)
+        db.add(db.leases, args.node, new)
 
 
 @answers(register.NODE)
-def register_node(db: Store, p: Any) -> None:
-    node = db.nodes[p.node]
+def register_node(db: Store, args: Any) -> None:
+    node = db.nodes[args.node]
     db.set(
-        node, capacity=p.capacity, labels=p.labels.obj, strategies=p.strategies.obj,
-        feeds=p.feeds.obj, host=p.host, pid=p.pid, version=p.version, python=p.python,
-        registered_at=db.now, registrations=node.registrations + 1,
-        status="alive", leaving=False, status_since=node.status_since
-        if node.status == "alive" else db.now,
+        node, capacity=args.capacity, labels=args.labels.obj, strategies=args.strategies.obj,
+        feeds=args.feeds.obj, host=args.host, pid=args.pid, version=args.version,
+        python=args.python, registered_at=db.now, registrations=node.registrations + 1,
+        status="alive", leaving=False,
+        status_since=node.status_since if node.status == "alive" else db.now,
     )  # fmt: skip
 
 
 @answers(register.AFFECTED)
-def affected(db: Store, p: Any) -> list[Row]:
-    found = {run.portfolio_id for run in db.runs.values() if run.node_id == p.node}
+def affected(db: Store, args: Any) -> list[Row]:
+    found = {run.portfolio_id for run in db.runs.values() if run.node_id == args.node}
     found |= {
         h.portfolio_id
         for h in db.handoffs.values()
         if h.state in ACTIVE
-        and h.target_node_id == p.node
-        and differ(h.target_incarnation, p.incarnation)
+        and h.target_node_id == args.node
+        and differ(h.target_incarnation, args.incarnation)
     }
     return [Row(portfolio_id=each) for each in sorted(found)]
 
 
 @answers(stalls.STALLS)
-def mark_stalled(db: Store, p: Any) -> list[Row]:
+def mark_stalled(db: Store, args: Any) -> list[Row]:
     """Mark stalled portfolios, unmark the others."""
     feed, opened = db.feed, []
     judging = any(
-        db.served(g, p.gap_s, p.stall_s) for g in db.gateways.values()
-    ) and not db.commits_blocked(p.stall_s)
+        db.served(g, args.gap_s, args.stall_s) for g in db.gateways.values()
+    ) and not db.commits_blocked(args.stall_s)
     judged = {
         node
         for node in db.leases
-        if judging and not db.own_gateway_failed(node, p.gap_s, p.stall_s)
+        if judging and not db.own_gateway_failed(node, args.gap_s, args.stall_s)
     }
     for run in db.runs.values():
         ahead = max(run.last_seq + 1 - feed.from_seq, 0)
@@ -335,8 +338,8 @@ def mark_stalled(db: Store, p: Any) -> list[Row]:
             and run.phase == "running"
             and run.last_seq < db.head()
             and run.last_commit_at is not None
-            and run.last_commit_at < db.now - p.stall_s
-            and waits_since < db.now - p.stall_s
+            and run.last_commit_at < db.now - args.stall_s
+            and waits_since < db.now - args.stall_s
         )
         if standing and run.stalled_at is None:
             db.set(run, stalled_at=db.now)
@@ -349,10 +352,10 @@ def mark_stalled(db: Store, p: Any) -> list[Row]:
 
 
 @answers(stalls.BEHIND)
-def mark_behind(db: Store, p: Any) -> list[Row]:
+def mark_behind(db: Store, args: Any) -> list[Row]:
     """Mark portfolios that are behind, unmark the others."""
-    feed, then, changed = db.feed, db.now - p.stale_s, []
-    if not any(db.is_fit(g, p.gap_s) for g in db.gateways.values()):
+    feed, then, changed = db.feed, db.now - args.stale_s, []
+    if not any(db.is_fit(g, args.gap_s) for g in db.gateways.values()):
         return []
     due = feed.from_seq + int(feed.rate * (then - feed.from_time) // 1)
     for run in db.runs.values():

@@ -57,33 +57,33 @@ WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejecte
 
 
 @answers(SET_DESIRED_STATE)
-def _set_desired_state(db: Store, p: Any) -> list[Any]:
-    row = db.portfolios[p.portfolio]
+def _set_desired_state(db: Store, args: Any) -> list[Any]:
+    row = db.portfolios[args.portfolio]
     if row.archived_at is not None:
         return []
-    db.set(row, desired_state=p.desired, archived_at=db.now if p.archive else None)
+    db.set(row, desired_state=args.desired, archived_at=db.now if args.archive else None)
     return [row]
 
 
 @answers(REVISE)
-def _revise(db: Store, p: Any) -> list[Any]:
-    newest = max(n for portfolio, n in db.revisions if portfolio == p.portfolio)
-    before = vars(db.revisions[p.portfolio, newest])
+def _revise(db: Store, args: Any) -> list[Any]:
+    newest = max(n for portfolio, n in db.revisions if portfolio == args.portfolio)
+    before = vars(db.revisions[args.portfolio, newest])
     same = {k: v for k, v in before.items() if k not in ("number", "status", "status_reason")}
     added = rows.Revision(**same, number=newest + 1)
-    db.add(db.revisions, (p.portfolio, added.number), added)
-    db.set(db.portfolios[p.portfolio], revision=added.number)
+    db.add(db.revisions, (args.portfolio, added.number), added)
+    db.set(db.portfolios[args.portfolio], revision=added.number)
     return [SimpleNamespace(revision=added.number)]
 
 
 @answers(SET_SCHEDULING)
-def _mark(db: Store, p: Any) -> None:
-    db.set(db.nodes[p.node], draining=p.draining, cordoned=p.cordoned)
+def _set_scheduling(db: Store, args: Any) -> None:
+    db.set(db.nodes[args.node], draining=args.draining, cordoned=args.cordoned)
 
 
 @answers(RETRY_REVISION)
-def _retry_revision(db: Store, p: Any) -> None:
-    row = db.revisions[p.portfolio, p.number]
+def _retry_revision(db: Store, args: Any) -> None:
+    row = db.revisions[args.portfolio, args.number]
     if row.status == "rejected":
         db.set(row, status="unproven")
 
@@ -152,9 +152,11 @@ def stop_roll_out(number: int) -> Transaction[None]:
     yield from enact_roll_out.stop(number, actor="olive", reason="")
 
 
-def take_back(number: int) -> Transaction[int]:
+def begin_way_back(number: int) -> Transaction[int]:
     return (yield from enact_roll_out.begin_way_back(number, actor="olive", reason=""))
 
 
-def mark(node: int, *, draining: bool = False, cordoned: bool = False) -> Transaction[None]:
+def set_scheduling(
+    node: int, *, draining: bool = False, cordoned: bool = False
+) -> Transaction[None]:
     yield from query(SET_SCHEDULING, node=node, draining=draining, cordoned=cordoned)

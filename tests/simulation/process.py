@@ -1,4 +1,4 @@
-"""One portfolio process of a simulated daemon: its memory, and what it waits for."""
+"""One portfolio process of a simulated daemon: its phase, state and unanswered commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Hosted:
     phase: str
     epoch: int = 0
     handoff: int | None = None
-    kept: int | None = None
+    kept: int | None = None  #: the handoff whose release was answered `keep`
     ended_at: float = 0.0
     reported: bool = True
     failures: int = 0
@@ -32,7 +32,7 @@ class Hosted:
     batch: Batch | None = None  #: the batch of `pending`
     owns: bool = False  #: its first commit was accepted
     events_seen: bool = False
-    activated: bool = False
+    activated: bool = False  #: a commit under `epoch` was accepted, by this process or an earlier
 
     @property
     def portfolio(self) -> int:

@@ -18,11 +18,11 @@ from tests.simulation.database import Row, Store, answers, view
 
 
 @answers(desired.DESIRED)
-def desired_set(db: Store, p: Any) -> list[Row]:
-    lease = db.leases.get(p.node)
-    if lease is None or db.nodes[p.node].desired_version <= p.known:
+def desired_set(db: Store, args: Any) -> list[Row]:
+    lease = db.leases.get(args.node)
+    if lease is None or db.nodes[args.node].desired_version <= args.known:
         return []
-    me = (p.node, lease.incarnation)
+    me = (args.node, lease.incarnation)
     entries: list[tuple[int, int, int, str, int | None]] = []
     for run in db.runs.values():
         if (run.node_id, run.incarnation) != me:
@@ -40,7 +40,7 @@ def desired_set(db: Store, p: Any) -> list[Row]:
             entries.append((h.portfolio_id, h.from_epoch, h.to_revision, "prepare", h.id))
         if source and h.state == "activating" and h.release_answer == "handed_over":
             entries.append((h.portfolio_id, h.from_epoch, h.from_revision, "warm", h.id))
-    head = Row(version=db.nodes[p.node].desired_version, frozen=db.frozen, feeds=[])
+    head = Row(version=db.nodes[args.node].desired_version, frozen=db.frozen, feeds=[])
     if not entries:
         return [view(head, portfolio_id=None)]
     return [_entry(db, head, *entry) for entry in sorted(entries, key=lambda e: (e[0], e[3]))]
@@ -64,7 +64,7 @@ def _entry(
 
 
 @answers(CLOCK)
-def clock(db: Store, p: Any) -> list[Row]:
+def clock(db: Store, args: Any) -> list[Row]:
     held = db.storm.get(1)
     db.looks += 1
     return [
@@ -85,7 +85,7 @@ def clock(db: Store, p: Any) -> list[Row]:
 
 
 @answers(NODES)
-def nodes(db: Store, p: Any) -> list[Row]:
+def nodes(db: Store, args: Any) -> list[Row]:
     found = []
     for node in sorted(db.nodes.values(), key=lambda each: each.id):
         lease = db.leases.get(node.id)
@@ -96,7 +96,7 @@ def nodes(db: Store, p: Any) -> list[Row]:
 
 
 @answers(PORTFOLIOS)
-def portfolios(db: Store, p: Any) -> list[Row]:
+def portfolios(db: Store, args: Any) -> list[Row]:
     found = []
     for row in sorted(db.portfolios.values(), key=lambda each: each.id):
         run, h = db.runs[row.id], db.active(row.id)
@@ -131,14 +131,14 @@ def _other(db: Store, row: rows.Portfolio, number: int | None) -> rows.Revision 
 
 
 @answers(RECENT_FAILURES)
-def recent_failures(db: Store, p: Any) -> list[Row]:
+def recent_failures(db: Store, args: Any) -> list[Row]:
     groups: dict[tuple[int, int, bool], list[float]] = {}
     for h in db.handoffs.values():
         if h.state not in ("failed", "rolled_back") or h.kind == "reload":
             continue
         if h.target_node_id is None or h.finished_at is None:
             continue
-        if h.finished_at > db.now - p.lately_s:
+        if h.finished_at > db.now - args.lately_s:
             key = (h.portfolio_id, h.target_node_id, h.kind == "migrate")
             groups.setdefault(key, []).append(h.finished_at)
     return [

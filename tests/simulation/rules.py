@@ -18,7 +18,7 @@ PHASES = tuple(Phase) if EXPLORING else (Phase.explicit, Phase.generate)
 
 
 def act(weight: int, /, **options: Sequence[Any]) -> Callable[[Any], Any]:
-    """Turn a method into a rule, with the values of each parameter."""
+    """Turn a method into a rule that `walk` chooses by `weight`. `options`: parameter → values."""
 
     def mark(method: Any) -> Any:
         drawn: dict[str, Any] = {name: st.sampled_from(options[name]) for name in options}
@@ -38,7 +38,7 @@ def acts_of(machine: type[RuleBasedStateMachine]) -> list[tuple[int, str, dict[s
 def walk(
     machine: RuleBasedStateMachine, seed: int, acts: int, after_each: Callable[[], None]
 ) -> None:
-    """Run `acts` rules by weight. Hypothesis' own runs stay near their initial state."""
+    """Run `acts` rules, chosen by weight: runs of Hypothesis stay near their initial state."""
     chance, done = random.Random(seed), []
     known = acts_of(type(machine))
     weights = [weight for weight, _, _ in known]
@@ -57,6 +57,6 @@ def walk(
 
 
 def seeds(count: int) -> list[int]:
-    """Return the same seeds every time, or new ones if asked to search."""
+    """Return `count` seeds: the same ones, or with HYPOTHESIS_PROFILE=explore new ones."""
     system = random.SystemRandom()
     return [system.randrange(2**32) if EXPLORING else n for n in range(1, count + 1)]

@@ -10,7 +10,7 @@ from tests.simulation.database import Row, Store, answers
 
 
 @answers(storm.SEEN)
-def node_histories(db: Store, p: Any) -> list[Row]:
+def node_histories(db: Store, args: Any) -> list[Row]:
     held = db.storm.get(1)
     return [
         Row(name=node.name, status=node.status, status_since=node.status_since,
@@ -25,19 +25,21 @@ def node_histories(db: Store, p: Any) -> list[Row]:
 
 
 @answers(storm.OPEN)
-def open_storm(db: Store, p: Any) -> list[Row]:
-    held, nodes, until = db.storm.get(1), p.nodes.obj, db.now + p.ttl_s
+def open_storm(db: Store, args: Any) -> list[Row]:
+    held, nodes, until = db.storm.get(1), args.nodes.obj, db.now + args.ttl_s
     if held is None:
-        db.add(db.storm, 1, rows.Storm(db.now, until, nodes, p.of))
-    elif held.held_at is None and held.ended_at == p.ended:
-        db.set(held, held_at=db.now, until=until, nodes=nodes, of_nodes=p.of, held_by="", reason="")
+        db.add(db.storm, 1, rows.Storm(db.now, until, nodes, args.of))
+    elif held.held_at is None and held.ended_at == args.ended:
+        db.set(
+            held, held_at=db.now, until=until, nodes=nodes, of_nodes=args.of, held_by="", reason=""
+        )
     else:
         return []
     return [Row(held_at=db.now)]
 
 
 @answers(storm.CLOSE)
-def close_storm(db: Store, p: Any) -> list[Row]:
+def close_storm(db: Store, args: Any) -> list[Row]:
     held = db.storm.get(1)
     if held is None or held.held_at is None or held.until is None:
         return []
@@ -48,11 +50,11 @@ def close_storm(db: Store, p: Any) -> list[Row]:
 
 
 @answers(storm.CLAMP)
-def clamp_storm(db: Store, p: Any) -> None:
+def clamp_storm(db: Store, args: Any) -> None:
     held = db.storm.get(1)
     if held is None:
         return
-    latest, ended, until = db.now + p.ttl_s, held.ended_at, held.until
+    latest, ended, until = db.now + args.ttl_s, held.ended_at, held.until
     if (until is not None and until > latest) or (ended is not None and ended > db.now):
         db.set(
             held,

@@ -1,4 +1,4 @@
-"""Nodes, watchers, a gateway, a feed and a network in one virtual time."""
+"""Nodes, watchers, gateways, a feed and a network in one virtual time, and their faults."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class World:
         self.sticky = False  #: nodes do not find the other gateway when theirs does not answer
         self.now, self.clock_ahead_s = START, 0.0
         self.complete_since = START  #: control plane complete, and its clock steady
-        self.drawn = 0
+        self.drawn = 0  #: number of UUIDs given so far
         self.daemons: list[Daemon] = []
         self.watchers = [Watcher(Scheduler(name, self.timing)) for name in ("first", "second")]
-        self.pushes = "ok"
-        self.under_way: list[tuple[float, int, DesiredSet]] = []
-        self.segments = [(1, self.now, RATE)]
+        self.pushes = "ok"  #: or "lost", "late", "twice"
+        self.under_way: list[tuple[float, int, DesiredSet]] = []  #: pushes: when due, node, set
+        self.segments = [(1, self.now, RATE)]  #: of the feed: first seq, its time, events/s
         self.unloadable: set[tuple[int, int]] = set()
         self.poison: dict[tuple[int, int | None], int] = {}  #: (portfolio, revision) → seq
 
@@ -106,7 +106,7 @@ class World:
             return
         watcher.next_tick = self.now + 1
         if not self.gateways[0].database_up:
-            return  # it waits for the database
+            return  # the watcher waits for the database
         rebalance = self.now >= watcher.next_rebalance
         self.db.fuse = fuse
         try:
@@ -138,14 +138,14 @@ class World:
             gateway.database_up = up
 
     def freeze_gateway(self, number: int, seconds: float, *, sticky: bool) -> None:
-        """Stop one gateway for a while, and then let the nodes reach it."""
+        """Stop one gateway for `seconds`. If `sticky`, its nodes try no other gateway meanwhile."""
         self.gateways[number].up, self.sticky = False, sticky
         self.go_on(seconds)
         self.gateways[number].up, self.sticky = True, False
         self.go_on(3)
 
     def overload_gateway(self, number: int, seconds: float) -> None:
-        """Let one gateway drop the requests of its nodes for a while, and say so with its pulse."""
+        """Let one gateway drop all requests for `seconds`, and report overload with its pulse."""
         self.gateways[number].overloaded = True
         self.go_on(seconds)
         self.gateways[number].overloaded = False
@@ -169,7 +169,7 @@ class World:
     # --- pushes ------------------------------------------------------------------------------
 
     def _push(self) -> None:
-        """Send the pushes of the last changes, as far as the network allows."""
+        """Send the pushes that the last changes caused, with the fault in `pushes`."""
         hints, self.db.hints = self.db.hints, []
         for node, _ in hints:
             if node is None:
@@ -184,7 +184,7 @@ class World:
     def _deliver(self) -> None:
         due = [line for line in self.under_way if line[0] <= self.now]
         self.under_way = [line for line in self.under_way if line[0] > self.now]
-        for _, node, wanted in reversed(due):  # in the wrong order
+        for _, node, wanted in reversed(due):  # out of order, as a network may
             for daemon in self.daemons:
                 lease = self.db.leases.get(node)
                 holds = lease is not None and lease.incarnation == daemon.incarnation
@@ -234,7 +234,7 @@ class World:
         return daemon
 
     def kill(self, node: int, *, host: bool) -> None:
-        """Kill the newest daemon. If the host is killed too, its socket does not close."""
+        """Kill the newest daemon of `node`. With `host`, its machine dies: no socket closes."""
         daemon = self.daemon_of(node)
         if daemon is None:
             return

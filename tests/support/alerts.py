@@ -14,7 +14,7 @@ from tests.support.factories import ago
 
 
 def keep_gateway_alive() -> None:
-    """Let every gateway have pulsed just now: on a busy machine the fixture's pulse is too old."""
+    """Let every gateway have pulsed just now: on a busy machine the pulse of a fixture is old."""
     Gateway.objects.update(pulsed_at=ago(0))
 
 
@@ -25,21 +25,21 @@ def tick() -> Any:
 
 
 def compare() -> list[tuple[str, str]]:
-    """Compare the alerts with their causes. Return (what happened, alert kind) of each change."""
+    """Update the alerts from their causes. Return (what happened, alert kind) of each change."""
     return [(row.what, row.kind) for row in execute(alerts.update_alerts(timing()))]
 
 
 def is_open(*kinds: str, after: Callable[[], Any] = lambda: None) -> bool:
-    """Call `after`, and return whether the open alerts are then of just these kinds."""
+    """Call `after`. Return whether the kinds of the open alerts are then exactly `kinds`."""
     after()
     found = Alert.objects.filter(closed_at=None).values_list("kind", flat=True)
     return sorted(found) == sorted(kinds)
 
 
 def open_alerts() -> dict[str, str]:
-    """Compare the alerts with their causes. Return kind → reason of those that are then open.
+    """Update the alerts from their causes. Return kind → reason of the open ones.
 
-    Assert that each is of another kind.
+    Assert that no two of them have one kind.
     """
     keep_gateway_alive()
     compare()
@@ -48,6 +48,6 @@ def open_alerts() -> dict[str, str]:
     return dict(found)
 
 
-def told(what: str = "alert_opened") -> int:
+def count_audit_lines(kind: str = "alert_opened") -> int:
     """Return how many lines of the audit log are of this kind."""
-    return Event.objects.filter(kind=what).count()
+    return Event.objects.filter(kind=kind).count()

@@ -1,4 +1,4 @@
-"""Wheels of strategies, built in memory, and their rows."""
+"""Wheels of the strategy `momentum`, built in memory, and their rows in the database."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def store_artifact(
     version: str = "1.0", *, code: str = "one", pythons: list[str] | None = None, **strategy: Any
 ) -> Artifact:
     """Store an artifact with the strategy `momentum`, without the inspection."""
-    catalog._known.clear()  # the same bytes, with other facts than an inspection finds
+    catalog._known.clear()  # it may know other facts about the same bytes, from an earlier test
     filename, wheel = make_wheel(version=version, files=momentum(code))
     artifact = Artifact.complete.create(
         sha256=hashlib.sha256(wheel).hexdigest(), name="momentum-demo", version=version,

@@ -19,8 +19,10 @@ from tests.support.factories import FakeNode, OwnerSession, make_node, make_trad
 
 
 def at_once(*acts: Callable[[], Any]) -> list[Any]:
-    """Call all acts at one moment, each in a thread with a connection of its own. Return the
-    outcome of each, or the exception that it raised."""
+    """Call all acts at one moment. Return the outcome of each, or the exception that it raised.
+
+    Each runs in a thread with its own connection.
+    """
     gate = threading.Barrier(len(acts))
     outcomes: list[Any] = [None] * len(acts)
 
@@ -66,8 +68,9 @@ class Held:
 def behind(held: Held, act: Callable[[], Any], repeats: FakeNode | None = None) -> Any:
     """Call `act` while `held` is uncommitted, and commit `held` once `act` waits for its locks.
 
-    Return the outcome of `act`, or the exception that it raised. A commit or heartbeat never waits:
-    its daemon `repeats` it, and `held` is committed once an answer has left out the locked row.
+    Return the outcome of `act`, or the exception that it raised. If `act` sends a commit or a
+    heartbeat, which wait for no lock, give the daemon that repeats it as `repeats`: then `held` is
+    committed once an answer has left out the locked row.
     """
     outcome: list[Any] = []
 
@@ -97,7 +100,7 @@ def wait_until_left_out(daemon: FakeNode) -> None:
 
 def wait_until_blocked() -> None:
     """Wait until some session of this database waits for a lock of another session."""
-    # Workers of the suite share the server: a session of another's database says nothing here.
+    # Only this database: other workers of the test run use the same server.
     waiting = """
         SELECT FROM pg_stat_activity
         WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
@@ -107,8 +110,11 @@ def wait_until_blocked() -> None:
 
 
 def assert_invariants(hand: OwnerSession) -> None:
-    """Assert of a portfolio that its epochs have one owner each and rise (I1, I5), that its tenures
-    tile (I2) and are the grants of the audit log (I10), and that at most one handoff is active."""
+    """Assert invariants of one portfolio.
+
+    Its epochs have one owner each and rise (I1, I5), its tenures tile (I2) and equal the grants of
+    the audit log (I10), and at most one of its handoffs is active.
+    """
     tenures = list(Tenure.objects.filter(portfolio=hand.portfolio).order_by("epoch"))
     assert len({t.epoch for t in tenures}) == len(tenures)
     assert [t.to_seq for t in tenures[:-1]] == [t.from_seq for t in tenures[1:]]
@@ -123,7 +129,7 @@ def assert_invariants(hand: OwnerSession) -> None:
 
 
 def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
-    """Return the session of a portfolio that drains on node-1, its target node-2, the handoff."""
+    """Return (owner session, target, handoff) of a portfolio that drains from node-1 to node-2."""
     Lease.objects.update(takeovers=[])
     source, target = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source)
@@ -149,8 +155,10 @@ class Row:
         return True
 
     def held_while(self, act: Callable[[], Any], *later: Row) -> list[bool]:
-        """Lock the row, call `act`, which must not raise, and unlock the row once `act` waits for a
-        lock. Return which of `later` were free then."""
+        """Lock the row until `act` waits for a lock. Return which of `later` were free then.
+
+        `act` must not raise.
+        """
         holding = psycopg.connect(conninfo())
         holding.execute(self.sql.encode())
         outcome: list[Any] = []

@@ -4,8 +4,8 @@ A script is the whole life of a handoff, step by step. `record_points` runs it o
 every failpoint that its transactions reach. `crash_at` runs it again and cuts the connection at one
 of them, as kill -9 would: the transaction is rolled back, or it is durable and its answer is lost.
 Afterwards the daemon repeats, with the same bytes, each message that got no answer, and the control
-plane resumes. A crash that left every row as it was outside of its transaction is equal to one
-there, which is tested once; such a run stops there.
+plane resumes. A crash inside a transaction that leaves every row as it was before the transaction
+equals a crash before the transaction. That one is tested once; the others end with the crash.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class Script:
 
 
 class CrashAt:
-    """Cuts the connection at the n-th failpoint reached.
+    """Cuts the connection at the failpoint number `at` of those reached.
 
-    `outside` is the number of the last point outside of a transaction up to there; `is_known` says
-    that a crash which leaves every row as it was there has already been tested.
+    `outside` is the number of the last point up to there that is outside of a transaction.
+    `is_known`: a crash that leaves every row as it was at that point has been tested already.
     """
 
     def __init__(self, at: int, outside: int = 0, *, is_known: bool = False) -> None:
@@ -139,7 +139,7 @@ class CrashAt:
         return 0.0
 
     def compare_rows(self) -> None:
-        """Record whether the crash left every row as it was outside of its transaction."""
+        """Record whether the crash left every row as it was before its transaction."""
         self.left_nothing = self._rows == every_row()
 
 
@@ -159,8 +159,7 @@ class Trace:
         return 0.0
 
     def by_transaction(self, numbers: Iterable[int]) -> dict[int, list[int]]:
-        """Return number of a point outside of transactions → those of `numbers` that follow it, up
-        to the next such point."""
+        """Return point outside of transactions → those of `numbers` up to the next such point."""
         found: dict[int, list[int]] = {}
         for number in numbers:
             found.setdefault(max(n for n in self.outside if n <= number), []).append(number)
@@ -249,8 +248,7 @@ def resume(world: World, *, daemons_answer: bool = True) -> None:
 
 
 def _is_at_rest() -> bool:
-    """Return whether no handoff is open, and each portfolio has committed under its owner, or stays
-    without one."""
+    """Return whether no handoff is active and no portfolio waits for an owner or first commit."""
     under_way = ~Q(phase__in=STAY_WITHOUT_OWNER) & (Q(node=None) | Q(first_commit_at=None))
     is_open = Handoff.objects.filter(state__in=ACTIVE_STATES).exists()
     return not is_open and not Run.objects.filter(under_way).exists()
@@ -279,16 +277,16 @@ def violations(world: World) -> list[str]:
         found.append(f"{handoff} is stuck")
     # Every portfolio has an owner, or a reason.
     if run.node_id is None and not (run.phase == "stopped" or run.reason):
-        found.append(f"it has neither an owner nor a reason, phase {run.phase}")
+        found.append(f"p has neither an owner nor a reason, phase {run.phase}")
     if run.phase in ("starting", "draining"):
-        found.append(f"it is left {run.phase}")
+        found.append(f"p is still {run.phase}")
     owners = [
         daemon.name
         for daemon in world.daemons
         if portfolio.pk in [entry.portfolio for entry in daemon.desired("run")]
     ]
     if owners != ([] if run.node is None else [run.node.name]):
-        found.append(f"desired sets of {owners} contain it, {run.node} owns it")
+        found.append(f"desired sets of {owners} tell them to run p, {run.node} owns p")
     # I1, I2: one owner per epoch, epochs rise, tenures tile up to its seq.
     tenures = list(Tenure.objects.filter(portfolio=portfolio).order_by("epoch"))
     for before, after in pairwise(tenures):

@@ -9,6 +9,9 @@ _DIVISORS = {"explore": 1, "fast": 10}
 
 
 def examples(number: int) -> int:
-    """Return `number` where new examples are drawn (HYPOTHESIS_PROFILE=explore), a quarter of it in
-    `bin/test`, and a tenth in `bin/test --fast`; four at least."""
+    """Return how many examples to draw, four at least.
+
+    `number` with HYPOTHESIS_PROFILE=explore, a quarter in `bin/test`, a tenth in
+    `bin/test --fast`.
+    """
     return max(4, number // _DIVISORS.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 4))

@@ -64,7 +64,7 @@ class FakeNode:
         return [entry for entry in wanted.entries if entry.role == role]
 
     def prepare(self) -> None:
-        """Report every handoff that this node should prepare as prepared."""
+        """Report as prepared every handoff that this node should prepare."""
         for entry in self.desired("prepare"):
             assert entry.handoff is not None
             execute(handle_prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
@@ -253,7 +253,7 @@ def make_order(
 
 
 def lose(daemon: FakeNode) -> None:
-    """Expire the lease of a node and mark it lost, without what a pass does besides."""
+    """Expire the lease of a node and mark the node lost, without other effects of a pass."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
     Node.objects.filter(pk=daemon.row.pk).update(status="lost")
 
@@ -299,7 +299,7 @@ class OwnerSession:
         return wire.Commit(**values)
 
     def _record(self, seq: int) -> bytes:
-        """Return the hash of a record as a node that has read it sends it; b"" if there is none."""
+        """Return the hash of a stored record, as nodes send it; b"" if there is no such record."""
         found = FeedRecord.objects.filter(feed=self.portfolio.feed_id, seq=seq).first()
         return sha256(found.event).digest() if found else b""
 
@@ -348,8 +348,10 @@ class OwnerSession:
         )
 
     def halts(self, **given: Any) -> str:
-        """Report that the portfolio stopped before an event 41.2 s old, as `catch_up: halt` asks;
-        `given` replaces fields of the report. Return the outcome."""
+        """Report a stop before an event 41.2 s old, by `catch_up: halt`. Return the outcome.
+
+        `given` replaces fields of the report.
+        """
         at = self.run()
         values: dict[str, Any] = {
             "portfolio": self.portfolio.pk, "epoch": at.epoch, "seq": at.last_seq, "age_s": 41.2,
@@ -396,7 +398,7 @@ def expire_handoff(handoff: Handoff) -> str:
 
 
 def expire_lease(daemon: FakeNode, seconds_ago: float = 1) -> None:
-    """Expire a lease, unnoticed so far, while the gateway received heartbeats."""
+    """Let a lease have expired under a reachable gateway; no pass has noticed that yet."""
     Gateway.objects.update(pulsed_at=ago(0))
     Lease.objects.filter(node=daemon.row).update(
         expires_at=ago(seconds_ago), renewed_at=ago(30 + seconds_ago)
@@ -412,7 +414,7 @@ def serving_since(seconds_ago: float, *, pulsed_ago: float = 0, gateway: UUID = 
 
 
 def prove_revision(portfolio: Portfolio) -> None:
-    """Let the revision have run for long enough, and mark it good."""
+    """Let the running revision of a portfolio have run for long enough, and mark it good."""
     Run.objects.filter(pk=portfolio.pk).update(first_commit_at=ago(3600))
     execute(mark_proven_revisions(timing()))
 

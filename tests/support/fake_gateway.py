@@ -56,7 +56,7 @@ class FakeGateway:
         self.next_beat_s = 10.0
         self.frozen = self.reject_next = self.revoked = False
         self.pushing = self.socket_open = True
-        self.refuse_register: tuple[int, str, str] | None = None
+        self.refuse_register: tuple[int, str, str] | None = None  #: status, code, message
         self.speaks: tuple[int, ...] = wire.SPOKEN
         self.asked_in: list[int] = []  #: the protocol of each registration, refused ones included
         self.status: dict[str, str] = {}
@@ -68,8 +68,7 @@ class FakeGateway:
         self.release_answer = "handed_over"
         self.files: dict[str, bytes] = {}  #: by sha256: wheels and locks that nodes may fetch
         self.fetched: list[str] = []  #: the sha256 of each request for a file, in order
-        #: Bodies of files stop half-way until it is set.
-        self.files_wait: asyncio.Event | None = None
+        self.files_wait: asyncio.Event | None = None  #: files stop half-way until it is set
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -151,8 +150,7 @@ class FakeGateway:
         return run.last_seq - run.commits[0].from_seq if run.commits else -1
 
     def longest_gap_s(self, portfolio: int, from_commit: int = 0) -> float:
-        """Return the longest gap between commits, by default from the first one, including the time
-        since the last one."""
+        """Return the longest gap between commits from number `from_commit` on, and until now."""
         taken = [*self.runs[portfolio].taken_at_s[from_commit:], time.monotonic()]
         return max(after - before for before, after in pairwise(taken))
 

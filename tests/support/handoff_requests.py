@@ -23,8 +23,10 @@ def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
 
 
 def ask(*asked: Request, patient: bool = True) -> list[Any]:
-    """Request these in one batch. Return for each the handoff's id or the code of its refusal; None
-    if its run was locked and the batch not `patient`, or if it was deleted."""
+    """Make these requests in one batch. Return for each the id of its handoff, or a refusal's code.
+
+    None: the run was locked and the batch not `patient`, or the portfolio was deleted.
+    """
     answers = execute(request_all(asked, actor="test", timing=timing(), patient=patient))
     return [
         answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)

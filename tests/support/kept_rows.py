@@ -1,4 +1,4 @@
-"""Rows of tables as statements that write them back, so that tests need not make them again."""
+"""Rows that several tests begin with: made by the first test, written back for each other one."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def statements_of(tables: Iterable[str]) -> dict[str, str]:
 class KeptRows(Generic[T]):
     """What many tests begin with: rows of portfolios and scheduling, and a value made with them.
 
-    The first test makes both; the others get copies of the tables that this changed. Their rows are
-    as old as the first test: leases may have expired meanwhile, until nodes beat again.
+    The first test calls `make`; for each other one the tables that this changed are written back.
+    Their times are those of the first test, so leases may have expired: let the nodes beat again.
     """
 
     def __init__(self, make: Callable[..., T]) -> None:

@@ -35,8 +35,10 @@ def connect(node: FakeNode) -> UUID:
 
 
 def close(node: FakeNode, connection: UUID, seconds_ago: float = 1.1) -> bool:
-    """Record that a socket closed `seconds_ago`, and let the sweep judge it. Return False if a
-    newer socket or incarnation has replaced it, or its loss was known."""
+    """Record that a socket closed `seconds_ago`, and let the sweep judge it.
+
+    Return False if a newer socket or incarnation has replaced it, or its loss was known.
+    """
     recorded = execute(record_socket_loss(node.row.pk, connection))
     Lease.objects.filter(node=node.row, socket_loss_pending=True).update(
         socket_lost_at=ago(seconds_ago)

@@ -82,7 +82,7 @@ class Server:
             time.sleep(0.05)
 
     def answers(self) -> bool:
-        """Return whether it accepts a superuser session."""
+        """Return whether the server accepts a superuser session."""
         with suppress(psycopg.OperationalError), self.session():
             return True
         return False
@@ -155,8 +155,7 @@ class Pair:
         self.wait_for_replication("async")
 
     def renew(self) -> None:
-        """After the promotion of the standby: let it be the primary, and replace the server that
-        failed by a new standby."""
+        """After a promotion: let `primary` name the promoted server, and make a new standby."""
         self.primary.kill()
         shutil.rmtree(self.primary.data)
         self.primary, self.standby = self.standby, self.primary

@@ -16,7 +16,7 @@ from scheduling.timing import timing
 from tests.support import factories
 from tests.support.artifacts import store_artifact
 
-#: A class of the release under the name of an artifact: it runs in the process of the test.
+#: A built-in strategy, which the artifacts below offer too: it runs in the process of the test.
 HELD: dict[str, Any] = {"strategy": "buy_and_hold", "symbols": ["IBM"]}
 FACTS: dict[str, Any] = {
     "name": "buy_and_hold",
@@ -26,7 +26,7 @@ FACTS: dict[str, Any] = {
 
 
 def make_artifact(version: str, **given: Any) -> Artifact:
-    """Return an artifact with the strategy of these portfolios."""
+    """Return an artifact of this version that offers the strategy buy_and_hold."""
     return store_artifact(version, code=version, **{**FACTS, **given})
 
 
@@ -82,7 +82,7 @@ def states(roll_out: int) -> dict[str, str]:
 
 
 def reasons(roll_out: int) -> dict[str, str]:
-    """Return the sentences of the portfolios that have one."""
+    """Return portfolio → reason of the items of a roll-out that have a reason."""
     items = RollOut.objects.get(pk=roll_out).items.exclude(reason="")
     return dict(items.values_list("portfolio__name", "reason"))
 

@@ -197,8 +197,10 @@ LIMITS: dict[str, Callable[[], object]] = {
 
 
 def try_it(name: str, deed: Callable[[], object]) -> list[Any]:
-    """Enter the sandbox and act. Return [name, outcome, what this kernel lacks]. The outcome is the
-    name of the error that refused `deed`, else what it returns if one of LIMITS, else `done`."""
+    """Enter the sandbox and act. Return [name, outcome, what this kernel lacks].
+
+    The outcome is the name of the error that refused `deed`, else "done", or of LIMITS its result.
+    """
     limit_process(int(MEMORY))
     lacking = apply_sandbox()
     try:

@@ -13,7 +13,7 @@ from scheduling import tracing
 
 
 class Collector:
-    """What this process has sent."""
+    """Collects the spans that this process sends."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()

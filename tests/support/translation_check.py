@@ -21,9 +21,10 @@ HALF_WIDTH = re.compile(r"[,:;()](?![A-Za-z0-9])|(?<![A-Za-z0-9])[,:;()]|\. ")
 
 
 def check_translated(reason: Reason) -> None:
-    """Assert that the Chinese sentence of `reason` has the same names and numbers as the English
-    one, each equally often, and no other word in Latin letters. Raise KeyError for a missing
-    parameter.
+    """Assert that the Chinese and English sentences of `reason` have the same names and numbers.
+
+    Each occurs equally often, and the Chinese one has no other word in Latin letters. Raise
+    KeyError for a missing parameter.
     """
     sentence = english.SENTENCES[reason.code](reason.params)
     translated = chinese.SENTENCES[reason.code](reason.params)

@@ -16,10 +16,11 @@ ATTEMPTS = 3
 def assert_moves_nothing(
     cluster: Cluster, fault: Callable[[], None], nodes: tuple[str, ...] = DEMO_NODES
 ) -> datetime:
-    """Assert that no portfolio changes owner or epoch while `fault` runs, which ends its effect.
+    """Assert that no portfolio changes owner or epoch while `fault` runs.
 
-    If the machine starved a node for longer than its lease meanwhile, repeat the fault, at most
-    twice. Return when the attempt in which nothing moved began, by the database's clock.
+    `fault` also ends what it breaks. If the machine starved a node for longer than its lease
+    meanwhile, repeat the fault, at most twice. Return when the attempt began in which nothing
+    moved, by the database's clock.
     """
     for left in reversed(range(ATTEMPTS)):
         before, since = cluster.runs(), cluster.now()
@@ -36,8 +37,10 @@ def assert_moves_nothing(
 
 
 def starved_nodes(cluster: Cluster, since: datetime) -> set[str]:
-    """Return the nodes that were lost for want of heartbeats while processes of the machine waited:
-    none on a quiet machine, and none whose heartbeat was younger than its lease."""
+    """Return the nodes that were lost because the machine starved their processes.
+
+    None on a quiet machine, and none whose newest heartbeat was younger than the lease.
+    """
     if not is_starved():
         return set()
     lost = cluster.events("node_lost", since)

@@ -55,8 +55,10 @@ def move(source: FakeNode, target: FakeNode, name: str = NAME) -> None:
 
 
 def make_moved() -> tuple[FakeNode, FakeNode]:
-    """Make a portfolio that moved from node-1 to node-2, was reloaded, and was taken over by a new
-    incarnation of node-2. Return node-1 and that incarnation."""
+    """Make a portfolio that was moved, reloaded and taken over. Return node-1 and its owner.
+
+    It moved from node-1 to node-2, and a new incarnation of node-2, the owner, took it over.
+    """
     one, two = make_node("node-1"), make_node("node-2")
     make_crossing(one, 4_000)
     move(one, two)
@@ -114,7 +116,7 @@ class Replays:
         return nullcontext(ask)
 
     def of(self, name: str = NAME, **how: Any) -> tuple[int, Any]:
-        """Verify; return how many events were replayed, and the verdict."""
+        """Verify the portfolio. Return (number of replayed events, verdict)."""
         self.events = 0
         verdict = verify_portfolio(name, **how)
         return self.events, verdict
@@ -131,6 +133,6 @@ def anchors(name: str = NAME) -> list[int]:
     return [a.seq for a in VerificationAnchor.objects.filter(portfolio__name=name)]
 
 
-def touched(what: Any, **changes: Any) -> None:
-    """Change columns of the row of `what`."""
+def update_row(what: Any, **changes: Any) -> None:
+    """Change columns of the row of this model instance in the database."""
     type(what).objects.filter(pk=what.pk).update(**changes)

@@ -47,8 +47,8 @@ def _words(hint: Any) -> str:
     return re.sub(r"\b(scheduling\.wire\.\w+|typing)\.", "", text)
 
 
-def kept(protocol: int) -> Schema:
-    """Return the schema that wire_protocol_N.json keeps for a protocol."""
+def stored_schema(protocol: int) -> Schema:
+    """Return the schema of this protocol version, stored in wire_protocol_N.json."""
     path = Path(__file__).with_name(f"wire_protocol_{protocol}.json")
     found: Schema = json.loads(path.read_text(encoding="utf-8"))
     return found
@@ -87,6 +87,6 @@ def misreadings(before: Schema, after: Schema) -> list[str]:
 
 if __name__ == "__main__":
     lines = [
-        f"{json.dumps(name)}: {json.dumps(kept)}" for name, kept in schema_of(messages).items()
+        f"{json.dumps(name)}: {json.dumps(kind)}" for name, kind in schema_of(messages).items()
     ]
     print("{\n" + ",\n".join(lines) + "\n}")

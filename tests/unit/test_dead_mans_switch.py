@@ -1,4 +1,4 @@
-"""The thread of the dead man's switch outlives whatever a look meets."""
+"""The thread of the dead man's switch continues after any error."""
 
 from __future__ import annotations
 

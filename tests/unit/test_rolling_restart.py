@@ -1,4 +1,4 @@
-"""Which processes a rolling restart takes for which."""
+"""How a rolling restart recognises and orders the processes of an installation."""
 
 from __future__ import annotations
 

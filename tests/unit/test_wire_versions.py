@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scheduling.wire import messages
-from tests.support.wire_schema import Schema, kept, misreadings, schema_of
+from tests.support.wire_schema import Schema, misreadings, schema_of, stored_schema
 
 HELP = (
     "Peers of this protocol would misread each other. Give a new field a default, and leave the "
@@ -25,7 +25,7 @@ def now() -> Schema:
 
 
 def test_messages_differ_from_the_stored_schema_of_their_protocol_only_compatibly() -> None:
-    assert misreadings(kept(messages.PROTOCOL), now()) == [], HELP
+    assert misreadings(stored_schema(messages.PROTOCOL), now()) == [], HELP
 
 
 def test_nodes_of_this_protocol_version_and_the_one_before_are_accepted() -> None:

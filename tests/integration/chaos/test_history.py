@@ -1,4 +1,4 @@
-"""The checker of the stored history finds tenures that do not tile and foreign orders or fills."""
+"""The checker of the stored history finds gaps in tenures, and orders or fills of no owner."""
 
 from __future__ import annotations
 

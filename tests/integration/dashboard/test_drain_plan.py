@@ -1,4 +1,4 @@
-"""A drain as a plan: in its dialog, over the API and on the command line, and its progress."""
+"""The preview of a drain in its dialog, in the API and on the command line; its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node may commit any bytes as a state, and report any number. They break no page."""
+"""Pages open although a node with a token committed a malformed state or reported odd numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form that moves several portfolios at once, and what it says became of each."""
+"""The form that moves several portfolios at once, and the result it shows for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order blotter: every portfolio's orders, those that were not placed first of all."""
+"""The order blotter: orders of all portfolios, with those that were not placed."""
 
 from __future__ import annotations
 

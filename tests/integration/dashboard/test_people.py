@@ -1,4 +1,4 @@
-"""People are made, given a role, deactivated and given a link for a password in the desk."""
+"""The pages of users: create, give a role, deactivate, and send a link for a password."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from scheduling.enact.alerts import update_alerts
 from scheduling.models import Alert, Lease, Node, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.support.alerts import compare, is_open, tick, told
+from tests.support.alerts import compare, count_audit_lines, is_open, tick
 from tests.support.concurrency import Held, behind
 from tests.support.factories import (
     FakeNode,
@@ -51,7 +51,7 @@ def test_lost_node_has_one_alert_until_it_returns_or_is_forgotten(
         tick()
     assert is_open("node_lost")
     alert = Alert.objects.get()
-    assert (alert.node, alert.times, told()) == (nodes[0].row, 1, 1)
+    assert (alert.node, alert.times, count_audit_lines()) == (nodes[0].row, 1, 1)
     if way == "beats":
         nodes[0].beat()
     elif way == "leaves":
@@ -59,7 +59,7 @@ def test_lost_node_has_one_alert_until_it_returns_or_is_forgotten(
     else:
         operations.forget_node("node-1", actor="ann")
     assert is_open(after=tick)
-    assert (told(), told("alert_closed")) == (1, 1)
+    assert (count_audit_lines(), count_audit_lines("alert_closed")) == (1, 1)
 
 
 def test_storm_is_one_alert_not_one_per_node(nodes: list[FakeNode]) -> None:
@@ -159,7 +159,7 @@ def test_stalled_portfolio_stays_stalled_when_the_rate_changes(
     since = hand.run().stalled_at
     segment(rate, began_s_ago, ahead=101 - int(began_s_ago))
     assert is_open("stalled", after=tick)
-    assert (hand.run().stalled_at, told("alert_closed")) == (since, 0)
+    assert (hand.run().stalled_at, count_audit_lines("alert_closed")) == (since, 0)
 
 
 def test_pending_alert_opens_after_two_passes(nodes: list[FakeNode]) -> None:
@@ -228,7 +228,7 @@ def test_recurring_cause_reopens_one_alert(nodes: list[FakeNode]) -> None:
     for _ in range(6):
         back_and_gone(nodes[0], 40)
     # Open, closed at once; again, closed after 30 s; again, and from now on 40 s are too short.
-    assert (Alert.objects.count(), Alert.objects.get().times, told()) == (1, 3, 3)
+    assert (Alert.objects.count(), Alert.objects.get().times, count_audit_lines()) == (1, 3, 3)
     nodes[0].beat()
     assert is_open("node_lost", after=compare)
     Alert.objects.update(gone_at=ago(61))
@@ -258,13 +258,13 @@ def test_two_concurrent_watchers_open_one_alert(what: str) -> None:
     if what == "reopening":
         Node.objects.update(status="alive")
         compare()
-    before = told(), told("alert_closed")
+    before = count_audit_lines(), count_audit_lines("alert_closed")
     Node.objects.update(status="alive" if what == "closing" else "lost", status_since=ago(2))
 
     second = behind(Held(update_alerts(timing())), Scheduler("w").raise_alerts)
     assert not isinstance(second, Exception), second
     compare()
-    opened, closed = told() - before[0], told("alert_closed") - before[1]
+    opened, closed = count_audit_lines() - before[0], count_audit_lines("alert_closed") - before[1]
     assert (opened, closed) == ((0, 10) if what == "closing" else (10, 0))
     assert Alert.objects.count() == 10
 
@@ -284,4 +284,4 @@ def test_portfolios_pending_for_one_cause_share_an_alert(nodes: list[FakeNode]) 
         operations.stop(f"p-{number:02}", actor="ann")
     assert is_open("pending", after=tick)
     assert Alert.objects.filter(pk=alert.pk, portfolio__name="q").exists()
-    assert told("alert_opened") == 1
+    assert count_audit_lines("alert_opened") == 1

@@ -1,4 +1,4 @@
-"""What `bin/chaos` reads of exits and held snapshots, against what the product writes."""
+"""The counts of exits and held snapshots that `bin/chaos` reads equal what the product wrote."""
 
 from __future__ import annotations
 

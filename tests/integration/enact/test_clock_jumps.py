@@ -1,6 +1,6 @@
-"""The database's clock is set by a minute, either way: nothing moves, and judging goes on.
+"""Jumps of the database's clock by a minute, forward or back, move nothing and end no judgement.
 
-The clock is set inside the database, so that every statement of the product hears it, and is right
+The clock is set inside the database, so that every statement of the product reads it. It is right
 again when the test's transaction is rolled back.
 """
 

@@ -1,7 +1,7 @@
 """Crashes between any two statements of a handoff: the handoff still ends.
 
-Every script below runs once for each point that it reaches. The last test compares the points with
-the source: every statement of the protocol has a crash after it.
+Each script runs once for every failpoint that it reaches. The last test compares these with the
+source: every statement of the protocol has a crash after it.
 """
 
 from __future__ import annotations

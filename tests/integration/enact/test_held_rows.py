@@ -1,7 +1,7 @@
-"""A process that freezes inside a transaction keeps its locks: whom that holds up, and how long.
+"""Locks of a process that freezes inside a transaction: what they delay, and for how long.
 
-Commits and beats wait for no row. What is held gets no answer and is repeated; its neighbours in
-the same request or batch go on.
+Commits and heartbeats wait for no row. A message about a locked row gets no answer and is repeated;
+others in the same request or batch are answered.
 """
 
 from __future__ import annotations

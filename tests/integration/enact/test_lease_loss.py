@@ -1,4 +1,4 @@
-"""When a node is lost, why, and what gaps and several gateways excuse."""
+"""When a node counts as lost and for which reason, and when gaps of gateways excuse its silence."""
 
 from __future__ import annotations
 

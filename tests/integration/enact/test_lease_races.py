@@ -1,7 +1,7 @@
-"""A lease and its rivals on real connections: who waited for it decides on what is now, not before.
+"""Concurrent changes of a lease: a transaction that waited decides on the state after its wait.
 
-A goodbye changes the node beside the lease. Whoever waited for the lease alone would read the node
-as it was before the wait.
+A goodbye changes the node as well as the lease. A transaction that locked only the lease would read
+the node as it was before the wait.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from scheduling.enact.pass_lock import (
 )
 from scheduling.models import Alert, PassLock
 from scheduling.watcher import Watcher
-from tests.support.alerts import compare, is_open, tick, told
+from tests.support.alerts import compare, count_audit_lines, is_open, tick
 from tests.support.factories import ago, serving_since
 from tests.support.patches import raising
 
@@ -55,7 +55,7 @@ def test_missing_watcher_opens_one_alert_however_many_web_processes_check() -> N
     look()
     look()
     alert = Alert.objects.get()
-    assert (alert.kind, told()) == ("no_watcher", 1)
+    assert (alert.kind, count_audit_lines()) == ("no_watcher", 1)
     assert "limit 10 s: a lost node waits for the next pass of a worker" in alert.reason
     execute(record_watcher_seen("w2"))
     assert compare() == [("alert_closed", "no_watcher")]
@@ -78,13 +78,13 @@ ENDS: dict[str, tuple[float, float, float, float, tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_missing_watcher_opens_an_alert_unless_it_may_still_return(end: str) -> None:
-    pass_ago, since, until, served, left, told = ENDS[end]
+    pass_ago, since, until, served, left, cause = ENDS[end]
     set_times(pass_ago, since, -until)
     for name in left:
         execute(record_watcher_left(name))
     serving_since(served)
-    assert is_open(*["no_watcher"] * bool(told), after=look)
-    assert all(told in reason for reason in Alert.objects.values_list("reason", flat=True))
+    assert is_open(*["no_watcher"] * bool(cause), after=look)
+    assert all(cause in reason for reason in Alert.objects.values_list("reason", flat=True))
 
 
 def test_no_watcher_alert_opens_if_no_watcher_ever_ran() -> None:

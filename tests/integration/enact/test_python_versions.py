@@ -1,4 +1,4 @@
-"""A portfolio that has run goes on under the Python version it ran under, or with consent."""
+"""A portfolio moves to a node with another Python version only with the consent of an operator."""
 
 from __future__ import annotations
 

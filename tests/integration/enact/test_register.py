@@ -1,4 +1,4 @@
-"""Register is a grant: a new incarnation takes over all its node has, whatever is under way."""
+"""A registration grants a new incarnation all runs of its node, whatever handoff is active."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roll-outs beside their concurrent writers, on real connections: each finds what the other did."""
+"""Roll-outs and concurrent changes on real connections: the later one sees the earlier one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The model of tests/simulation is the product: the same acts, the same answers, the same rows.
+"""The simulation equals PostgreSQL: the same acts give the same answers and rows.
 
-Every transaction runs twice, on the simulation and on PostgreSQL under one clock, in any order that
-Hypothesis thinks of, with stale and repeated messages among them. After each act every row is
-compared.
+Every transaction runs on both under one clock, in any order that Hypothesis draws, with stale and
+repeated messages among them. After each act every row is compared.
 """
 
 from __future__ import annotations
@@ -226,7 +225,7 @@ class Conformance(RuleBasedStateMachine):
 
     @act(1, node=WHICH, draining=EITHER, cordoned=EITHER)
     def node_is_marked(self, node: int, draining: bool, cordoned: bool) -> None:
-        self.both(lambda: operators.mark(node, draining=draining, cordoned=cordoned))
+        self.both(lambda: operators.set_scheduling(node, draining=draining, cordoned=cordoned))
 
     # --- commits -----------------------------------------------------------------------------
 
@@ -349,7 +348,7 @@ class Conformance(RuleBasedStateMachine):
     @act(2, back=range(1, 3), how=("stop", "take back"))
     def somebody_ends_a_roll_out(self, back: int, how: str) -> None:
         number = max(self.db.roll_outs, default=0) - back + 1
-        end = operators.stop_roll_out if how == "stop" else operators.take_back
+        end = operators.stop_roll_out if how == "stop" else operators.begin_way_back
         self.both(lambda: end(number))
 
     @act(3, portfolio=WHOSE)

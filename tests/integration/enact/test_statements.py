@@ -1,4 +1,4 @@
-"""Every SQL text of the platform is one PostgreSQL accepts, with types it can deduce."""
+"""PostgreSQL accepts every SQL statement of the platform and can deduce its types."""
 
 from __future__ import annotations
 

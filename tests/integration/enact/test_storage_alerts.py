@@ -1,4 +1,4 @@
-"""What storage does to an installation: samples, metrics, and the alerts that follow."""
+"""Samples of database size and disk space, their metrics and their alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The storm guard: failover waits for one TTL where many nodes went at once, and nothing else."""
+"""Storms: failover is held for one lease when many nodes are lost at once, and nothing else is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A symbol with a position or an open order is not removed by what a person asks for."""
+"""No change by an operator removes a symbol with a position or an open order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commits that were acknowledged and are gone: noticed, held, told, and settled."""
+"""Acknowledged commits that vanished from the database: found, alerted, held and settled."""
 
 from __future__ import annotations
 

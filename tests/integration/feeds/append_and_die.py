@@ -1,4 +1,4 @@
-"""A writer that appends three bars and dies at the failpoint that its environment names."""
+"""A program that appends three bars as a writer and dies at the failpoint of its environment."""
 
 from __future__ import annotations
 

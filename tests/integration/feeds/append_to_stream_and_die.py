@@ -1,4 +1,4 @@
-"""A process that appends three bars to a feed in a stream, as a web process does, and is killed.
+"""A program that appends three bars to a feed in a stream, as a web process does, and is killed.
 
 It dies at a point of the append in the stream, or at the failpoint that its environment names.
 """

@@ -1,6 +1,6 @@
-"""What every substrate of recorded logs must do, with a real server.
+"""Tests that each kind of recorded log must pass, with a real server.
 
-A substrate's test module defines the fixture `substrate` and imports every test of this module:
+A test module of one kind defines the fixture `substrate` and imports every test of this module:
 
     from tests.integration.feeds.log_conformance import *  # noqa: F403
 """

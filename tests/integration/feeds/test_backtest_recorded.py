@@ -1,4 +1,4 @@
-"""A backtest over a feed that was imported: with its own times and its fifth decimal."""
+"""Backtests over imported feeds: times of the records, prices with five decimals, lost records."""
 
 from __future__ import annotations
 

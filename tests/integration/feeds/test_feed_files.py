@@ -1,4 +1,4 @@
-"""What `feed append` says of the rows of a file after a failure; imports beside other changes."""
+"""What `feed append` says about stored rows after a failure; imports beside other appends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When records were released, found by halving."""
+"""Binary searches in a feed for when records were released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorders: what one source yields is in the feed once, whoever is killed meanwhile."""
+"""Recorders store each row of their source once, whichever process or session is killed."""
 
 from __future__ import annotations
 

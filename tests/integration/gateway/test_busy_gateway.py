@@ -1,4 +1,4 @@
-"""A gateway whose connections, rows or tables others hold, or that has to drop heartbeats."""
+"""A gateway whose connections, rows or tables are locked, or which drops heartbeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts and locks for nodes: who gets what, in parts, and who waits for nobody."""
+"""Downloads of artifacts and locks: which node gets which, in parts, without delaying others."""
 
 from __future__ import annotations
 

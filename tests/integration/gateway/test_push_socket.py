@@ -1,4 +1,4 @@
-"""The websocket of a daemon: pushes, and the reads they cost."""
+"""The websocket of a daemon: pushes, the reads that they cause, and when it is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two real web processes: a frozen one loses no node, and what waited in it renews no lease."""
+"""Two web processes: a frozen one loses no node, and its queued heartbeats renew no lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client-side deadlines: a server that sends nothing is given up, one that answers is not."""
+"""Limits on the client side: silent database servers are given up, answering ones are not."""
 
 from __future__ import annotations
 

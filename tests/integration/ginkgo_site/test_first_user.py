@@ -1,4 +1,4 @@
-"""The login that `bin/up` prints: an operator, and nothing beyond."""
+"""The user whose login `bin/up` prints is an operator, never a superuser."""
 
 from __future__ import annotations
 

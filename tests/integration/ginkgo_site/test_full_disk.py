@@ -1,4 +1,4 @@
-"""A disk without room: commits are refused and repeated, readiness is red, one alert is open."""
+"""A full disk: commits are refused and repeated, readiness is red, one alert is open."""
 
 from __future__ import annotations
 

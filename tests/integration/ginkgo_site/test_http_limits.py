@@ -1,4 +1,4 @@
-"""The web process and those who connect to it with no good intent: bytes over real sockets."""
+"""Limits of the web process against slow, endless and too many connections, on real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a start waits for, and what it does not wait for: a portfolio that no node takes."""
+"""For which portfolios a start waits, and for how long."""
 
 from __future__ import annotations
 

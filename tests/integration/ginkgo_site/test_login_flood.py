@@ -1,4 +1,4 @@
-"""While anybody guesses passwords, an operator still halts, reads and signs in elsewhere."""
+"""During a flood of wrong logins an operator still reads, signs in elsewhere and halts."""
 
 from __future__ import annotations
 

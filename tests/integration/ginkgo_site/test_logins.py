@@ -1,4 +1,4 @@
-"""Signing in: guesses wait, other addresses do not, and no connection is held while hashing."""
+"""Sign-in: delays after wrong passwords, by address and name; no connection held while hashing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Django's pool after the database went away: one dead connection says enough of the others."""
+"""Django's connection pool replaces all idle connections after it found a dead one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Session limits protect the fence, and must not stop the preparation of the database."""
+"""Session limits of the database, and their exceptions for migrations and other preparation."""
 
 from __future__ import annotations
 

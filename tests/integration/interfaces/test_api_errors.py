@@ -1,4 +1,4 @@
-"""Every error of the REST interface is a problem document, whoever noticed it."""
+"""Every error of the REST API is a problem document, whichever layer raises it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes by REST."""
+"""Nodes in the REST API."""
 
 from __future__ import annotations
 

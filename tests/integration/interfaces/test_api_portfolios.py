@@ -1,4 +1,4 @@
-"""Portfolios by REST: every shape, every refusal, and that a refusal changes nothing."""
+"""Portfolios in the REST API: documents, actions and refusals, which change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened, by REST: orders, fills, equity, tenures, revisions, handoffs, events, the feed."""
+"""Records in the REST API: orders, fills, equity, tenures, revisions, handoffs, events, feeds."""
 
 from __future__ import annotations
 

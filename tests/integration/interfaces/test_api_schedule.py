@@ -1,4 +1,4 @@
-"""The balancer and the fleet by REST."""
+"""Balancer, plan, freeze and metrics in the REST API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The description says what is enforced: every limit in it is tried, every answer is held to it."""
+"""The OpenAPI description: each limit in it is enforced, and each response matches it."""
 
 from __future__ import annotations
 

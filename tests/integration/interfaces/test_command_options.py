@@ -1,4 +1,4 @@
-"""Options of commands: none is dropped without a word, empty ones are not guesses."""
+"""Options of commands: none is ignored silently, and empty values are refused."""
 
 from __future__ import annotations
 

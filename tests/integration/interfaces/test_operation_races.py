@@ -1,4 +1,4 @@
-"""What people ask for beside what the protocol does: each hears of the other, whoever was first."""
+"""Operations beside concurrent protocol steps: each sees the change of the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people may ask for: each refusal with its code and sentence, and that it changed nothing."""
+"""Operations of people: refusals with code and sentence, which change nothing."""
 
 from __future__ import annotations
 

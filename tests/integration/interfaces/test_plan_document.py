@@ -1,4 +1,4 @@
-"""Every figure of a plan's document is that of this fleet and of this installation."""
+"""The figures in the document of a plan are those of the fleet and its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rolling restart ends what it means, once that has another place, and leaves no drain."""
+"""A rolling restart ends only daemons whose portfolios have another place, and leaves no drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log says through what, from where and by whom; tokens end, are named and limited."""
+"""The audit log names interface, address and user; tokens expire, have names and scopes."""
 
 from __future__ import annotations
 

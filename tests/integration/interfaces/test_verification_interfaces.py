@@ -1,4 +1,4 @@
-"""Verifications that are asked for: a few at a time, and never under way indefinitely."""
+"""Requested verifications: how many run at once, and that none stays in progress forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers before acts: one question by REST, by command and on the page, and what it reads."""
+"""What-if answers in the API, the command and the page, and the rows that they read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node towards a server with a certificate of one's own, which may ask for one of the node."""
+"""TLS between node and server: private authorities and client certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look that reads only what changed sees what a look at everything sees."""
+"""A cached snapshot, which reads only changed rows, equals a new one that reads all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operator chooses that nodes are evened out by cpu: what is read, moved, said and kept."""
+"""Balancing by CPU as an operator chooses it: figures read, moves, reasons, stored choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements that a session repeats keep their plans, until these fit no longer."""
+"""Plans of prepared statements are kept until tables have grown or a migration outdates them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loss of each node would come to: kept fresh a slice at a time, written on change."""
+"""Node-loss forecasts: refreshed a few per tick, written on change, shown on API and board."""
 
 from __future__ import annotations
 

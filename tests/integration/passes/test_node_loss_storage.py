@@ -1,4 +1,4 @@
-"""What is stored of a node-loss forecast, and whose counts where two watchers write."""
+"""The stored row of a node-loss forecast, and which of two watchers may replace it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweep, balance and the lock that ends: what a tick does, and what it never does."""
+"""Sweep, balance and the pass lock: what one tick does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roll-outs from request to end: what the pass does, and what it leaves as it is."""
+"""Roll-outs from request to end, advanced by passes."""
 
 from __future__ import annotations
 

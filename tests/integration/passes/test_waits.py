@@ -1,6 +1,6 @@
-"""Who had to wait for a row decides on what is there after the wait, not on what was there before.
+"""A transaction that waited for a row decides on what the row is after the wait.
 
-PostgreSQL re-reads the row that was locked; what is joined to it is as old as the statement.
+PostgreSQL reads a locked row again; rows that the statement joins to it are as old as itself.
 """
 
 from __future__ import annotations

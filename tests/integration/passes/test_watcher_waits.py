@@ -1,4 +1,4 @@
-"""How long the watcher waits where no hint comes: what every time limit without pushes rests on."""
+"""How long the watcher waits without a hint: the time limits without pushes rest on this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that heard too late of a pause or another rate commits nothing that was not released."""
+"""A node that learned late of a pause or a new rate commits no event that was not released."""
 
 from __future__ import annotations
 

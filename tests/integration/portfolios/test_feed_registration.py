@@ -1,4 +1,4 @@
-"""The feed's rows: begun once, and a change of speed that changes no event's time."""
+"""Registration of a replay feed: its first event, and changes of its rate."""
 
 from __future__ import annotations
 

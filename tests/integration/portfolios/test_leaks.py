@@ -1,4 +1,4 @@
-"""A daemon and a child that have done a lot hold no more than those that have done a little."""
+"""Daemon and portfolio processes hold no more memory, files or threads after much work."""
 
 from __future__ import annotations
 

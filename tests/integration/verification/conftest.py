@@ -34,9 +34,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["from the first event", "from an anchor"])
 def world(request: pytest.FixtureRequest, quick: None, db: None) -> tuple[Portfolio, FakeNode]:
-    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner.
+    """Return (portfolio, owner): it was moved, suppressed, reloaded and taken over.
 
-    Once as it is, once verified before: what is changed then lies before an anchor.
+    Each test runs twice: in the second run a verification has stored an anchor at the last commit,
+    so what the test changes lies before an anchor.
     """
     other, daemon = (MOVED if request.param == "from the first event" else VERIFIED).get()
     other.beat()
@@ -51,7 +52,7 @@ def trader(world: tuple[Portfolio, FakeNode]) -> Portfolio:
 
 @pytest.fixture
 def moved(quick: None, db: None) -> Portfolio:
-    """Return that portfolio, not verified before."""
+    """Return a moved, suppressed, reloaded and taken over portfolio that was never verified."""
     for daemon in MOVED.get():
         daemon.beat()
     return Portfolio.objects.get(name=NAME)
@@ -59,13 +60,13 @@ def moved(quick: None, db: None) -> Portfolio:
 
 @pytest.fixture
 def waiting(world: tuple[Portfolio, FakeNode]) -> Order:
-    """Return an order that is open at the end."""
+    """Return an order that is open at the last commit."""
     return open_order(*world)
 
 
 @pytest.fixture
 def replays(monkeypatch: pytest.MonkeyPatch, db: None) -> Replays:
-    """Replay in this process, and count."""
+    """Replay in this process, and count the replayed events."""
     found = Replays()
     monkeypatch.setattr(verify, "replay_processes", found.process)
     return found

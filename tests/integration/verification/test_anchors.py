@@ -1,4 +1,4 @@
-"""Verifications go on from where an earlier one ended, as long as the evidence before it holds."""
+"""Verifications continue at the anchor of an earlier one while the evidence before it is equal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.support.verified_trader import (
     open_order,
     reload,
     seen,
-    touched,
+    update_row,
 )
 
 pytestmark = pytest.mark.django_db
@@ -158,7 +158,7 @@ def test_changed_outcome_of_an_order_before_the_anchor_is_a_difference(
     assert node.commit(NAME, 500) == "ok"
     order = orders[3]
     end = {"ended_seq": order.seq + 1, "reason": "by the strategy"} if has_end else {}
-    touched(order, status="cancelled", **end)
+    update_row(order, status="cancelled", **end)
     verdict = verify_portfolio(NAME)
     assert difference(verdict).seq < anchored.first_seq + 8_000
     at = anchored.first_seq + 7_999
@@ -174,7 +174,7 @@ def test_row_changed_after_its_comparison_is_found_by_the_next_verification(
 
     def progress(first: int, at: int, last: int) -> None:
         if at > order.seq + 1_000:
-            touched(order, price=order.price + 1)
+            update_row(order, price=order.price + 1)
 
     assert replays.of(progress=progress)[1].identical
     assert Order.objects.get(pk=order.pk).price != order.price
@@ -188,11 +188,11 @@ def test_only_the_anchors_after_a_changed_row_are_invalid(
     assert node.commit(NAME, 4_000) == "ok"
     assert verify_portfolio(NAME).identical
     order = Order.objects.filter(portfolio=anchored, seq__gt=first_anchor).earliest("seq")
-    touched(order, price=order.price + 1)
+    update_row(order, price=order.price + 1)
     verdict = verify_portfolio(NAME)
     assert verdict.compared.replayed_from == first_anchor + 1
     assert difference(verdict).seq == order.seq
-    touched(order, price=order.price)  # back: the anchor holds again
+    update_row(order, price=order.price)  # back: the anchor holds again
     assert replays.of()[0] == 0
 
 
@@ -258,7 +258,7 @@ def test_the_four_newest_anchors_and_the_last_of_each_month_are_kept(
     assert anchors() == [last, last - 10, last - 20, last - 30]
     # The oldest was the last of a month before: it stays, and those of this month go.
     old = VerificationAnchor.objects.get(seq=last - 30)
-    touched(old, at=datetime.now(UTC) - timedelta(days=62))
+    update_row(old, at=datetime.now(UTC) - timedelta(days=62))
     for _ in range(5):
         assert node.commit(NAME, 10) == "ok"
         assert verify_portfolio(NAME).identical

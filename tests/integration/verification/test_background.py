@@ -20,7 +20,7 @@ from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
 from tests.support.factories import FakeNode, ago, make_portfolio, make_running_portfolio, tick
-from tests.support.verified_trader import NAME, touched
+from tests.support.verified_trader import NAME, update_row
 
 pytestmark = pytest.mark.django_db
 
@@ -104,12 +104,12 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
     assert node.commit(NAME, 500) == "ok"
     Portfolio.objects.update(created_at=ago(4_000))
     order = Order.objects.filter(portfolio=anchored).earliest("seq")
-    touched(order, price=order.price + 1)
+    update_row(order, price=order.price + 1)
     tasks.verify_in_background()
     assert run_waiting() == 1
     (reason,) = open_alerts()
     assert reason.startswith(f"its verification is different at seq {order.seq}: ")
-    touched(order, price=order.price)
+    update_row(order, price=order.price)
     Verification.objects.update(requested_at=ago(4_000))
     tasks.verify_in_background()
     assert open_alerts() == [reason]  # not yet
@@ -121,7 +121,7 @@ def test_a_verification_that_fails_or_ends_before_the_difference_keeps_the_alert
     anchored: Portfolio, node: FakeNode
 ) -> None:
     order = Order.objects.filter(portfolio=anchored).latest("seq")
-    touched(order, price=order.price + 1)
+    update_row(order, price=order.price + 1)
     node.commit(NAME, 100)
     Portfolio.objects.update(created_at=ago(4_000))
     tasks.verify_in_background()

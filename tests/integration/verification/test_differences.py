@@ -1,4 +1,4 @@
-"""A verification names the first thing that was not done right."""
+"""A verification names the first difference between records and reference run."""
 
 from __future__ import annotations
 

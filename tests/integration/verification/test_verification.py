@@ -1,4 +1,4 @@
-"""A verification says identical of what was done right, and names the first thing that was not."""
+"""Verifications: verdicts on sound portfolios, and what cannot be verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is sent, the REST interface answers with a document and never fails itself."""
+"""Whatever a client sends, the REST API answers with a document and no internal error."""
 
 from __future__ import annotations
 

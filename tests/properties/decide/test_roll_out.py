@@ -1,4 +1,4 @@
-"""Roll-outs over portfolios that do anything meanwhile: what is never started, and that all end."""
+"""Roll-outs over portfolios in any condition end, and start nothing that they must not."""
 
 from __future__ import annotations
 

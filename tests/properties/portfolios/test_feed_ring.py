@@ -1,4 +1,4 @@
-"""Whatever is asked of the ring, and in whatever order, it gives what the feed has."""
+"""The feed ring gives the events of the feed, whatever is requested in whatever order."""
 
 from __future__ import annotations
 

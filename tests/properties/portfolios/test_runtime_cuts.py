@@ -1,4 +1,4 @@
-"""Where a run is cut makes no difference: I3 rests on this, for every strategy there is."""
+"""Where a run is interrupted makes no difference to its results: I3 rests on this."""
 
 from __future__ import annotations
 

@@ -270,18 +270,18 @@ class AllFaults(ControlPlaneFaults):
     def somebody_ends_a_roll_out(self, back: int, how: str, fuse: int | None) -> None:
         number = max(self.world.db.roll_outs, default=0) - back
         if number > 0:
-            end = operators.stop_roll_out if how == "stop" else operators.take_back
+            end = operators.stop_roll_out if how == "stop" else operators.begin_way_back
             self.ask(end(number))
         self.a_pass_dies_in_a_roll_out(0, fuse)
 
     @act(2, node=WHICH, draining=EITHER, cordoned=EITHER)
     def node_is_drained_or_not(self, node: int, draining: bool, cordoned: bool) -> None:
-        self.ask(operators.mark(node, draining=draining, cordoned=cordoned))
+        self.ask(operators.set_scheduling(node, draining=draining, cordoned=cordoned))
 
     @act(1)
     def every_node_is_drained(self) -> None:
         for node in WHICH:
-            self.ask(operators.mark(node, draining=True))
+            self.ask(operators.set_scheduling(node, draining=True))
 
     @act(1, frozen=EITHER, failover=EITHER)
     def somebody_freezes(self, frozen: bool, failover: bool) -> None:

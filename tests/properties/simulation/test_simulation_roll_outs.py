@@ -89,7 +89,7 @@ def test_a_roll_out_survives_kill_9_at_each_step(
         world.go_on(QUANTUM_S)
         proving = all(item.state == "proving" for item in db.roll_out_items.values())
         if step == "returning" and proving:
-            db.execute(operators.take_back(number))
+            db.execute(operators.begin_way_back(number))
         assert db.now - began < 120, f"{portfolio} never is {step}: {db.roll_out_items}"
     restart = kill(world, victim, portfolio, fuse)
     world.go_on(AWAY_S[victim])

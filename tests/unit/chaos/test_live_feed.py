@@ -1,4 +1,4 @@
-"""The feed in JetStream of a chaos run: what is found when it has ended."""
+"""What a chaos run checks of its JetStream feed when it has ended."""
 
 from __future__ import annotations
 

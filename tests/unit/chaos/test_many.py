@@ -1,4 +1,4 @@
-"""The fleet `many`: its layout, and configurations made from those that are shipped."""
+"""The chaos fleet `many`: its layout, and configurations derived from the shipped ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong options of bin/chaos, bin/soak and the crash cases: refused, with what was found."""
+"""Wrong options of bin/chaos, bin/soak and the crash-point run are refused and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dialog of an action says of its subject right now."""
+"""Lines in the dialog of an action about the present state of its object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page's script knows of actions while the server is away."""
+"""The commands that a page offers, and the actions that it repeats, while the server is away."""
 
 from __future__ import annotations
 

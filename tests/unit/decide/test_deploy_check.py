@@ -1,4 +1,4 @@
-"""What is wrong with an installation follows from facts about it."""
+"""Findings about an installation, from facts about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The revision that a grant brings, by which nodes are judged."""
+"""Which revision a grant gives, by what the nodes can run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasons without data in Chinese: each that a strategy's process gives of an order is known."""
+"""Chinese for reasons that are stored as text without data."""
 
 from __future__ import annotations
 

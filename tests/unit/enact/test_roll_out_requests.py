@@ -1,4 +1,4 @@
-"""A roll-out over portfolios of which another one has just ended is refused, not cut short."""
+"""A roll-out that loses its portfolios to another one, which then ends, is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every wrong value stops the start with one sentence and its remedy."""
+"""Settings from the environment: defaults, and the error of each wrong value with its remedy."""
 
 from __future__ import annotations
 

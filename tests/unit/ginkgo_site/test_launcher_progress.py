@@ -1,4 +1,4 @@
-"""How long a start may take, as long as something comes forward, and what a node is given."""
+"""How long a start may take while it makes progress, and the environment of a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The artifact cache: checked while it arrives, repaired when damaged, bounded, and shared."""
+"""The artifact cache: checked downloads, repair of damaged files, limits and eviction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines wait for the gateway within bounds, and nothing waits for them."""
+"""Log lines of portfolios wait for the gateway within limits and delay nothing."""
 
 from __future__ import annotations
 

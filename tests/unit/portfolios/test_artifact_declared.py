@@ -1,4 +1,4 @@
-"""What a process answers about an artifact is checked again: code of the artifact runs in it."""
+"""Answers about an artifact are checked again, since code of the artifact ran in the process."""
 
 from __future__ import annotations
 

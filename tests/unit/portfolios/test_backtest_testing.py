@@ -1,4 +1,4 @@
-"""What authors test their strategies with."""
+"""The test run that authors of strategies call in their own tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default feed against its own source, read here a second time and in another way."""
+"""The replay feed equals its packaged source, which these tests read by other code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that are wrong in ways that nobody means are refused by their number, and break nothing."""
+"""Invalid rows are refused by their number and with a code."""
 
 from __future__ import annotations
 

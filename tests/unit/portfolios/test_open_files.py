@@ -1,4 +1,4 @@
-"""A limit on open files that is too low is one sentence, wherever it is met."""
+"""A limit on open files that is too low is reported in one sentence, or raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that answers wrongly costs its question and nothing else."""
+"""A replay process with an unusable answer is ended."""
 
 from __future__ import annotations
 

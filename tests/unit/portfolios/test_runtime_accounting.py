@@ -1,4 +1,4 @@
-"""Every expected amount is worked out by hand, the arithmetic beside it."""
+"""Cash, positions and profit after fills, against amounts worked out by hand."""
 
 from __future__ import annotations
 

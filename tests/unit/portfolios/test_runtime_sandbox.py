@@ -1,6 +1,6 @@
-"""What the guard refuses, asked of the kernel: one deed after the other, each in its own process.
+"""What the sandbox refuses and allows: each action is tried in a process of its own.
 
-Without the guard each deed would be done, or be refused for another reason than EPERM or EACCES.
+Without the sandbox each action would succeed, or fail with an error other than EPERM or EACCES.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sentences that are told in the reader's language, with what they are made of."""
+"""Sentences in the reader's language, with the texts that they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three traders on a handful of closes, with the arithmetic beside what they decide."""
+"""The decisions of the three built-in traders on a few closes, with the arithmetic beside them."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The registry of strategies: built-in ones, and those of modules named by the environment."""
+
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,4 @@
-"""What of a text may be kept, and how the rest is shown."""
+"""Names and texts: which characters are refused, and how others are escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a wrong configuration."""
+"""Error messages about wrong configurations."""
 
 from __future__ import annotations
 

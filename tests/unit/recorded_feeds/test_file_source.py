@@ -1,4 +1,4 @@
-"""Files that are appended to: each row once, from where the cursor says on."""
+"""File sources: each appended row is read once, from the cursor on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads of a stream whose server does not answer with what it was given."""
+"""Reads of a stream whose server answers with wrong messages; the cache of messages."""
 
 from __future__ import annotations
 

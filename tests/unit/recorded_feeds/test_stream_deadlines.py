@@ -1,4 +1,4 @@
-"""Operations on streams end, though a slow server gives each single answer in time."""
+"""Operations on streams have a total time limit, even if each answer of the server is in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Websockets: repeats are left out, and what is missing is said, by a real server."""
+"""Websocket sources: repeats are left out and gaps reported, against a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say keeps a promise is there, under that name."""
+"""Tests, pages and files that the documentation names exist."""
 
 from __future__ import annotations
 

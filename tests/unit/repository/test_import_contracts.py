@@ -1,4 +1,4 @@
-"""The pure parts import nothing but what they are allowed, whoever adds a line."""
+"""Packages import nothing beyond what the architecture allows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the pure layers ask for no database: `bin/test` runs them where none is started."""
+"""Unit and property tests use no database: `bin/test` runs them where no server is started."""
 
 from __future__ import annotations
 

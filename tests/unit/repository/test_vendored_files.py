@@ -1,4 +1,4 @@
-"""What is served to browsers is what the lock says was fetched."""
+"""The files served to browsers are those of the lock of vendored packages."""
 
 from __future__ import annotations
 

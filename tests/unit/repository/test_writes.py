@@ -1,4 +1,4 @@
-"""Rows of the scheduler change by statements in scheduling/enact, and by nothing else."""
+"""Rows of scheduling tables are changed by statements in scheduling/enact only."""
 
 from __future__ import annotations
 

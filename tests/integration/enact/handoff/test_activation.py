@@ -1,4 +1,4 @@
-"""The step after the grant: the first commit of the new owner, or the way back."""
+"""The step after the grant: the first commit of the new owner, or a rollback to the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps before the grant: what is late, and who is lost meanwhile."""
+"""The steps before the grant: late steps, and nodes that are lost meanwhile."""
 
 from __future__ import annotations
 
