@@ -9,7 +9,7 @@ from scheduling.admin.display import coloured_state, link, milliseconds
 from scheduling.admin.labels import label, word_column, word_filter
 from scheduling.admin.related import RelatedAdmin
 from scheduling.models import Alert, Event, Handoff, Tenure
-from scheduling.observe.localized_reason import localized_reason
+from scheduling.observe.localized_reason import localized_reason, localized_text
 from scheduling.presentation.state_words import alert_word, event_word, state_word
 
 
@@ -28,7 +28,7 @@ class HandoffAdmin(RelatedAdmin):
         "pause",
         "requested_by",
         "requested_at",
-        "why",
+        "reason_shown",
     )
     list_filter = ("state", "kind", "source_node", "target_node")
     list_select_related = ("portfolio", "source_node", "target_node")
@@ -53,9 +53,9 @@ class HandoffAdmin(RelatedAdmin):
         return milliseconds(row.pause_ms)
 
     @admin.display(description=_("reason"))
-    def why(self, row: Handoff) -> str:
+    def reason_shown(self, row: Handoff) -> str:  # `why` is a column: a list would show its JSON
         """Return the error of the handoff; without one, the reason for the handoff."""
-        return row.error or localized_reason(row)
+        return localized_text(row.error) if row.error else localized_reason(row)
 
 
 @admin.register(Tenure)
@@ -98,7 +98,7 @@ class EventAdmin(RelatedAdmin):
         "actor",
         "interface",
         "address",
-        "reason",
+        word_column("reason", localized_text),
     )
     list_filter = (("kind", word_filter(event_word)), "interface", "node")
     list_select_related = ("portfolio", "node")
@@ -116,7 +116,7 @@ class AlertAdmin(RelatedAdmin):
         "node_shown",
         "times",
         "closed_at",
-        "reason",
+        word_column("reason", localized_text),
     )
     list_filter = (("kind", word_filter(alert_word)), ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("portfolio", "node")

@@ -44,7 +44,7 @@ def word_column(
     The list can be sorted by it if the attribute is `stored` as a column of the table.
     """
 
-    @admin.display(description=label(name), ordering=name if stored else None)
+    @admin.display(description=label(name.replace("_", " ")), ordering=name if stored else None)
     def shown(row: Any) -> str:
         return str(word(getattr(row, name)))
 

@@ -10,6 +10,7 @@ from scheduling.admin.base import FleetAdmin, ReadOnlyInline
 from scheduling.admin.display import coloured_state
 from scheduling.admin.labels import word_column, word_filter
 from scheduling.admin.related import RelatedAdmin
+from scheduling.observe.localized_reason import localized_text
 from scheduling.presentation.formatting import price
 from scheduling.presentation.state_words import state_word
 
@@ -38,7 +39,7 @@ class OrderAdmin(PricedAdmin):
         "node",
         "revision",
         "committed_at",
-        "reason",
+        word_column("reason", localized_text),
     )
     list_filter = (
         ("status", word_filter(state_word)),
@@ -78,7 +79,7 @@ class RevisionAdmin(RelatedAdmin):
         "number",
         "strategy",
         word_column("status", coloured_state),
-        "status_reason",
+        word_column("status_reason", localized_text),
         "created_by",
         "created_at",
     )

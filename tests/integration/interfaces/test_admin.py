@@ -15,7 +15,9 @@ from django.utils import translation
 from portfolios.models import EquityPoint, FeedRow, Fill, Order, Portfolio, Revision, Secret
 from scheduling import operations
 from scheduling.admin.base import FleetAdmin
+from scheduling.decide.reasons.plain import in_chinese
 from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
 from tests.support.api_client import counted_statements, make_api_client
@@ -128,6 +130,30 @@ def test_admin_lists_show_the_main_columns(operator: Client) -> None:
     nodes = operator.get(address(Node)).content.decode()
     for words in ("alive", "lost", "1/5", "rack-1", " s", "cordoned"):
         assert words in nodes
+
+
+@pytest.mark.usefixtures("fleet")
+def test_admin_lists_show_reasons_as_sentences_in_the_language_of_the_reader(
+    operator: Client,
+) -> None:
+    lost = "its process was found ended at 09:30:00 UTC"
+    Alert.objects.update(reason=lost)
+    operations.cordon("node-2", actor="cast", reason=lost)
+    Order.objects.update(reason="decided on a stale event")
+    Revision.objects.update(status_reason="roll-out 3")
+    handoff = Handoff.objects.latest("id")
+    lists = {Alert: lost, Event: lost, Order: "decided on a stale event", Revision: "roll-out 3"}
+    for model, reason in {**lists, Handoff: handoff.reason}.items():
+        assert reason in operator.get(address(model)).content.decode()
+    operator.cookies["ginkgo-language"] = "zh-hans"
+    for model, reason in lists.items():
+        page = operator.get(address(model)).content.decode()
+        assert in_chinese(reason) in page
+        assert reason not in page
+    page = operator.get(address(Handoff)).content.decode()
+    with translation.override("zh-hans"):
+        assert localized_reason(handoff) in html.unescape(page)
+    assert "params" not in page
 
 
 @pytest.mark.usefixtures("fleet")
