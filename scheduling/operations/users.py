@@ -47,9 +47,9 @@ def find_or_create_user(name: str) -> User:
 @transaction.atomic
 def give_role(user: User, role: Role) -> None:
     """Put `user` into the group of `role` and into no other role's group."""
-    groups = {one: Group.objects.get_or_create(name=one.value)[0] for one in Role}
-    user.groups.remove(*(group for one, group in groups.items() if one is not role))
-    user.groups.add(groups[role])
+    # Of the groups that it is in: the audit log records each group given to `remove`.
+    user.groups.remove(*user.groups.filter(name__in=set(Role) - {role}))
+    user.groups.add(Group.objects.get_or_create(name=role.value)[0])
 
 
 def add_user(name: str, role: Role, *, actor: str) -> User:

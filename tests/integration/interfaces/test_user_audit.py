@@ -24,6 +24,7 @@ from scheduling.models import ApiToken, Event, NodeToken
 from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.errors import InvalidArguments
 from scheduling.operations.tokens import NewToken, issue_node_token
+from scheduling.operations.users import add_user, make_operator
 from scheduling.permissions import Role
 from scheduling.user_audit import MAX_LINES, LineLimiter
 from tests.support.api_client import ApiClient, make_api_client, make_user, problem
@@ -180,6 +181,19 @@ def test_changes_of_users_and_groups_are_recorded_by_field_name() -> None:
     browser.post(password, {"usable_password": "true", "password1": new, "password2": new})
     assert newest("user_changed").data["fields"] == ["password"]
     assert new not in json.dumps(list(Event.objects.values("data", "reason")))
+
+
+def test_a_new_user_is_recorded_in_the_group_of_the_role_and_as_removed_from_none() -> None:
+    add_user("vera", Role.VIEWER, actor="cast")
+    make_operator("vera", actor="cast")
+    changes = (
+        Event.objects.filter(kind="user_changed").order_by("id").values_list("data", flat=True)
+    )
+    assert [(data.get("added"), data.get("removed")) for data in changes] == [
+        (["viewer"], None),
+        (None, ["viewer"]),
+        (["operator"], None),
+    ]
 
 
 def test_a_user_made_by_a_command_is_recorded() -> None:
