@@ -279,7 +279,7 @@ def web_cpu_share(installation: FleetInstallation, seconds: float) -> float:
 
 def wait_for_mark(page: Page, name: str, limit_s: float = SLOW_MACHINE_S) -> float:
     """Return the number in the page's variable `name`, once it is set and not 0."""
-    # Not Playwright's own wait, which needs `eval`, which the page's policy forbids.
+    # Playwright's own wait needs `eval`, which the policy of the page forbids.
     found: float = eventually(lambda: page.evaluate(f"window.{name} || 0"), limit_s, name)
     return found
 

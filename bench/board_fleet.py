@@ -205,6 +205,7 @@ def advance_fleet(url: str) -> None:
         ).fetchall()
         step, due = 0, time.monotonic()
         while True:
+            # Every second each portfolio commits, every tenth second each node renews its lease.
             _commit(db, rows[step % STEPS :: STEPS], step, traders, rng)
             _renew_leases(db, nodes[step % (10 * STEPS) :: 10 * STEPS], rng)
             step, due = step + 1, due + 1 / STEPS
@@ -221,7 +222,7 @@ def _commit(
     traders: list[tuple[bytes, Decimal]],
     rng: random.Random,
 ) -> None:
-    """Commit a new state for each portfolio in `rows`.
+    """Commit a new state for each of `rows`: (portfolio id, whether it is a canary).
 
     A canary gets the state that belongs to its seq, any other portfolio a random pair of
     `traders`: (encoded state, equity).
@@ -236,7 +237,7 @@ def _commit(
         states.append(encode_state(_canary_state(seq)) if is_canary else state)
         equities.append(Decimal(100_000) if is_canary else equity)
     db.execute(COMMIT, {"ids": ids, "seqs": seqs, "states": states})
-    if step // STEPS % 10 == 0:
+    if step // STEPS % 10 == 0:  # in one second of ten
         db.execute(EQUITY, {"ids": ids, "seqs": seqs, "equities": equities})
 
 

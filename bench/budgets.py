@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from typing import Any
 
 from bench.result_table import given_numbers
 from chaos.harness.cluster import CANARIES, SHARES, Cluster
@@ -36,7 +37,7 @@ from chaos.harness.processes import process_tree, suspended
 from chaos.harness.turns import upload_turns
 
 #: Path → budgets of the design, with pushes and with every push lost: s from request to done or to
-#: the first commit elsewhere, ms of the pause's p50 and p99.
+#: the first commit elsewhere, ms of the pause's p50 and p99; `create` has no pause.
 BUDGETS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "migrate": ((2, 100, 500), (10, 5000, 5000)),
     "reload": ((2, 100, 500), (10, 5000, 5000)),
@@ -76,10 +77,11 @@ def measure(
     reloads: int,
     kills: int,
     roll_outs: int,
-) -> Iterator[dict[str, object]]:
-    """Yield the rows of all paths, measured inside `silence()`, a condition named `pushes`."""
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all paths, each measured inside `silence()`, which `pushes` names."""
     cluster.wait_until_converged()
     with silence():
+        # `zip` makes (seconds, …), (pauses in ms, …) of a pair for each change.
         for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):
             if done := [change(cluster, number) for number in range(times)]:
                 yield from rows(path, pushes, *zip(*done, strict=True))
@@ -240,7 +242,7 @@ def failover_pauses(cluster: Cluster, since: datetime) -> list[float]:
 
 def rows(
     path: str, pushes: str, took_s: tuple | list, pauses_ms: tuple | list = ()
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Yield a row for the durations, and a row for the pauses if there are any."""
     with_pushes, without_pushes = BUDGETS[path]
     limit_s, p50_ms, p99_ms = with_pushes if pushes == "pushed" else without_pushes
@@ -253,11 +255,11 @@ def rows(
     }
     if pauses_ms:
         found = row(path, pushes, "pause", "ms", sorted(pauses_ms))
-        is_met = float(str(found["p50"])) <= p50_ms and float(str(found["p99"])) <= p99_ms
+        is_met = found["p50"] <= p50_ms and found["p99"] <= p99_ms
         yield {**found, "budget": [p50_ms, p99_ms], "met": is_met}
 
 
-def row(path: str, pushes: str, name: str, unit: str, values: list[float]) -> dict[str, object]:
+def row(path: str, pushes: str, name: str, unit: str, values: list[float]) -> dict[str, Any]:
     """Return a row with the quantiles of sorted values."""
     return {
         "path": path,

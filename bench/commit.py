@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import zstandard
@@ -50,24 +51,24 @@ STATE_BYTES = 11_000
 def main() -> None:
     nodes, per_node, seconds = given_numbers(10, 20, 8)
     with own_database():
-        rates = {}
+        figures = {}
         for path, app, prepare in (
             ("baseline", "bench.baseline_commit:app", prepare_baseline),
             ("ginkgo", "ginkgo_site.asgi:application", prepare_ginkgo),
         ):
             simulated = prepare(nodes, per_node)
             with web_process(app):
-                rates[path] = asyncio.run(drive(drive_node, simulated, seconds))
-        for path, (rate, p50, p99) in rates.items():
+                figures[path] = asyncio.run(drive(drive_node, simulated, seconds))
+        for path, (rate, p50_s, p99_s) in figures.items():
             row = {
                 "path": f"commit over HTTP, {nodes} nodes x {per_node} portfolios",
                 "name": path,
                 "value": round(rate * per_node),
                 "unit": "commits/s",
-                "p50_ms": round(p50 * 1e3, 2),
-                "p99_ms": round(p99 * 1e3, 2),
+                "p50_ms": round(p50_s * 1e3, 2),
+                "p99_ms": round(p99_s * 1e3, 2),
                 "against": "baseline",
-                "ratio": round(rate / rates["baseline"][0], 2),
+                "ratio": round(rate / figures["baseline"].rate, 2),
             }
             print(json.dumps(row))
 
@@ -212,7 +213,12 @@ async def wait_until_listening(port: int = PORT) -> None:
             await asyncio.sleep(0.05)
 
 
-Figures = tuple[float, float, float]  #: requests per second; s of p50 and p99 of a request
+class Figures(NamedTuple):
+    """Requests per second, and the seconds that a request took."""
+
+    rate: float
+    p50_s: float
+    p99_s: float
 
 
 async def drive(
@@ -232,7 +238,7 @@ async def drive(
         await asyncio.gather(*(drive_one(node, began + lasting_s, took) for node in simulated))
         elapsed = time.perf_counter() - began
     took.sort()
-    return len(took) / elapsed, took[len(took) // 2], took[int(len(took) * 0.99)]
+    return Figures(len(took) / elapsed, took[len(took) // 2], took[int(len(took) * 0.99)])
 
 
 def http_request(node: Node, path: str, body: bytes) -> bytes:

@@ -93,13 +93,13 @@ def measure(
 class IdleFleet:
     """Figures of an idle fleet."""
 
-    seconds: float
-    beats_s: list[float]
-    commits_s: list[float]
-    refused: list[str]
-    cpu: dict[str, float]  #: cores
-    rss_mb: dict[str, float]
-    load: float
+    seconds: float  #: for which it was measured
+    beats_s: list[float]  #: sorted times to the answers of heartbeats
+    commits_s: list[float]  #: sorted times to the answers of sample commits
+    refused: list[str]  #: heartbeats and commits without a good answer
+    cpu: dict[str, float]  #: cores, by part of the installation
+    rss_mb: dict[str, float]  #: memory, by part
+    load: float  #: load average of the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class NodeKill:
 
     portfolios: int
     noticed_s: float  #: from the kill to the mark
-    read_ms: float
+    read_ms: float  #: reading the snapshot
     plan_ms: float  #: computing the plan
     planned_s: float
     requested_s: float
@@ -129,7 +129,7 @@ class WebKill:
 async def measure_fleet(
     installation: FleetInstallation, tokens: list[tuple[str, str]], portfolios: int, seconds: float
 ) -> tuple[IdleFleet, dict[str, list[float]], list[NodeKill], WebKill]:
-    """Load the fleet, measure it idle, kill nodes, kill the web process."""
+    """Load the fleet, measure it idle, its passes (ms by name), killed nodes, the killed web."""
     tally = Tally()
     nodes = [
         SimulatedNode(
@@ -161,7 +161,7 @@ async def measure_fleet(
         passes = await asyncio.to_thread(measure_passes)
         losses = []
         with installation.connection() as db:
-            for number in range(min(LOSSES, len(nodes) // 3)):
+            for number in range(min(LOSSES, len(nodes) // 3)):  # CAPACITY allows a third lost
                 victim = nodes.pop(len(nodes) // 2)
                 losses.append(await kill_node(installation, db, victim))
                 say(f"loss {number + 1}: all granted {losses[-1].granted_s:.2f} s after the mark")
@@ -303,9 +303,10 @@ async def kill_node(
     installation: FleetInstallation, db: psycopg.Connection[Any], victim: SimulatedNode
 ) -> NodeKill:
     """Kill one node and measure the failover of its portfolios."""
-    log = installation.log_file("watcher")
+    log = installation.home / "logs" / "watcher.log"
     offset, held = log.stat().st_size, victim.holds
-    killed_at, before = database_now(db), installation.cpu_s()
+    before = installation.cpu_s()
+    killed_at: datetime = db.execute("SELECT clock_timestamp() AS now").fetchone().now  # type: ignore[union-attr]
     await victim.kill()
     marked = await poll_until(db, MARKED, lambda found: found is not None, name=victim.config.name)
     since: datetime = marked.status_since
@@ -325,12 +326,6 @@ async def kill_node(
         committed_s=(moved.last_committed - since).total_seconds(),
         cpu_s={name: after[name] - before[name] for name in before},
     )
-
-
-def database_now(db: psycopg.Connection[Any]) -> datetime:
-    """Return the time by the database's clock."""
-    found: datetime = db.execute("SELECT clock_timestamp() AS now").fetchone().now  # type: ignore[union-attr]
-    return found
 
 
 async def poll_until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: Any) -> Any:

@@ -116,10 +116,6 @@ class FleetInstallation(Cluster):
         killed.wait()
         eventually(self.is_ready, what="the web process answers")
 
-    def log_file(self, name: str) -> Path:
-        """Return the log file of a process."""
-        return self.home / "logs" / f"{name}.log"
-
     # --- tables ----------------------------------------------------------------------------------
 
     def connection(self) -> psycopg.Connection[Any]:

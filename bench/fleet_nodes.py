@@ -202,7 +202,7 @@ class SimulatedNode:
             self._owned[portfolio] = (epoch, to_seq)
         else:
             self._owned.pop(portfolio, None)
-            if result.answer not in ("handed_over", "fenced"):
+            if result.answer not in ("handed_over", "fenced"):  # released, or owned by another node
                 self._tally.refused.append(f"commit: {result.answer} {result.detail}")
         return result.answer
 

@@ -31,13 +31,13 @@ def main() -> None:
     with own_database():
         simulated = prepare_ginkgo(nodes, per_node)
         with web_process("ginkgo_site.asgi:application"):
-            rate, p50, p99 = asyncio.run(drive(drive_node, simulated, seconds))
+            rate, p50_s, p99_s = asyncio.run(drive(drive_node, simulated, seconds))
     row = {
         "path": f"heartbeat over HTTP, {nodes} nodes x {per_node} portfolios",
         "value": round(rate),
         "unit": "heartbeats/s",
-        "p50_ms": round(p50 * 1e3, 2),
-        "p99_ms": round(p99 * 1e3, 2),
+        "p50_ms": round(p50_s * 1e3, 2),
+        "p99_ms": round(p99_s * 1e3, 2),
     }
     print(json.dumps(row))
 

@@ -75,7 +75,8 @@ class HonestNode:
         while True:
             # A version newer than any, so that no answer carries a desired set.
             message = Heartbeat(incarnation=str(self.node.incarnation), have_version=10**9)
-            self.lost_heartbeats += await post("heartbeat", encode(message)) != 200
+            status = await post("heartbeat", encode(message))
+            self.lost_heartbeats += status != 200  # not before the answer: `reset` may come first
             await asyncio.sleep(BEAT_EVERY_S)
 
 

@@ -96,13 +96,13 @@ class _Model:
         ]
         self.running += early
         before = self._new_places(self.running, placed_first)
-        for place, here in self._places_now().items():
-            if place[0] not in placed_first:
-                self.model.add(before.get(place, 0) == here)
+        for (portfolio, node), here in self._places_now().items():
+            if portfolio not in placed_first:
+                self.model.add(before.get((portfolio, node), 0) == here)
         for _ in range(moves):
             after = self._new_places(self.running, placed_first)
             self._limit_moves(before, after, 1)
-            both: Places = {}
+            both: Places = {}  # true where the portfolio is before or after this handoff
             for place, here in after.items():
                 both[place] = self.model.new_bool_var("")
                 self.model.add_implication(here, both[place])

@@ -111,9 +111,9 @@ class Tally:
         """Plan a world until nothing moves, and compare it with the optimum."""
         found = run_passes(world)
         self.times.append(found.took_ms)
-        living, run = live_nodes(world), found.placed()
-        placed = replace(world, portfolios=tuple(v for v in world.portfolios if v.id in run))
-        best = lowest_peak(placed, found.moves, limit_s)
+        living, placed = live_nodes(world), found.placed()
+        views = tuple(view for view in world.portfolios if view.id in placed)
+        best = lowest_peak(replace(world, portfolios=views), found.moves, limit_s)
         heaviest = max(view.weight for view in world.portfolios)
         smallest = min(each.capacity for each in world.nodes if each.id in living)
         peak = peak_of(found.after, living)
@@ -121,44 +121,44 @@ class Tally:
         self.within_one_weight.append(peak - best.value <= heaviest / smallest + 1e-6)
         self.unproven += not best.proven
         if found.pending:
-            self._add_pending(f"world {seed}", world, found, run, limit_s)
+            self._add_pending(f"world {seed}", world, found, placed, limit_s)
 
     def _add_pending(
-        self, name: str, world: Snapshot, found: PassResult, run: set[int], limit_s: float
+        self, name: str, world: Snapshot, found: PassResult, placed: set[int], limit_s: float
     ) -> None:
         """Note the pending portfolios that CP-SAT places, and what that would have needed."""
-        placed_weight = sum(view.weight for view in world.portfolios if view.id in run)
+        placed_weight = sum(view.weight for view in world.portfolios if view.id in placed)
 
-        def lines_of(best: Found, why: str) -> list[str]:
-            """Return a line for each pending portfolio that `best` places.
-
-            Return none unless `best` places more weight in all than Ginkgo does.
-            """
+        def places_more(best: Found) -> bool:
+            """Whether `best` places more weight than Ginkgo. Count it if it is not proven."""
             self.unproven += not best.proven
-            if best.value <= placed_weight:
-                return []
+            return best.value > placed_weight
+
+        def lines(best: Found, why: str) -> list[str]:
+            """Return a line for each pending portfolio that `best` places."""
             return [
                 f"{name}, {why}: {entry.portfolio.name} {render(entry.reason)}"
                 for entry in found.pending
                 if entry.portfolio.id in best.placed
             ]
 
-        two = most_placed(found.after, 2, limit_s, keep=run, placed_first=frozenset())
-        self.missed += lines_of(two, "two moves would place it")
-        # The next comparison finds the reason for these lines, so they have none yet.
-        beside = lines_of(most_placed(world, found.moves, limit_s, keep=run), "")
-        if beside:
-            in_steps = most_placed(
-                world, found.moves, limit_s, keep=run, placed_first=found.placed_first
-            )
-            if in_steps.value > placed_weight:
-                self.beside += lines_of(in_steps, "more than two moves would make room")
-            else:
-                why = "if placements had waited, or two portfolios exchanged places in one instant"
-                self.beside += [line.replace(", :", f", {why}:") for line in beside]
+        two_more = most_placed(found.after, 2, limit_s, keep=placed, placed_first=frozenset())
+        if places_more(two_more):
+            self.missed += lines(two_more, "two moves would place it")
+        beside = most_placed(world, found.moves, limit_s, keep=placed)
+        if not places_more(beside):
+            instead = most_placed(world, found.moves, limit_s)
+            if places_more(instead):
+                self.others += lines(instead, "instead of a portfolio that Ginkgo places")
+            return
+        in_steps = most_placed(
+            world, found.moves, limit_s, keep=placed, placed_first=found.placed_first
+        )
+        if places_more(in_steps):
+            self.beside += lines(in_steps, "more than two moves would make room")
         else:
-            best = most_placed(world, found.moves, limit_s)
-            self.others += lines_of(best, "instead of a portfolio that Ginkgo places")
+            why = "if placements had waited, or two portfolios exchanged places in one instant"
+            self.beside += lines(beside, why)
 
 
 def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
@@ -193,9 +193,9 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         ("pending although it fits beside all placed", tally.beside, listed),
         ("another set has more weight than the placed one", tally.others, listed),
     ):
-        # A line is "world SEED, WHY: PORTFOLIO REASON".
-        met = all(line.split(": ", 1)[1] for line in lines) if target == listed else not lines
-        count, note = len({line.split(",")[0] for line in lines}), " | ".join(lines)
+        met = target == listed or not lines  # the note lists each with its reason
+        count = len({line.partition(",")[0] for line in lines})  # a line begins "world SEED,"
+        note = " | ".join(lines)
         yield row(path, name, count, "worlds", against=0, target=target, met=met, note=note)
     yield row(path, "plan", statistics.median(tally.times), "ms")
 

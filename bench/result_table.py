@@ -111,11 +111,12 @@ def planner_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
     groups = []
     for each in rows:
         if each["unit"] != "ms" or "CP-SAT" in each["path"]:
-            continue
+            continue  # no time, or one without a peer's
+        # Only the path of `against_greedy` has this word.
         peer = "greedy heap" if "weights" in each["path"] else "kafka-python"
         bars = [plots.Bar("Ginkgo", each["value"], plots.format_ms(each["value"]))]
         if each["against"] is None:
-            bars.append(plots.Bar(peer, 0.01, f"no answer in {limit_s} s"))
+            bars.append(plots.Bar(peer, 0.01, f"no answer in {limit_s} s"))  # ms: too short to see
         else:
             label = f"{plots.format_ms(each['against'])} ({each['against'] / each['value']:,.3g} ×)"
             bars.append(plots.Bar(peer, each["against"], label))
@@ -129,7 +130,7 @@ def loss_svg(rows: list[dict[str, Any]]) -> str:
     groups: dict[str, list[plots.Bar]] = {}
     for each in rows:
         if each["name"] in LOSS_COLORS:
-            median, worst = each["value"], each["spread"][1]
+            median, (_, worst) = each["value"], each["spread"]
             label = f"{median:.2f} s, worst {worst:.2f} s"
             bar = plots.Bar(each["name"], median, label, worst)
             groups.setdefault(each["path"], []).append(bar)

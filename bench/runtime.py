@@ -84,7 +84,7 @@ def in_child(measure: Any, *arguments: Any) -> Speed:
 
 
 def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
-    """Return the speed of decoding the events and calling the strategy: what cannot be saved."""
+    """Return the speed of decoding the events and calling the strategy, which all have to do."""
     install_context()
     encoded = [encode_events(events[at : at + 2_000]) for at in range(0, len(events), 2_000)]
     engine = PortfolioEngine.fresh(spec)

@@ -39,7 +39,7 @@ MORE = (
     "/roll-outs/new/",
     "/api/docs/",
 )
-#: Of these, the first that a page links to is looked at too.
+#: Kinds of pages: the first page of each, as the list of its kind links to it, is shown too.
 KINDS = ("portfolios", "nodes", "handoffs", "incidents", "roll-outs", "strategies", "feeds")
 #: Forms that each page of a kind opens.
 FORMS = {
@@ -50,7 +50,7 @@ WAIT_MS = 1200  #: until charts and the live socket have drawn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Take the pictures. Return 1 if a console complained."""
+    """Take the pictures. Return 1 if a browser's console had an error or a warning, else 0."""
     parser = argparse.ArgumentParser(prog="bin/screenshots", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("--way", choices=sorted(WAYS), action="append", help="default: all")
@@ -111,6 +111,7 @@ def _addresses(page: Page, url: str) -> Iterator[str]:
             continue
         page.goto(f"{url}/{kind}/")
         of_kind = (a for a in _links(page, "main a", url) if a.startswith(f"/{kind}/"))
+        # Three slashes: /KIND/NAME/, no form of it.
         first = next((a for a in of_kind if a.count("/") == 3 and a not in MORE), None)
         if first:
             yield first

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def measure(days: int, events: int) -> None:
-    """Process the days, and print the rows."""
+    """Let a canary commit `events` a day and verify it PARTS times a day. Print the rows."""
     import django
     from django.core.management import call_command
 

@@ -72,16 +72,15 @@ def main() -> None:
         found = asyncio.run(measure_all(simulated, seconds, rounds))
     for (kind, way), figures in found.items():
         direct = found[kind, DIRECT]
-        rates, medians, worst = zip(*figures, strict=True)
-        ratios = [rate / without[0] for rate, without in zip(rates, direct, strict=True)]
+        ratios = [one.rate / without.rate for one, without in zip(figures, direct, strict=True)]
         per_request = per_node if kind == "commit" else 1  # commits or heartbeats of one request
         row = {
             "path": f"{kind} over HTTP, {nodes} nodes x {per_node} portfolios",
             "name": way,
-            "value": round(statistics.median(rates) * per_request),
+            "value": round(statistics.median(each.rate for each in figures) * per_request),
             "unit": f"{kind}s/s",
-            "p50_ms": round(statistics.median(medians) * 1e3, 2),
-            "p99_ms": round(statistics.median(worst) * 1e3, 2),
+            "p50_ms": round(statistics.median(each.p50_s for each in figures) * 1e3, 2),
+            "p99_ms": round(statistics.median(each.p99_s for each in figures) * 1e3, 2),
             "against": DIRECT,
             "ratio": round(statistics.median(ratios), 2),
             "ratios": [round(min(ratios), 2), round(max(ratios), 2)],
@@ -120,7 +119,9 @@ async def measure_all(
     for port in (*range(PORT, PORT + WEBS), *WAYS.values()):
         await wait_until_listening(port)
     kinds = {"heartbeat": heartbeat.drive_node, "commit": commit.drive_node}
-    found: dict[tuple[str, str], list[Figures]] = {(k, way): [] for k in kinds for way in WAYS}
+    found: dict[tuple[str, str], list[Figures]] = {
+        (kind, way): [] for kind in kinds for way in WAYS
+    }
     for _ in range(rounds):
         for (kind, way), figures in found.items():
             drive_one = partial(kinds[kind], port=WAYS[way])

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         steps=options.steps,
         fleet=options.fleet,
         on_progress=progress.show,
-        on_step_end=lambda run: report.write(report.as_dict(run.outcome), folder),
+        on_step_end=lambda so_far: report.write(report.as_dict(so_far.outcome), folder),
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: run.stopping.set())

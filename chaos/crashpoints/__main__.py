@@ -146,11 +146,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m chaos.crashpoints", description=__doc__)
     parser.add_argument("--times", type=int, default=20, help="kills in each case (%(default)s)")
-    parser.add_argument("--only", default="", help="a process, or part of a case's name")
+    parser.add_argument(
+        "--only", default="", help="a process, or part of a case's name; default: all"
+    )
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args(argv)
     only = options.only
-    cases = [case for case in CASES if only in (case.process, "") or only in case.name]
+    cases = [case for case in CASES if only == case.process or only in case.name]
     if not cases:
         parser.error(f"argument --only: {only!r} is neither a process nor part of a case's name")
     results = [CaseResult(case) for case in cases]

@@ -38,7 +38,7 @@ class CaseContext:
     cluster: FailpointCluster
     attempt: int  #: 1, 2, 3 …: the cases choose portfolio and node by it
     portfolio: str = ""
-    newest_before: int = 0  #: id of the newest handoff before that one
+    newest_before: int = 0  #: id of the newest handoff before the caused one
 
     def watch(self, portfolio: str) -> None:
         """Note the portfolio whose next handoff this case causes, before it is requested."""

@@ -96,13 +96,9 @@ class FailpointCluster(Cluster):
                 found.append(f"{run.name} is {run.phase} at seq {run.last_seq}: {run.reason}")
         return found
 
-    def seqs(self) -> dict[str, int]:
-        """Return name → last committed seq of each portfolio."""
-        return {run.name: run.last_seq for run in self.runs().values()}
-
     def wait_until_recovered(self, limit_s: float) -> None:
         """Wait until every handoff has ended and every portfolio that should run has progressed."""
-        seqs = self.seqs()
+        seqs = {run.name: run.last_seq for run in self.runs().values()}
         wait_for(lambda: self.unrecovered(seqs), lambda found: not found, "recovered", limit_s)
 
     def wait_until_ready(self, limit_s: float = SLOW_MACHINE_S) -> None:

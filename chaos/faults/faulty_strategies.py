@@ -226,7 +226,7 @@ class MisbehavingInCheck(Strategy):
         return []
 
 
-_allocated: list[Any] = []
+_allocated: list[Any] = []  #: keeps what `Actions` allocates or opens
 
 
 class Actions:

@@ -103,7 +103,7 @@ def pause_unheard(context: FaultContext) -> None:
         with context.suspended_node(node):
             _set_feed_rate(context, 0.0)  # takes effect in a second, when the node is frozen
             context.sleep(context.ttl_s / 2)
-        context.sleep(4)
+        context.sleep(4)  # for the resumed node to commit what it would still process
     if beyond := context.cluster.query(_BEYOND):
         context.report(
             "I2", "portfolios committed beyond the pause of the feed", {"beyond": beyond}

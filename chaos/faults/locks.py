@@ -262,7 +262,7 @@ def read_snapshot_causes(context: FaultContext) -> list[str]:
     limits = {**LIMITS, "snapshot_limit_s": SNAPSHOT_LIMIT_S}
     with context.cluster.connect_monitor() as product:
         rows = product.execute(CAUSES.encode(), limits).fetchall()
-    return [row[4] for row in rows if row[0] == "snapshot_held"]
+    return [reason for kind, _, _, _, reason, *_ in rows if kind == "snapshot_held"]
 
 
 FAULTS = (

@@ -12,8 +12,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-import psutil
-
 from chaos.faults.database import positions_of_owned
 from chaos.faults.fault import Fault
 from chaos.harness.many import network
@@ -247,14 +245,16 @@ def _measure_commits(
 def primary_killed(context: FaultContext) -> None:
     """kill -9 of the primary and its Patroni, as a host that loses its power."""
     primary = _find_primary(context)
-    with _promotion_check(context, primary), context.kept_down(_server_processes(context, primary)):
+    processes = _cluster(context).server_processes(primary)
+    with _promotion_check(context, primary), context.kept_down(processes):
         _expect_promotion(context, primary)
 
 
 def primary_frozen(context: FaultContext) -> None:
     """SIGSTOP of the primary and its Patroni, which wake up when there is a new primary."""
     primary = _find_primary(context)
-    with _promotion_check(context, primary), context.suspended(_server_processes(context, primary)):
+    processes = _cluster(context).server_processes(primary)
+    with _promotion_check(context, primary), context.suspended(processes):
         _expect_promotion(context, primary)
 
 
@@ -298,7 +298,7 @@ def async_promotion(context: FaultContext) -> None:
             "no standby is synchronous",
         )
         _wait_until_noted(context, synchronous=False)
-        processes = _server_processes(context, primary)
+        processes = cluster.server_processes(primary)
         # Frozen senders: commits are acknowledged, and no standby has them.
         senders = [each for each in processes if "walsender" in " ".join(each.cmdline())]
         with context.suspended(senders):
@@ -309,7 +309,7 @@ def async_promotion(context: FaultContext) -> None:
                 _expect_promotion(context, primary, loses_commits=True)
                 kept = positions_of_owned(context)
                 promoted_at = time.monotonic()
-        context.forget_progress()
+        context.forget_progress()  # again: a sample in between may have been of the old primary
         missing = {name: seq - kept.get(name, seq) for name, seq in acknowledged.items()}
         vanished = sum(events for events in missing.values() if events > 0)
         context.note(f"{vanished} acknowledged events vanished")
@@ -364,10 +364,6 @@ def _find_primary(context: FaultContext) -> int:
     )
     context.note(f"db-{found} is the primary")
     return found
-
-
-def _server_processes(context: FaultContext, server: int) -> list[psutil.Process]:
-    return _cluster(context).server_processes(server)
 
 
 @contextmanager

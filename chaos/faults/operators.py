@@ -47,7 +47,7 @@ def login_flood(context: FaultContext) -> None:
     if slowest_s > HALT_LIMIT_S:
         sentence = f"the kill switch answered after {slowest_s:.1f} s, limit {HALT_LIMIT_S:g} s"
         context.report("fault", sentence, {"guesses": dict(answers)})
-    if any(status >= 500 and status != 503 for status in answers):
+    if any(status >= 500 and status != 503 for status in answers):  # 503: too many at once
         context.report(
             "fault", "a login request failed instead of being refused", {"guesses": dict(answers)}
         )

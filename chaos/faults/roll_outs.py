@@ -126,7 +126,7 @@ def _kill(context: FaultContext, victim: str, names: Sequence[str]) -> None:
 
 
 def _add_version(context: FaultContext, broken: str = "") -> str:
-    """Upload a new version of the strategy `turns`. Return its hash."""
+    """Upload a new version of the strategy `turns`, `broken` as in BROKEN. Return its hash."""
     return upload_turns(context.cluster, f"1.{context.rng.getrandbits(40)}", broken=broken)
 
 

@@ -85,7 +85,7 @@ def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
     newest = (
         max(row["number"] for row in before.json["results"])
         if before and before.status == 200
-        else good + 1
+        else good + 1  # without an answer: the revision that the caller made after `good`
     )
     context.expect(
         lambda: (

@@ -126,14 +126,14 @@ def _start_recorder(context: FaultContext, feed: str, path: Path) -> subprocess.
 
 def _expect_refusals(context: FaultContext, live: LiveFeed, cause: str = "") -> None:
     """Expect that an append is refused from now on, with `cause` in the text of the refusal."""
-    before = live.unanswered
-    live.last_answer = ""
+    before = live.failed_requests
+    live.last_refusal = ""
     context.expect(
-        lambda: live.unanswered > before and live.last_answer and cause in live.last_answer,
+        lambda: live.failed_requests > before and live.last_refusal and cause in live.last_refusal,
         GROWS_WITHIN_S,
         f"an append refused{f' because of {cause}' if cause else ''}",
     )
-    context.note(live.last_answer[:160])
+    context.note(live.last_refusal[:160])
 
 
 def _expect_growth(context: FaultContext, live: LiveFeed) -> None:

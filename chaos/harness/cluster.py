@@ -276,17 +276,19 @@ class Cluster(ObservedInstallation):
         for name in CANARIES:
             state = self.checkpoint(name)["state"]
             first, last = state["first_seq"], state["last_seq"]
-            assert (state["gaps"], state["duplicates"]) == (0, 0), (name, state)
-            assert state["events"] == last - first + 1, (name, state)
+            assert (state["gaps"], state["duplicates"]) == (0, 0), f"gaps in {name}: {state}"
+            assert state["events"] == last - first + 1, f"{name} counted wrongly: {state}"
             ((first_seq,),) = self.query(
                 "SELECT first_seq FROM portfolios_portfolio WHERE name = %s", name
             )
-            assert first == first_seq, (name, state)
-            assert state["digest"] == reference_feed.digest_of(first, last), (name, state)
+            assert first == first_seq, f"{name} should begin at seq {first_seq}: {state}"
+            digest = reference_feed.digest_of(first, last)
+            assert state["digest"] == digest, f"{name} should have digest {digest}: {state}"
 
     def assert_history_whole(self) -> None:
         """Assert that tenures tile the log, and epochs, orders and fills fit them (I1, I2, I5)."""
-        assert history.history_violations(self.query) == []
+        violations = history.history_violations(self.query)
+        assert not violations, "; ".join(f"{code}: {what}" for code, what in violations)
 
     def assert_nothing_moved(self, before: dict[str, ClusterRun], since: datetime) -> None:
         """Assert that no portfolio changed owner or epoch, and no handoff was requested."""

@@ -43,12 +43,6 @@ def is_starved() -> bool:
     return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 
-def poll_interval_s(waited_s: float) -> float:
-    """Return the seconds until the next poll, longer the longer the wait: polls load the
-    installation under test, and a long wait needs no precision."""
-    return min(0.03 + waited_s / 20, 0.25)
-
-
 def wait_for(
     read: Callable[[], T], holds: Callable[[T], object], what: str, limit_s: float = SLOW_MACHINE_S
 ) -> tuple[T, float]:
@@ -63,7 +57,8 @@ def wait_for(
         if holds(found):
             return found, took_s
         assert took_s < limit_s, f"not within {took_s:.1f} s: {what}; found: {found!r}"
-        time.sleep(poll_interval_s(took_s))
+        # The longer the wait, the less precision it needs: polls load the installation under test.
+        time.sleep(min(0.03 + took_s / 20, 0.25))
 
 
 def eventually(

@@ -166,8 +166,8 @@ class ObservedInstallation(Installation):
     def open_handoffs(self) -> list[tuple[int, str, str]]:
         """Open handoffs: id, kind, state."""
         return [
-            (row[0], row[1], row[2])
-            for row in self.query(
+            (number, kind, state)
+            for number, kind, state in self.query(
                 "SELECT id, kind, state FROM scheduling_handoff"
                 " WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id"
             )

@@ -129,7 +129,7 @@ def pauses_over_time(report: dict[str, Any]) -> str:
 
 
 def pauses_by_fault(report: dict[str, Any]) -> str:
-    """Plot the median and the worst pause of each fault."""
+    """Plot the median and the worst pause of each fault, 1 ms or more on a logarithmic scale."""
     lines = [line for line in report["table"] if line["pause_worst_ms"]]
     lines.sort(key=lambda line: -line["pause_worst_ms"])
     groups = [

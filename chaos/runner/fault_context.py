@@ -22,6 +22,7 @@ from chaos.harness.processes import kill_processes, process_tree, suspended
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.topology import Topology
 
+#: Words on the command lines of these processes, for `processes_matching`.
 WEB, WATCHER, WORKER = ((PROCESS_MATCH[part],) for part in ("web", "watcher", "worker"))
 
 SAMPLE_EVERY_S = 0.1

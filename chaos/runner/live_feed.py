@@ -50,8 +50,8 @@ class LiveFeed:
         """Start nothing yet; `home` is the installation's."""
         self.server = NatsServer(home / "nats")
         self.appended = 0  #: rows that were answered
-        self.unanswered = 0  #: answers that were no success, each of which was repeated
-        self.last_answer = ""
+        self.failed_requests = 0  #: appends that were refused or not answered
+        self.last_refusal = ""  #: text of the newest failed request; "": it was not answered
         self.report: Report = lambda invariant, what, evidence: None
         self._ended = threading.Event()
         self._source = threading.Thread(target=self._append_all, name="source", daemon=True)
@@ -153,13 +153,14 @@ class LiveFeed:
                     self.report("I2", what, body)
                 self.appended += ROWS
                 return
-            self.unanswered += 1
-            self.last_answer = "" if answer is None else answer.text[:300]
+            self.failed_requests += 1
+            self.last_refusal = "" if answer is None else answer.text[:300]
             if answer is not None and 400 <= answer.status < 500 and answer.status != 429:
-                self.report("I2", f"append {self._number} was refused: {self.last_answer}", body)
+                self.report("I2", f"append {self._number} was refused: {self.last_refusal}", body)
                 return
             time.sleep(RETRY_S)
-        self.report("I8", f"append {self._number} was never answered: {self.last_answer}", body)
+        last = self.last_refusal or "no answer"
+        self.report("I8", f"append {self._number} failed {TRIES} times, the last: {last}", body)
 
     def _post_append(self, body: dict[str, Any]) -> ApiResponse | None:
         """Send an append once. Return None if no response came."""

@@ -28,8 +28,8 @@ class ProgressDisplay:
     def show(self, run: ChaosRun, text: str) -> None:
         """Show the state of the run.
 
-        `text` is the present activity of the run or of its step, or the result of the last step; ""
-        while faults are injected.
+        `text` is the present activity of the run or of its step, the result of the last step, or
+        `VIOLATION` and a sentence; "" while faults are injected.
         Example of a line: `1:03 of 5 min, 0 violations: step 3 (kill-web): injecting the faults`.
         """
         current = run.current
@@ -48,7 +48,7 @@ class ProgressDisplay:
                 completed=run.elapsed_s,
                 description=f"{status}: {activity}",
             )
-        # Elsewhere a line for the begin of each step, and for each activity between steps.
+        # Elsewhere a line for the start of each step, and for each activity between steps.
         elif (not current or not text) and activity != self._last_activity:
             self._last_activity = activity
             self._print(f"{status}: {activity}")

@@ -394,7 +394,7 @@ class ChaosRun:
             self.topology.live.stop()
             self.topology.live.check()
             self.outcome.figures["rows_in_jetstream"] = self.topology.live.appended
-            self.outcome.figures["appends_repeated"] = self.topology.live.unanswered
+            self.outcome.figures["appends_repeated"] = self.topology.live.failed_requests
         self._on_progress(self, "verifying: alerts")
         self._check_alerts()
         self._on_progress(self, "verifying: canaries")

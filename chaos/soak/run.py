@@ -51,7 +51,7 @@ class Soak(ChaosRun):
         self.sampler = Sampler(self.topology, lambda: embedded_url(home), samples, every_s)
 
     def _run_schedule(self) -> bool:
-        """Run the steps, FAULTS_A_DAY in a compressed day, until the time is over. Return True."""
+        """Run the steps, FAULTS_A_DAY in a compressed day. Return True: the time was over."""
         self.sampler.start(self._began_s)
         try:
             end_s = self.minutes * 60
@@ -59,7 +59,7 @@ class Soak(ChaosRun):
             for number, step in enumerate(self.outcome.schedule):
                 self._wait_until(min((number + 0.5) * apart_s, end_s))
                 if self.elapsed_s >= end_s - apart_s / 4:
-                    break
+                    break  # too late for a step and its convergence
                 self._run_step(step)
                 self._copy_monitor_results()
             self._wait_until(end_s)

@@ -42,7 +42,7 @@ SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
        pg_database_size(current_database()), (SELECT count(*) FROM scheduling_alert
                                               WHERE closed_at IS NULL)
 """
-#: Seq and time of each portfolio's newest commit.
+#: Feed, seq and time of the newest commit of each portfolio that has committed lately.
 COMMITS = """
 SELECT p.feed_id, r.last_seq, (extract(epoch FROM r.last_commit_at) * 1e6)::bigint
 FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id

@@ -97,7 +97,7 @@ def parse() -> argparse.Namespace:
         "--token-file",
         required=True,
         type=Path,
-        help="of create_api_token prometheus --create --role viewer --scope read",
+        help="output of create_api_token prometheus --create --role viewer --scope read",
     )
     parser.add_argument(
         "--wait-for", required=True, metavar="ALERT", help="the alert that has to arrive"
@@ -156,6 +156,7 @@ def wait_for(webhook: Webhook, name: str, began: float, limit_s: float) -> bool:
 
 
 def print_logs(folder: Path) -> None:
+    """Print the ends of the logs of Prometheus and Alertmanager."""
     for log in sorted(folder.glob("*.log")):
         print(f"--- {log.name}\n{log.read_text(encoding='utf-8')[-4000:]}", file=sys.stderr)
 

@@ -195,7 +195,7 @@ def write_installation() -> None:
     environment = {
         "DATABASE_URL": DATABASE,
         "GINKGO_SECRET_KEY": secrets.token_urlsafe(48),
-        "GINKGO_ENCRYPTION_KEYS": secrets.token_urlsafe(32)[:43] + "=",
+        "GINKGO_ENCRYPTION_KEYS": secrets.token_urlsafe(32) + "=",  # base64 with its padding
         # 127.0.0.1: Prometheus asks each web process by its address.
         "GINKGO_ALLOWED_HOSTS": f"{HOST},127.0.0.1",
         "GINKGO_WEB_HOST": "127.0.0.1",
@@ -307,7 +307,7 @@ def try_units() -> None:
                 for unit in chosen["units"]:
                     with commits.measured(f"systemctl restart {unit}"):
                         command("systemctl", "restart", unit)
-                        time.sleep(5)
+                        time.sleep(5)  # for pauses that follow the restart
             case "upgrade":
                 try_upgrade(environment, commits)
             case "alerts":
@@ -344,7 +344,7 @@ def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
             )
     order = sorted(UNITS, key=lambda unit: int(show(unit, "ExecMainStartTimestampMonotonic")))
     say(f"started anew once each: {', '.join(order)}")
-    # The web processes are restarted in the order of their gateways' ids, which are random.
+    # Without the ports of the web processes, which are restarted in the random order of their ids.
     if [unit.partition("@8")[0] for unit in order] != [unit.partition("@8")[0] for unit in UNITS]:
         raise AssertionError(f"the units started in the order {order}, not in {UNITS}")
 
@@ -378,7 +378,7 @@ def break_unit(
             time.sleep(0.1)
         took_s = time.monotonic() - began
         print(f"{unit} {what}: another process after {took_s:.1f} s", end="; ", flush=True)
-        time.sleep(12)
+        time.sleep(12)  # for what the other units do about it, such as a failover
         commits.wait_until_all_commit(60)
 
 
@@ -394,7 +394,7 @@ def try_alerts(environment: dict[str, str]) -> None:
             words = [str(PYTHON), script, "--wait-for", "GinkgoWatcherAway"]
             words += ["--url", "http://127.0.0.1:8001", "--url", "http://127.0.0.1:8002"]
             alerting = subprocess.Popen([*words, "--token-file", "/etc/ginkgo/viewer.token"])
-            time.sleep(20)
+            time.sleep(20)  # until Prometheus has read the metrics once
         else:
             print("Prometheus and Alertmanager are not installed and were not tried")
         command("systemctl", "stop", "ginkgo-watcher", "ginkgo-worker")

@@ -93,16 +93,12 @@ def newest_events(name: str, limit: int) -> list[Event]:
 
 def create_stream(feed: str) -> None:
     """Create the stream of a new feed. Raise Refused 503, also if its name is taken."""
-    from scheduling.recorded_feeds.jetstream.stream import Stream
-
-    _on_stream(feed, Stream.create)
+    _on_stream(feed, lambda stream: stream.create())
 
 
 def delete_stream(feed: str) -> None:
     """Delete the stream of a feed, if there is one. Raise Refused 503."""
-    from scheduling.recorded_feeds.jetstream.stream import Stream
-
-    _on_stream(feed, Stream.delete)
+    _on_stream(feed, lambda stream: stream.delete())
 
 
 def _on_stream(feed: str, act: Callable[[Stream], Coroutine[Any, Any, T]]) -> T:

@@ -124,7 +124,7 @@ class Recorder:
                 self._waiting.extend(items)
                 self._changed.set()
                 while len(self._waiting) >= WAITING:
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # until `_store` has taken some
         except Exception as failure:
             self._failure = failure
             self._changed.set()
@@ -164,29 +164,26 @@ class Recorder:
             events, _ = read_rows(rows[: first.row - 1], self._instruments)
             items = [item for item in taken[: first.row - 1] if item is not None]
             await self._append(events, self._cursor_after(items))
-            refused = taken[first.row - 1]
-            assert refused is not None  # a tick is never wrong
             raise RowRefused(
-                f"{refused.origin}: {first.message} Nothing was recorded from there on: correct it"
-                " at the source, or leave such rows out with --skip-bad, and start the recorder"
-                " again."
+                f"{_origin(taken[first.row - 1])}: {first.message} Nothing was recorded from there"
+                " on: correct it at the source, or leave such rows out with --skip-bad, and start"
+                " the recorder again."
             )
         for error in wrong:
-            self._leave_out(taken[error.row - 1], error)
+            self._leave_out(_origin(taken[error.row - 1]), error)
         await self._append(events, self._cursor_after(items))
 
     def _cursor_after(self, items: Sequence[Item]) -> str:
         """Return the cursor behind these rows; ticks alone move none."""
         return self._source.cursor_after(items) if items else self._cursor
 
-    def _leave_out(self, item: Item | None, wrong: RowError) -> None:
+    def _leave_out(self, origin: str, wrong: RowError) -> None:
         """Count a wrong row that is not recorded, and log some of them."""
         self.left_out += 1
         if self.left_out <= 10 or self.left_out % LOG_EVERY == 0:
-            where = item.origin if item is not None else "tick"
             logger.warning(
                 "feed %s: left out %s: %s (%d rows so far)",
-                self._log.name, where, wrong.message, self.left_out,
+                self._log.name, origin, wrong.message, self.left_out,
             )  # fmt: skip
 
     async def _append(self, events: Sequence[Event], cursor: str) -> None:
@@ -233,6 +230,10 @@ class Recorder:
                     raise
                 await asyncio.sleep(min(FIRST_RETRY_S * 2 ** min(failures, 8), MAX_RETRY_S))
                 failures += 1
+
+
+def _origin(item: Item | None) -> str:
+    return "a tick" if item is None else item.origin
 
 
 def _tick_row() -> dict[str, Any]:

@@ -144,7 +144,7 @@ def release_in_stream(feed: str) -> bool:
 
 
 def follow_streams() -> dict[str, str]:
-    """Let the row of each feed in a stream follow, and drop messages that are kept no longer.
+    """Let the row of each feed catch up with its stream; drop messages that are kept no longer.
 
     Return feed → why its row does not follow, of the feeds that failed. After one for which a
     server does not answer, the others wait for the next pass.

@@ -58,7 +58,7 @@ class _Chain:
 
 
 def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
-    """Return the newest valid anchor as the start, or with `full` the first event.
+    """Return the start: the newest valid anchor, or with `full` the first event.
 
     `alive` is called repeatedly, so that the caller can report that the search goes on. One
     statement, and four for every million events before the newest anchor.
@@ -74,7 +74,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
     archived_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
     archived = full and archived_to >= recorded.first_seq
     if full:
-        # The oldest anchor after the archived rows, which cannot be compared.
+        # Archived rows cannot be compared: then the oldest anchor after them.
         after_archived = [row for row in chain.valid if row.seq >= archived_to]
         chosen = after_archived[0] if archived and after_archived else None
     return StartPoint(
@@ -83,6 +83,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
         archived=archived,
         changed=(chain.invalid[0].seq, chain.invalid[0].at) if chain.invalid else None,
         invalid=tuple(row.id for row in chain.invalid),
+        # Wherever the replay starts: up to `newest`, the rows were just compared by their sums.
         base_seq=recorded.first_seq - 1 if newest is None else newest.seq,
         base=RangeSums() if newest is None else _stored_sums(newest.sums),
     )
@@ -156,13 +157,13 @@ class SummedRows:
         return self._stored.outcomes(orders)
 
 
-def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: SummedRows) -> None:
-    """Store the end of a verification as an anchor for the next one. Four statements.
+def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, summed: SummedRows) -> None:
+    """Store the end of a verification as an anchor for the next one, in place of invalid anchors.
 
-    Nothing is stored if a later epoch began before that end, or `read` has sums up to another seq.
+    Nothing is stored if the rows are summed up to another seq than the anchor's. Four statements.
     """
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
-    if inputs is None or anchor.seq != read.seq:
+    if inputs is None or anchor.seq != summed.seq:  # None: a later epoch began before the anchor
         return
     execute(
         keep_anchor(
@@ -170,7 +171,7 @@ def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: Su
             start.invalid, seq=anchor.seq, epoch=anchor.epoch, state=anchor.state,
             counts=asdict(anchor.counts), open_orders=[list(key) for key in anchor.open_orders],
             inputs=inputs,
-            sums={kind: list(_as_json(getattr(read.sums, kind))) for kind in KINDS},
+            sums={kind: list(_as_json(getattr(summed.sums, kind))) for kind in KINDS},
         )
     )  # fmt: skip
 

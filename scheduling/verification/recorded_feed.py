@@ -34,7 +34,7 @@ class RecordedFeed:
     checked.
     """
 
-    sha256 = ""
+    sha256 = ""  #: only packaged bars have one
 
     def __init__(self, row: FeedRow) -> None:
         """Take the feed of `row` as it is now: records appended later are not read."""
@@ -140,4 +140,4 @@ class RecordedFeed:
                     last=row.seq,
                 )
             )
-        self._chain = recorded
+        self._chain = recorded  # known from here on, even if this segment could not be checked

@@ -67,11 +67,12 @@ def replay_portfolio(
         anchor = None if start is None else start.anchor
         begun_at = recorded.first_seq if anchor is None else anchor.seq + 1
         printed = None if show is None else PrintedOutput()
+        show_lines = show or (lambda lines: None)
 
         def on_progress(at: int) -> None:
             progress(begun_at, at, recorded.to_seq)
-            if printed is not None and show is not None:
-                show(_from_event(printed.take(), first))
+            if printed is not None:
+                show_lines(_from_event(printed.take(), first))
 
         env = settings.GINKGO
         with replay_processes(
@@ -82,8 +83,8 @@ def replay_portfolio(
         ) as ask:
             stored = StoredRowsReader(evidence.portfolio, recorded.to_seq)
             compared = verify(recorded, stored, ask, on_progress, anchor, go_on=True)
-        if printed is not None and show is not None:
-            show(_from_event(printed.take_rest(), first))
+        if printed is not None:
+            show_lines(_from_event(printed.take_rest(), first))
     except RecordsDiffer as differ:
         raise Refused("cannot_replay", f"{evidence.name} cannot be replayed: {differ}") from None
     except CannotVerify as missing:
@@ -130,5 +131,6 @@ def sentences(replay: Replay) -> Iterator[str]:
     if compared.difference is None:
         yield "It equals the records."
         return
+    # A replay that reached its end may have passed further differences, which it does not keep.
     more = " Only the first difference is named." if compared.to_seq == replay.to_seq else ""
     yield f"It differs from the records: {compared.difference.sentence()}.{more}"

@@ -51,7 +51,7 @@ def verify_portfolio(
         start = find_start(evidence, full=full, alive=alive)
         if start.anchor is not None:
             first = start.anchor.seq + 1
-        read = SummedRows(
+        rows = SummedRows(
             StoredRowsReader(evidence.portfolio, recorded.to_seq), evidence.portfolio, start
         )
         env = settings.GINKGO
@@ -60,11 +60,11 @@ def verify_portfolio(
         ) as ask:
             compared = verify(
                 recorded,
-                read,
+                rows,
                 ask,
                 lambda at: progress(first, at, recorded.to_seq),
                 start.anchor,
-                lambda: limit_s is not None and time.monotonic() - began > limit_s,
+                time_is_up=lambda: limit_s is not None and time.monotonic() - began > limit_s,
             )
     except RecordsDiffer as differ:
         raise Refused("cannot_verify", f"{evidence.name} cannot be verified: {differ}") from None
@@ -72,7 +72,7 @@ def verify_portfolio(
         raise Refused("cannot_verify", str(missing)) from None
 
     if compared.anchor is not None and evidence.history is None:
-        store_anchor(evidence, start, compared.anchor, read)
+        store_anchor(evidence, start, compared.anchor, rows)
     return Verdict(
         portfolio=evidence.name, compared=compared, history=evidence.history,
         handoffs=evidence.handoffs, epochs=evidence.epochs, taken_at=evidence.taken_at,
@@ -113,12 +113,12 @@ def _notes(
             effect = f"the replay began at seq {compared.replayed_from}, after them"
         yield f"Orders and fills before seq {archived_to + 1} are archived, so {effect}."
     yield from _state_notes(evidence, compared, limit_s)
-    # "": a tenure of an older version, which did not record it.
+    # "": a tenure of an older version, which did not record its Python.
     other_pythons = {each.python for each in recorded.tenure_segments} - {"", PYTHON_VERSION}
     if other_pythons:
         yield (
-            f"Some of it ran under Python {', '.join(sorted(other_pythons))}; it was replayed under"
-            f" Python {PYTHON_VERSION}."
+            f"Some of the history ran under Python {', '.join(sorted(other_pythons))}; all was"
+            f" replayed under Python {PYTHON_VERSION}."
         )
     if counts.equity_dropped:
         yield (
@@ -138,9 +138,8 @@ def _state_notes(
         return  # the difference is reported instead
     if compared.to_seq < recorded.to_seq:
         yield (
-            f"The time limit of {limit_s:g} s ended it at seq {compared.to_seq} of"
-            f" {recorded.to_seq}; the next verification continues from there. The state was not"
-            " compared."
+            f"The time limit of {limit_s:g} s ended the verification at seq {compared.to_seq} of"
+            f" {recorded.to_seq}; the next one continues from there. The state was not compared."
         )
     elif recorded.state is None:
         yield (

@@ -133,8 +133,8 @@ class ManyCluster(Cluster):
     def serving_webs(self) -> set[int]:
         """Numbers of the web processes whose pulse is younger than 3 s."""
         pids = {
-            row[0]
-            for row in self.query(
+            pid
+            for (pid,) in self.query(
                 "SELECT pid FROM scheduling_gateway WHERE left_at IS NULL"
                 " AND pulsed_at > clock_timestamp() - interval '3 s'"
             )

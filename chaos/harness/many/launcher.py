@@ -1,6 +1,6 @@
 """`bin/up` with several web processes behind HAProxy, two watchers and workers, and all servers.
 
-python -m chaos.harness.many.launcher NUMBER --port 0 …
+python -m chaos.harness.many.launcher NUMBER --port 0 …   (NUMBER: see `main`)
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class ManyLauncher(Launcher):
 
     def _start_two(self, start: Callable[[], None], name: str) -> None:
         """Start a service twice, and number the two."""
-        for _ in range(2):
-            start()
+        start()
+        start()  # each appends its service to `_pass_services`
         first, second = self._pass_services[-2:]
         first.name, second.name = f"{name}-1", f"{name}-2"
 

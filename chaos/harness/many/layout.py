@@ -99,11 +99,11 @@ class Layout:
         return f"gk{self.number}-pg-{server}"
 
     def web_link(self, web: int) -> str:
-        """The port of the inner bridge, an interface, by which a web process reaches PostgreSQL."""
+        """The interface that joins a web process to the inner bridge."""
         return f"gk{self.number}w{web}d"
 
     def postgres_link(self, server: int) -> str:
-        """The port of the inner bridge, an interface, by which a PostgreSQL server is reached."""
+        """The interface that joins a PostgreSQL server to the inner bridge."""
         return f"gk{self.number}p{server}d"
 
     @property

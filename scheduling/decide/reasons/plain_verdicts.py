@@ -33,14 +33,14 @@ VERDICTS = (
      r"seq \1 之前的订单和成交已归档，因此重放从其后的 seq \2 开始。"),
     ("Orders and fills before seq # are archived, so they were not compared.",
      r"seq \1 之前的订单和成交已归档，因此未作比较。"),
-    ("Some of it ran under Python (.+); it was replayed under Python #.",
+    ("Some of (?:it|the history) ran under Python (.+); (?:it|all) was replayed under Python #.",
      r"其中一部分在 Python \1 下运行；重放使用 Python \2。"),
     ("# equity points were not compared: they are older than # days and no longer kept.",
      r"\1 个权益点未作比较：它们已超过 \2 天，不再保留。"),
     ("# orders and fills were not compared: they are archived.",
      r"\1 笔订单和成交未作比较：它们已归档。"),
-    ("The time limit of # s ended it at seq # of #; the next verification continues from there. "
-     "The state was not compared.",
+    ("The time limit of # s ended (?:it|the verification) at seq # of #; the next (?:verification|"
+     "one) continues from there. The state was not compared.",
      r"因时限 \1 秒在 seq \2 处结束，共到 \3；下一次验证从此处继续。状态未作比较。"),
     ("The state was not compared: only the newest is kept, as of seq #, and the comparison ended "
      "at seq #.", r"状态未作比较：只保留最新的状态，即 seq \1 处，而比较止于 seq \2。"),

@@ -8,10 +8,19 @@ their own, and the message names the pieces: they are part of the log once that 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from portfolios.feeds.log import CHAIN_START
 from portfolios.runtime.events import join_events, split_events
+
+
+class Piece(NamedTuple):
+    """Records of one append, stored apart from its message."""
+
+    to_seq: int
+    number: int  #: of its message in the stream of pieces
 
 
 class Block(msgspec.Struct, array_like=True, frozen=True):
@@ -30,8 +39,8 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
     segments: list[tuple[int, bytes]]  #: (segment, hash) of the chain's segments that end in it
     times: dict[str, int]  #: symbol → event time of its newest record in this append, in µs
     events: bytes  #: a batch, see `runtime/events.py`; empty if it is in pieces
-    pieces: list[tuple[int, int]] = []  #: (last seq, number in the stream of pieces), in order
-    piece: int = 0  #: the newest number in the stream of pieces that is named up to here
+    pieces: list[Piece] = []  #: in the order of their seqs
+    piece: int = 0  #: number of the newest piece that this append or an earlier one has
 
     def records(self) -> list[bytes]:
         """Return the encoded events, of which the first has `from_seq`; none if in pieces."""
@@ -57,15 +66,6 @@ EMPTY = Block(
     source="", number=0, sha256="", segments=[], times={}, events=b"",
 )  # fmt: skip
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Block)
-
-
-def encode_block(block: Block) -> bytes:
-    """Return the body of a message."""
-    return _encoder.encode(block)
-
-
-def decode_block(data: bytes) -> Block:
-    """Return the block of a message. Raise msgspec.DecodeError if the message holds none."""
-    return _decoder.decode(data)
+#: From a block to the body of its message, and back; DecodeError if the body holds no block.
+encode_block = msgspec.msgpack.Encoder().encode
+decode_block = msgspec.msgpack.Decoder(Block).decode

@@ -16,23 +16,23 @@ class BlockCache:
     def __init__(self, most_bytes: int) -> None:
         """Start empty."""
         self._most_bytes = most_bytes
-        self._found: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        #: Key → (block or piece, bytes that it takes), the most recently used last.
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.bytes = 0
 
     def get(self, key: Hashable) -> Any:
         """Return the block or piece of a key, or None."""
-        found = self._found.get(key)
-        if found is None:
-            return None
-        self._found.move_to_end(key)
-        return found[0]
+        kept, _ = self._kept.get(key, (None, 0))
+        if kept is not None:
+            self._kept.move_to_end(key)
+        return kept
 
     def put(self, key: Hashable, what: Any, size: int) -> None:
         """Keep a block or piece of `size` bytes, however large; drop others for it."""
         size += ENTRY_BYTES
-        _, size_before = self._found.pop(key, (None, 0))
+        _, size_before = self._kept.pop(key, (None, 0))
         self.bytes += size - size_before
-        self._found[key] = what, size
-        while self.bytes > self._most_bytes and len(self._found) > 1:
-            _, (_, dropped) = self._found.popitem(last=False)
+        self._kept[key] = what, size
+        while self.bytes > self._most_bytes and len(self._kept) > 1:
+            _, (_, dropped) = self._kept.popitem(last=False)
             self.bytes -= dropped

@@ -68,7 +68,8 @@ class JetStreamLog:
         self, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
     ) -> list[Event]:
         """See `Log.read`."""
-        first, last = await self.first(), min(to_seq, self._last.to_seq)
+        first = await self.first()  # reads the newest message too, hence `_last`
+        last = min(to_seq, self._last.to_seq)
         if from_seq < first:
             raise RecordsDropped(
                 f"Feed {self.name} keeps its records from seq {first} on; seq {from_seq} was"
@@ -123,7 +124,7 @@ class JetStreamLog:
 
     async def release(self, epoch: int) -> None:
         """See `RecordedLog.release`."""
-        with suppress(WriterReplaced):
+        with suppress(WriterReplaced):  # another writer has claimed the feed since `epoch`
             await self.replace_writer("", only_after=epoch)
 
     async def append(

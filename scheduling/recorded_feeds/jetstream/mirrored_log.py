@@ -225,7 +225,7 @@ class MirroredLog(JetStreamLog):
         return known
 
     async def follow_now(self) -> None:
-        """Update the row of the feed before this returns. Raise LogUnavailable."""
+        """Update the row of the feed, if messages were noted since. Raise LogUnavailable."""
         if self._mirrored < self._noted_to:
             await self._mirror()
 
@@ -262,7 +262,7 @@ class MirroredLog(JetStreamLog):
             await self._note(number)
 
     async def _note(self, number: int) -> None:
-        """Note what the messages up to `number` say."""
+        """Note for the database what the messages after `_noted_to` say, up to `number`."""
         first = self._noted_to + 1
         known, newest = self.newest
         blocks = [

@@ -25,7 +25,13 @@ from nats.js.errors import APIError, NotFoundError
 from portfolios.feeds.log import HeadMoved, LogError, LogUnavailable
 from portfolios.runtime.events import split_events
 from portfolios.sentences import sentence as _
-from scheduling.recorded_feeds.jetstream.block import EMPTY, Block, decode_block, encode_block
+from scheduling.recorded_feeds.jetstream.block import (
+    EMPTY,
+    Block,
+    Piece,
+    decode_block,
+    encode_block,
+)
 from scheduling.recorded_feeds.jetstream.block_cache import EVENT_BYTES, BlockCache
 
 logger = logging.getLogger(__name__)
@@ -79,11 +85,6 @@ def pieces_name(feed: str) -> str:
 def subject(feed: str) -> str:
     """Return the subject of the messages of a feed."""
     return f"ginkgo.feed.{feed}"
-
-
-def pieces_subject(feed: str) -> str:
-    """Return the subject of the pieces of large appends."""
-    return f"ginkgo.feed.{feed}.pieces"
 
 
 async def connect(url: str, *, is_lasting: bool = True) -> Client:
@@ -224,7 +225,7 @@ class Stream:
         try:
             number = await self._publish_after(body, last)
         except WrongLast:
-            await self._delete_pieces([number for _, number in block.pieces])
+            await self._delete_pieces([piece.number for piece in block.pieces])
             raise
         return number, self._keep(number, block)
 
@@ -250,20 +251,20 @@ class Stream:
         Nobody reads the pieces until that block is stored. If one cannot be stored, those before
         it are deleted.
         """
-        name, where = pieces_name(self.feed), pieces_subject(self.feed)
+        name, where = pieces_name(self.feed), f"{subject(self.feed)}.pieces"
         await self._answer(self._js.add_stream(stream_config(name, where)), name)
         # Not by the message that `block` follows: pieces that a later message names must stay.
         _, newest = await self.last()
         await self._delete_orphans(newest.piece)
-        stored: list[tuple[int, int]] = []
+        stored: list[Piece] = []
         try:
-            for last_seq, events in block.in_pieces(room):
+            for to_seq, events in block.in_pieces(room):
                 done = await self._answer(self._js.publish(where, events, ANSWER_S, name), name)
-                stored.append((last_seq, int(done.seq)))
+                stored.append(Piece(to_seq, int(done.seq)))
         except LogError:
-            await self._delete_pieces([number for _, number in stored])
+            await self._delete_pieces([piece.number for piece in stored])
             raise
-        return replace(block, events=b"", pieces=stored, piece=stored[-1][1])
+        return replace(block, events=b"", pieces=stored, piece=stored[-1].number)
 
     async def _delete_pieces(self, numbers: list[int]) -> None:
         """Delete pieces that no append names. The next large append deletes what this cannot."""
@@ -346,13 +347,13 @@ class Stream:
             return list(enumerate(block.records(), start=block.from_seq))
         found: list[tuple[int, bytes]] = []
         begin = block.from_seq
-        for end, number in block.pieces:
-            if end >= first and begin <= last:
-                events = await self._piece(number)
-                self._check_count(pieces_name(self.feed), events, begin, end)
+        for piece in block.pieces:
+            if piece.to_seq >= first and begin <= last:
+                events = await self._piece(piece.number)
+                self._check_count(pieces_name(self.feed), events, begin, piece.to_seq)
                 at = max(first, begin)
                 found += enumerate(events[at - begin : last - begin + 1], start=at)
-            begin = end + 1
+            begin = piece.to_seq + 1
         return found
 
     def _check_number(self, name: str, number: int, answered: int | None) -> None:
@@ -412,7 +413,7 @@ class Stream:
         oldest = await self.block(max(number, first))
         if oldest.piece:
             name = pieces_name(self.feed)
-            kept = oldest.pieces[0][1] if oldest.pieces else oldest.piece + 1
+            kept = oldest.pieces[0].number if oldest.pieces else oldest.piece + 1
             await self._answer(self._js.purge_stream(name, seq=kept), name)
 
     async def number_of(self, seq: int) -> int:
@@ -424,7 +425,7 @@ class Stream:
         for number, (first, last) in reversed(self._ranges.items()):
             if first <= seq <= last:
                 return number
-            if last == seq - 1 and first <= last:
+            if last == seq - 1 and first <= last:  # the last record before `seq` is in this message
                 return number + 1  # perhaps a claim, which has no record: the caller skips it
         low, (high, _block) = await self.first_number(), await self.last()
         while low < high:

@@ -22,7 +22,7 @@ class FileLayout(NamedTuple):
     """How the lines or rows of files are read."""
 
     columns: Mapping[str, str] = MappingProxyType({})  #: field → header
-    symbol: str = ""  #: of every row
+    symbol: str = ""  #: of every row; "": each row has its own
     times: TimeForm = ISO
 
 

@@ -51,7 +51,7 @@ class _TextFile:
         # Closed with its last FilePosition: a cursor may need this file after the next was begun.
         weakref.finalize(self, os.close, self._fd)
         self.inode = os.fstat(self._fd).st_ino
-        self.at = 0  #: behind the last whole line that was read
+        self.at = 0  #: byte after the last line that was read
         self.line = 0
         self._columns: Columns | None = None
         self._separator = ","

@@ -26,7 +26,7 @@ OPEN_S = 10.0
 PING_S = 20.0  #: between two pings; a connection is closed if one is not answered for as long
 MAX_NUMBERED = 1_000  #: symbols with numbers of their own, all of which are part of every cursor
 MAX_SYMBOL_CHARS = 24  #: as many as a record's symbol may have
-LAST_NUMBER = "{last_number}"
+LAST_NUMBER = "{last_number}"  #: placeholder in `Subscription.send`
 ALL = ""  #: the key of numbers that count all symbols together
 
 
@@ -36,9 +36,9 @@ class Subscription(NamedTuple):
     url: str
     send: Sequence[str] = ()  #: `{last_number}` becomes the number of the newest record
     headers: Mapping[str, str] = {}
-    #: Numbers count the rows of each symbol, not of all.
+    #: Whether numbers count the rows of each symbol, not of all.
     per_symbol: bool = False
-    #: Numbers begin anew with each connection, so that none says what was missed between two.
+    #: Whether numbers begin anew with each connection: then none says what was missed between two.
     numbers_restart: bool = False
 
 

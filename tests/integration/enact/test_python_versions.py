@@ -159,7 +159,10 @@ def test_a_difference_from_a_run_under_another_python_is_reported_as_not_verifia
     Tenure.objects.update(python="3.99")
     verdict = verify_portfolio("p")
     assert verdict.identical
-    note = f"Some of it ran under Python 3.99; it was replayed under Python {PYTHON_VERSION}."
+    note = (
+        "Some of the history ran under Python 3.99; all was replayed under Python"
+        f" {PYTHON_VERSION}."
+    )
     assert note in verdict.notes
     hand.daemon.commit("p", 20, lose=hand.run().last_seq + 3)
     refusal = refused(lambda: verify_portfolio("p"))

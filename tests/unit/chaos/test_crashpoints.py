@@ -14,6 +14,7 @@ import pytest
 from chaos.crashpoints import __main__ as crashpoints
 from chaos.crashpoints.cases import CASES
 from chaos.faults.locks import FROZEN_AT
+from chaos.harness.cluster import Cluster
 from ginkgo_site.env import CHECKOUT
 
 POINTS = sorted({case.point for case in CASES} | {FROZEN_AT.partition("=")[0]})
@@ -79,3 +80,10 @@ def test_a_case_whose_action_always_fails_ends_as_stuck() -> None:
     result = crashpoints.CaseResult(case)
     crashpoints.run_case(MagicMock(unsafe=True), result, times=1)
     assert result.stuck == [f"time {n}: no answer" for n in range(1, crashpoints.MAX_MISSES + 1)]
+
+
+def test_an_assertion_about_the_history_names_what_is_broken() -> None:
+    tenure = ("ibm-sma #1", 11, 1, 12, None)
+    cluster = Mock(query=Mock(side_effect=[[tenure], [], []]))
+    with pytest.raises(AssertionError, match="I2: epoch 1 of ibm-sma #1 begins after seq 12"):
+        Cluster.assert_history_whole(cluster)

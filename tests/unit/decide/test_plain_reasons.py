@@ -177,9 +177,12 @@ OF_VERIFICATIONS = [
     " before them.",
     "Orders and fills before seq 7.5 are archived, so the replay began at seq 7.5, after them.",
     "Orders and fills before seq 7.5 are archived, so they were not compared.",
+    "Some of the history ran under Python 3.12; all was replayed under Python 3.13.",
     "Some of it ran under Python 3.12; it was replayed under Python 3.13.",
     "7.5 equity points were not compared: they are older than 7.5 days and no longer kept.",
     "7.5 orders and fills were not compared: they are archived.",
+    "The time limit of 7.5 s ended the verification at seq 7.5 of 7.5; the next one continues from"
+    " there. The state was not compared.",
     "The time limit of 7.5 s ended it at seq 7.5 of 7.5; the next verification continues from"
     " there. The state was not compared.",
     "The state was not compared: only the newest is kept, as of seq 7.5, and the comparison ended"
