@@ -53,6 +53,7 @@ def test_a_time_is_shown_without_an_exponent(ms: float, text: str) -> None:
 
 
 def test_an_unavailable_fault_is_named_and_not_counted(outcome: Outcome) -> None:
+    assert text.verdict(text.as_dict(outcome)).startswith("No violation in 3 steps and 4 ch")
     table = {line["fault"]: line for line in text.as_dict(outcome)["table"]}
     assert table["packets-dropped"]["times"] == 0
     assert "not available: needs root" in text.as_text(text.as_dict(outcome))
@@ -76,10 +77,6 @@ def test_measured_times_are_listed_by_fault_with_the_longest_pause(outcome: Outc
     assert "kill-web: a new primary: 4 to 4 s (times: 1)" in found
     assert f"kill-web + resets: {text.PAUSE}: 3.25 to 3.25 s (times: 1)" in found
     assert "packets-dropped:" not in found
-
-
-def test_verdict_without_violations_says_so(outcome: Outcome) -> None:
-    assert text.verdict(text.as_dict(outcome)).startswith("No violation in 3 steps and 4 ch")
 
 
 def test_the_page_is_self_contained_and_escaped(outcome: Outcome, tmp_path: Path) -> None:

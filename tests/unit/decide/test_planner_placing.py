@@ -126,13 +126,6 @@ def test_placement_has_a_reason(
     assert (step.portfolio.name, step.target.name, render(step.reason)) == ("p", target, why)
 
 
-def test_six_portfolios_on_three_empty_nodes_land_two_on_each() -> None:
-    snapshot = world(THREE, [portfolio(f"p-{i}") for i in range(6)])
-    plan = make_plan(snapshot, POLICY)
-    assert loads(applied(snapshot, plan)) == {"node-1": 2, "node-2": 2, "node-3": 2}
-    assert plan.pending == plan.stuck == plan.move == ()
-
-
 def test_placement_order_is_priority_weight_name() -> None:
     # Three places: "late" (priority 9) takes 1, the heavier "b" 2, and nothing is left for "a".
     waiting = [portfolio("a"), portfolio("b", weight=2), portfolio("late", priority=9)]

@@ -35,12 +35,6 @@ def new_states(steps: Steps) -> dict[str, str]:
     }
 
 
-def test_the_canary_is_started_alone() -> None:
-    steps = next_steps(roll_out(item(0), item(1), item(2), at_a_time=3), LIMITS)
-    assert [i.name for i in steps.start] == ["p0"]
-    assert next_steps(roll_out(item(0, "changing"), item(1), at_a_time=3), LIMITS) == Steps()
-
-
 def test_others_wait_until_the_canary_is_good() -> None:
     runs = item(0, "changing", running=3)
     assert new_states(next_steps(roll_out(runs, item(1)), LIMITS)) == {"p0": "proving"}
@@ -71,12 +65,6 @@ def test_a_canary_that_lost_its_owner_holds_the_others_until_it_runs_again() -> 
     assert not next_steps(roll_out(canary, item(1), canary_s=10.0), LIMITS)
 
 
-def test_at_most_the_set_number_of_portfolios_change_at_once() -> None:
-    busy = [item(1, "changing"), item(2), item(3), item(4), item(5)]
-    steps = next_steps(roll_out(PROVEN_CANARY, *busy, at_a_time=3), LIMITS)
-    assert [i.name for i in steps.start] == ["p2", "p3"]
-
-
 def test_the_next_portfolio_starts_when_one_is_proven() -> None:
     steps = next_steps(roll_out(PROVEN_CANARY, item(1, "changing", running=3), item(2)), LIMITS)
     assert new_states(steps) == {"p1": "proving"} and [i.name for i in steps.start] == ["p2"]
@@ -94,14 +82,6 @@ def test_a_rejection_stops_the_roll_out(state: str) -> None:
     assert steps.reason is not None
     assert render(steps.reason) == "stopped at p1: r3 was rejected: ValueError: no"
     assert render(steps.reason, "zh") == "停在 p1：r3 被拒绝：ValueError: no"
-
-
-def test_a_stopping_roll_out_waits_for_the_portfolios_that_it_is_changing() -> None:
-    bad = item(1, "rejected")
-    assert not next_steps(roll_out(bad, item(2, "changing"), state="stopping"), LIMITS)
-    last = roll_out(bad, item(2, "changing", status="good"), item(3), state="stopping")
-    steps = next_steps(last, LIMITS)
-    assert steps.state == "stopped" and new_states(steps).keys() == {"p2", "p3"}
 
 
 def test_a_canary_that_never_ran_the_revision_stops_the_roll_out() -> None:

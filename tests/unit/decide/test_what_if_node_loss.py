@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from scheduling.decide.planner.fleet_index import FleetIndex
@@ -31,26 +29,6 @@ def counts(found: NodeLoss) -> tuple[int, int, int]:
     return len(found.unplaced.no_place), len(found.unplaced.waiting), found.fit
 
 
-@pytest.mark.parametrize(("number", "runs"), [(1, 2), (2, 1), (3, 0)])
-def test_loss_is_absorbed_if_everything_has_another_place(number: int, runs: int) -> None:
-    fleet = world([node(1), node(2), node(3)], [*on(1, "a", "b"), *on(2, "c")])
-    loss = forecast(fleet, number=number)
-    assert (loss.absorbed, loss.fit, loss.runs) == (True, runs, runs)
-
-
-def test_forecast_names_portfolios_without_a_place() -> None:
-    loss = forecast(
-        world(
-            [node(1), node(2, capacity=1)], [*on(1, "a", "b"), *on(1, "gpu", selector={"x": "y"})]
-        )
-    )
-    # gpu runs on a node that lacks its label; a or b gets the one free place.
-    reasons = {entry.portfolio.name: entry.reason.code for entry in loss.unplaced.no_place}
-    assert reasons["gpu"] == "no_selector"
-    assert sorted(reasons.values()) == ["no_room", "no_selector"]
-    assert (loss.absorbed, loss.runs, counts(loss)) == (False, 3, (2, 0, 1))
-
-
 def test_forecast_covers_hosting_nodes_only() -> None:
     fleet = [node(1), node(2, status="suspect"), node(3, status="lost"), node(4, status="left")]
     assert [each.name for each in hosting_nodes(world(fleet, []))] == ["node-1", "node-2"]
@@ -67,32 +45,29 @@ def test_forecast_names_suspect_targets(
     assert (found.absorbed, found.suspects) == (True, suspects)
 
 
-def test_forecast_ignores_already_pending_portfolios() -> None:
-    unassigned = portfolio("gpu", selector={"gpu": "yes"})
-    assert forecast(world([node(1), node(2)], [unassigned, *on(1, "a")])).absorbed
-
-
-@pytest.mark.parametrize(
-    ("held", "code"),
-    [
-        ({"storm_hold": True}, "storm_hold"),
-        ({"storm_late": ("node-2",)}, "storm_late"),
-        ({"frozen": True, "frozen_failover": True}, "frozen_failover"),
-    ],
-)
-def test_forecast_counts_held_failovers_as_waiting(held: dict[str, Any], code: str) -> None:
-    found = forecast(world([node(1), node(2)], on(1, "a"), **held))
-    assert [entry.reason.code for entry in found.unplaced.waiting] == [code]
-    assert (found.absorbed, counts(found)) == (False, (0, 1, 0))
-
-
 MOVING = portfolio("m", node=1, handoff=HandoffView(1, "migrate", source=1, target=2))
 BETWEEN_OTHERS = portfolio("m", node=2, handoff=HandoffView(5, "migrate", source=2, target=3))
 ENDING = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
 TWO = [node(1), node(2)]
 
-#: Snapshot → portfolios that it runs, and those without a place, waiting, and fitting.
+NEEDS_GPU = {"selector": {"gpu": "yes"}}
+
+#: Snapshot → portfolios that node-1 runs, and those without a place, waiting, and fitting.
 COUNTS: dict[str, tuple[Snapshot, int, tuple[int, int, int]]] = {
+    "everything has another place": (world(TWO, [*on(1, *"ab"), *on(2, "c")]), 2, (0, 0, 2)),
+    "node without portfolios": (world(TWO, on(2, "c")), 0, (0, 0, 0)),
+    "one of two finds room, and one lacks its label":
+        (world([node(1), node(2, capacity=1)], [*on(1, *"ab"), *on(1, "gpu", **NEEDS_GPU)]),
+         3, (2, 0, 1)),
+    "portfolio that is pending already is ignored":
+        (world(TWO, [portfolio("gpu", **NEEDS_GPU), *on(1, "a")]), 1, (0, 0, 1)),
+    "failover held in a storm": (world(TWO, on(1, "a"), storm_hold=True), 1, (0, 1, 0)),
+    "failover while other nodes are late":
+        (world(TWO, on(1, "a"), storm_late=("node-2",)), 1, (0, 1, 0)),
+    "frozen failover":
+        (world(TWO, on(1, "a"), frozen=True, frozen_failover=True), 1, (0, 1, 0)),
+    "failovers of later passes after a storm":
+        (world(TWO, on(1, "a", "b", "c"), after_storm=True), 3, (0, 2, 1)),
     "portfolio being migrated has its place at the target":
         (world([node(1, draining=True, handoffs=1), node(2, capacity=1, handoffs=1)], [MOVING]),
          1, (0, 0, 1)),
@@ -114,10 +89,5 @@ COUNTS: dict[str, tuple[Snapshot, int, tuple[int, int, int]]] = {
 def test_forecast_counts_what_fits_waits_and_has_no_place(
     snapshot: Snapshot, runs: int, expected: tuple[int, int, int]
 ) -> None:
-    found = forecast(snapshot)
+    found = forecast(snapshot, Policy(failovers_after_storm=1))
     assert (found.runs, counts(found), found.absorbed) == (runs, expected, not any(expected[:2]))
-
-
-def test_failovers_of_later_passes_wait_after_a_storm() -> None:
-    snapshot = world(TWO, on(1, "a", "b", "c"), after_storm=True)
-    assert counts(forecast(snapshot, Policy(failovers_after_storm=1))) == (0, 2, 1)

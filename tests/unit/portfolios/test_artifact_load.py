@@ -12,8 +12,6 @@ import pytest
 from portfolios.artifacts import load, unpack
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.errors import ArtifactUnusable
-from portfolios.runtime.messages import Failed, Load
-from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies.canary import Canary
 from tests.support import wheels
 from tests.support.market_factories import spec
@@ -127,14 +125,6 @@ def test_strategy_of_an_artifact_that_was_not_given_is_refused(install: Install)
         f"artifact ffffffffffff is not installed in this process, which has {sha256[:12]}: a"
         " defect to report"
     )
-
-
-def test_worker_answers_a_failed_load_with_a_sentence(install: Install) -> None:
-    sha256 = install(wheels.counter("x"))
-    answer = PortfolioWorker().answer(Load(spec("absent", artifact=sha256), None, 0))
-    assert isinstance(answer, Failed)
-    failed = (answer.stage, answer.error)
-    assert failed == ("load", f"artifact {sha256[:12]} has no strategy 'absent'; it has: counter")
 
 
 def test_strategy_of_an_artifact_is_loaded_whatever_its_version(install: Install) -> None:

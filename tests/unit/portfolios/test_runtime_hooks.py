@@ -17,7 +17,7 @@ from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import COUNTING_FORMAT, HOOKS_FORMAT, decode_state, encode_state
 from portfolios.runtime.worker import PortfolioWorker
 from portfolios.strategies import registry
-from portfolios.strategies.base import OrderIntent, Strategy, WarmUp
+from portfolios.strategies.base import OrderIntent, WarmUp
 from tests.support.bar_log import BarLog, BarRow
 from tests.support.market_factories import Scripted, bar, buy, run, spec
 
@@ -335,12 +335,6 @@ def test_ticks_do_not_count_among_the_events_of_a_warm_up() -> None:
     rows = [BarRow("KO", n, 1, 1, 1, 1, 1) for n in range(5_000)]
     found = newest_events(Ticking("ticking", rows), frozenset({"KO"}), 5_000, 30)
     assert [event.seq for event in found] == list(range(3_240, 5_000, 60))
-
-
-def test_default_hooks_of_a_strategy_do_nothing() -> None:
-    strategy = Strategy(None)
-    assert strategy.warm_up() == WarmUp(0)
-    assert strategy.on_timer(None, {}, 1) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
