@@ -26,8 +26,6 @@ CONFIRMATION = re.compile(r"halt (\d{1,6})")
 @operator_required
 def halt(request: HttpRequest) -> HttpResponse:
     """Ask for a reason and the text `halt N`; stop everything if N portfolios still run."""
-    if "cancel" in request.POST:
-        return redirect("board")
     context = page_context(request, "board")
     # Portfolios with an owner, as the halt itself counts them.
     running = sum(portfolio.node is not None for portfolio in context["fleet"].portfolios)
