@@ -9,6 +9,7 @@ from django.utils.translation import get_language
 
 from portfolios.backtest.document import Figures
 from scheduling.decide.reasons import count, is_chinese
+from scheduling.observe.localized_reason import localized_text
 from scheduling.operations.dry_runs import DryRun
 from scheduling.presentation.formatting import money, signed_money, whole
 
@@ -54,19 +55,21 @@ def figure_rows(outcome: DryRun) -> list[FigureRow]:
 def dry_run_sentence(outcome: DryRun) -> str:
     """Return `Over the last 10,000 events …: 41 orders instead of 22.`"""
     after, before = outcome.after, outcome.before
-    first, last = (after.first_at or "")[:10], (after.last_at or "")[:10]
+    # A halt ends a run early: the range is that of the run which went further.
+    longest = max(filter(None, (after, before)), key=lambda figures: figures.events)
+    first, last = (longest.first_at or "")[:10], (longest.last_at or "")[:10]
     if is_chinese(get_language()):
         which = "最近" if outcome.is_newest else "最早"
         instead = f"，现为 {whole(before.orders)} 笔" if before else ""
-        halted = f"；会被限额叫停：{after.halted}" if after.halted else ""
+        halted = f"；会在第 {whole(after.events)} 个事件处被限额叫停：" if after.halted else ""
         return (
-            f"在其标的的{which} {whole(after.events)} 个事件（{first} 至 {last}）中："
-            f"{whole(after.orders)} 笔订单{instead}{halted}。"
+            f"在其标的的{which} {whole(longest.events)} 个事件（{first} 至 {last}）中："
+            f"{whole(after.orders)} 笔订单{instead}{halted}{localized_text(after.halted or '')}。"
         )
     which = "last" if outcome.is_newest else "first"
     instead = f" instead of {whole(before.orders)}" if before else ""
-    halted = f"; a limit would halt it: {after.halted}" if after.halted else ""
+    halted = f"; a limit would halt it at event {whole(after.events)}: " if after.halted else ""
     return (
-        f"Over the {which} {count(after.events, 'event')} of its symbols ({first} to {last}): "
-        f"{count(after.orders, 'order')}{instead}{halted}."
+        f"Over the {which} {count(longest.events, 'event')} of its symbols ({first} to {last}): "
+        f"{count(after.orders, 'order')}{instead}{halted}{after.halted or ''}."
     )

@@ -201,6 +201,24 @@ def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client
     assert Portfolio.objects.get().revision == 1
 
 
+def test_backtest_that_a_limit_halts_names_the_whole_range_and_the_event_of_the_halt(
+    desk: Client,
+) -> None:
+    make_portfolio("p", strategy="sma_cross", symbols=["IBM"], config={"fast": 5, "quantity": 3})
+    given = opened(desk, **{"limits.largest_drawdown_pct": "0.001", "act": "backtest"})
+    page = text_of(desk.post("/portfolios/p/edit/", given, **DIALOG))
+    ((events, halted_at),) = re.findall(
+        r"Over the first ([\d,]+) events .*; a limit would halt it at event (\d+): the equity",
+        page,
+    )
+    assert int(events.replace(",", "")) > int(halted_at)
+    page = text_of(
+        desk.post("/portfolios/p/edit/", given, **DIALOG, headers={"Accept-Language": "zh-CN"})
+    )
+    assert f"会在第 {halted_at} 个事件处被限额叫停：权益低于峰值" in page
+    assert "the equity" not in page
+
+
 def test_label_with_a_comma_stays_as_it_is_in_an_edit(desk: Client) -> None:
     selector, text = {"rack": "1,2", "zone": "a"}, {"selector": "rack=1,2, zone=a"}
     make_portfolio("p", strategy="sma_cross", symbols=["IBM"], selector=selector)
