@@ -18,7 +18,6 @@ class AdminConfig(SimpleAdminConfig):
     """
 
     def ready(self) -> None:
-        """Register the checks of the admin."""
         register(check_dependencies, Tags.admin)
         register(check_admin_pages, Tags.admin)
 
@@ -39,5 +38,4 @@ class SiteConfig(AppConfig):
     verbose_name = "Ginkgo"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from ginkgo_site import checks  # noqa: F401
+        from ginkgo_site import checks  # noqa: F401 - registers them

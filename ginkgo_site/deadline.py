@@ -209,7 +209,7 @@ class _Limited:
             self.prepare_threshold: int | None = None
 
 
-#: Makes one call of psycopg: of a connection that blocks, or of one on an event loop.
+#: `_run_blocking` or `_run_on_loop`: makes one call of psycopg for a connection of that kind.
 _Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -365,8 +365,8 @@ class _Hosts:
     ) -> None:
         """Note which hosts of `tried` answered an attempt that connected to `to` (None: it failed).
 
-        `tried` comes from `order`. If the attempt was quick, the hosts before `to` answered too, by
-        a refusal.
+        `tried` is the lists that `order` returned. If the attempt was quick, the hosts before `to`
+        answered too, by a refusal.
         """
         for pair in zip(*(values.split(",") for values in tried.values()), strict=True):
             if pair == to or took_s < SLOW_CONNECT_S:

@@ -43,8 +43,8 @@ def read_file(path: Path) -> list[Fernet]:
     except FileNotFoundError:
         raise KeysUnavailable(
             f"There is no key for secrets: {path} does not exist. Restore it from its backup; if "
-            f"there is none, write the output of `manage.py secret key` to it (mode 600, path by "
-            f"{FILE_VARIABLE}) and set every secret again."
+            f"there is none, write the output of `manage.py secret key` to it (mode 600; "
+            f"{FILE_VARIABLE} sets the path) and set every secret again."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"

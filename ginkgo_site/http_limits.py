@@ -89,7 +89,8 @@ class GuardedHttp(HttpToolsProtocol):
         if self._in_headers and self._header_bytes > LARGEST_HEADERS:
             self.send_400_response(f"Headers of over {LARGEST_HEADERS} bytes are not read.")
             self._lift_deadline()
-        if not (self._in_headers or self._sender_known) and self._address is None:
+        is_counted = self._address is not None
+        if not (self._in_headers or self._sender_known or is_counted):
             self._count_body()
 
     def on_headers_complete(self) -> None:

@@ -306,7 +306,7 @@ def _run_feed(rate: float) -> None:
 
 
 def _wait_for_pause() -> None:
-    """Wait about 1 s, until the requested pause begins: the events before it need their nodes."""
+    """Wait about 1 s, until the requested pause of the replays begins: nodes handle all before."""
     from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 

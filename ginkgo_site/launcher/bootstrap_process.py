@@ -56,12 +56,12 @@ class BootstrapProcess:
         return kind in self._reports
 
     def end(self) -> None:
-        """Kill the process if it is still running."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
 
     def _read(self, wait_s: float) -> None:
+        """Handle the lines that come within `wait_s`, each a JSON object of kind → content."""
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], wait_s)
         if not readable:
@@ -70,14 +70,14 @@ class BootstrapProcess:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         self.progress += len(lines)
         for line in lines:
-            for kind, what in json.loads(line).items():
+            for kind, content in json.loads(line).items():
                 if kind == "say":
-                    self._say(what)
+                    self._say(content)
                 elif kind == "refused":
-                    raise StartupError(what)
+                    raise StartupError(content)
                 else:
-                    self._reports[kind] = what
-        if not chunk and "settled" not in self._reports:  # the process ended too early
+                    self._reports[kind] = content
+        if not chunk and "settled" not in self._reports:  # it ended before its last report
             raise StartupError(
                 "The database could not be prepared: "
                 f"{logfiles.last_line(self._log)} (log: {self._log})"

@@ -15,8 +15,8 @@ class Options:
     port: int
     nodes: int
     demo: bool
-    node_restart_s: float
-    fresh: bool
+    node_restart_s: float  #: from the end of a node to its restart
+    fresh: bool  #: delete the data of earlier starts
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:

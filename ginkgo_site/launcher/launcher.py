@@ -75,7 +75,7 @@ class Launcher:
         self._nodes: list[Service] = []
         self._asked_to_stop = 0  #: number of requests to stop
         self._began = time.monotonic()
-        #: Number of reports of the bootstrap, and minus the number of missing things.
+        #: (reports of the bootstrap, minus the number of missing things): progress raises it.
         self._progress: tuple[int, int] | None = None
         self._progressed_at = self._began
         self._readiness = Readiness(environment.database_url)

@@ -18,7 +18,7 @@ PASSES = 3
 _MAX_LISTED = 10
 
 #: When the last pass that could fail portfolios over has run.
-_PASSES = "SELECT failover_ran_at FROM scheduling_passlock WHERE name = 'pass'"
+_LAST_PASS = "SELECT failover_ran_at FROM scheduling_passlock WHERE name = 'pass'"
 
 #: Whether a run has no owner, with a stored reason, and no handoff that is about to give it one.
 _UNASSIGNED = """
@@ -77,7 +77,7 @@ class Readiness:
 
         Two statements. Raises `psycopg.OperationalError` while the database is away.
         """
-        self._passes |= {row[0] for row in self._ask(_PASSES, {}) if row[0] is not None}
+        self._passes |= {ran_at for (ran_at,) in self._ask(_LAST_PASS, {}) if ran_at is not None}
         rows = self._ask(_MISSING, {"names": list(names), "since": since})
         # More than PASSES: the first time that was read may be that of a pass before this start.
         planned = len(self._passes) > PASSES
@@ -87,13 +87,12 @@ class Readiness:
         """Return a sentence for each unassigned portfolio, ten at most. One statement."""
         rows = self._ask(_WAITING, {})
         sentences = [f"{name} waits: {reason}" for name, reason, _total in rows]
-        total = rows[0][2] if rows else 0
+        _, _, total = rows[0] if rows else ("", "", 0)
         if total > len(rows):
             sentences.append(f"{total - len(rows)} more portfolios wait.")
         return sentences
 
     def close(self) -> None:
-        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

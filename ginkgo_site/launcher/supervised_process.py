@@ -81,11 +81,9 @@ class Service:
 
     @property
     def is_running(self) -> bool:
-        """True while the process runs."""
         return self.process is not None and self.process.poll() is None
 
     def start(self, now: float) -> None:
-        """Start the process."""
         self.process = self._program.start()
         self._started_at = now
         self._start_at = None

@@ -69,12 +69,10 @@ class Failures:
                 self._seen.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        """Forget the failures of this key."""
         with self._lock:
             self._seen.pop(key, None)
 
     def clear(self) -> None:
-        """Forget the failures of every key."""
         with self._lock:
             self._seen.clear()
 
@@ -212,7 +210,6 @@ class BusyMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass the request on."""
         response: HttpResponseBase = self._get_response(request)
         return response
 

@@ -18,7 +18,6 @@ class OriginMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Pass the request on."""
         with acting_from(origin_of(request)):
             return self._get_response(request)
 

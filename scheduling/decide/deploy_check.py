@@ -105,7 +105,7 @@ def find_faults(facts: Installation) -> list[Finding]:
         *_check_nodes(facts),
         *_check_surroundings(facts),
     ]
-    return sorted(findings, key=lambda finding: finding.severity)
+    return sorted(findings, key=lambda finding: finding.severity)  # "error" < "warning"
 
 
 def _error(topic: str, found: str, wanted: str, helps: str) -> Finding:

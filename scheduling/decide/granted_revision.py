@@ -35,7 +35,7 @@ def revision_choices(
     if owned:
         order = (good, running, wanted)  # an unproven revision may have caused the loss
     elif attempts:
-        order = (good, wanted)  # or the failures
+        order = (good, wanted)  # an unproven revision may have caused the failures
     else:
         order = (wanted, good)
     return tuple(dict.fromkeys(choice for choice in order if choice is not None))

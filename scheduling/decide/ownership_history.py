@@ -40,7 +40,7 @@ class OwnershipPeriod:
     to_seq: int | None  #: the last seq of this epoch; None: the epoch continues
     cause: str
     handoff: int | None
-    #: The epoch before this one, if the line states it; a grant may skip many numbers.
+    #: The epoch before this one, if the audit line states it; a grant may skip many numbers.
     after: int | None = None
 
 
@@ -109,7 +109,7 @@ def _disagreements(
     granted = [period for period in history if period.node is not None]
     for logged, tenure in zip_longest(granted, tenures):
         if tenure is None or (logged is not None and logged.epoch < tenure.epoch):
-            assert logged is not None, "one of the two is given"
+            assert logged is not None, "zip_longest yields no pair of two Nones"
             yield (
                 f"the audit log grants epoch {logged.epoch} to {logged.node} ({logged.cause}) after"
                 f" seq {logged.from_seq}, and no tenure of it exists"

@@ -30,8 +30,8 @@ class ExitedRun:
     revision: int
     is_proven: bool  #: the revision is good
     good_revision: int | None
-    attempts: int  #: without progress, before this exit
-    failures_on_node: int  #: before the first event on this node, before this exit
+    attempts: int  #: without progress; this exit is not included
+    failures_on_node: int  #: exits before the first event on this node; this one is not included
     handoff_kind: str | None = None  #: of the active handoff
     is_activating: bool = False  #: the active handoff waits for the first commit
 

@@ -315,7 +315,7 @@ def _end_of_return(item: Item, roll_out: RollOut, limits: Limits) -> Change | No
         params = {"revision": f"r{item.wanted}"}
         return Change(item, "not_returned", Reason("roll_out_changed", params))
     if item.wanted == item.to_revision:
-        return None
+        return None  # its earlier revision was not requested yet
     if item.running == item.from_revision and not item.in_handoff:
         return Change(item, "returned")
     if item.is_stopped and not item.has_owner:

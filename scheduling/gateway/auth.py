@@ -49,10 +49,10 @@ async def authenticate_node(header: bytes | None) -> NodeIdentity:
         raise Unauthenticated("A node token is required: Authorization: Bearer TOKEN.")
     sha256 = hash_token(token.strip())
     now = time.monotonic()
-    cached = _cache.get(sha256)
-    if cached is not None and now - cached[0] < CACHE_S:
-        return cached[1]
-    row = await _look_up(sha256) if cached is not None else await _look_up_unknown(sha256)
+    looked_up_at, known = _cache.get(sha256, (0.0, None))
+    if known is not None and now - looked_up_at < CACHE_S:
+        return known
+    row = await _look_up_unknown(sha256) if known is None else await _look_up(sha256)
     _cache.pop(sha256, None)
     if row is None:
         raise Unauthenticated("Unknown node token; create one with create_node_token.")

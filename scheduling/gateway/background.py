@@ -75,7 +75,8 @@ async def keep_running(loop: Callable[[], Awaitable[None]]) -> None:
 
 async def liveness_loop() -> None:
     """Record periodically that nodes can reach this process. Never returns."""
-    overload = logged = ""  # why nodes may be silent without fault: not yet stored, last stored
+    # Why nodes may be silent without fault: what is to be stored, and what was stored last.
+    overload = logged = ""
     while True:
         times = timing()
         try:

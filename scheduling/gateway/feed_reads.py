@@ -47,7 +47,6 @@ class FeedHeads:
     """
 
     def __init__(self) -> None:
-        """Start without known feeds."""
         self._heads: dict[str, HeadRow] = {}
         self._hinted: dict[int, int] = {}  #: feed → head, of the hints since the last read began
         self._hint = asyncio.Event()
@@ -137,20 +136,24 @@ class FeedHeads:
                 if self._due_s() > 0:
                     self._apply_hints()
                     await asyncio.sleep(GATHER_S)  # hints that come meanwhile wake nodes once
-                    continue
-                if not self._waiting:
-                    # While nobody waits, heads are not read, and would become old. A request that
-                    # reads now may be about to wait, and needs the hints since its read began.
-                    if not self._reading.locked():
-                        self._heads.clear()
-                        self._hinted.clear()
-                    self._read_at = time.monotonic()
-                    continue
-                try:
-                    await self.read()
-                except (psycopg.Error, PoolTimeout) as error:
-                    logger.info("heads of feeds were not read: %s", type(error).__name__)
-                    await asyncio.sleep(POLL_S)
+                elif not self._waiting:
+                    self._forget()
+                else:
+                    try:
+                        await self.read()
+                    except (psycopg.Error, PoolTimeout) as error:
+                        logger.info("heads of feeds were not read: %s", type(error).__name__)
+                        await asyncio.sleep(POLL_S)
+
+    def _forget(self) -> None:
+        """Forget the heads, which nobody waits for: they are not read then, and would become old.
+
+        A request that reads now may be about to wait, and needs the hints since its read began.
+        """
+        if not self._reading.locked():
+            self._heads.clear()
+            self._hinted.clear()
+        self._read_at = time.monotonic()
 
 
 async def _receive_hints(take: Callable[[Mapping[str, Any]], None]) -> None:

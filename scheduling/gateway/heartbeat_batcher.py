@@ -101,6 +101,7 @@ class HeartbeatBatcher:
     def _take(self) -> list[Waiting]:
         """Take all heartbeats for the next statement, those that waited longest first."""
         batch = self._locked + self._waiting
+        # A locked row shows no overload of this process: `overload_reason` leaves these out.
         self._writing, self._waiting, self._locked = self._waiting, [], []
         return batch
 

@@ -147,9 +147,10 @@ def decode_log(body: bytes) -> wire.LogRequest:
         if found > wire.MAX_LOG_LINES:
             raise _too_many(what, found, wire.MAX_LOG_LINES)
     for stream in message.streams:
-        for number in (stream.portfolio, stream.epoch, stream.handoff or 0):
+        for name in ("portfolio", "epoch", "handoff"):
+            number = getattr(stream, name) or 0
             if not 0 <= number <= LARGEST:
-                raise _invalid(f"An id or epoch of a log is {number}; use 0 to {LARGEST}.")
+                raise _invalid(f"A stream of a log has {name} {number}; use 0 to {LARGEST}.")
         for line in stream.lines:
             if not 0 <= line.lost <= MAX_LOST:
                 raise _invalid(
@@ -164,13 +165,12 @@ def validate_registration(message: wire.Register) -> None:
     entries, or no capacity."""
     if message.capacity < 1:
         raise _invalid(f"capacity is {message.capacity}; it must be at least 1.")
-    texts = [message.labels, message.host, message.version, message.python]
-    found = unprintable_in([*texts, message.strategies, message.feeds])
-    if found:
-        raise _invalid(
-            "One of labels, host, version, Python, strategies and feeds contains the control or "
-            f"bidirectional character U+{ord(found):04X}; remove it."
-        )
+    for name in ("labels", "host", "version", "python", "strategies", "feeds"):
+        if found := unprintable_in(getattr(message, name)):
+            raise _invalid(
+                f"The registration has the control or bidirectional character U+{ord(found):04X} "
+                f"in {name}; remove it."
+            )
     for name in ("labels", "strategies", "feeds"):
         entries = getattr(message, name)
         if len(entries) > MAX_ENTRIES:

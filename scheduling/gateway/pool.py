@@ -60,7 +60,7 @@ class GatewayPool(AsyncConnectionPool[Any]):
     """A pool that replaces all its connections once one of them found the database silent."""
 
     async def putconn(self, conn: Any) -> None:
-        """Return a connection to the pool."""
+        """Return a connection to the pool; replace all if the database was silent on this one."""
         await super().putconn(conn)
         if conn.silent:
             await _renew_all(conn)

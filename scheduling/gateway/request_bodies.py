@@ -25,7 +25,6 @@ class ByteBudget:
     """Bytes that requests may hold at once. Requests that need more wait in the order they came."""
 
     def __init__(self, size: int) -> None:
-        """Start with all bytes free."""
         self.free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
@@ -158,6 +157,6 @@ def _size_bound(headers: Mapping[bytes, bytes], limit: int) -> int:
     text = headers.get(b"content-length", b"")
     if not text.isdigit():
         return limit  # chunked: the size is unknown
-    if len(text) > len(str(limit)) or int(text) > limit:
+    if len(text) > len(str(limit)) or int(text) > limit:  # int() refuses thousands of digits
         raise too_large(limit)
     return int(text)

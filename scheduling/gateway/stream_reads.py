@@ -91,7 +91,6 @@ class StreamReads:
             return self._streams[head.feed]
 
     async def close(self) -> None:
-        """Close the connection."""
         if self._client is not None:
             await self._client.close()
 

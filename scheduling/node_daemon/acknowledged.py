@@ -39,7 +39,6 @@ class Acknowledgements:
     """Acknowledged commits of one daemon, and the claims for its next heartbeat."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._memory: OrderedDict[int, _Memory] = OrderedDict()
         self._missing: list[AcknowledgedCommits] = []
         self.is_recalled = False  #: the next heartbeat carries all acknowledged commits

@@ -48,7 +48,6 @@ class Committer:
     """One per daemon. `commit` may be called for many portfolios at once."""
 
     def __init__(self, client: ControlPlaneClient, incarnation: str) -> None:
-        """Start with an empty queue."""
         self._client = client
         self._incarnation = incarnation
         self.acknowledged = Acknowledgements()

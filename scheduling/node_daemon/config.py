@@ -47,7 +47,6 @@ class NodeConfig:
 
     @property
     def socket_url(self) -> str:
-        """Return the address of the websocket."""
         return re.sub("^http", "ws", self.server) + "/ws/agent/"
 
 

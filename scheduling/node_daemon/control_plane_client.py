@@ -58,7 +58,6 @@ class ControlPlaneClient:
     """
 
     def __init__(self, config: NodeConfig) -> None:
-        """Open no connection yet."""
         self._config = config
         self._session: aiohttp.ClientSession | None = None
         self._feeds: aiohttp.ClientSession | None = None
@@ -235,7 +234,7 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
 async def patiently(
     what: str, attempt: Callable[[], Awaitable[T]], first_s: float = 0.1, max_s: float = 1.0
 ) -> T:
-    """Return the result of `attempt`. Repeat it while the server is away, and log `what` waits.
+    """Return the result of `attempt`, repeated while the server is away. Log that `what` waits.
 
     It is also repeated after a refused token: if the token was revoked, the next heartbeat ends the
     daemon anyway.

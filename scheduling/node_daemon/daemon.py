@@ -245,7 +245,8 @@ class ExecutionNode:
         if sent.leaving:
             self.leaving_acknowledged.set()
         # After unanswered heartbeats the next one is due at once, since this one renewed the lease
-        # only to one TTL after the last answer. So it is if reports did not fit or came meanwhile.
+        # only to one TTL after the last answer; so are reports that did not fit or came meanwhile,
+        # and what the server recalls.
         at_once = sent.unheard_s > 0 or bool(self._context.outbox) or answer.recall
         return 0.0 if at_once else answer.next_beat_s
 
@@ -273,7 +274,7 @@ class ExecutionNode:
             try:
                 hello = Hello(incarnation=self.incarnation, have_version=self._desired_version)
                 async for pushed in self._client.pushes(hello):
-                    if pushed is None:
+                    if pushed is None:  # the socket is open
                         self._connected, attempt = True, 0
                     else:
                         self.take_desired(pushed)
@@ -378,8 +379,7 @@ class ExecutionNode:
     def _perform(self, action: decide.Action) -> None:
         """Begin an action; what takes time runs in a task of its slot.
 
-        `DesiredEntry()` in a pattern narrows the type: a decision knows the protocol only. `Wait`
-        needs nothing: `_reconcile` has set its timer.
+        `DesiredEntry()` in a pattern narrows the type: a decision knows the protocol only.
         """
         match action:
             case decide.Start(entry=DesiredEntry() as entry, replaces=replaces):
@@ -400,6 +400,8 @@ class ExecutionNode:
                 self.hosted[slot].freeze()
             case decide.Stop(slot=slot):
                 self.hosted.pop(slot).end()
+            case decide.Wait():
+                pass  # `_reconcile` sets a timer instead
 
     def handle_portfolio_reload(self, entry: DesiredEntry) -> None:
         """Prepare the process of a handoff: a new revision, or a portfolio of another node.

@@ -44,6 +44,7 @@ INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 #: names others.
 PRELOADED = ("numpy", "pandas", "scipy")
 STARTUP_MODULES = ("sitecustomize", "usercustomize")
+#: A pinned package. A line of a lock is one without an address (`@`), a hash, or a comment.
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==", re.MULTILINE)
 _REQUIREMENT = re.compile(rf"{_PIN.pattern}[^@]*|\s*--hash=\w+:\w+\s*\\?|\s*(#.*)?")
 _PRELOAD = re.compile(r"^# preload:(.*)$", re.MULTILINE)
@@ -202,7 +203,10 @@ def _remove_startup_code(sha256: str, site: Path) -> None:
     removed = []
     for path in sorted(site.iterdir()):
         if path.name.endswith(".pth") or path.name.partition(".")[0] in STARTUP_MODULES:
-            remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink()
             removed.append(quoted(path.name))
     if removed:
         LOG.warning(

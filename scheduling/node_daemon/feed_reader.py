@@ -35,11 +35,9 @@ class Listeners:
         self._listeners: set[Listener] = set()
 
     def listen(self, listener: Listener) -> None:
-        """Add a listener."""
         self._listeners.add(listener)
 
     def leave(self, listener: Listener) -> None:
-        """Remove a listener."""
         self._listeners.discard(listener)
 
     def _wake(self, symbols: set[str] | None) -> None:

@@ -266,7 +266,8 @@ class Feeder:
             if cursor >= stale:
                 self._resuming = False
             elif self.catch_up_policy == "halt" and not self._is_resuming(cursor):
-                return await self._skip_or_halt(stale)
+                await self._skip_or_halt(stale)
+                return True
             else:
                 limit, suppress = stale, True
         if limit <= cursor:
@@ -333,17 +334,17 @@ class Feeder:
         elif took_s < QUICK_BATCH_S:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
-    async def _skip_or_halt(self, stale_head: int) -> bool:
+    async def _skip_or_halt(self, stale_head: int) -> None:
         """Skip events of other symbols up to `stale_head`: all of these are too old to trade on.
 
-        Return True for this progress. Raise StaleEvent at an event of the portfolio's symbols.
+        Raise StaleEvent at an event of the portfolio's symbols.
         """
         events, to_seq = self._reader.batch(
             self._builder.to_seq, self._symbols, stale_head, 1, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
             self._builder.skip(to_seq, self._reader.record_hash(to_seq))
-            return True
+            return
         if to_seq - 1 > self._builder.to_seq:
             self._builder.skip(to_seq - 1, self._reader.record_hash(to_seq - 1))
         await self._flush_if_any()
@@ -384,7 +385,7 @@ class Feeder:
             await self._flush()
 
     async def _flush(self, *, patient: bool = False) -> None:
-        """Commit the work so far. Raise the refusal if the answer is not `ok`."""
+        """Commit the work so far (`patient`: see `Committer.commit`). Raise why it is refused."""
         await self._complete_state()
         commit = self._builder.build(self._tenure.portfolio, self._tenure.epoch)
         result = await self._context.committer.commit(commit, patient=patient)

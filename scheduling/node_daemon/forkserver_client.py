@@ -59,7 +59,6 @@ class SpawnedProcess:
     """A requested process: its pid once it runs, its wait status once it has ended."""
 
     def __init__(self) -> None:
-        """Start with both unknown."""
         loop = asyncio.get_running_loop()
         self.pid: asyncio.Future[int] = loop.create_future()
         self.status: asyncio.Future[int] = loop.create_future()

@@ -187,6 +187,7 @@ class HostedPortfolio:
     # --- tasks -------------------------------------------------------------------------------
 
     def _start_task(self, phase: str, work: Coroutine[Any, Any, None]) -> None:
+        """Cancel the present task of the slot, and begin `work` in `phase`."""
         self._cancel()
         self.phase = phase
         self._reported, self._ended_at_s = True, 0.0
@@ -423,9 +424,10 @@ class HostedPortfolio:
             self._context.on_change()
             return  # without a report: the process was idle, so another one is the cause
         self._ended_at_s, self.phase = boottime_s(), "waiting"
+        # An event that was handled begins the count anew.
         self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
         if phase in ("preparing", "prepared"):
-            self.phase = "ended"
+            self.phase = "ended"  # a failed prepare is not repeated
         self._reported = False
         report = self._report(failure, self.phase == "ended")
         self._context.outbox.add(report, self._on_report_delivered)

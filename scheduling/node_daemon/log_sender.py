@@ -43,7 +43,7 @@ class PrintingProcess(NamedTuple):
 
 class _Line(NamedTuple):
     process: PrintingProcess
-    at_s: float
+    at_s: float  #: when it was printed, by the boot-time clock
     text: str
 
 
@@ -51,10 +51,9 @@ class LogBuffer:
     """Lines that wait to be sent. Bounded; the oldest are lost first."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self.filled = asyncio.Event()
-        self._waiting: dict[int, deque[_Line]] = {}
-        self._lost: Counter[int] = Counter()
+        self._waiting: dict[int, deque[_Line]] = {}  #: by portfolio
+        self._lost: Counter[int] = Counter()  #: portfolio → number of its lines that were lost
         #: portfolio → its process that printed last. Portfolios are served in this order.
         self._last: dict[int, PrintingProcess] = {}
 
@@ -119,7 +118,6 @@ class LogSender:
     """Sends the lines of a buffer, one request at a time."""
 
     def __init__(self, client: ControlPlaneClient, incarnation: str, buffer: LogBuffer) -> None:
-        """Send nothing yet."""
         self._client, self._incarnation, self._buffer = client, incarnation, buffer
         self._unanswered: tuple[LogRequest, float] | None = None
         self._sending = asyncio.Lock()
@@ -160,6 +158,7 @@ class LogSender:
             except RequestRefused as error:
                 LOG.info("lines that portfolios printed are lost: %s", error)
                 for stream in request.streams:
+                    # A line is one that was printed, or the count of those that were lost there.
                     lost = sum(line.lost or 1 for line in stream.lines)
                     self._buffer.lose(
                         PrintingProcess(stream.portfolio, stream.epoch, stream.handoff), lost

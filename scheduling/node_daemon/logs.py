@@ -21,7 +21,7 @@ class PlainLines(logging.Formatter):
         return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line without a traceback."""
+        """Return the line without its traceback, with control characters escaped."""
         record.message = escape(record.message)
         return super().formatMessage(record)
 

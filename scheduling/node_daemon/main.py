@@ -149,7 +149,6 @@ class StopSignals:
     """The first SIGTERM or SIGINT requests an orderly shutdown, the second an immediate end."""
 
     def __init__(self) -> None:
-        """Install the signal handlers."""
         self.first, self.second = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,7 +14,6 @@ class Outbox:
     """Reports, oldest first. Each names its handoff, exit or epoch, so a repeat is harmless."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._waiting: list[tuple[Report, Callable[[], None] | None]] = []
 
     def add(self, report: Report, on_delivered: Callable[[], None] | None = None) -> None:

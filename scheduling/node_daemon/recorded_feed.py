@@ -53,7 +53,6 @@ class RecordedFeedReader(Listeners):
     def __init__(
         self, name: str, client: ControlPlaneClient, feed_time: FeedTime, incarnation: str
     ) -> None:
-        """Start without a known head or record."""
         super().__init__()
         self.name = name
         self._client = client

@@ -13,7 +13,6 @@ class SharedTasks(Generic[T]):
     """Tasks in progress, by key. A task continues even if all callers that wait are cancelled."""
 
     def __init__(self, begin: Callable[[str], Coroutine[Any, Any, T]]) -> None:
-        """Start without tasks."""
         self._begin = begin
         self._tasks: dict[str, asyncio.Task[T]] = {}
 

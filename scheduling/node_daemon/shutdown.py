@@ -11,8 +11,8 @@ from scheduling.node_daemon.errors import NodeError
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import Goodbye
 
-FINISH_WITHIN_S = 3.0
-POLL_S = 0.02
+FINISH_WITHIN_S = 3.0  #: for the last commits of portfolios that are not handed over
+POLL_S = 0.02  #: interval of checks whether all portfolios are handed over
 
 
 async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:

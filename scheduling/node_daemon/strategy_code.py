@@ -81,14 +81,14 @@ class StrategyCode:
 
     def _forkserver(self, environment: PackageEnvironment) -> ForkserverClient:
         """Return the forkserver of an environment; start it if it does not run."""
-        running = self._forkservers.get(environment.sha256)
-        if running is None:
-            client = self._start_forkserver(environment)
-            client.launch()
-            listening = asyncio.create_task(client.listen(), name=str(client))
-            running = self._forkservers[environment.sha256] = client, listening
-        running[0].used_at_s = boottime_s()
-        return running[0]
+        if environment.sha256 not in self._forkservers:
+            new = self._start_forkserver(environment)
+            new.launch()
+            listening = asyncio.create_task(new.listen(), name=str(new))
+            self._forkservers[environment.sha256] = new, listening
+        client, _ = self._forkservers[environment.sha256]
+        client.used_at_s = boottime_s()
+        return client
 
     async def clean_up(self) -> None:
         """End forkservers that nothing uses and evict what is not wanted, until cancelled."""

@@ -135,9 +135,11 @@ def spec_of(row: Any) -> dict[str, Any]:
 
 
 def _as_texts(values: dict[str, Any]) -> dict[str, Any]:
-    """Return limits with decimals as texts, which keep their places, and counts as integers."""
-    counts = ("orders_per_minute", "slippage_ticks")
-    return {
-        name: int(value) if name in counts else value if isinstance(value, bool) else str(value)
-        for name, value in values.items()
-    }
+    """Return limits with amounts as texts, which keep their places, and counts as integers."""
+    texts: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in ("orders_per_minute", "slippage_ticks"):
+            texts[name] = int(value)
+        else:
+            texts[name] = value if isinstance(value, bool) else str(value)
+    return texts

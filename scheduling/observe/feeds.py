@@ -46,10 +46,8 @@ class FeedView:
     @property
     def is_silent(self) -> bool:
         """Return whether the feed's newest record is older than `silent_after_s`."""
-        return bool(
-            self.silent_after_s and self.silent_s is not None
-            and self.silent_s > self.silent_after_s
-        )  # fmt: skip
+        limit_s, silent_s = self.silent_after_s, self.silent_s
+        return limit_s is not None and silent_s is not None and silent_s > limit_s
 
 
 FEEDS = f"""

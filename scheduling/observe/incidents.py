@@ -141,9 +141,9 @@ ORDER BY p.priority DESC, p.name LIMIT %(most)s
 def read_incidents(
     node: str = "", before: int | None = None, most: int = 50
 ) -> Sequence[IncidentView]:
-    """Return the `most` newest incidents, newest first: all, of one node, or before a number.
+    """Return the `most` newest incidents, newest first. One statement.
 
-    One statement.
+    If given, only those of the `node`, and only those older than the incident numbered `before`.
     """
     return _read_incidents(id=None, node=node, before=before, most=most)
 

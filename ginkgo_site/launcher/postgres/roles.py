@@ -64,7 +64,7 @@ def take_ownership(connect: Connect) -> None:
             for (statement,) in db.execute(_OWNED).fetchall():
                 db.execute(statement)
             db.execute("ALTER DATABASE ginkgo OWNER TO ginkgo")
-        db.execute(f"DROP ROLE IF EXISTS {UPGRADER}")
+        db.execute(f"DROP ROLE IF EXISTS {UPGRADER}")  # made by `_rename_superuser`
 
 
 @contextmanager

@@ -235,7 +235,7 @@ class EmbeddedPostgres:
         """
         people = {name_of(os.geteuid())}
         if self._account is not None and self._account.uid != accounts.POSTGRES_UID:
-            people.add(self._account.name)  # the user who may have started it before
+            people.add(self._account.name)  # the owner of the home may start it without root too
         rules = "local all all peer map=ginkgo\n"
         accepted = (roles.OWNER, roles.SUPERUSER, roles.UPGRADER)
         names = "".join(f"ginkgo {name} {role}\n" for name in sorted(people) for role in accepted)

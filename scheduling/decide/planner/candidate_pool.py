@@ -16,8 +16,8 @@ class CandidatePool:
     """Nodes that meet one set of requirements, best first, in one heap per capacity.
 
     Within one capacity "least loaded" and "most room" are the same order, so the top of a heap is
-    its best candidate whatever the weight. Not so with `counts`, or if `held` is not `load`: then
-    nodes at the top that are full are passed over.
+    its best candidate whatever the weight. Not so in a pool made with `counts`, or with a `held`
+    that is not its `load`: there, nodes at the top that are full are passed over.
 
     Entries are corrected when they reach the top: an entry whose load rose is sorted in again; for
     a load that fell, `load_decreased` adds a second, better entry.

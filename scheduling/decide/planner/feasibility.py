@@ -105,7 +105,7 @@ def why_pin_waits(fleet: FleetState, portfolio: PortfolioView, node: int) -> Rea
     """Return why a portfolio cannot move to the node it is pinned to."""
     view = fleet.nodes[node]
     code = automatic_obstacle(fleet, portfolio, node)
-    if code is None:  # without an obstacle, only its handoff slots can be taken
+    if code is None:  # allowed there: it failed there twice, or all handoff slots are taken
         code = "failed_there" if view.id in portfolio.failed_nodes else "busy"
     return Reason("pin_waits", {"state": node_state(fleet, portfolio, node, code)})
 

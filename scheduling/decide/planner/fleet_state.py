@@ -61,7 +61,7 @@ class FleetState:
         #: (spread group, node) → number of members about to leave the node.
         self.leaving: dict[tuple[str, int], int] = {}
         self._members: dict[str, dict[int, int]] = {}  #: spread group → node → its members there
-        self._meets: dict[Requirements, list[bool]] = {}  #: by node
+        self._meets: dict[Requirements, list[bool]] = {}  #: whether each node meets them
         #: (requirements, whether for suspect nodes, spread group or "") → pool.
         self._pools: dict[tuple[Requirements, bool, str], CandidatePool] = {}
 
@@ -245,7 +245,7 @@ class FleetState:
         failed = frozenset(
             self.index_by_id[i] for i in portfolio.failed_nodes if i in self.index_by_id
         )
-        skip = frozenset(avoid) | failed if failed else avoid
+        skip = failed.union(avoid)
         for suspect in (False, True):
             node = self._best(portfolio, skip, suspect)
             if node is not None:

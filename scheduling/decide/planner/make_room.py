@@ -66,8 +66,9 @@ class RoomFinder:
         self._relocated: set[int] = set()  #: portfolio ids relocated in the current search
         #: (container, key, value before) of each tentative change; None: the key was absent.
         self._undo: list[tuple[Any, Any, Any]] = []
+        #: Keys of searches that found no room, until the plan changes: see `_search`.
         self._known_failures: set[tuple[object, ...]] = set()
-        self._eligible: dict[Requirements, list[int]] = {}
+        self._eligible: dict[Requirements, list[int]] = {}  #: open nodes that meet them
 
     def by_reassigning(self, portfolio: PortfolioView) -> Room | None:
         """Reassign placements of this plan so that the portfolio fits. Return where, or None."""
@@ -222,7 +223,8 @@ class RoomFinder:
         if not group or not portfolio.spread_hard:
             return 0
         there = self.fleet.group_members(group).get(node, 0)
-        return there - self.fleet.leaving.get((group, node), 0) if self._may_move_running else there
+        leaving = self.fleet.leaving.get((group, node), 0) if self._may_move_running else 0
+        return there - leaving
 
     def _movables_on(self, node: int) -> list[Movable]:
         """Return the portfolios that may leave `node`, in order of preference.
@@ -278,6 +280,7 @@ class RoomFinder:
         return relocation
 
     def _remember_for_undo(self, where: Any, key: Any, value: Any) -> None:
+        """Note that `where` has this value at `key` before a change; None: it lacks the key."""
         self._undo.append((where, key, value))
 
     def _undo_to(self, mark: int) -> None:

@@ -127,7 +127,10 @@ class _Planner:
                 self.planned.setdefault(node, []).append(Movable(task.portfolio, task))
 
     def _make_room_by_reassigning(self, task: PlacementTask) -> int | None:
-        """Reassign placements of this plan so that the task fits. Return its node, or None."""
+        """Reassign placements of this plan so that the task fits. Return its node, or None.
+
+        Not for a task that is `ready` somewhere: a search would count the places it holds there.
+        """
         found = self.room.by_reassigning(task.portfolio) if task.ready is None else None
         if found is None:
             return None
@@ -143,7 +146,7 @@ class _Planner:
         """Reserve room that will become free, and start the moves that free it.
 
         The room of moves that cannot start yet is reserved too, so that nothing else in this plan
-        takes it. Return False if no room can be made.
+        takes it. Return False if no room can be made, or for a task that is `ready` somewhere.
         """
         found = find(task.portfolio) if self.may_make_room and task.ready is None else None
         if found is None:
@@ -324,7 +327,7 @@ class _Planner:
             self.slots,
             {end for end in ends if end is not None},
         )
-        for step in rebalancer.steps(self.moves_left):
+        for step in rebalancer.steps(self.moves_left):  # each step is in the loads already
             self.worklist.running(step.source).remove(step.portfolio)
             self._add_move(
                 step.portfolio,

@@ -107,16 +107,16 @@ class Worklist:
         return min((portfolio.weight for portfolio in known), default=inf)
 
     def _classify_portfolios(self) -> None:
-        """Sort portfolios that are not settled into the lists, and hold their places."""
-        others = self.fleet.individual_portfolios()
-        for portfolio in others:
+        """Enqueue or check portfolios that are not settled on a settled node; hold their places."""
+        individual = self.fleet.individual_portfolios()
+        for portfolio in individual:
             task = self._task_without_owner(portfolio)
             owner = self.fleet.hold_all_places(portfolio)
             if task is not None:
                 self._enqueue(task)
             elif owner is not None and portfolio.handoff is None and should_run(portfolio):
                 self._check_current_node(portfolio, owner)
-        self._separate_spread_groups({other.spread_group for other in others if other.spread_group})
+        self._separate_spread_groups({p.spread_group for p in individual if p.spread_group})
 
     def _separate_spread_groups(self, groups: set[str]) -> None:
         """Relocate all but one of the members of a hard spread group that share a node.

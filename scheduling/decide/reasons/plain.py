@@ -150,7 +150,7 @@ def in_chinese(text: str) -> str:
     return text
 
 
-def _translate_group(found: re.Match[str], number: re.Match[str]) -> str:
-    """Return the group of this number, in Chinese if it is a sentence."""
-    part = found[int(number[1])] or ""
-    return in_chinese(part) if " " in part else part
+def _translate_group(found: re.Match[str], reference: re.Match[str]) -> str:
+    """Return the group of `found` whose number `reference` has, in Chinese if it is a sentence."""
+    group = found[int(reference[1])] or ""
+    return in_chinese(group) if " " in group else group  # names and figures have no space

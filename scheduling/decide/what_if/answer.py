@@ -223,7 +223,7 @@ class _RemedyFinder:
         places = ceil(sum(entry.portfolio.weight for entry in without_place))
         if places > MAX_CAPACITY:
             return
-        labels: dict[str, str] = {}
+        labels: dict[str, str] = {}  # of selectors that conflict, the value of the first
         for entry in without_place:
             for key, value in entry.portfolio.selector.items():
                 labels.setdefault(key, value)
@@ -253,11 +253,13 @@ class _RemedyFinder:
                     taken[node_id] = taken.get(node_id, 0) + portfolio.weight
         new = {node.id for node in added_nodes(self.hypothetical)}
         found = [
-            (node, node.capacity - taken.get(node.id, 0))
+            node
             for node in self.hypothetical.nodes
             if node.status in HOSTING and node.id not in new and wanted(node)
         ]
-        return sorted(found, key=lambda pair: (-pair[1], pair[0].name))
+        free = {node.id: node.capacity - taken.get(node.id, 0) for node in found}
+        found.sort(key=lambda node: (-free[node.id], node.name))
+        return [(node, free[node.id]) for node in found]
 
 
 def source_names(moves: Iterable[Move]) -> set[str]:

@@ -186,19 +186,21 @@ def added_nodes(hypothetical: Snapshot) -> list[NodeView]:
 
 
 def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
-    """Return what a new node has: (strategy → newest version, feed → sha256 of its data)."""
+    """Return (strategy → version, feed → sha256 of its data) that a new node is assumed to have.
+
+    It has each feed and the newest version of each strategy of all nodes and all portfolios.
+    """
     strategies: dict[str, int] = {}
     feeds: dict[str, str] = {}
     for node in snapshot.nodes:
         feeds.update(node.feeds)
         for name, version in node.strategies.items():
-            strategies[name] = max(version, strategies.get(name, version))
+            strategies[name] = max(version, strategies.get(name, 0))
     for each in {portfolio.requirements for portfolio in snapshot.portfolios}:
         if each.feed:
             feeds[each.feed] = each.feed_sha
         if each.strategy:
-            known = strategies.get(each.strategy, each.strategy_version)
-            strategies[each.strategy] = max(each.strategy_version, known)
+            strategies[each.strategy] = max(each.strategy_version, strategies.get(each.strategy, 0))
     return strategies, feeds
 
 

@@ -33,7 +33,7 @@ class Budget:
 
 
 def outage_budget(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget | None:
-    """Return the outage budget of the answer's failovers, or None if it has none.
+    """Return the outage budget of failovers from nodes assumed lost, or None if there are none.
 
     `lease_ttl_s` and `grace_s` are in seconds. In a storm, failover is first held for one more
     lease.
@@ -76,7 +76,7 @@ def summary(answer: Answer, language: str | None = "en") -> list[TextSpan]:
     for position, span in enumerate(parts):
         if position:
             pieces.append(TextSpan(", "))
-        elif span.tone:
+        elif span.tone:  # the first part needs a noun, which a part with a tone lacks
             span = span._replace(text=_with_noun(span.text))
         pieces.append(span)
     return [*pieces, TextSpan(".")]

@@ -31,19 +31,18 @@ _sparklines: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 def decode_new_states(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
     """Decode the states whose seq has changed since the last read of this process."""
-    wanted = [
-        row.id
-        for row in rows
-        if row.checkpoint_seq is not None
-        and (row.id not in _states or _states[row.id][0] != row.checkpoint_seq)
-    ]
+    wanted = []
+    for row in rows:
+        decoded_seq, _, _ = _states.get(row.id, (None, UNKNOWN_ACCOUNT, {}))
+        if row.checkpoint_seq not in (None, decoded_seq):
+            wanted.append(row.id)
     if wanted:
         for row in cursor.execute(STATES, {"ids": wanted}).fetchall():
             _states[row.portfolio_id] = (row.seq, *stored_state(bytes(row.state)))
 
 
 def forget_states_except(rows: list[Any]) -> None:
-    """Drop the decoded states of all portfolios but those of `rows`: the others are deleted."""
+    """Drop the decoded states of portfolios without a row in `rows`: they have been deleted."""
     kept = {row.id for row in rows}
     for portfolio in list(_states):  # a copy: other threads read the fleet too
         if portfolio not in kept:
@@ -106,13 +105,12 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
     _, account, state = _states.get(row.id, (0, UNKNOWN_ACCOUNT, {}))
     owned = row.node_id is not None
     # A node that is lost or has left runs nothing: its portfolios are shown as pending.
-    is_away = node is not None and node.status in ("lost", "left")
-    away = node if is_away and row.phase in ("starting", "running", "draining") else None
+    is_gone = node is not None and node.status in ("lost", "left")
+    gone_node = node if is_gone and row.phase in ("starting", "running", "draining") else None
     lag = max(feed.head - row.last_seq, 0) if owned else 0
     silent_s = (now - row.last_commit_at).total_seconds() if owned and row.last_commit_at else 0.0
-    stalled = (
-        owned and away is None and row.phase == "running" and lag > 0 and silent_s > times.stall_s
-    )
+    is_running = gone_node is None and row.phase == "running"
+    stalled = is_running and lag > 0 and silent_s > times.stall_s
     until_good_s = None
     if row.rev_status == "unproven" and row.first_commit_at is not None:
         until_good_s = max(times.good_after_s - (now - row.first_commit_at).total_seconds(), 0.0)
@@ -143,8 +141,8 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         first_seq=row.first_seq,
         node=None if node is None else node.name,
         epoch=row.epoch,
-        phase=row.phase if away is None else "pending",
-        phase_since=row.phase_since if away is None else max(row.phase_since, away.status_since),
+        phase="pending" if gone_node else row.phase,
+        phase_since=max(row.phase_since, gone_node.status_since) if gone_node else row.phase_since,
         last_seq=row.last_seq,
         state_seq=row.state_seq,
         last_commit_at=row.last_commit_at,
@@ -153,7 +151,7 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         lag_events=lag,
         stalled=stalled,
         stalled_s=silent_s if stalled else 0.0,
-        pid=report.get("pid") if away is None else None,
+        pid=None if gone_node else report.get("pid"),
         attempts=row.attempts,
         orders_refused=row.orders_refused,
         orders_suppressed=row.orders_suppressed,
@@ -163,7 +161,7 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         feed=row.feed,
         feed_head=feed.head,
         feed_rate=feed.rate,
-        reason=row.reason or (_gone_reason(away) if away else _rejection_reason(row)),
+        reason=row.reason or (_gone_reason(gone_node) if gone_node else _rejection_reason(row)),
         why=row.why,
         account=account,
         starting_cash=row.starting_cash,
