@@ -212,9 +212,8 @@ def test_backtest_that_a_limit_halts_names_the_whole_range_and_the_event_of_the_
         page,
     )
     assert int(events.replace(",", "")) > int(halted_at)
-    page = text_of(
-        desk.post("/portfolios/p/edit/", given, **DIALOG, headers={"Accept-Language": "zh-CN"})
-    )
+    desk.cookies["ginkgo-language"] = "zh-hans"
+    page = text_of(desk.post("/portfolios/p/edit/", given, **DIALOG))
     assert f"会在第 {halted_at} 个事件处被限额叫停：权益低于峰值" in page
     assert "the equity" not in page
 
