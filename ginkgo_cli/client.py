@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LIMIT_S = 20.0  #: without a byte of the answer, after which the request has failed
 REDIRECTS = range(300, 400)
-#: Rows that the API gives at once at most.
+#: The most rows that the API returns at once.
 PAGE = 1_000
 #: How long a request is repeated after its first failure. If the process of the server ended in the
 #: middle of a request, its repeats are refused for 30 s; the next one acts.

@@ -87,7 +87,7 @@ def _hand_off(context: Context, verb: str, **body: Any) -> None:
         document = _wait_until_running(context, name)
         context.show(document, f"{name} runs on {document['run']['node']}.")
         return
-    pending = f"{name} is pending: the balancer places it at its next pass."
+    pending = f"{name} is pending: the next pass places it if a node has room."
     context.show(document, views.handoff_sentence(handoff) if handoff else pending)
     if handoff and handoff["state"] not in (*UNDER_WAY, "done"):
         raise Failed(

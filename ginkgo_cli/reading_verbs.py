@@ -88,7 +88,7 @@ def log(context: Context) -> None:
     if document["results"] or not follow:
         context.show(document, lambda: views.log(document["results"]) or f"{name} printed nothing.")
     while follow:
-        # `last` of an answer may be a line that it had no room for: go on after those shown.
+        # The `last` of an answer may be a line that did not fit into it: go on after those shown.
         rows = document["results"]
         last = rows[-1]["no"] if rows else last
         sys.stdout.flush()  # also into a pipe, which Python would fill first

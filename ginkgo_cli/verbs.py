@@ -28,8 +28,8 @@ def seconds(text: str) -> float:
 
 def positive(text: str) -> int:
     """Parse a whole number from 1 to 999,999,999."""
-    digits = text.isascii() and text.isdigit() and len(text) < 10
-    if not digits or int(text) < 1:
+    is_number = text.isascii() and text.isdigit() and len(text) < 10
+    if not is_number or int(text) < 1:
         raise argparse.ArgumentTypeError(
             f"must be a whole number from 1 to 999999999, not {text!r}"
         )
@@ -37,10 +37,7 @@ def positive(text: str) -> int:
 
 
 def not_empty(text: str) -> str:
-    """Return the text. Refuse an empty one, such as from an unset variable.
-
-    An empty beginning of a name would match every name.
-    """
+    """Return the text. Refuse an empty one: as the beginning of a name it would match every one."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
     return text

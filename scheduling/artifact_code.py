@@ -31,7 +31,7 @@ __all__ = ["CodeUnavailable", "artifact_code", "code_for_check", "code_of_upload
 #: How long a process waits for another one that unpacks or builds.
 LOCK_WAIT_S = 120.0
 LOCK_POLL_S = 0.1
-MAX_THREADS = 2  #: of one process that unpack, build, or wait for another process
+MAX_THREADS = 2  #: threads of one process that unpack, build, or wait for another process
 SLOT_WAIT_S = 3.0  #: how long a further thread waits for one of these to end
 IN_USE_S = 6 * 3600.0  #: longer than a verification runs
 
@@ -67,10 +67,7 @@ def code_for_check(sha256: str) -> ArtifactCode:
 
 
 def code_of_upload(sha256: str, wheel: bytes, env_sha256: str, lock: str) -> ArtifactCode:
-    """Return the unpacked code and the Python of an artifact that is not stored yet.
-
-    Raise CodeUnavailable.
-    """
+    """Return code and Python of an artifact that is not stored yet. Raise CodeUnavailable."""
     return _obtain(sha256, wheel, env_sha256, lock)
 
 

@@ -36,6 +36,8 @@ class PayloadTooLarge(ValueError):
 
 
 class _Connection(AsyncConnection):
+    """A connection that fails if the server leaves a statement unanswered for `limit_s`."""
+
     limit_s = STATEMENT_LIMIT_S
 
 
@@ -181,6 +183,7 @@ class _LoopState:
         queue.put_nowait(dict(message))
 
     def _wake_all(self) -> None:
+        """Queue WAKE for every group, since hints may have been lost."""
         for members in self.groups.values():
             for channel in members:
                 self._put(channel, WAKE)

@@ -43,13 +43,13 @@ class CountedSocket(AsyncWebsocketConsumer):
     async def send(
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool = False
     ) -> None:
-        """Send, unless the socket is closed or its peer has gone: `disconnect` follows then."""
+        """Send, unless the socket is closed or its peer has gone; `disconnect` is called then."""
         if not self.is_closed:
             with suppress(OSError):
                 await super().send(text_data, bytes_data, close)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close, unless it is closed already or its peer has gone: `disconnect` follows then."""
+        """Close, unless it is closed already or its peer has gone; `disconnect` is called then."""
         if not self.is_closed:
             self.is_closed = True
             with suppress(OSError):

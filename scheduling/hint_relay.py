@@ -63,6 +63,7 @@ class HintRelay:
 
 
 async def _relay(layer: Any, payload: str) -> None:
+    """Send the hint in the JSON of a notification to the groups that it names."""
     hint = json.loads(payload)
     async with asyncio.timeout(LIMIT_S):
         for group in hint.get("groups", ()):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-if TYPE_CHECKING:  # at run time a circle: REST framework's views import a class named in settings
+if TYPE_CHECKING:  # circular at run time: REST framework's views import a class named in settings
     from rest_framework.views import APIView
 
 OPERATOR_GROUP = "operator"

@@ -91,6 +91,7 @@ def delete_rows(until: float) -> int:
 
 
 def _drop_feed_records() -> Transaction[int]:
+    """Drop the records that feeds no longer keep; return how many."""
     dropped = yield from drop_due()
     return sum(dropped.values())
 
@@ -136,6 +137,7 @@ def archive_now() -> MaintenanceOutcome | None:
     return maintain(settings.GINKGO.archive, verified_to())
 
 
+#: Of each portfolio: id, and the last verified seq, or the one before its first event.
 VERIFIED_TO = """
 SELECT p.id, coalesce((SELECT max(x.seq) FROM scheduling_verificationanchor x
                        WHERE x.portfolio_id = p.id), p.first_seq - 1)

@@ -85,7 +85,7 @@ class Scheduler:
         self, *, rebalance: bool = True, actor: str = "balancer"
     ) -> BalanceOutcome:
         """Plan where every portfolio should run and request the handoffs of the plan."""
-        # Without a rebalance: no move gains enough.
+        # Without a rebalance no move for balance gains enough.
         policy = Policy() if rebalance else Policy(rebalance_gain=float("inf"))
         return balance(self.holder, self.timing, policy, actor, self.snapshot_cache)
 

@@ -100,7 +100,7 @@ class HandoffSpan:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, _: object) -> None:
         """End the span, with the exception that leaves the block as its error."""
-        if kind is not None:  # that of a cancelled task has no text
+        if kind is not None:  # the exception of a cancelled task has no text
             self._error = self._error or str(error) or f"ended by {kind.__name__}"
         self.end()
 
@@ -158,8 +158,9 @@ class _Sender:
 
             exporter = OTLPSpanExporter()
         self.pid = os.getpid()
+        default_service = "ginkgo-worker" if sys.argv[1:2] == ["qcluster"] else "ginkgo-command"
         ours = {
-            "service.name": service or _default_service(),
+            "service.name": service or default_service,
             "service.namespace": NAMESPACE,
             "service.instance.id": node or f"{platform.node()}:{self.pid}",
         }
@@ -270,7 +271,3 @@ def _process_sender(service: str = "", node: str = "") -> _Sender | None:
                 logger.warning("no traces are sent: %s: %s", type(error).__name__, error)
                 return None
         return _sender
-
-
-def _default_service() -> str:
-    return "ginkgo-worker" if sys.argv[1:2] == ["qcluster"] else "ginkgo-command"

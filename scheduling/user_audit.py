@@ -31,19 +31,19 @@ _MAX_KEYS = 1000  #: different lines that are remembered
 
 
 class LineLimiter:
-    """In REPEAT_S, lets the first of equal lines pass, and MAX_LINES in all; counts the others."""
+    """Lets pass, in each REPEAT_S, one of equal lines and MAX_LINES in all; counts the others."""
 
     def __init__(self) -> None:
         #: Key of a line → when it was last written, and how many equal ones were suppressed since.
         self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
-        self._minute, self._lines = 0, 0  #: the current one, and the lines written in it
+        self._minute, self._lines = 0, 0  #: the current minute, and the lines written in it
         self._suppressed = 0  #: lines that no later line has reported yet
         self._lock = threading.Lock()
 
     def count(self, key: tuple[str, ...], now: float) -> tuple[int, int]:
-        """Return how many equal lines this one represents, and how many others were suppressed.
+        """Return how many equal lines this one stands for, and how many others no line stands for.
 
-        The others are reported once. (0, 0) if this line is suppressed.
+        These others are reported once. (0, 0) if this line is suppressed.
         """
         with self._lock:
             if self._minute != int(now // REPEAT_S):
@@ -58,7 +58,8 @@ class LineLimiter:
             self._lines += 1
             self._written[key] = (now, 0)
             while len(self._written) > _MAX_KEYS:
-                self._suppressed += self._written.popitem(last=False)[1][1]
+                _key, (_at, unreported) = self._written.popitem(last=False)
+                self._suppressed += unreported
             of_others, self._suppressed = self._suppressed, 0
             return 1 + suppressed, of_others
 
@@ -133,7 +134,8 @@ _NOT_RECORDED = {"last_login"}
 def before_user(sender: Any, instance: Any, raw: bool = False, **kwargs: Any) -> None:
     """Keep the stored fields of a user, with which `after_user` finds the changed ones."""
     instance._ginkgo_before = None
-    if raw or instance.pk is None or set(kwargs.get("update_fields") or ()) == _NOT_RECORDED:
+    is_login = set(kwargs.get("update_fields") or ()) == _NOT_RECORDED
+    if raw or instance.pk is None or is_login:
         return
     instance._ginkgo_before = sender._default_manager.filter(pk=instance.pk).values().first()
 

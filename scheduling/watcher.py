@@ -54,7 +54,7 @@ class Watcher:
         self._ended = threading.Event()
         self._next_rebalance = 0.0
         self._next_full_tick = 0.0
-        self._wait_s = 0.0  #: for a hint, until the next tick
+        self._wait_s = 0.0  #: how long to wait for a hint before the next tick
         self._debounce_s = DEBOUNCE_S  #: after a hint, to collect those that follow
         self._echo = Echo()
         self._next_echo = 0.0

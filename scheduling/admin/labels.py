@@ -60,7 +60,7 @@ def word_filter(word: Callable[[str], str]) -> type[AllValuesFieldListFilter]:
             codes = {str(code) for code in self.lookup_choices}
             for choice in super().choices(changelist):
                 shown = choice["display"]
-                # The choice of all rows is no code.
+                # The entry for all rows is no code.
                 yield {**choice, "display": word(shown) if shown in codes else shown}
 
     return ByWord

@@ -32,7 +32,7 @@ from scheduling.presentation.serializers.artifacts import (
 from scheduling.presentation.strategy_list import strategy_lines
 from scheduling.presentation.uploads import limit_upload
 
-#: A form with a wheel and a lock, and the lines between them.
+#: Bytes of an uploaded form: a wheel, its lock, and the lines of the form around them.
 MAX_BODY_BYTES = MAX_WHEEL_BYTES + MAX_LOCK_BYTES + 10_000
 
 

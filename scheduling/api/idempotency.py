@@ -56,7 +56,7 @@ class ActsOncePerKey(APIView):
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """Answer the request, and keep the answer under the request's key, if it has one."""
-        with ExitStack() as self._until_answered:  # `initial` has it act under the key
+        with ExitStack() as self._until_answered:  # `initial` enters the key there
             response = super().dispatch(request, *args, **kwargs)
         if self._claim is not None:
             is_refusal = response.status_code >= 400
@@ -89,10 +89,7 @@ class ActsOncePerKey(APIView):
 
 
 def _read_key(request: Request) -> str | None:
-    """Return the Idempotency-Key; None if the request has none or only reads.
-
-    Raise Invalid if it is malformed.
-    """
+    """Return the Idempotency-Key, None without one or for a read. Raise Invalid if malformed."""
     if request.method in SAFE_METHODS or HEADER not in request.headers:
         return None
     key = request.headers[HEADER].strip()

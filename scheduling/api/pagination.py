@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -127,12 +128,11 @@ def page_of_items(
     side, _, from_key = request.query_params.get("cursor", "after:").partition(":")
     if side not in ("after", "before"):
         raise invalid_cursor()
-    others = [item for item in ordered if key(item) != from_key]
-    # An item stands before another one if its key is lower; in a reversed list, if it is higher.
+    precedes = operator.gt if is_reversed else operator.lt  # of two keys, as the list is sorted
     if side == "before":
-        page = [item for item in others if (key(item) > from_key) == is_reversed][-limit:]
+        page = [item for item in ordered if precedes(key(item), from_key)][-limit:]
     elif from_key:
-        page = [item for item in others if (key(item) < from_key) == is_reversed][:limit]
+        page = [item for item in ordered if precedes(from_key, key(item))][:limit]
     else:
         page = ordered[:limit]
     base = remove_query_param(request.build_absolute_uri(), "cursor")

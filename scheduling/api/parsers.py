@@ -54,6 +54,7 @@ def read_at_most(stream: IO[bytes], limit: int) -> bytes:
 
 
 def _refuse_constant(text: str) -> Any:
+    """Refuse NaN and Infinity, which Python's parser accepts."""
     raise ValueError(f"{text} is not a JSON number")
 
 

@@ -49,7 +49,7 @@ from scheduling.presentation.serializers.portfolios import (
 from scheduling.presentation.serializers.verifications import VerificationDocument
 from scheduling.verification.latest import newest_verification
 
-#: Query parameter, and attribute that it is compared with → allowed values, None if any is.
+#: Query parameter, named as the attribute it is compared with → its values; None: any text.
 _FILTERS: dict[str, Sequence[str] | None] = {
     "node": None, "phase": Phase.values, "strategy": None, "desired_state": DesiredState.values,
 }  # fmt: skip

@@ -63,7 +63,7 @@ class LabelsBody(ReasonBody):
 
 
 class NodeTokenBody(StrictSerializer):
-    """A token of the node, which is created if needed; `days`: by default until it is revoked."""
+    """A new token of a node; an unknown node is created. `days`: null: valid until revoked."""
 
     node = TextField(max_length=80, form=slug_re)
     name = TextField(max_length=80, allow_blank=True, required=False, default="")

@@ -83,8 +83,7 @@ def expected_pause() -> dict[str, float | None]:
         return {"p50": None, "p99": None}
     return {
         "p50": pauses[(len(pauses) - 1) // 2],
-        # The nearest-rank percentile; of 50 values it is the largest.
-        "p99": pauses[min(len(pauses) * 99 // 100, len(pauses) - 1)],
+        "p99": pauses[-1],  # the nearest-rank percentile of fewer than 100 values is the largest
     }
 
 
@@ -152,7 +151,7 @@ def fleet_action(
     return FleetAction
 
 
-#: The document of an answer, and the function that returns it.
+#: (type of the answered document, function that returns its data), for `fleet_action`.
 FREEZE_ANSWER = (FreezeDocument, freeze_document)
 STORM_ANSWER = (StormDocument, storm_document)
 ScheduleFreeze = fleet_action(fleet_actions.FREEZE, FreezeBody, *FREEZE_ANSWER)

@@ -8,7 +8,7 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.throttling import UserRateThrottle
 
-if TYPE_CHECKING:  # at run time a circle: REST framework's views import classes named in settings
+if TYPE_CHECKING:  # circular at run time: REST framework's views import classes named in settings
     from rest_framework.views import APIView
 
 

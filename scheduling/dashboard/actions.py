@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scheduling.observe.halts import HaltView
     from scheduling.observe.roll_outs import RollOutView
 
-MAX_NAMED_SYMBOLS = 8  #: of those that a portfolio holds; the others are counted
+MAX_NAMED_SYMBOLS = 8  #: held symbols that a dialog names; the others are counted
 
 HeadedLines = list[tuple[str, str]]  #: (short heading, sentence)
 

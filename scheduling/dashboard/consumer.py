@@ -35,13 +35,13 @@ MAX_OF_USER, MAX_IN_ALL = 60, 600
 #: User → number of live pages in this process.
 OPEN_PAGES: Counter[int] = Counter()
 
-_CLOSE = ""  #: in the queue in place of a message: close the connection
+_CLOSE = ""  #: queued in place of a message: close the connection
 
 
 class BoardConsumer(CountedSocket):
     """The connection of one open page, which only receives."""
 
-    _tasks: Sequence[asyncio.Task[None]] = ()  #: of an accepted page
+    _tasks: Sequence[asyncio.Task[None]] = ()  #: started once the page is accepted
 
     async def connect(self) -> None:
         """Accept users who may read the fleet, up to a number of pages; close all others."""

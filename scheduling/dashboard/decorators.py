@@ -99,10 +99,7 @@ _TEXT_AREAS = ("config", "limits", "selector", "labels")
 
 
 def _unprintable_error(request: HttpRequest) -> str:
-    """Return the error of the first posted field with a control or bidirectional character, or "".
-
-    Fields of _TEXT_AREAS are not checked.
-    """
+    """Return the error of the first posted field with a character that it may not have, or ""."""
     for name, values in request.POST.lists():
         if name not in _TEXT_AREAS and (errors := unprintable_errors(name, values)):
             return errors[0]["message"]

@@ -42,13 +42,13 @@ CARD_FIELDS = (
     "revision",
     "epoch",
     "moving",  #: id of its handoff, or null
-    "pinned",  #: to which node, or ""
+    "pinned",  #: text that names the node it is pinned to, or ""
     "proving",
     "stalled",
     "state",  #: trouble, moving or ""
     "canary",  #: sentence of a canary, or "" for any other strategy
     "clean",  #: of a canary: neither a gap nor a duplicate; null if that is unknown
-    "events",  #: of a canary
+    "events",  #: how many a canary saw; null for any other strategy
     "pnl",
     "starting",
     "lag",
@@ -68,7 +68,7 @@ NODE_FIELDS = (
     "capacity",
     "used",  #: weight of its cards
     "held",  #: weight of its reserved slots
-    "load",  #: for screen readers
+    "load",  #: text for screen readers
     "cpu",
     "mem",
     "labels",
@@ -145,7 +145,7 @@ def _plain(text: SafeString) -> str:
     return text + ""
 
 
-#: Encode a message as JSON: Decimals as text.
+#: Encode a message as JSON; Decimals and rendered HTML become texts.
 encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
@@ -224,7 +224,7 @@ def plain_node_rows(page: BoardPage) -> SafeString:
     return format_html_join("", _PLAIN_NODE_ROW, map(_plain_node_row, page.columns))
 
 
-# A template of Django would take a hundred times as long.
+# Rows for browsers without scripts. A template of Django would take a hundred times as long.
 _PLAIN_ROW = (
     '<tr data-portfolio="{0}" data-phase="{2}"><td><a href="/portfolios/{0}/">{0}</a></td>'
     '<td>{1}</td><td>{2}</td><td>{3}</td><td class="num">{4}</td><td class="num">{5}</td>'

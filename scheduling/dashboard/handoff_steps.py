@@ -117,7 +117,7 @@ def _running_step(name: str, since: datetime, handoff: HandoffView, now: datetim
 
 
 def _failed_step(handoff: HandoffView) -> int:
-    """Return the index of the step at which a failed or rolled back handoff ended."""
+    """Return the index in STEP_NAMES of the step at which a handoff failed or was rolled back."""
     if handoff.granted_at:
         return 3
     if handoff.released_at:

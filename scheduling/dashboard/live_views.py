@@ -32,7 +32,7 @@ class LiveView(NamedTuple):
 
 
 def parse_view(requested: str, operator: bool, language: str = "") -> LiveView:
-    """Return the view that `board` or `portfolio:NAME` asks for; for other texts, the top bar's.
+    """Return the view that `board` or `portfolio:NAME` asks for; else that of the top bar alone.
 
     An unknown language becomes the default one: rendered views are cached per language, and a
     client must not fill the cache with languages of its own.

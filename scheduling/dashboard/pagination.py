@@ -42,10 +42,7 @@ def text_parameter(query: QueryDict, name: str) -> str:
 def page_by_id(
     rows: QuerySet[Any], query: QueryDict, *, size: int = PAGE_ROWS, oldest_first: bool = False
 ) -> Page:
-    """Return the page of `rows` in the order of ids that follows the id `?before=`, or the first.
-
-    One statement.
-    """
+    """Return the page after the id `?before=`, or the first, by the order of ids. One statement."""
     start = int_parameter(query, "before")
     if start is not None:
         rows = rows.filter(**{"pk__gt" if oldest_first else "pk__lt": start})

@@ -28,7 +28,7 @@ from scheduling.presentation.state_words import state_word
 
 NAME = "__name__"  #: stands for the name in addresses of the palette, as in templates of the board
 
-MAX_SYMBOLS = 20  #: of one portfolio, by which it is found
+MAX_SYMBOLS = 20  #: symbols of a portfolio by which it is found
 
 #: kind, text, detail, address, and `form`: whether the address opens as a dialog.
 Entry = dict[str, Any]
@@ -51,7 +51,7 @@ def _always(_subject: Any) -> bool:
     return True
 
 
-#: Actions on a portfolio, most frequent first, and when each does something.
+#: Actions on a portfolio, most frequent first, and when each applies.
 PORTFOLIO_ACTIONS: tuple[tuple[Operation, Callable[[PortfolioView], bool]], ...] = (
     (portfolio_actions.MIGRATE, _may_move),
     (portfolio_actions.RELOAD, _may_move),
@@ -76,8 +76,8 @@ NODE_ACTIONS: tuple[tuple[Operation, Callable[[NodeView], bool]], ...] = (
 def palette(fleet: FleetView, operator: bool) -> dict[str, Any]:
     """Return `entries` and `groups`: an entry leads to a page, or to an action on the fleet.
 
-    One group has the portfolios, one the nodes. A row has a name, a description, and positions in
-    the `actions` of its group: those of the actions that do something to it; none for a viewer.
+    One group has the portfolios, one the nodes. A row has a name, a description, and the positions
+    of the actions that apply to it in the `actions` of its group; none for a viewer.
     """
     portfolios = [
         [p.name, _description(p), _allowed_positions(PORTFOLIO_ACTIONS, p) if operator else []]
@@ -106,13 +106,14 @@ def _description(portfolio: PortfolioView) -> str:
 def _allowed_positions(
     actions: Sequence[tuple[Operation, Callable[[Any], bool]]], subject: Any
 ) -> list[int]:
-    """Return the positions in `actions` of those that do something to `subject`."""
+    """Return the positions in `actions` of the operations that apply to `subject`."""
     return [at for at, (_operation, applies) in enumerate(actions) if applies(subject)]
 
 
 def _group(
     kind: str, view_name: str, actions: Sequence[tuple[Operation, Any]], rows: list[list[Any]]
 ) -> dict[str, Any]:
+    """Return a group of `palette`; a script puts the name of a row in place of NAME."""
     address = reverse(view_name, args=[NAME])
     return {
         "kind": kind,

@@ -348,6 +348,7 @@ class PortfolioForm(OperationForm):
     def _group(
         self, key: str, title: Any, hint: Any, names: Iterable[str], *, folds: bool = False
     ) -> Group:
+        """Return a group of those `names` that the form has; with `folds` closed while unused."""
         found = [self[name] for name in names if name in self.fields]
         used = any(one.value() not in (None, "") or one.errors for one in found)
         return Group(key, title, hint, found, used or not folds)
@@ -451,7 +452,7 @@ def strategy_key(name: str, artifact: str | None) -> str:
 
 
 def _strategy_choices(lines: Sequence[StrategyLine]) -> Iterator[tuple[str, Any]]:
-    """Yield (title, options) of the release, then of each artifact and of the nodes by title.
+    """Yield (title, options) of the groups of the list: that of the release first, others by title.
 
     An option is (key, name) of a strategy.
     """

@@ -76,7 +76,7 @@ def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | 
 def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
     """Return the revision as a row of the page, with a word and a CSS class for its status.
 
-    An unproven one that neither runs nor is wanted was `replaced`.
+    An unproven revision that neither runs nor is wanted is shown as `replaced`.
     """
     current = row.number in (portfolio.revision, portfolio.running_revision)
     status = "replaced" if row.status == "unproven" and not current else row.status

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scheduling.observe.fleet_view.types import PortfolioView
 
 MAX_CHOICES = 20  #: newest revisions that a dialog offers
-SHOWN_DIGITS = 12  #: of the hash of an artifact
+SHOWN_DIGITS = 12  #: digits shown of the hash of an artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class RevisionChoice:
 
 
 def configuration_of(revision: Revision) -> dict[str, Any]:
-    """Return the fields of a revision that are compared."""
+    """Return the fields in which two revisions are compared."""
     artifact = revision.artifact_id
     return {
         "strategy": f"{revision.strategy} {revision.strategy_version}",
@@ -52,10 +52,7 @@ def configuration_of(revision: Revision) -> dict[str, Any]:
 
 
 def compare(portfolio: int, one: int, other: int) -> Comparison | None:
-    """Return what differs between the revisions of these two numbers; None if one does not exist.
-
-    One statement.
-    """
+    """Return what differs between two revisions; None if one does not exist. One statement."""
     rows = {
         row.number: row
         for row in Revision.objects.filter(portfolio_id=portfolio, number__in=(one, other))
@@ -70,7 +67,7 @@ def compare(portfolio: int, one: int, other: int) -> Comparison | None:
 def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[RevisionChoice]:
     """Return the newest revisions and those that run or are wanted, newest first.
 
-    `chosen`: the number of a further one, or None. Two statements at most.
+    `chosen`: the number of one more revision to offer, or None. Two statements at most.
     """
     rows = list(
         Revision.objects.filter(portfolio_id=portfolio.id).order_by("-number")[:MAX_CHOICES]
@@ -84,7 +81,8 @@ def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[Revis
     choices = []
     for row in sorted(rows, key=lambda row: row.number, reverse=True):
         shown = revision_row(row, portfolio)
-        before = configuration_of(running or row)  # itself, without differences, if nothing runs
+        # If nothing runs, each revision is compared with itself: it shows no differences.
+        before = configuration_of(running or row)
         creator = _("by %(name)s") % {"name": row.created_by} if row.created_by else ""
         choices.append(
             RevisionChoice(

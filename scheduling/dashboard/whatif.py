@@ -90,7 +90,10 @@ def kind_choices(scenario: Scenario) -> list[Choice]:
 
 
 def node_choices(scenario: Scenario, fleet: FleetView) -> list[Choice]:
-    """Return links for all nodes, or only for the chosen ones if there are many."""
+    """Return for each node a link to the scenario in which it is lost, or drained as those now are.
+
+    Of many nodes, only the chosen ones have a link.
+    """
     chosen = {*scenario.lose, *scenario.drain}
     kind, other = ("drain", "lose") if scenario.drain and not scenario.lose else ("lose", "drain")
     names = [node.name for node in fleet.nodes if node.status != "left"]
@@ -137,7 +140,7 @@ def load_bars(document: Mapping[str, Any]) -> list[LoadBar]:
 def _load_bar(
     load: Mapping[str, Any], place_width: float, document: Mapping[str, Any], new: bool
 ) -> LoadBar:
-    """Return the bar of a node, on which each place of its capacity is `place_width` wide."""
+    """Return the bar of a node, `place_width` wide per place. `new`: the scenario adds the node."""
     capacity, lost = load["capacity"], load["status"] == "lost"
     full = load["after"] >= capacity > 0
     ticks = range(1, int(capacity)) if capacity <= MAX_TICKS else ()
@@ -226,10 +229,7 @@ def loss_tag(loss: LossView) -> str:
 
 
 def loss_detail(loss: LossView) -> str:
-    """Return how many portfolios would have a place after the loss, such as `3 of 5 fit`.
-
-    The suspect nodes whose places the forecast uses are named.
-    """
+    """Return how many portfolios would have a place, and on which suspect nodes: `3 of 5 fit`."""
     if not loss.runs:
         text = _("it runs no portfolio")
     else:

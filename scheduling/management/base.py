@@ -65,7 +65,7 @@ class GinkgoCommand(BaseCommand):
         """Perform the command and `show` the outcome. Raise Refused if it cannot be done."""
 
     def create_parser(self, prog_name: str, subcommand: str, **settings: Any) -> CommandParser:
-        """Return the parser, whose defaults `refuse_unused` compares with."""
+        """Return the parser, and keep it: `refuse_unused` reads its defaults."""
         self._parser = super().create_parser(prog_name, subcommand, **settings)
         return self._parser
 

@@ -67,7 +67,7 @@ def _document(found: DrainPlan) -> dict[str, Any]:
         "help": [
             {**as_data(one.reason), "reason": remedy_text(one), "no_place": one.no_place}
             for one in found.answer.remedies
-            # The remedy that no drain needs: to end it.
+            # To end this drain would be no remedy.
             if not (one.reason.code == "undrain" and one.reason.params["node"] == found.node)
         ],
         "losses": [_loss_document(loss) for loss in found.losses],

@@ -21,7 +21,7 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class GroupTargetLines:
-    """One node, or the balancer, as an operator chooses it."""
+    """What an operator can choose, a node or the balancer, and what the portfolios would do."""
 
     node: str  #: ANY if the balancer chooses
     can: int  #: how many of the portfolios can go
@@ -57,7 +57,7 @@ def _answer_lines(answer: GroupTarget, of: int) -> GroupTargetLines:
 
 
 def _verdict(can: int, of: int) -> str:
-    """Return how many of the portfolios can go, without a full stop."""
+    """Return the sentence for `can` of `of` portfolios, without a full stop."""
     if can == of:
         return ngettext("it can go", "all %(of)s can go", of) % {"of": of}
     if not can:
@@ -66,7 +66,7 @@ def _verdict(can: int, of: int) -> str:
 
 
 def _destinations(answer: GroupTarget) -> str:
-    """Return how many would go to each node."""
+    """Return how many portfolios would go to each node: `2 to node-1, 1 to node-2`."""
     counts: dict[str, int] = {}
     for _name, node in answer.moves:
         counts[node] = counts.get(node, 0) + 1
@@ -77,7 +77,7 @@ def _destinations(answer: GroupTarget) -> str:
 
 
 def _by_sentence(reasons: Iterable[tuple[str, Reason]]) -> list[str]:
-    """Return each sentence once, behind the portfolios that it is about."""
+    """Return each sentence once, after the names of its portfolios: `a, b: the node is full`."""
     language = get_language()
     names: dict[str, list[str]] = {}
     for name, reason in reasons:

@@ -80,6 +80,7 @@ def _feed_need(name: str) -> tuple[str, str]:
 
 
 def _artifact_needs(sha256: str | None) -> ArtifactNeeds | None:
+    """Return what the artifact needs of a node; None for a strategy without an artifact."""
     if sha256 is None:
         return None
     row = Artifact.objects.get(pk=sha256)

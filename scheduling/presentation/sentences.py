@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils.translation import get_language, gettext, ngettext
 
-from scheduling.decide.reasons import is_chinese
+from scheduling.decide.reasons import count, is_chinese
 from scheduling.models import Handoff, LogLine
 from scheduling.observe.localized_reason import localized_text
 from scheduling.presentation.formatting import because
@@ -22,15 +22,13 @@ def handoff_sentence(handoff: Handoff) -> str:
 
 
 def pending_sentence(name: str) -> str:
-    """Return the outcome of a start without a handoff: no node has room now."""
-    return f"{name} is pending: the balancer places it at its next pass."
+    """Return the outcome of a start that has begun no handoff."""
+    return f"{name} is pending: the next pass places it if a node has room."
 
 
 def revoked_sentence(revoked: int, name: str) -> str:
     """Return the sentence that says how many tokens of `name` were revoked."""
-    if revoked == 1:
-        return f"1 token of {name} is revoked."
-    return f"{revoked} tokens of {name} are revoked."
+    return f"{count(revoked, 'token')} of {name} {'is' if revoked == 1 else 'are'} revoked."
 
 
 def held_sentence(storm: dict[str, Any]) -> str:

@@ -273,6 +273,7 @@ def alert_word(kind: str) -> str:
     return str(ALERTS.get(kind, kind.replace("_", " ")))
 
 
+#: The same kinds in the history of one node, where the sentence need not name the node.
 NODE_EVENTS = {
     "node_registered": _("its daemon registered"),
     "node_alive": _("is alive again"),

@@ -34,14 +34,14 @@ MAX_LINES = 10_000  #: orders, fills, ends of orders and equity points of all it
 MAX_REPORTS = 500  #: reports of a Heartbeat
 MAX_PORTFOLIOS = 2_000  #: portfolios of a Heartbeat
 MAX_FEED_RECORDS = 5_000  #: events of a FeedAnswer
-MAX_FEED_WAIT_S = 10.0  #: for the next record
+MAX_FEED_WAIT_S = 10.0  #: for which a FeedRequest may wait for the next record
 MAX_LOG_LINES = 500  #: lines of a LogRequest
 MAX_LOG_LINE = 1_000  #: characters of a line of a portfolio's log
 MAX_LOG_BYTES = 200_000  #: of the texts of a LogRequest
 
 # Limits of the lines of a commit: the daemon checks the replies of its processes against them,
 # the control plane the commits of daemons.
-MAX_INDEX = 32_767  #: of the orders or fills at one event
+MAX_INDEX = 32_767  #: index of an order or fill among those at one event
 MAX_SYMBOL = 24  #: characters
 MAX_TAG = 32  #: characters
 MAX_METRIC_LINES = 4_000  #: metrics of one commit; a daemon drops older ones beyond that
@@ -182,7 +182,7 @@ class AcknowledgedCommits(msgspec.Struct, frozen=True, kw_only=True):
     """(seq, index) of the last placed orders."""
     found_epoch: int = -1
     found_seq: int = -1
-    """Epoch and seq of a later checkpoint, if they are lower: the commits in between are missing.
+    """Epoch and seq of a checkpoint read later, if lower: the commits in between are missing.
     -1: the daemon has read no such checkpoint, and the control plane compares."""
 
 
@@ -199,7 +199,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     portfolios: list[ProcessStatus] = []
     reports: list[Report] = []
     unheard_s: float = 0.0
-    """Seconds since the last answered heartbeat was sent; 0 if no later one lacks an answer. A node
+    """Seconds since the last answered heartbeat was sent; 0 if every heartbeat was answered. A node
     without answers stops feeding, so its heartbeats must not keep the lease for long."""
     registered_us: int = 0
     """`now_us` of the answer to its registration; 0: an older daemon, which does not send it."""
@@ -217,9 +217,9 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ok", "superseded", "unknown"]
     """superseded: another daemon took this name; exit and do not register again.
     unknown: the lease no longer exists (node forgotten, or goodbye): register again."""
-    expires_in_s: float = 0.0
-    next_beat_s: float = 10.0
-    now_us: int = 0
+    expires_in_s: float = 0.0  #: left of the lease
+    next_beat_s: float = 10.0  #: until the next heartbeat is due
+    now_us: int = 0  #: the database's clock
     message: str = ""
     desired: DesiredSet | None = None
     recall: bool = False
@@ -397,9 +397,9 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
     detail: str = ""
     version: int = 0
-    """The version of the node's desired set, if the commit is no release and was accepted, or
-    conflicts since the feed has changed; else 0. A node with a lower version sends a heartbeat, so
-    that it learns of a handoff in time even if every push is lost."""
+    """The version of the node's desired set; 0 for a release, and for a commit that was not
+    accepted, except a `conflict` since the feed has changed. A node with a lower version sends a
+    heartbeat, so that it learns of a handoff in time even if every push is lost."""
 
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
@@ -468,7 +468,7 @@ _uuid = lru_cache(maxsize=4096)(UUID)
 
 def uuid_from(text: str) -> UUID:
     """Return `text` as a UUID, or raise ValueError. Cached, since every message carries one."""
-    return _uuid(text) if len(text) == 36 else UUID(text)  # one of another length may be huge
+    return _uuid(text) if len(text) == 36 else UUID(text)  # uncached: the text may be huge
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -62,6 +62,7 @@ class Card:
 
 
 def build_card(portfolio: PortfolioView, node: str, now: datetime, good_after_s: float) -> Card:
+    """Return the card of the portfolio in the column of `node`, "" if no column shows it."""
     marks = []
     if portfolio.pinned_node:
         marks.append("pinned")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from scheduling.observe.node_losses import MoveView, NodeLossView
 
 
-#: Status → sort key of a column in trouble; the lowest is the first in trouble.
+#: Status → sort key of a column in trouble. A link of the board leads to the lowest one.
 _RANK_OF_STATUS = {"suspect": "1", "lost": "2", "draining": "3"}
-_RANK_OF_CARDS = "4"  #: of a column with a card in trouble, whose node has none of these statuses
+_RANK_OF_CARDS = "4"  #: the key of a column in trouble only because one of its cards is
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Column:
     held: float  #: weight of the reserved slots
     status_line: Message | None
     forecast: Message | None  #: the node-loss forecast, shown if there is no `status_line`
-    trouble_rank: str  #: sort key of columns in trouble; empty if there is none
+    trouble_rank: str  #: sort key of a column in trouble; empty for any other
     moved_away: tuple[MoveView, ...] = ()
     moved_more: int = 0  #: moves that `moved_away` leaves out
     note: str = ""  #: what became of the portfolios of a lost node
@@ -58,6 +58,7 @@ class Column:
 
     @property
     def load_text(self) -> str:
+        """Return the load for screen readers: `load 5 of 8, 2 of it reserved by handoffs`."""
         figures = {"load": places(self.load), "all": places(self.node.capacity)}
         text = _("load %(load)s of %(all)s") % figures
         held = _("%(held)s of it reserved by handoffs") % {"held": places(self.held)}
@@ -100,10 +101,10 @@ def build_column(
     node: NodeView, cards: tuple[Card, ...], reserved: tuple[ReservedSlot, ...], fleet: FleetView
 ) -> Column:
     status = display_status(node)
-    loss = next(
-        (each for each in fleet.losses if each.node == node.name and not each.is_over), None
-    )
-    moves = tuple(loss.moves) if loss and status == "lost" else ()
+    """Return the column of the node; `loss` is the one that has made it lost, if it is."""
+    losses = (each for each in fleet.losses if each.node == node.name and not each.is_over)
+    loss = next(losses, None) if status == "lost" else None
+    moves = tuple(loss.moves) if loss else ()
     trouble_rank = _RANK_OF_STATUS.get(status, "")
     if not trouble_rank and any(card.collapsed_class == "trouble" for card in cards):
         trouble_rank = _RANK_OF_CARDS
@@ -149,7 +150,7 @@ def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> M
     if status == "draining":
         if node.leaving and not node.draining:
             return Message(_("its daemon is shutting down"), "i-swap", "info")
-        # The page of a node has the reason within this sentence, here it follows.
+        # On the page of the node `why` is the reason; here the reason follows the sentence.
         names = {"by": node.drain_actor, "why": ""}
         text = _("drain by %(by)s%(why)s") % names if node.drain_actor else _("drain")
         return Message(because(text, node.drain_reason), "i-swap", "info")
@@ -159,10 +160,7 @@ def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> M
 
 
 def _forecast_line(node: NodeView, now: datetime) -> Message | None:
-    """Return whether the loss of the node would be absorbed; None without a forecast.
-
-    An old forecast is shown with its time.
-    """
+    """Return the node-loss forecast, an old one with its time; None without a forecast."""
     if node.loss is None:
         return None
     absorbed, tag = node.loss.absorbed, loss_tag(node.loss)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_RUNNING_ROWS = 20  #: handoffs that are listed; one link leads to the others
 MAX_UNASSIGNED_ROWS = 5  #: portfolios that are listed; one link leads to the others
-#: In the order in which portfolios are counted, and in which unassigned ones are listed.
+#: Phases in the order in which the board counts portfolios and lists unassigned ones.
 PHASES = ("running", "starting", "draining", "pending", "halted", "quarantined", "stopped")
 
 

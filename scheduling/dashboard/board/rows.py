@@ -43,9 +43,9 @@ class UnassignedRow:
     """A portfolio without an owner, with its reason and the actions that can help."""
 
     portfolio: PortfolioView
-    label: str
+    label: str  #: its phase
     sentence: str
-    actions: tuple[str, ...]
+    actions: tuple[str, ...]  #: verbs of operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RecentRow:
     at: datetime | None
     name: str  #: of the portfolio, or of the lost node
     kind_text: str
-    pause_ms: float | None  #: of a loss, the longest
+    pause_ms: float | None  #: for a loss, the longest pause
     tone: str
     source: str
     target: str

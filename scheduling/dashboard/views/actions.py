@@ -289,11 +289,11 @@ def _reload(
 def _best_target(answers: list[Any]) -> Any:
     """Return the feasible target to offer first, or None if no target is feasible.
 
-    A target without risk is better than one with, then the one with the lower load after the move.
+    Targets without a risk come first, then the one that is filled least after the move.
     """
-    feasible = [a for a in answers if a.feasible]
+    feasible = [each for each in answers if each.feasible]
     return min(
         feasible,
-        key=lambda a: (a.risk is not None, a.load_after / (a.capacity or 1), a.node),
+        key=lambda each: (each.risk is not None, each.load_after / (each.capacity or 1), each.node),
         default=None,
     )

@@ -30,7 +30,7 @@ from scheduling.models import Alert, AlertChannel, AlertMessage
 from scheduling.observe.incidents import newest_incident
 from scheduling.operations.registry import alert_actions
 
-MAX_OPEN = 200
+MAX_OPEN = 200  #: open alerts that the page lists
 
 
 @require_safe

@@ -49,4 +49,5 @@ def as_json_script(value: Any) -> SafeString:
     )
 
 
+#: Characters that could end a script element, and how JSON may write them too.
 _ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}

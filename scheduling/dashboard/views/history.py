@@ -87,7 +87,7 @@ def handoffs(request: HttpRequest) -> HttpResponseBase:
         "order": order,
         "kinds": HandoffKind.values,
         "states": ["active", *HandoffState.values],
-        # A page behind the last row matches nothing either.
+        # If there are no rows: do filters or the page hide them, or is there no handoff yet?
         "is_filtered": any(filters.values()) or not page.is_first,
     }
     return render_page(request, "dashboard/handoffs.html", context, 400 if span is None else 200)

@@ -94,7 +94,7 @@ def too_many_title() -> str:
 
 
 def wrong_number_sentence(number: int | str) -> str:
-    """Return why none or too many portfolios are not moved. `number` may be a placeholder."""
+    """Return the error for a choice of `number` portfolios; a script fills in a placeholder."""
     text = _("Choose 1 to %(most)s portfolios on the board; these are %(number)s.")
     return text % {"most": MAX_MOVED_AT_ONCE, "number": number}
 
@@ -108,7 +108,7 @@ def _none_can_move(chosen: GroupTargetLines) -> str:
 def _best_answer(lines: list[GroupTargetLines]) -> GroupTargetLines | None:
     """Return the answer that takes the most portfolios, or None if none takes any.
 
-    Of answers that take equally many, one without a risk, then the balancer's, the first line.
+    If several take equally many: one without a risk, then the first line, which is the balancer's.
     """
     able = [line for line in lines if line.can]
     return max(able, key=lambda line: (line.can, not line.risks), default=None)

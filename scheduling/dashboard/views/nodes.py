@@ -130,7 +130,7 @@ def drain_progress(shown: NodeView) -> dict[str, Any] | None:
         return None
     gone = (
         Handoff.objects.filter(source_node=shown.id, state="done", requested_at__gte=begun.at)
-        .exclude(target_node=shown.id)  # a reload
+        .exclude(target_node=shown.id)  # a reload, which stays here
         .values("portfolio")
         .distinct()
         .count()

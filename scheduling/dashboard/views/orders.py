@@ -63,7 +63,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
         "table_page": page,
         "counts": count_by_status(filter_orders(ranged, {**filters, "status": ""})),
         "filters": filters,
-        # A page behind the last row matches nothing either.
+        # If there are no rows: do filters or the page hide them, or is there no order yet?
         "is_filtered": any(filters.values()) or not page.is_first,
         "statuses": ("unplaced", *STATUSES),
         "sides": ("buy", "sell"),

@@ -101,6 +101,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         ),
         "revisions": revision_page,
         "newest_revision": revisions.values_list("number", flat=True).first(),
+        # `older` of the page is the offset of the next one: so many rows come before it.
         "revisions_older": _("%(number)s older")
         % {"number": max(revisions.count() - int(revision_page.older or 0), 0)},
         "verification": newest_verification(shown.id, name),
@@ -149,7 +150,7 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
 @require_safe
 @viewer_required
 def equity(request: HttpRequest, name: str) -> HttpResponse:
-    """Return curve, orders, handoffs and tenures of the range; times are epoch seconds."""
+    """Return the curve of `?range=`, its orders, handoffs and tenures; times are epoch seconds."""
     fleet = read_fleet_view()
     shown = find_portfolio(fleet, name)
     __, since = _since(request)

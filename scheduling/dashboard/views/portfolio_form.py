@@ -122,6 +122,7 @@ def _edit_form(
 def _show_edit(
     request: HttpRequest, values: Mapping[str, Any], context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
+    """Show the form of the existing portfolio with `values`."""
     _edit_form(request, values, context)
     return _render(request, context, status)
 
@@ -137,6 +138,7 @@ def _changes(form: PortfolioForm, original: Mapping[str, Any]) -> dict[str, Any]
 def _save(
     request: HttpRequest, changes: dict[str, Any], base: EditBase, context: dict[str, Any]
 ) -> HttpResponse:
+    """Store the changes and go back, with a sentence for each demand the node no longer meets."""
     name = context["portfolio"].name
     if not changes:
         return succeed(request, _("{} was not changed.").format(name))
@@ -224,7 +226,7 @@ def _show_conflict(
 
 
 def _show_refusal(request: HttpRequest, refused: Refused, context: dict[str, Any]) -> HttpResponse:
-    """Show the form with errors beside its fields, or with the sentence."""
+    """Show the refused form: with errors beside its fields, or with the refusal's sentence."""
     errors = refused.extra.get("errors")
     if errors is None:
         context["refused"] = refused.message
@@ -233,7 +235,7 @@ def _show_refusal(request: HttpRequest, refused: Refused, context: dict[str, Any
     return _render(request, context, refused.status)
 
 
-#: A form of an older release, or a request that no form sent.
+#: Shown if a form of an older release, or a request without a form, posts no base of the edit.
 UNKNOWN_BASE = gettext_noop(
     "The form does not say which values it was opened with, so it cannot be told whether somebody "
     "else has changed them since. Your input is kept: check every field and save again."
@@ -262,7 +264,7 @@ def choices_for(fleet: FleetView, feed: str, values: FormValues) -> Choices:
     lines = strategy_lines()
     shown = values.strategy, values.artifact
     if values.strategy and shown not in ((line.name, line.artifact) for line in lines):
-        # No node has it at the moment.
+        # The form shows a strategy that no node has at the moment.
         lines.append(StrategyLine(values.strategy, None, "installed", values.artifact))
     feeds = list(FeedRow.objects.order_by("pk").values_list("name", flat=True))
     feeds = feeds or [open_feed().name]
@@ -339,6 +341,7 @@ def _form_context(form: PortfolioForm) -> dict[str, Any]:
 
 
 def _backtest_of(values: Mapping[str, Any], cash: Any, feed: str) -> NewBacktest:
+    """Return the backtest of a form's configuration; `feed`: "" for that of the installation."""
     return NewBacktest(
         strategy=values["strategy"],
         config=dict(values["config"]),

@@ -68,6 +68,7 @@ def nodes(request: HttpRequest) -> HttpResponse:
 
 
 def _node_row(node: NodeView, column: Column | None) -> dict[str, Any]:
+    """Return a row of the table. `column`: None for a node that left, which the board hides."""
     return {
         "node": node,
         "status": display_status(node),

@@ -63,7 +63,7 @@ def what_if(request: HttpRequest) -> HttpResponse:
 def _step(step: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
     """Return a placement or move as a row of the page.
 
-    `limit_s`: of the failover from a node assumed lost, the longest time without an owner.
+    `limit_s`: the longest time without an owner in a failover from a node assumed lost, else None.
     """
     longest = document["verdict"]["without_owner"]
     fails_over = step.get("cause") == "failover" and step["source_node"] in document["lose"]

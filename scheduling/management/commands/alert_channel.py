@@ -28,7 +28,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         verb, name = options["verb"], options["name"]
-        operation = ACTIONS.get(verb)  # None: set, list
+        operation = ACTIONS.get(verb)  # None for `set` and `list`
         if options["reason"] and (operation is None or not operation.asks_reason):
             raise CommandError(f"{verb} takes no --reason.", returncode=2)
         if verb == "list":

@@ -70,6 +70,7 @@ class Command(GinkgoCommand):
             _add_action(actions, name, text).add_argument("name")
 
     def act(self, options: dict[str, Any]) -> None:
+        """Call the method of the action: `_import` for `import`."""
         getattr(self, f"_{options['action']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
@@ -207,7 +208,7 @@ def _feed_line(feed: FeedView) -> str:
 
 def _add_action(actions: Any, name: str, text: str) -> ArgumentParser:
     parser: ArgumentParser = actions.add_parser(name, help=text, description=text)
-    # After the action too: `feed list --json`. A default would undo that of `feed --json list`.
+    # `--json` may stand before or after the action; a default here would undo the one before.
     parser.add_argument("--json", action="store_true", default=SUPPRESS, help="print JSON")
     return parser
 
@@ -363,7 +364,7 @@ def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
     elif not so_far.number:
         texts.append("No row of the file was stored.")
     extra = dict(refused.extra)
-    if so_far.number or not may_be_stored:  # else who goes on after `line` could store rows twice
+    if so_far.number or not may_be_stored:  # else a script that goes on there stores rows twice
         extra |= {"rows": so_far.rows, "line": so_far.line}
     return Refused(refused.code, " ".join(filter(None, texts)), status=refused.status, **extra)
 

@@ -67,7 +67,10 @@ class Command(GinkgoCommand):
         self.show(HaltedDocument(halted).data, partial(draw_halted, halted))
 
     def _confirm(self, expect: int | None) -> int:
-        """Return the number of running portfolios, once the operator has typed it."""
+        """Return the number of running portfolios, once the operator has typed it.
+
+        `expect`: the number that the command was given, or None to count them.
+        """
         owned = Run.objects.filter(node__isnull=False, portfolio__archived_at__isnull=True)
         running = owned.count() if expect is None else expect
         self.stderr.write(

@@ -63,7 +63,7 @@ def draw_plan(document: dict[str, Any], console: Console) -> None:
     if budget is not None:
         console.print(
             f"Time without an owner: at most {budget['by_silence_s']:g} s, "
-            f"{budget['by_kill_s']:g} s if only the node's process dies."
+            f"{budget['by_kill_s']:g} s if only the node's daemon exits."
         )
     steps = Table(title="Plan", title_justify="left")
     for heading in ("portfolio", "from", "to", "why"):

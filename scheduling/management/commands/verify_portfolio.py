@@ -33,9 +33,8 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--to", metavar="SEQ", type=positive_int, help="stop after this event of the log"
         )
-        parser.add_argument(
-            "--full", action="store_true", help=f"verify {portfolio_actions.VERIFY.options[0][1]}"
-        )
+        for option, text in portfolio_actions.VERIFY.options:
+            parser.add_argument(f"--{option}", action="store_true", help=f"verify {text}")
 
     def act(self, options: dict[str, Any]) -> None:
         """Verify and show the results; exit with 1 if any is not identical."""
@@ -47,7 +46,7 @@ class Command(GinkgoCommand):
             document = _verify(options["name"], options["to"], options["full"])
             if document["state"] != "identical":
                 code = "different" if document["state"] == "different" else "cannot_verify"
-                # As JSON, the document has the notes.
+                # With --json the notes are in the document.
                 text = document["sentence"] if self.as_json else _lines(document)
                 raise Failed(code, text, **document)
             return self.show(document, _lines(document))

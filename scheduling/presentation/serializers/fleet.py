@@ -77,7 +77,7 @@ class FreezeDocument(Document):
 class StormDocument(Document):
     """Whether failover is held, since when, until when, by whom, and which nodes were lost.
 
-    `until` is null if an operator has to release it.
+    `until` is null if an operator has to release it; `of_nodes`: nodes alive one lease before.
     """
 
     held = serializers.BooleanField()
