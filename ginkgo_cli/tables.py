@@ -28,10 +28,7 @@ def printable(text: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table. A title that ends in > right-aligns its column.
-
-    On a terminal, lines are cut to its width.
-    """
+    """Return a table, on a terminal cut to its width. A title with > aligns its column right."""
     cells = [[plain(cell) for cell in row] for row in rows]
     names = [title.rstrip(">") for title in titles]
     widths = [

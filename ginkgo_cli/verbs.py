@@ -22,7 +22,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0
     if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 86400, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be seconds, over 0 and up to 86400, not {text!r}")
     return value
 
 

@@ -119,7 +119,7 @@ def send(address: str, title: str, body: str, what: str) -> str:
         )
     except Exception as error:
         # A library over forty services may raise anything, with the address in its text.
-        return f"it failed with {type(error).__name__}"
+        return f"apprise failed with {type(error).__name__}"
     return "" if accepted else "the service refused it or did not answer in time"
 
 

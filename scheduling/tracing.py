@@ -232,7 +232,7 @@ def _ids() -> Any:
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class Ids(RandomIdGenerator):
-        _given: tuple[int, int] | None = None
+        _given: tuple[int, int] | None = None  #: (trace id, span id) of the next span; None: random
 
         def set(self, given: tuple[int, int] | None) -> None:
             self._given = given

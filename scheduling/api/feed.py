@@ -42,8 +42,9 @@ class FeedEvents(ApiView):
         """Return the events of [from, from + limit), up to the head."""
         limit = read_limit(request, highest=HIGHEST_FEED_LIMIT)
         name = request.query_params.get("feed", "")
-        replay = open_feed(name or None) if name in ("", *feed_names()) else None
-        recorded = None if replay else find_feed(name)
+        is_packaged = name in ("", *feed_names())
+        replay = open_feed(name or None) if is_packaged else None
+        recorded = None if is_packaged else find_feed(name)
         head = current_head(replay.name if replay else name)
         first = read_int(request, "from", max(head - limit + 1, 1), lowest=1)
         wanted = min(limit, head - first + 1)

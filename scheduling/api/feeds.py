@@ -154,7 +154,7 @@ class FeedAppend(ApiView):
             missing = {"source", "number"} - set(given)
             if missing:
                 field = missing.pop()
-                message = "source and number are given together, or neither."
+                message = "is missing: give source and number together, or neither."
                 raise Invalid([{"field": field, "code": "required", "message": message}])
             source = SourceId(given["source"], given["number"])
         done = feeds.append_rows(name, given["rows"], source)

@@ -28,10 +28,7 @@ _is_migrated = False
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Return 200 if this process can renew leases and commit, and every migration is applied.
-
-    Otherwise return 503 with the reason.
-    """
+    """Return 200 if leases can be renewed, commits made, and no migration is missing, else 503."""
     found = HEALTH.problem() or _missing_migrations()
     if found:
         return as_response(problem("unavailable", found), request)

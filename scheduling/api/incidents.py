@@ -34,7 +34,7 @@ class IncidentDocument(serializers.Serializer[Any]):
 
 
 class OutageDocument(serializers.Serializer[Any]):
-    """One portfolio of the lost node, from its last commit there to its next commit."""
+    """One portfolio of the lost node, up to its next commit; `so_far_s`: while it has no owner."""
 
     portfolio = serializers.CharField()
     outcome = serializers.ChoiceField(["moved", "returned", "kept", "waits", "stopped", "deleted"])

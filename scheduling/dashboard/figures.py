@@ -107,10 +107,7 @@ def board_figures(page: BoardPage) -> BoardFigures:
 
 
 def figures_part(figures: BoardFigures, before: BoardFigures | None = None) -> Change:
-    """Return the change that makes a page show `figures`. `before`: what it shows; None: nothing.
-
-    A table without changes is left out.
-    """
+    """Return the change that makes a page with `before` (None: with nothing) show `figures`."""
     changes = {
         "nodes": table_changes(before.nodes if before else None, figures.nodes),
         "portfolios": table_changes(before.portfolios if before else None, figures.portfolios),
@@ -132,11 +129,11 @@ def table_changes(before: Table | None, after: Table) -> Change | None:
         old = before.columns[field]
         if old == values:
             continue
-        at = [i for i, (a, b) in enumerate(zip(old, values, strict=True)) if a != b]
-        if 2 * len(at) > len(values):
+        changed = [at for at, value in enumerate(values) if value != old[at]]
+        if 2 * len(changed) > len(values):
             columns[field] = values
         else:
-            columns[field] = {"at": at, "to": [values[i] for i in at]}
+            columns[field] = {"at": changed, "to": [values[at] for at in changed]}
     return {"columns": columns} if columns else None
 
 
@@ -315,10 +312,11 @@ _sparks: dict[int, tuple[Sequence[float], str]] = {}
 
 def _cached_spark_text(portfolio: int, points: Sequence[float]) -> str:
     """Return `spark_text`, computed once for each read of the points."""
-    cached = _sparks.get(portfolio)
-    if cached is None or cached[0] is not points:
-        cached = _sparks[portfolio] = (points, spark_text(points))
-    return cached[1]
+    known_points, text = _sparks.get(portfolio, (None, ""))
+    if known_points is not points:
+        text = spark_text(points)
+        _sparks[portfolio] = points, text
+    return text
 
 
 def spark_text(points: Sequence[float]) -> str:

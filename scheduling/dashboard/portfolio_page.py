@@ -139,7 +139,7 @@ def equity_polyline(
     if kept[-1] != points[-1]:
         kept.append(points[-1])
     low, high = min(value for _, value in kept), max(value for _, value in kept)
-    first, last = kept[0][0], kept[-1][0]
+    first, last = (at for at, _value in (kept[0], kept[-1]))
     width = last - first or 1.0  # 1 instead of 0, by which the positions are divided
     height = float(high - low) or 1.0
     text = " ".join(

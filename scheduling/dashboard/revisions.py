@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -79,7 +80,7 @@ def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[Revis
         rows += Revision.objects.filter(portfolio_id=portfolio.id, number__in=missing)
     running = next((row for row in rows if row.number == portfolio.running_revision), None)
     choices = []
-    for row in sorted(rows, key=lambda row: row.number, reverse=True):
+    for row in sorted(rows, key=attrgetter("number"), reverse=True):
         shown = revision_row(row, portfolio)
         # If nothing runs, each revision is compared with itself: it shows no differences.
         before = configuration_of(running or row)

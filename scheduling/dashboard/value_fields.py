@@ -161,8 +161,10 @@ def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, An
         str(_("required")) if required else "",
     ]
     default = "" if required else whole.get("default", "")
-    if default is None or isinstance(default, bool):
-        shown_default = str(_("none")) if default is None else _choice_word(default)
+    if default is None:
+        shown_default = str(_("none"))
+    elif isinstance(default, bool):
+        shown_default = _choice_word(default)
     else:
         shown_default = as_text(kind, default)
     return ValueField(

@@ -162,7 +162,7 @@ def _load_bar(
 def _load_remarks(
     load: Mapping[str, Any], document: Mapping[str, Any], full: bool, new: bool
 ) -> Iterator[str]:
-    """Yield the states of the node that explain its bar: full, cordoned and so on."""
+    """Yield the states of the node that explain its bar; `new`: the scenario adds the node."""
     if load["status"] == "lost":
         yield state_word("lost")
         return

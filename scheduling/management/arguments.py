@@ -64,7 +64,7 @@ def seconds(text: str) -> float:
     """Parse a number of seconds, more than 0 and at most 86400."""
     value = float(text)  # argparse names the argument for a ValueError
     if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 86400, not {text}")
+        raise argparse.ArgumentTypeError(f"must be seconds, over 0 and up to 86400, not {text}")
     return value
 
 
@@ -101,7 +101,7 @@ def label(text: str) -> tuple[str, str]:
     """Return (KEY, VALUE) of KEY=VALUE; VALUE may be empty."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text}")
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as zone=a, not {text}")
     return key, value
 
 

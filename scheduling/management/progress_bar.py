@@ -12,10 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Yield a function (first seq, seq reached, last seq) that shows progress on stderr.
-
-    Without a terminal the function does nothing.
-    """
+    """Yield a function (first seq, seq reached, last seq) that shows progress on a terminal."""
     if not sys.stderr.isatty():
         yield lambda first, at, last: None
         return

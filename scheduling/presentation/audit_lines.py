@@ -20,7 +20,7 @@ from scheduling.presentation.state_words import alert_word, event_word, item_wor
 
 
 class AuditLine(Protocol):
-    """An event of the audit log."""
+    """A line of the audit log, as a row of `Event` or with the same two fields."""
 
     kind: str
     data: Any

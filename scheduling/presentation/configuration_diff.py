@@ -29,18 +29,18 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
 def _lines(field: str, before: Any, after: Any) -> Iterator[Difference]:
     """Yield a line for a field that differs, or for each entry that differs in an object."""
     if isinstance(before, Mapping) or isinstance(after, Mapping):
-        one = before if isinstance(before, Mapping) else {}
-        other = after if isinstance(after, Mapping) else {}
-        for key in dict.fromkeys([*one, *other]):
-            if one.get(key) != other.get(key):
-                yield from _lines(f"{field}.{key}", one.get(key), other.get(key))
+        old = before if isinstance(before, Mapping) else {}
+        new = after if isinstance(after, Mapping) else {}
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                yield from _lines(f"{field}.{key}", old.get(key), new.get(key))
     elif field == "symbols" and isinstance(before, list) and isinstance(after, list):
-        # Only what was added and removed, since a list may have hundreds; or both lists, if only
-        # the order differs.
+        # Only what was removed and added, since a list may have hundreds.
         gone = [each for each in before if each not in after]
-        new = [each for each in after if each not in before]
-        lists = (gone, new) if gone or new else (before, after)
-        yield Difference(field, *(" ".join(map(str, symbols)) for symbols in lists))
+        added = [each for each in after if each not in before]
+        if not gone and not added:  # only the order differs
+            gone, added = before, after
+        yield Difference(field, " ".join(map(str, gone)), " ".join(map(str, added)))
     else:
         values = ("" if value is None else value_text(value) for value in (before, after))
         yield Difference(field, *values)

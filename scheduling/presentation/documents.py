@@ -23,10 +23,7 @@ def node_view(name: str) -> NodeView:
 
 
 def find_any_node(fleet: FleetView, name: str) -> NodeView:
-    """Return the node of that name, also one that never registered and has an unrevoked token.
-
-    Raise NotFound for any other name.
-    """
+    """Return the node, also one with a token that never registered. Raise NotFound for others."""
     for view in fleet.nodes:
         if view.name == name:
             return view

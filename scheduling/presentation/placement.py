@@ -25,7 +25,7 @@ def placement_of_new(new: NewPortfolio) -> str:
     name, sha256 = _feed_need(new.feed)
     artifact = _artifact_needs(new.artifact)
     with shared_snapshot() as observed:
-        pinned = [n.id for n in observed.snapshot.nodes if n.name == new.pinned_node]
+        named = (node.id for node in observed.snapshot.nodes if node.name == new.pinned_node)
         view = PortfolioView(
             NEW,
             new.name,
@@ -39,7 +39,7 @@ def placement_of_new(new: NewPortfolio) -> str:
             artifact=artifact,
             feed=name,
             feed_sha=sha256,
-            pinned=pinned[0] if pinned else None,
+            pinned=next(named, None),
         )
         found = preview_new(observed.snapshot, view)
     sentence = ": ".join(render(reason, get_language()) for reason in found)

@@ -143,7 +143,8 @@ class Problem:
 
 def problem(code: str, detail: str, **extra: Any) -> Problem:
     """Return the problem of a known code, with that code's status."""
-    return Problem(code, detail, CODES[code][0], extra)
+    status, _title = CODES[code]
+    return Problem(code, detail, status, extra)
 
 
 def describe(error: Exception) -> Problem:

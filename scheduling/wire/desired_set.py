@@ -22,7 +22,7 @@ class FeedInfo(msgspec.Struct, frozen=True):
 
     name: str
     sha256: str
-    length: int
+    length: int  #: events of one lap of a replay; of a recorded feed 0
     segments: list[SegmentInfo]
     kind: str = "replay"
     """replay: packaged bars, released by the segments. recorded: read it with FeedRequest."""

@@ -108,7 +108,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     phase: Literal["preparing", "prepared", "starting", "running", "draining", "warm", "waiting"]
     """waiting: it exited and its back-off is running."""
-    seq: int
+    seq: int  #: the last committed one
     lag: int
     """Events between its seq and the head of the feed."""
     pid: int | None = None
@@ -146,7 +146,7 @@ class ProcessExited(msgspec.Struct, frozen=True, tag="died", kw_only=True):
     portfolio: int
     epoch: int
     revision: int
-    seq: int
+    seq: int  #: the last committed one
     stage: Stage
     error: str
     before_first_event: bool = False
@@ -283,7 +283,7 @@ class CheckpointAnswer(msgspec.Struct, frozen=True, kw_only=True):
     state_revision: int
     """The revision under which the state was made; the runtime adapts the state if it differs."""
     last_seq: int
-    state_seq: int
+    state_seq: int  #: the event after which the state was made: it has not changed up to `last_seq`
     state: bytes | None
     """None: there is no state yet; start from the beginning."""
 
@@ -417,7 +417,7 @@ class LogLine(msgspec.Struct, array_like=True, frozen=True):
     age_ms: int
     """Time since the node read the line. No time of day, since the clocks of nodes differ."""
     text: str
-    lost: int = 0
+    lost: int = 0  #: how many lines are missing here; then `text` is empty
 
 
 class StreamLines(msgspec.Struct, array_like=True, frozen=True):

@@ -167,9 +167,9 @@ def submit_form(
     try:
         return perform(form.cleaned_data)
     except Refused as refused:
-        errors = refused.extra.get("errors") or [{"message": refused.message}]
-        named = [{"field": "", **error} for error in errors]
-        form.add_field_errors([{**e, "field": renamed.get(e["field"], e["field"])} for e in named])
+        for error in refused.extra.get("errors") or [{"message": refused.message}]:
+            field = error.get("field", "")
+            form.add_field_errors([{**error, "field": renamed.get(field, field)}])
         return render_form(request, template, context, refused.status)
 
 

@@ -82,7 +82,8 @@ def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:
 
 def _key_text(key: Key) -> str:
     """Return the key of an order as links to pages hold it; `_read_key` reads it."""
-    return f"{key[0].astimezone(UTC).isoformat()} {key[1]}"
+    committed_at, order = key
+    return f"{committed_at.astimezone(UTC).isoformat()} {order}"
 
 
 def _read_key(text: str) -> Key | None:

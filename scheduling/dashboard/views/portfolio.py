@@ -50,7 +50,7 @@ def _since(request: HttpRequest) -> tuple[str, datetime | None]:
     name = request.GET.get("range", "")
     name = name if name in RANGES else "24h"
     span = RANGES[name]
-    return name, timezone.now() - span if span else None
+    return name, (timezone.now() - span if span else None)
 
 
 def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]]:

@@ -272,7 +272,7 @@ def choices_for(fleet: FleetView, feed: str, values: FormValues) -> Choices:
         symbols = sorted(feed_symbols(feed if feed in feeds else feeds[0]))
     except UnknownFeed:
         symbols = []
-    labels = {f"{k}={v}" for node in fleet.nodes for k, v in node.labels.items()}
+    labels = {f"{key}={value}" for node in fleet.nodes for key, value in node.labels.items()}
     return Choices(
         strategies=lines,
         feeds=feeds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -27,7 +28,7 @@ def portfolios(request: HttpRequest) -> HttpResponse:
     wanted = filters["q"].casefold()
     rows = [
         p
-        for p in sorted(context["fleet"].portfolios, key=lambda p: p.name)
+        for p in sorted(context["fleet"].portfolios, key=attrgetter("name"))
         if (not filters["phase"] or p.phase == filters["phase"])
         and (not filters["node"] or p.node == filters["node"])
         and (filters["where"] != "nowhere" or p.node is None)

@@ -149,11 +149,12 @@ class Command(GinkgoCommand):
                 nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8-sig") as lines
             ):
                 for batch in _batches(lines):
-                    prefixes, new = [f"line {at}" for at, _ in batch], [one for _, one in batch]
+                    numbers, new = [number for number, _ in batch], [one for _, one in batch]
+                    prefixes = [f"line {number}" for number in numbers]
                     operations.create_portfolios(new, actor=self.actor, prefixes=prefixes)
                     created += len(batch)
                     if not self.as_json:
-                        self.stderr.write(f"created {created:,}, up to line {batch[-1][0]:,}")
+                        self.stderr.write(f"created {created:,}, up to line {numbers[-1]:,}")
         except (OSError, UnicodeDecodeError, Refused) as error:
             refused = error if isinstance(error, Refused) else unreadable(path, error)
             raise Refused(

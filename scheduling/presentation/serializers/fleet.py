@@ -29,7 +29,7 @@ class HoldDocument(Document):
     by = serializers.CharField()
     reason = serializers.CharField()
     nodes = serializers.ListField(child=serializers.CharField())
-    of_nodes = serializers.IntegerField()
+    of_nodes = serializers.IntegerField(help_text="Number of nodes alive one lease before.")
 
 
 class OpenAlertDocument(Document):
@@ -46,7 +46,7 @@ class OpenAlertDocument(Document):
 
 
 class BoardDocument(Document):
-    """The whole fleet at one moment."""
+    """The whole fleet at one moment; `head`, `rate` (events per second): of the packaged feed."""
 
     at = serializers.DateTimeField()
     head = serializers.IntegerField()
@@ -77,7 +77,7 @@ class FreezeDocument(Document):
 class StormDocument(Document):
     """Whether failover is held, since when, until when, by whom, and which nodes were lost.
 
-    `until` is null if an operator has to release it; `of_nodes`: nodes alive one lease before.
+    `until` is null if an operator has to release it.
     """
 
     held = serializers.BooleanField()
@@ -86,7 +86,7 @@ class StormDocument(Document):
     by = serializers.CharField()
     reason = serializers.CharField()
     nodes = serializers.ListField(child=serializers.CharField())
-    of_nodes = serializers.IntegerField()
+    of_nodes = serializers.IntegerField(help_text="Number of nodes alive one lease before.")
 
 
 class PolicyDocument(Document):

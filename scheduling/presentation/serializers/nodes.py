@@ -41,7 +41,7 @@ class NodeDocument(Document):
 
 
 class TargetDocument(Document):
-    """Whether one node could run the portfolio, its load without and with it, and a risk if any."""
+    """Whether one node could run the portfolio (else `code`), and its load without and with it."""
 
     node = serializers.CharField()
     feasible = serializers.BooleanField()

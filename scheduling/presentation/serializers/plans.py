@@ -28,7 +28,7 @@ class PlacementDocument(_PlannedDocument):
 
 
 class MoveDocument(_PlannedDocument):
-    """A portfolio that the balancer would move to the target."""
+    """A portfolio that the balancer would move. `cause`: failover, drain, pin or rebalance."""
 
     source_node = serializers.CharField(allow_null=True)
     target_node = serializers.CharField()
@@ -110,7 +110,11 @@ class LoadDocument(Document):
 
 
 class PlanDocument(Document):
-    """The plan of the balancer. Nothing was changed."""
+    """The plan of the balancer. Nothing was changed.
+
+    `pending`: portfolios without an owner and without a place. `stuck`: they should leave their
+    nodes, and run on there.
+    """
 
     taken_at = serializers.DateTimeField()
     frozen = serializers.BooleanField()
@@ -137,10 +141,7 @@ class LeavingDocument(MoveDocument):
 
 
 class RoomDocument(Document):
-    """Moves on other nodes that make room for more portfolios of the drained node.
-
-    `stay`: how many remain on it even then.
-    """
+    """Moves on other nodes that make room; then only `stay` portfolios stay on the drained one."""
 
     moves = MoveDocument(many=True)
     stay = serializers.IntegerField()
@@ -194,7 +195,7 @@ class RejectedDocument(Document):
 
 
 class RebalancedDocument(Document):
-    """The outcome of a pass: the handoffs that it began, and what it could not do."""
+    """What a pass did. `requested`: ids of its handoffs; `pending`, `stuck`: as in PlanDocument."""
 
     requested = serializers.ListField(child=serializers.IntegerField())
     rejected = RejectedDocument(many=True)

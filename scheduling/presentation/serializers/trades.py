@@ -8,7 +8,7 @@ from scheduling.presentation.serializers.fields import Document, money_field, pr
 
 
 class OrderDocument(Document):
-    """A decision of a strategy.
+    """A decision of a strategy: number `index` (0, 1 …) of those on event `seq`.
 
     `status`: open, filled, cancelled, expired, suppressed or refused. `kind`: market, limit or
     stop; a limit order has a `limit_price`, a stop order a `stop_price`.
