@@ -158,9 +158,7 @@ def trading_on_a_growing_feed(cluster: Cluster, name: str) -> Iterator[None]:
     finally:
         # Later tests wait for events of every portfolio.
         wait_for(  # a failover may be under way
-            lambda: cluster.delete(name).status,
-            lambda status: status < 300,
-            f"the end of {name}",
+            lambda: cluster.delete(name).status, lambda status: status < 300, f"the end of {name}"
         )
 
 

@@ -315,9 +315,7 @@ def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) ->
     assert check_feed("fx").records == 4
 
 
-def test_import_with_skip_bad_leaves_out_and_names_rows_after_a_hole_in_time(
-    tmp_path: Path,
-) -> None:
+def test_import_with_skip_bad_leaves_out_and_names_rows_after_a_time_hole(tmp_path: Path) -> None:
     path = tmp_path / "eur.csv"
     path.write_text(HEADER + GOOD + LATER + LATER.replace("11:00", "11:01"))
     given = ("import", "eur", str(path), "--symbol", "E", "--time-zone", "UTC", "--hole", "60")

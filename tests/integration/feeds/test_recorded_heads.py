@@ -72,7 +72,7 @@ def test_a_commit_computed_from_records_that_the_database_lost_is_refused(
     assert hand.commit(2) == "ok"
 
 
-def test_commit_of_events_without_the_hash_of_its_last_record_is_refused(
+def test_commit_of_events_without_the_hash_of_the_last_record_is_refused(
     hand: OwnerSession,
 ) -> None:
     assert hand.commit(2, record=b"") == "conflict"

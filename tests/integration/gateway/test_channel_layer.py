@@ -167,7 +167,7 @@ def test_one_layer_serves_two_event_loops_of_one_process() -> None:
 
 async def test_after_a_reconnect_every_group_is_woken_once(layer: PostgresChannelLayer) -> None:
     first, second = await member(layer, "node.1"), await member(layer, "board")
-    assert await asyncio.to_thread(cut_listeners) == 1
+    assert await asyncio.to_thread(cut_listeners) == 1  # one for all channels of a process
     assert await next_of(layer, first) == {"type": "wake"}
     assert await next_of(layer, second) == {"type": "wake"}
     await assert_nothing(layer, first)
@@ -261,8 +261,3 @@ async def test_receiving_without_a_group_leaves_no_queue(layer: PostgresChannelL
     channel = await layer.new_channel()
     await assert_nothing(layer, channel)
     assert layer._state().queues == {}
-
-
-async def test_one_listener_serves_all_channels_of_a_process(layer: PostgresChannelLayer) -> None:
-    await asyncio.gather(*(member(layer, f"node.{n}", "board") for n in range(20)))
-    assert await asyncio.to_thread(cut_listeners) == 1

@@ -37,9 +37,7 @@ def hand() -> OwnerSession:
     return make_trader("p", make_node("node-1"))
 
 
-def test_report_of_a_node_that_is_neither_owner_nor_target_changes_nothing(
-    hand: OwnerSession,
-) -> None:
+def test_report_of_a_node_neither_owner_nor_target_changes_nothing(hand: OwnerSession) -> None:
     target, stranger = make_node("node-2"), make_node("node-3")
     handoff = operations.migrate("p", "node-2", actor="ann")
 

@@ -61,11 +61,8 @@ def test_acting_requires_a_known_caller_who_may_operate(
     for path in WRITES:
         problem(nobody.post(path), 401, "unauthenticated")
         assert "operator" in problem(viewer.post(path), 403, "forbidden")["detail"]
-
-
-@pytest.mark.parametrize("method", ["patch", "delete"])
-def test_a_viewer_may_not_change_or_delete(viewer: ApiClient, method: str) -> None:
-    problem(getattr(viewer, method)("portfolios/x/"), 403, "forbidden")
+    problem(viewer.patch("portfolios/x/"), 403, "forbidden")
+    problem(viewer.delete("portfolios/x/"), 403, "forbidden")
 
 
 @pytest.mark.parametrize("token", ["wrong", "", "wörong", "a b"])

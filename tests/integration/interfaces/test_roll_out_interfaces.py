@@ -105,7 +105,7 @@ def test_roll_out_command_begins_a_roll_out_and_waits_for_its_end(
     assert f"roll_out --back {number}" in text
 
 
-def test_roll_out_command_exits_with_1_if_the_roll_out_stops(
+def test_roll_out_command_exits_with_1_if_its_roll_out_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node, _, second = make_fleet("a", "b")

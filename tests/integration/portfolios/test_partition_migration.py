@@ -173,10 +173,7 @@ def test_first_partition_ends_at_least_a_day_or_one_width_ahead_of_the_head() ->
 
 def test_partition_migration_repeated_after_an_interruption_completes() -> None:
     """As if the process had died between the building of the index and the swap."""
-    with (
-        old_database() as migrator,
-        psycopg.connect(migrator.url, autocommit=True) as session,
-    ):
+    with old_database() as migrator, psycopg.connect(migrator.url, autocommit=True) as session:
         session.execute(
             b"CREATE UNIQUE INDEX portfolios_order_once_ever ON portfolios_order (id, seq)"
         )

@@ -26,13 +26,7 @@ from scheduling.retention import verified_to
 from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
-from tests.support.factories import (
-    FakeNode,
-    ago,
-    make_node,
-    make_portfolio,
-    make_running_portfolio,
-)
+from tests.support.factories import FakeNode, ago, make_node, make_portfolio, make_running_portfolio
 from tests.support.verified_trader import (
     NAME,
     Replays,

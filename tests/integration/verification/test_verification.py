@@ -262,9 +262,7 @@ def test_portfolio_whose_feed_lost_a_record_cannot_be_verified_or_replayed() -> 
         replay_portfolio(NAME)
 
 
-def test_revision_whose_strategy_version_is_not_installed_cannot_be_verified(
-    trader: Portfolio,
-) -> None:
+def test_revision_of_a_strategy_version_not_installed_cannot_be_verified(trader: Portfolio) -> None:
     Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
     assert refused() == (
         "trader cannot be verified: its revision 1 ran version 9 of sma_cross, and version 1 is"

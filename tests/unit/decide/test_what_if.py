@@ -90,20 +90,11 @@ def test_refusal_of_an_added_node_quotes_at_most_sixty_characters_of_value_and_l
     assert caught.value.message.endswith(f"not '8:{'x' * 58}…'{end.replace('L', 'x' * 60)}")
 
 
-def test_a_node_cannot_be_lost_and_drained() -> None:
-    with pytest.raises(InvalidScenario, match="node-2 cannot be both lost and drained"):
-        Scenario.of(["node-1", "node-2"], ["node-2"], [])
-
-
 def test_unknown_node_name_is_reported() -> None:
     snapshot = world([node(1)], [])
     for question in (Scenario(lose=("node-7",)), Scenario(drain=("node-7",))):
         with pytest.raises(NotInSnapshot, match="no node named node-7"):
             apply_scenario(snapshot, question)
-
-
-def test_left_node_cannot_be_lost() -> None:
-    assert lose(world([node(1, status="left")], []), ["node-1"]).nodes[0].status == "left"
 
 
 def test_hypothetical_snapshots_change_only_the_named_nodes() -> None:
@@ -113,6 +104,7 @@ def test_hypothetical_snapshots_change_only_the_named_nodes() -> None:
     assert reopen(before, ["node-2"]).nodes == (before.nodes[0], node(2))
     assert enlarge(before, "node-1", 3).nodes[0].capacity == 8
     assert lose(before, ["node-1"]).portfolios is before.portfolios
+    assert lose(world([node(1, status="left")], []), ["node-1"]).nodes[0].status == "left"
 
 
 def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> None:
@@ -190,6 +182,7 @@ def test_added_node_takes_pending_portfolios_and_load() -> None:
     snapshot = world([node(1, capacity=4)], [*on(1, "a", "b", "c", "d"), waits])
     found = ask(snapshot, add=["4:gpu=yes"])
     assert places(found.plan) == {"gpu": "new-1"}
+    assert (found.already_pending, found.is_complete) == (0, True)
     # Five on two nodes of four: three and two, or two and three.
     assert sorted(load.after for load in found.loads) == [2, 3]
     assert any("newest version of every strategy" in note for note in notes(found, 30))
@@ -296,12 +289,6 @@ def test_dependence_on_a_suspect_node_is_reported() -> None:
         "suspects_counted": "The plan uses node-2, which is suspect. "
         "Without it 2 would have no place."
     }
-
-
-def test_pending_portfolio_that_an_added_node_takes_does_not_count_as_already_pending() -> None:
-    found = ask(world([node(1)], [portfolio("gpu", selector={"gpu": "yes"})]), add=["1:gpu=yes"])
-    assert found.already_pending == 0
-    assert found.is_complete
 
 
 def test_note_that_no_other_portfolio_moves_needs_another_living_node() -> None:

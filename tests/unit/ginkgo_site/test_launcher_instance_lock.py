@@ -37,19 +37,6 @@ def test_a_wrong_option_is_a_usage_error(argv: list[str]) -> None:
     assert caught.value.code == 2
 
 
-def test_second_start_is_refused_with_pid_and_address_of_the_first(tmp_path: Path) -> None:
-    first = InstanceLock(tmp_path)
-    first.acquire()
-    first.note("http://127.0.0.1:8000")
-    second = InstanceLock(tmp_path)
-    with pytest.raises(StartupError) as caught:
-        second.acquire()
-    assert f"process {os.getpid()}, at http://127.0.0.1:8000" in str(caught.value)
-    assert "choose another folder with GINKGO_HOME" in str(caught.value)
-    assert first.is_held
-    assert not second.is_held
-
-
 HOLD = """
 import sys, time
 from pathlib import Path

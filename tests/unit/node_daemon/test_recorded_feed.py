@@ -212,9 +212,7 @@ async def test_gateway_that_goes_away_within_a_page_of_dropped_records_is_asked_
     assert await reader.load(34)
 
 
-async def test_node_forgets_records_beyond_a_head_that_went_back(
-    gateway: Gateway,
-) -> None:
+async def test_node_forgets_records_beyond_a_head_that_went_back(gateway: Gateway) -> None:
     reader = await following(gateway, 110)
     woken: list[int] = []
     reader.listen(Listener(frozenset({"KO"}), lambda: woken.append(1)))

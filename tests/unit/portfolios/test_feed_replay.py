@@ -142,11 +142,3 @@ def test_an_unknown_feed_is_named() -> None:
     with pytest.raises(UnknownFeed, match="there is no feed named 'nyse'") as unknown:
         open_feed("nyse")
     assert unknown.value.name == "nyse"
-
-
-def test_the_environment_chooses_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GINKGO_FEED", "nyse")
-    with pytest.raises(UnknownFeed):
-        open_feed()
-    monkeypatch.delenv("GINKGO_FEED")
-    assert open_feed().name == "replay"
