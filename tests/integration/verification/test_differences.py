@@ -86,9 +86,9 @@ def test_waiting_order_marked_as_filled_is_a_difference(waiting: Order) -> None:
 
 def test_every_field_of_a_fill_is_compared(trader: Portfolio) -> None:
     fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
-    others = {"at": fill.at + timedelta(microseconds=1)}
-    others["order"] = the_order(trader, epoch=1, status="filled")
-    assert_fields_are_compared(fill, fill.fill_seq, "fill", **others)
+    late = fill.at + timedelta(microseconds=1)
+    another = the_order(trader, epoch=1, status="filled")
+    assert_fields_are_compared(fill, fill.fill_seq, "fill", at=late, order=another)
 
 
 def test_fill_and_equity_point_that_no_event_made_are_differences(trader: Portfolio) -> None:
