@@ -45,8 +45,10 @@ def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     raise RequestRejected(
         403,
         "forbidden",
-        "This request was sent without TLS, so its token could be read in transit: use the "
-        "https:// address of the server, and create a new token with create_node_token.",
+        "This request came without X-Forwarded-Proto: https. Either the proxy in front of the web "
+        "processes does not set it, or the request was sent without TLS, so that its token could "
+        "be read in transit: then use the https:// address of the server and a new token "
+        "(create_node_token).",
     )
 
 

@@ -44,6 +44,10 @@ MAX_LOCK_BYTES = 4 << 20
 PARALLEL_DOWNLOADS = 4
 UNAUTHORIZED = 401
 TOO_LARGE = 413
+#: Of OpenSSL: self-signed, also in a chain, and an issuer that is not found, also the first one.
+UNKNOWN_AUTHORITY = (18, 19, 20, 21)
+#: Answers to a websocket's request as a proxy changed it: the gateway itself refuses with 403.
+NO_UPGRADE = (200, 400, 404, 426)
 #: Request timeout, too early, too many requests: the same request may succeed later.
 TRY_AGAIN = (408, 425, 429)
 
@@ -207,15 +211,24 @@ class ControlPlaneClient:
 
 
 def _why(error: Exception) -> str:
+    """Return the text of an error and, where there is one, the setting that helps."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) and (
+        getattr(error.certificate_error, "verify_code", 0) in UNKNOWN_AUTHORITY
+    ):
+        return f"{error}; --ca takes the certificate of the authority that signed the server's"
+    if isinstance(error, aiohttp.WSServerHandshakeError) and error.status in NO_UPGRADE:
+        return f"{error}; the proxy has to pass websockets: Upgrade, Connection (deploy/nginx.conf)"
     return str(error) or type(error).__name__  # such as TimeoutError, which has no text
 
 
 def _error_of(path: str, status: int, data: bytes) -> Exception:
     """Return the error for an answer other than 200."""
+    answered = f"the gateway answered {path} with {status}"
     try:
         problem = msgspec.msgpack.decode(data, type=Problem)
-    except msgspec.DecodeError:
-        problem = Problem(code="", message=f"the gateway answered {path} with {status}")
+    except msgspec.DecodeError:  # the gateway's own answers have a message
+        message = f"{answered}, and not as a gateway does: is it a proxy's answer?"
+        problem = Problem(code="", message=message)
     if status == UNAUTHORIZED:
         return RegistrationRefused(problem.message)
     if status == TOO_LARGE and not problem.code:
@@ -227,7 +240,9 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
             "it pass 32 MB (nginx: client_max_body_size 32m)",
         )
     if status >= 500 or status in TRY_AGAIN or not problem.code:
-        return ServerUnavailable(f"the gateway answered {path} with {status}: {problem.message}")
+        return ServerUnavailable(
+            f"{answered}: {problem.message}" if problem.code else problem.message
+        )
     return RequestRefused(status, problem.code, problem.message)
 
 

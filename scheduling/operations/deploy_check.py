@@ -26,7 +26,7 @@ from scheduling.decide.deploy_check import DiskFact, Finding, Installation, UrlF
 from scheduling.decide.reasons import count
 from scheduling.errors import Invalid
 from scheduling.observe.installation import read_installation
-from scheduling.operations.secrets import SecretUnreadable, read_keys
+from scheduling.operations.secrets import SecretUnreadable, check_secrets
 
 URL_LIMIT_S = 5.0
 REDIS_LIMIT_S = 1.0
@@ -153,7 +153,7 @@ def _django_checks() -> list[Finding]:
 def _keys_problem() -> str:
     """Return why secrets cannot be encrypted and read, or ""."""
     try:
-        read_keys()
+        check_secrets()
     except SecretUnreadable as unreadable:
         return unreadable.message
     return ""
@@ -230,8 +230,20 @@ def _ask_host(url: str, host: str, port: int | None, context: ssl.SSLContext) ->
         return UrlFact(url, f"{error or type(error).__name__}.")
     finally:
         http_connection.close()
-    problem = "" if answer.status == 200 else f"it answers {answer.status}: {body.strip()[:200]}"
-    return UrlFact(url, problem, expires_s)
+    return UrlFact(url, _readiness_problem(answer, body.strip()), expires_s)
+
+
+def _readiness_problem(answer: http.client.HTTPResponse, body: str) -> str:
+    """Return what is wrong with an answer to GET /api/readyz/; an empty text if nothing is."""
+    if answer.status == 200:
+        return ""
+    if answer.status == 301:  # Django's answer to a request that came without TLS, as it thinks
+        location = answer.getheader("Location")
+        return (
+            f"it redirects to {location} (301). If that is the same address, the proxy does not "
+            "set X-Forwarded-Proto: https."
+        )
+    return f"it answers {answer.status}: {body[:200]}"
 
 
 def _certificate_expires_s(sock: socket.socket | Any) -> float | None:

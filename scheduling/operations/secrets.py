@@ -105,6 +105,13 @@ def read_secret(name: str, *, used_by: str) -> str:
     return value
 
 
+def check_secrets() -> None:
+    """Raise SecretUnreadable unless there is a key, and every stored secret can be decrypted."""
+    keys = read_keys()
+    for row in Secret.objects.order_by("name"):
+        _decrypt(row, keys)
+
+
 def _check_secret(name: str, value: str) -> None:
     """Raise Invalid for a malformed name or value."""
     errors = []

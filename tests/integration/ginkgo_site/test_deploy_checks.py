@@ -54,7 +54,7 @@ def test_the_gateway_takes_plain_http_of_this_machine_only(
         if passes:
             refuse_plain_http({"client": (peer, 1)}, headers)
         else:
-            with pytest.raises(RequestRejected, match="TLS") as declined:
+            with pytest.raises(RequestRejected, match="X-Forwarded-Proto: https") as declined:
                 refuse_plain_http({"client": (peer, 1)}, headers)
             assert declined.value.status == 403
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from dataclasses import replace
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +17,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
+from ginkgo_site.encryption_keys import new_key
 from scheduling.models import Gateway, Node, NodeToken, PassLock
+from scheduling.operations.secrets import set_secret
 
 pytestmark = pytest.mark.django_db
 
@@ -76,6 +81,33 @@ def test_malformed_url_is_a_finding_of_the_deploy_check(url: str) -> None:
     (found,) = [f for f in document["findings"] if f["topic"] == "url"]
     assert found["found"].startswith(f"{url} is not ready: ")
     assert len(document["findings"]) > 1
+
+
+def test_stored_secret_that_no_key_reads_is_a_finding_of_the_deploy_check(settings: Any) -> None:
+    settings.GINKGO = replace(settings.GINKGO, encryption_keys=(new_key(),))
+    set_secret("feed-token", "x", actor="ann")
+    assert "secrets" not in topics(checked()[1])
+    settings.GINKGO = replace(settings.GINKGO, encryption_keys=(new_key(),))
+    code, document = checked()
+    (found,) = [f for f in document["findings"] if f["topic"] == "secrets"]
+    assert (code, found["severity"]) == (1, "error")
+    assert found["found"].startswith("The secret feed-token cannot be decrypted: ")
+
+
+class Redirecting(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(301)
+        self.send_header("Location", f"https://ginkgo.example.org{self.path}")
+        self.end_headers()
+
+
+def test_proxy_without_x_forwarded_proto_is_named_by_the_deploy_check() -> None:
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        _, document = checked("--url", f"http://127.0.0.1:{server.server_port}")
+    (found,) = [f for f in document["findings"] if f["topic"] == "url"]
+    assert "(301)" in found["found"]
+    assert "the proxy does not set X-Forwarded-Proto: https" in found["found"]
 
 
 def test_missing_migration_and_migration_of_a_newer_version_are_findings() -> None:
