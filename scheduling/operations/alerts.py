@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from portfolios.sentences import sentence as _
@@ -83,6 +86,17 @@ def add_channel(name: str, address: str, *, actor: str) -> AlertChannel:
         set_secret(row.secret, address.strip(), actor=actor)
         execute(audit("alert_channel_set", actor=actor, channel=name, replaced=not created))
     return row
+
+
+def channels_with_newest_message() -> QuerySet[Any]:
+    """Return the channels, each with its newest message. One statement."""
+    newest = AlertMessage.objects.filter(channel=OuterRef("pk")).order_by("-pk")
+    return AlertChannel.objects.annotate(
+        last_state=Subquery(newest.values("state")[:1]),
+        last_at=Subquery(newest.values("at")[:1]),
+        last_error=Subquery(newest.values("error")[:1]),
+        last_attempts=Subquery(newest.values("attempts")[:1]),
+    )
 
 
 def test_channel(name: str, *, actor: str) -> None:

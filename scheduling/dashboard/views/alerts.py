@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -26,8 +25,9 @@ from scheduling.dashboard.views.actions import (
 )
 from scheduling.enact.alerts import KINDS
 from scheduling.errors import NotFound
-from scheduling.models import Alert, AlertChannel, AlertMessage
+from scheduling.models import Alert, AlertChannel
 from scheduling.observe.incidents import newest_incident
+from scheduling.operations.alerts import channels_with_newest_message
 from scheduling.operations.registry import alert_actions
 
 MAX_OPEN = 200  #: open alerts that the page lists
@@ -47,20 +47,9 @@ def alert_list(request: HttpRequest) -> HttpResponse:
         "table_page": page_by_id(rows.exclude(closed_at=None), request.GET),
         "kind": kind,
         "kinds": KINDS,
-        "channels": _channels() if context["may_act"] else [],
+        "channels": channels_with_newest_message() if context["may_act"] else [],
     }
     return render_page(request, "dashboard/alerts.html", context)
-
-
-def _channels() -> QuerySet[Any]:
-    """Return the channels, each with its newest message. One statement."""
-    newest = AlertMessage.objects.filter(channel=OuterRef("pk")).order_by("-pk")
-    return AlertChannel.objects.annotate(
-        last_state=Subquery(newest.values("state")[:1]),
-        last_at=Subquery(newest.values("at")[:1]),
-        last_error=Subquery(newest.values("error")[:1]),
-        last_attempts=Subquery(newest.values("attempts")[:1]),
-    )
 
 
 @require_safe

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.hidden_input import read_hidden
-from scheduling.models import AlertChannel
+from scheduling.operations.alerts import channels_with_newest_message
 from scheduling.operations.registry import alert_actions
 
 ACTIONS = {"test": alert_actions.TEST_ALERT_CHANNEL, "remove": alert_actions.REMOVE_ALERT_CHANNEL}
@@ -34,8 +34,9 @@ class Command(GinkgoCommand):
         if verb == "list":
             if name:
                 raise CommandError("list takes no NAME: it shows every channel.", returncode=2)
-            rows = list(AlertChannel.objects.values("name", "enabled", "from_environment"))
-            self.show(rows, "\n".join(row["name"] for row in rows) or "no channel")
+            keys = ("name", "enabled", "from_environment", "last_state", "last_at", "last_error")
+            rows = list(channels_with_newest_message().values(*keys))
+            self.show(rows, "\n".join(map(_line, rows)) or "no channel")
             return
         if not name:
             raise CommandError(f"{verb} needs the NAME of a channel.", returncode=2)
@@ -47,3 +48,11 @@ class Command(GinkgoCommand):
         given = {"reason": options["reason"]} if operation.asks_reason else {}
         operation.call(name, actor=self.actor, **given)
         self.show({"name": name}, operation.outcome(name))
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Return a channel's name, and what became of its newest message."""
+    if row["last_state"] is None:
+        return f"{row['name']}: no message yet"
+    told = f"{row['name']}: newest message {row['last_state']} ({row['last_at']:%F %T} UTC)"
+    return told + (f": {row['last_error']}" if row["last_error"] else "")

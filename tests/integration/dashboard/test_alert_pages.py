@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
@@ -215,6 +217,10 @@ def test_refused_message_is_tried_again_a_bounded_number_of_times(channel: Webho
     assert message.state == "failed"
     assert "secret-password" not in message.error
     assert len(channel.received) == alert_messages.MAX_ATTEMPTS
+    out = io.StringIO()
+    call_command("alert_channel", "list", stdout=out)
+    assert out.getvalue().startswith("on-call: newest message failed (")
+    assert out.getvalue().endswith(f"): {message.error}\n")
 
 
 def test_second_address_hidden_in_a_channel_address_is_sent_nothing() -> None:
