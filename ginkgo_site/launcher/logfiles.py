@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import IO
@@ -45,8 +46,18 @@ def shorten(folder: Path) -> None:
 
 def last_line(log: Path) -> str:
     """Return the last line of `log`, for a sentence about its process; "no output" without one."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        lines = []
+    lines = _lines(log)
     return lines[-1].strip() if lines else "no output"
+
+
+def last_error(log: Path) -> str:
+    """Return the last line with an error of PostgreSQL, which other lines follow; or the last."""
+    errors = [line for line in _lines(log) if re.search(r"\b(FATAL|PANIC|error): ", line)]
+    return errors[-1].strip() if errors else last_line(log)
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return []

@@ -27,7 +27,7 @@ import psycopg
 
 from ginkgo_site.env import EMBEDDED_URL_FILE
 from ginkgo_site.launcher.errors import StartupError
-from ginkgo_site.launcher.logfiles import append_to, last_line
+from ginkgo_site.launcher.logfiles import append_to, last_error, last_line
 from ginkgo_site.launcher.postgres import accounts, roles
 from ginkgo_site.launcher.postgres.accounts import (
     account_for,
@@ -130,7 +130,7 @@ class EmbeddedPostgres:
     ) -> None:
         """Return when the `ginkgo` database answers; `meanwhile` is called between tries.
 
-        Raises `StartupError` with the log's last line when the server ends or does not answer.
+        Raises `StartupError` with the log's last error when the server ends or does not answer.
         """
         deadline = time.monotonic() + limit_s
         while True:
@@ -141,7 +141,7 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 if self.process is not None and self.process.poll() is not None:
                     raise StartupError(
-                        f"PostgreSQL did not start: {last_line(self._log)} (log: {self._log})"
+                        f"PostgreSQL did not start: {last_error(self._log)} (log: {self._log})"
                     ) from error
                 if time.monotonic() > deadline:
                     raise StartupError(
@@ -222,7 +222,7 @@ class EmbeddedPostgres:
             give_away(self._base, self._account)
         if done != 0:
             raise StartupError(
-                f"PostgreSQL could not make its data folder {draft}: {last_line(self._log)} "
+                f"PostgreSQL could not make its data folder {draft}: {last_error(self._log)} "
                 f"(log: {self._log})"
             )
         draft.rename(self.data)

@@ -129,6 +129,14 @@ def test_each_start_begins_new_logs_and_keeps_three(tmp_path: Path) -> None:
     assert logfiles.last_line(tmp_path / "none.log") == "no output"
 
 
+def test_last_error_of_a_log_is_that_of_postgresql_whatever_follows(tmp_path: Path) -> None:
+    log, full = tmp_path / "postgres.log", 'FATAL:  could not write to file "x": No space left'
+    log.write_text(f"running bootstrap ... {full}\nSTATEMENT:  CREATE\ninitdb: removing data\n")
+    assert logfiles.last_error(log) == f"running bootstrap ... {full}"
+    log.write_text("LOG:  ready\n")
+    assert logfiles.last_error(log) == "LOG:  ready"
+
+
 def test_only_the_owner_can_read_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "web.log"
     old.write_text("of an earlier release")
