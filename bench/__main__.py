@@ -11,7 +11,7 @@ from portfolios.runtime.closed_output import exits_on_closed_output
 
 
 def main() -> None:
-    """Run the measurement that the first argument names, with the others. Exit 2 without one."""
+    """Run the measurement of the first argument with the further ones. Exit 2 if it names none."""
     # A measurement is a module that can be run: it mentions __main__.
     paths = {
         path.stem: path

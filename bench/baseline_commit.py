@@ -95,8 +95,8 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     async with pool.connection() as connection:
         cursor = await connection.execute(COMMIT.encode(), columns)
         rows = await cursor.fetchall()
-    accepted = CommitAnswers(results=[CommitResult(portfolio=row[0], answer="ok") for row in rows])
-    answer = encoder.encode(accepted)
+    results = [CommitResult(portfolio=portfolio, answer="ok") for (portfolio,) in rows]
+    answer = encoder.encode(CommitAnswers(results=results))
     headers = [(b"content-length", str(len(answer)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})

@@ -198,7 +198,7 @@ def advance_fleet(url: str) -> None:
     drawn = [_random_trader_state(rng) for _ in range(STATES)]
     traders = [(encode_state(state), state.account.equity) for state in drawn]
     with psycopg.connect(url, autocommit=True) as db:
-        nodes = [row[0] for row in db.execute("SELECT id FROM scheduling_node ORDER BY id")]
+        nodes = [node for (node,) in db.execute("SELECT id FROM scheduling_node ORDER BY id")]
         rows = db.execute(
             "SELECT p.id, v.strategy = 'canary' FROM portfolios_portfolio p"
             " JOIN portfolios_revision v ON v.portfolio_id = p.id ORDER BY p.id"
@@ -227,8 +227,7 @@ def _commit(
     A canary gets the state that belongs to its seq, any other portfolio a random pair of
     `traders`: (encoded state, equity).
     """
-    found = db.execute(HEAD).fetchone()
-    head = found[0] if found else 1
+    ((head,),) = db.execute(HEAD)
     ids = [portfolio for portfolio, _ in rows]
     seqs = [max(head - rng.randrange(3, 40), 1) for _ in rows]
     states, equities = [], []

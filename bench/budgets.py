@@ -81,10 +81,9 @@ def measure(
     """Yield the rows of all paths, each measured inside `silence()`, which `pushes` names."""
     cluster.wait_until_converged()
     with silence():
-        # `zip` makes (seconds, …), (pauses in ms, …) of a pair for each change.
         for path, change, times in (("migrate", migrate, moves), ("reload", reload, reloads)):
             if done := [change(cluster, number) for number in range(times)]:
-                yield from rows(path, pushes, *zip(*done, strict=True))
+                yield from rows(path, pushes, *zip(*done, strict=True))  # all seconds, all pauses
         if roll_outs:
             done = list(roll_out(cluster, roll_outs))
             yield from rows("roll-out", pushes, *zip(*done, strict=True))
@@ -135,7 +134,8 @@ def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
         for number in range(1, times + 1):
             version = upload_turns(cluster, f"{number}.{began}")
             done = cluster.manage("roll_out", version, *options, "--wait", "400")
-            assert {item["state"] for item in done["items"]} == {"done"}, done
+            unfinished = [item for item in done["items"] if item["state"] != "done"]
+            assert not unfinished, f"the roll-out of {version} is not done: {unfinished}"
             found = cluster.query(
                 "SELECT extract(epoch FROM h.finished_at - h.requested_at), h.pause_ms"
                 " FROM scheduling_rolloutitem i JOIN scheduling_handoff h"
@@ -143,7 +143,7 @@ def roll_out(cluster: Cluster, times: int) -> Iterator[tuple[float, float]]:
                 " WHERE i.roll_out_id = %s AND h.kind = 'reload' AND h.state = 'done'",
                 done["id"],
             )
-            assert len(found) == len(names), found
+            assert len(found) == len(names), f"{len(found)} reloads of {len(names)} portfolios"
             yield from ((float(took_s), float(pause_ms)) for took_s, pause_ms in found)
         for name in names:
             cluster.delete(name)
@@ -200,7 +200,7 @@ def restarts(
         wait_for(
             lambda: name in [n["name"] for n in cluster.get("/api/nodes/")["results"]],
             bool,
-            name,
+            f"{name} registered",
             30,
         )
         for _ in range(times):

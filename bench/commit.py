@@ -77,7 +77,7 @@ def main() -> None:
 def own_database() -> Iterator[None]:
     """Run a PostgreSQL server until the context ends; set DATABASE_URL and GINKGO_HOME for it."""
     home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
-    home.chmod(0o755)
+    home.chmod(0o755)  # PostgreSQL runs as a user of its own
     server = EmbeddedPostgres(home)
     server.start()
     server.wait_until_ready()

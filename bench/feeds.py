@@ -88,7 +88,7 @@ def node(folder: Path) -> Iterator[str]:
 
 
 def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, Any]]:
-    """Return the rows: rates of `events`, each measured `runs` times, and `paced_s` at PACE."""
+    """Return the rows: rates of `events`, measured `runs` times, and PACE for `paced_s`."""
     from portfolios.models import FeedRow
     from scheduling.models import Node
     from scheduling.operations.feeds import NewInstrument, create_feed
@@ -280,8 +280,8 @@ class Logs:
         )
 
     def _query_seq(self, statement: str, name: str) -> int:
-        found = self._watch.execute(statement.encode(), (self._feeds[name].pk,)).fetchone()
-        return int(found[0]) if found and found[0] is not None else 0
+        ((seq,),) = self._watch.execute(statement.encode(), (self._feeds[name].pk,))
+        return int(seq or 0)
 
     def read_rate(self, name: str, token: str) -> float:
         """Return the records per second that one reader decodes, over all that are kept."""

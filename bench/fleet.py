@@ -78,15 +78,15 @@ def measure(
     """Yield the rows of one size."""
     say(f"{nodes} nodes, {portfolios} portfolios")
     tokens = installation.create_nodes(nodes)
-    idle, passes, losses, away = asyncio.run(
+    idle, passes, losses, web_kill = asyncio.run(
         measure_fleet(installation, tokens, portfolios, seconds)
     )
     path = f"{nodes} nodes, {portfolios} portfolios"
     yield from rows_of_idle(path, idle, passes)
     yield from rows_of_losses(path, losses)
-    yield row(path, "web killed to answering again", away.back_s, "s")
-    yield row(path, "web killed to every heartbeat answered", away.heard_s, "s")
-    yield row(path, "nodes lost by it", away.lost, "", target="0", met=away.lost == 0)
+    yield row(path, "web killed to answering again", web_kill.back_s, "s")
+    yield row(path, "web killed to every heartbeat answered", web_kill.heard_s, "s")
+    yield row(path, "nodes lost by it", web_kill.lost, "", target="0", met=web_kill.lost == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,8 @@ async def measure_fleet(
                 say(f"loss {number + 1}: all granted {losses[-1].granted_s:.2f} s after the mark")
             if tally.refused:
                 say(f"refused: {len(tally.refused)}, the first: {tally.refused[0]}")
-            away = await kill_web(installation, db, nodes, ttl_s)
-        return idle, passes, losses, away
+            web_kill = await kill_web(installation, db, nodes, ttl_s)
+        return idle, passes, losses, web_kill
     finally:
         await asyncio.gather(*(node.kill() for node in nodes), return_exceptions=True)
 
@@ -296,7 +296,8 @@ async def kill_web(
     await asyncio.sleep(ttl_s + 5)
     marked_lost = db.execute("SELECT name FROM scheduling_node WHERE status = 'lost'").fetchall()
     never_killed = {node.config.name for node in nodes}
-    return WebKill(back_s, heard_s, sum(row.name in never_killed for row in marked_lost))
+    lost = sum(row.name in never_killed for row in marked_lost)
+    return WebKill(back_s=back_s, heard_s=heard_s, lost=lost)
 
 
 async def kill_node(
@@ -415,7 +416,6 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
             met=None if target is None else max(took) <= target,
             note=f"{losses[0].portfolios} portfolios on each" if key == "noticed_s" else "",
         )
-
     for name in losses[0].cpu_s:
         took = [loss.cpu_s[name] for loss in losses]
         yield median_row(path, f"cpu of {name} for a loss", took, "s")

@@ -44,13 +44,13 @@ class Tally:
     """Measurements of all nodes since the last `clear`."""
 
     def __init__(self) -> None:
-        self.beats_s: list[float] = []  #: time from sending to the answer
-        self.commits_s: list[float] = []
-        self.refused: list[str] = []  #: heartbeats and commits without a good answer
+        self.clear()
 
     def clear(self) -> None:
         """Reset the measurements."""
-        self.beats_s, self.commits_s, self.refused = [], [], []
+        self.beats_s: list[float] = []  #: from sending a heartbeat to its answer
+        self.commits_s: list[float] = []  #: from sending a commit to its answer
+        self.refused: list[str] = []  #: heartbeats and commits without a good answer
 
 
 class SimulatedNode:
@@ -240,7 +240,7 @@ class SimulatedNode:
             if entry.role in steps and (entry.role, entry.portfolio, key) not in self._begun:
                 self._begun.add((entry.role, entry.portfolio, key))
                 self._begin(steps[entry.role](entry))
-        self._begun &= named
+        self._begun &= named  # forget steps that have ended
         owned = {entry.portfolio for entry in desired.entries if entry.role in ("run", "drain")}
         for portfolio in self._owned.keys() - owned:
             del self._owned[portfolio]

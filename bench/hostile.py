@@ -44,13 +44,12 @@ class HonestNode:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.gaps: list[float] = []
-        self.lost_heartbeats = 0
-        self._answered_at = time.monotonic()
+        self.reset()
 
     def reset(self) -> None:
         """Reset the measurements."""
-        self.gaps, self.lost_heartbeats = [], 0
+        self.gaps: list[float] = []  #: seconds between two answered commits
+        self.lost_heartbeats = 0
         self._answered_at = time.monotonic()
 
     def longest_ms(self) -> float:

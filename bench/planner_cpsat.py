@@ -49,7 +49,7 @@ def most_placed(
         else model.in_steps(moves, keep, placed_first)
     )
     weight = {view.id: view.weight for view in world.portfolios}
-    placed = sum(weight[which] * here for (which, _), here in last.items())
+    placed = sum(weight[number] * here for (number, _), here in last.items())
     return model.solve(last, maximise=placed)
 
 
@@ -167,7 +167,9 @@ class _Model:
     def load(self, at: Places, node: NodeView) -> Any:
         """Return the load of a node."""
         weight = {view.id: int(view.weight) for view in self.world.portfolios}
-        return sum(weight[which] * here for (which, where), here in at.items() if where == node.id)
+        return sum(
+            weight[portfolio] * here for (portfolio, on), here in at.items() if on == node.id
+        )
 
     def solve(self, last: Places, maximise: Any = None, minimise: Any = None) -> Found:
         """Return the best solution within the limit. Raise RuntimeError if there is none."""
@@ -181,5 +183,5 @@ class _Model:
         status = solver.solve(self.model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             raise RuntimeError(f"no plan in {self.limit_s:g} s: {solver.status_name(status)}")
-        placed = frozenset(which for (which, _), here in last.items() if solver.value(here))
+        placed = frozenset(number for (number, _), here in last.items() if solver.value(here))
         return Found(solver.objective_value, status == cp_model.OPTIMAL, placed)

@@ -69,17 +69,17 @@ def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
     def work() -> int:
         load = {number: 0.0 for number in numbers if number != dead}
         unassigned, new_owners = [], {}
-        for each, owner in enumerate(owners):
+        for index, owner in enumerate(owners):
             if owner == dead:
-                unassigned.append(each)
+                unassigned.append(index)
             else:
-                load[owner] += weights[each]  # type: ignore[index]
+                load[owner] += weights[index]  # type: ignore[index]
         heap = [(held, number) for number, held in load.items()]
         heapq.heapify(heap)
-        for each in sorted(unassigned, key=weights.__getitem__, reverse=True):
+        for index in sorted(unassigned, key=weights.__getitem__, reverse=True):
             held, number = heap[0]
-            new_owners[each] = number
-            heapq.heapreplace(heap, (held + weights[each], number))
+            new_owners[index] = number
+            heapq.heapreplace(heap, (held + weights[index], number))
         return len(new_owners)
 
     return work

@@ -36,11 +36,11 @@ FASTER = {("lost", 1_000): 100, ("lost", 10_000): 400}
 def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[str, Any]]:
     """Yield time, moves and highest load of the three events, Ginkgo's against kafka's."""
     path = f"{count:,} on {node_count:,}"
-    theirs = run_limited(_kafka_figures, (count, node_count), limit_s)
+    theirs = run_limited(_kafka_figures, (count, node_count), limit_s)  # no event beyond it
     world = empty_fleet(count, node_count)
     first = converge(world).end
-    more = replace(first, nodes=(*first.nodes, node(node_count + 1, first.nodes[0].capacity)))
-    worlds = {"initial": world, "lost": lose(first, ["node-0001"]), "added": more}
+    added = replace(first, nodes=(*first.nodes, node(node_count + 1, first.nodes[0].capacity)))
+    worlds = {"initial": world, "lost": lose(first, ["node-0001"]), "added": added}
     for event, name in EVENTS.items():
         snapshot, peer = worlds[event], theirs.get(event)
         times = []

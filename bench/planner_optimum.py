@@ -118,6 +118,7 @@ class Tally:
         smallest = min(each.capacity for each in world.nodes if each.id in living)
         peak = peak_of(found.after, living)
         self.above.append(max(0.0, peak / best.value - 1) if best.value else 0.0)
+        # All are shares of a capacity; a weight is the largest share on the smallest node.
         self.within_one_weight.append(peak - best.value <= heaviest / smallest + 1e-6)
         self.unproven += not best.proven
         if found.pending:

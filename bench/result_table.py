@@ -111,7 +111,7 @@ def planner_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
     groups = []
     for each in rows:
         if each["unit"] != "ms" or "CP-SAT" in each["path"]:
-            continue  # no time, or one without a peer's
+            continue  # no time, or that of a plan that no peer made
         # Only the path of `against_greedy` has this word.
         peer = "greedy heap" if "weights" in each["path"] else "kafka-python"
         bars = [plots.Bar("Ginkgo", each["value"], plots.format_ms(each["value"]))]

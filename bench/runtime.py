@@ -84,7 +84,7 @@ def in_child(measure: Any, *arguments: Any) -> Speed:
 
 
 def bare_loop(spec: Spec, events: Sequence[Event]) -> Speed:
-    """Return the speed of decoding the events and calling the strategy, which all have to do."""
+    """Return the speed of a process that only decodes the events and calls the strategy."""
     install_context()
     encoded = [encode_events(events[at : at + 2_000]) for at in range(0, len(events), 2_000)]
     engine = PortfolioEngine.fresh(spec)
@@ -107,9 +107,9 @@ def portfolio_process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
     for at in range(0, len(events), size):
         piece = events[at : at + size]
         since_commit += len(piece)
-        commits = since_commit >= COMMIT_EVENTS
-        since_commit = 0 if commits else since_commit
-        batch = Batch(cursor, piece[-1].seq, False, encode_events(piece), commits)
+        is_commit_due = since_commit >= COMMIT_EVENTS
+        since_commit = 0 if is_commit_due else since_commit
+        batch = Batch(cursor, piece[-1].seq, False, encode_events(piece), is_commit_due)
         frames.append(encode_message(batch))
         cursor = piece[-1].seq
     ours, theirs = socket.socketpair()

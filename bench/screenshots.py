@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from ginkgo_site.env import CHECKOUT
 from tests.support.browser import open_browser
@@ -85,14 +85,12 @@ def _sign_in(
     page = browser.new_context(
         **{"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", **settings}
     ).new_page()
-    page.on(
-        "console",
-        lambda said: (
+
+    def note(said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
             complaints.append(f"{page.url}: {said.text}")
-            if said.type in ("error", "warning")
-            else None
-        ),
-    )
+
+    page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
     page.goto(f"{access['url']}/login/")
     page.fill("[name=username]", access["username"])

@@ -47,7 +47,8 @@ def measure(days: int, events: int) -> None:
         for part in range(PARTS):
             left = events // PARTS
             while left:
-                assert node.commit("canary", min(left, BATCH)) == "ok"
+                answer = node.commit("canary", min(left, BATCH))
+                assert answer == "ok", f"a commit of the canary was answered: {answer}"
                 left -= min(left, BATCH)
             last = part == PARTS - 1
             verify(f"day {day}", is_printed=last and day in (1, days))

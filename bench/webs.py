@@ -96,7 +96,7 @@ def haproxy() -> Iterator[None]:
     if program is None:
         sys.exit("HAProxy is not installed: apt-get install haproxy")
     text = HAPROXY
-    for count, port in enumerate(list(WAYS.values())[1:], start=1):
+    for count, port in enumerate(list(WAYS.values())[1:], start=1):  # without DIRECT
         text += f"listen web-{count}\n    bind 127.0.0.1:{port}\n    balance leastconn\n"
         text += "    http-request set-header X-Forwarded-Proto https\n    option forwardfor\n"
         for number in range(count):

@@ -133,8 +133,8 @@ def positive(most: int) -> Callable[[str], float]:
 
 
 def _chosen_faults(fleet: str, given: str | None) -> list[str]:
-    """Return the names in `given`, the value of --faults, or of all faults of the fleet if it is
-    None or "". Exit with status 2 if one is unknown."""
+    """Return the names in `given`, the value of --faults; all faults of the fleet without one.
+    Exit with status 2 if a name is unknown."""
     known = FLEETS[fleet]
     names = list(known)
     if given:  # a value of commas only is an unknown name, not all faults

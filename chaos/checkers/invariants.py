@@ -56,9 +56,9 @@ class OwnershipChecker:
                 found.append(("I1", f"the epoch of {run.name} fell from {epoch} to {run.epoch}"))
             if run.last_seq < seq:
                 found.append(("I2", f"{run.name} went back from seq {seq} to {run.last_seq}"))
-            owner = self._owners.setdefault((pk, run.epoch), run.owner)
-            if owner != run.owner:
-                what = f"epoch {run.epoch} of {run.name} had two owners: {owner[0]} ({owner[1]})"
+            node, incarnation = self._owners.setdefault((pk, run.epoch), run.owner)
+            if (node, incarnation) != run.owner:
+                what = f"epoch {run.epoch} of {run.name} had two owners: {node} ({incarnation})"
                 found.append(("I1", f"{what} and {run.node} ({run.incarnation})"))
             self._epochs[pk], self._seqs[pk] = run.epoch, run.last_seq
         return found
@@ -175,7 +175,7 @@ class TenureRow:
 
 
 def tiling_violations(tenures: Iterable[TenureRow]) -> Failures:
-    """Return where a tenure does not begin where the one before it ended (I2), or its epoch is not
+    """Return tenures that do not begin where the one before ended (I2), or whose epoch is not
     higher (I1). `tenures` are in the order of their creation."""
     found: Failures = []
     last: dict[str, TenureRow] = {}

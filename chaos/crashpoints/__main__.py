@@ -146,9 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m chaos.crashpoints", description=__doc__)
     parser.add_argument("--times", type=int, default=20, help="kills in each case (%(default)s)")
-    parser.add_argument(
-        "--only", default="", help="a process, or part of a case's name; default: all"
-    )
+    parser.add_argument("--only", default="", help="a process, or part of a case's name (all)")
     parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args(argv)
     only = options.only

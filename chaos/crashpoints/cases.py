@@ -176,8 +176,8 @@ def delete(context: CaseContext, process: str, point: str) -> None:
 
 
 def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str) -> None:
-    """Reload a portfolio with a strategy that does not work: `raise_on_load` cannot be loaded,
-    `raise_at` raises at one of its first events."""
+    """Reload a portfolio with a strategy that does not work.
+    `raise_on_load` cannot be loaded, `raise_at` raises at one of its first events."""
     _create_extra(context)
     wait_for(
         lambda: context.cluster.query(
@@ -185,7 +185,7 @@ def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str)
             " ON p.id = r.portfolio_id WHERE p.name = %s AND p.archived_at IS NULL",
             EXTRA,
         ),
-        lambda results: results and results[0][0] is not None,
+        lambda rows: rows not in ([], [(None,)]),
         "a good revision",
         FIRES_S,
     )

@@ -78,8 +78,8 @@ class FailpointCluster(Cluster):
         return self.processes_of(PROCESS_MATCH[process])
 
     def unrecovered(self, since_seq: dict[str, int]) -> list[str]:
-        """Return phrases on open handoffs and on portfolios that do not run as they should, or have
-        committed nothing beyond their seq in `since_seq`; [] if all have recovered."""
+        """Return a phrase for each handoff and portfolio that has not recovered; [] if all have.
+        Recovered: in its desired state and, if running, beyond its seq in `since_seq`."""
         found = [
             f"handoff {number} ({kind}) is {state}" for number, kind, state in self.open_handoffs()
         ]

@@ -93,7 +93,7 @@ def freeze_daemon_long(context: FaultContext) -> None:
 
 
 def are_taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) -> bool:
-    """Whether each portfolio of `before` has a new owner, and runs or has a reason; or is deleted.
+    """Whether each portfolio has a new owner and runs or gives a reason. Deleted ones count.
 
     The new owner may be a daemon of the same name: the launcher restarts a dead one.
     """
@@ -106,7 +106,7 @@ def are_taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) 
 
 
 def are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
-    """Whether each portfolio is off `node` and runs or gives a reason; or is deleted."""
+    """Whether each portfolio has left `node` and runs or gives a reason. Deleted ones count."""
     runs = context.cluster.runs()
     return all(
         runs[name].node != node and (runs[name].phase == "running" or runs[name].reason)
@@ -126,8 +126,8 @@ def _count_refused_commits(context: FaultContext, since: datetime, node: str) ->
 
 
 def _wait_for_uncommitted_events(context: FaultContext, name: str) -> None:
-    """Return 0.1 s after the portfolio's next commit, or after 5 s: its node has then processed
-    events that it has not committed."""
+    """Wait until the portfolio's node has processed events that it has not committed.
+    That is so 0.1 s after a commit. Without a commit, return after 5 s."""
     seen = context.cluster.run(name).last_seq
     end = time.monotonic() + 5
     while context.cluster.run(name).last_seq == seen and time.monotonic() < end:

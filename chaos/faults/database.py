@@ -66,9 +66,7 @@ def silent_database_host(context: FaultContext) -> None:
         context.sleep(12)
     context.expect(context.cluster.now, RESTART_LIMIT_S, "the database back")
     context.expect(
-        lambda: all(
-            positions_of_owned(context).get(name, seq + 1) > seq for name, seq in before.items()
-        ),
+        lambda: have_committed(context, before),
         COMMITS_WITHIN_S * BUDGET_FACTOR,
         "commits of every portfolio that ran",
     )
@@ -78,6 +76,12 @@ def silent_database_host(context: FaultContext) -> None:
 def positions_of_owned(context: FaultContext) -> dict[str, int]:
     """Return name → last seq of every owned portfolio."""
     return {run.name: run.last_seq for run in context.cluster.runs().values() if run.node}
+
+
+def have_committed(context: FaultContext, before: dict[str, int]) -> bool:
+    """Whether each portfolio is beyond its seq in `before`, or has no owner any more."""
+    now = positions_of_owned(context)
+    return all(now.get(name, seq + 1) > seq for name, seq in before.items())
 
 
 def outage_and_catch_up(context: FaultContext) -> None:

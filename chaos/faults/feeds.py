@@ -108,8 +108,8 @@ def create_trader(context: FaultContext, feed: str) -> str:
 
 
 def expect_each_row_once(context: FaultContext, name: str, feed: str, rows: int) -> None:
-    """Report a violation if the feed does not have exactly `rows` records, or if the portfolio
-    `name` does not reach the newest one or differs from its reference run."""
+    """Report a violation unless the feed and its portfolio `name` have each of `rows` rows once.
+    The portfolio has to reach the newest record, and to equal its reference run."""
     listed = context.cluster.manage("feed", "check", feed)
     context.note(f"{feed}: {str(listed)[:160]}")
     records = listed["records"]

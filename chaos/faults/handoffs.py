@@ -14,9 +14,11 @@ HANDOFF_STATES = ("preparing", "draining", "activating")
 def _begin(
     context: FaultContext, affects: str = "", among: Sequence[str] = ()
 ) -> tuple[ClusterRun, str, int | None]:
-    """Migrate a portfolio to a node of `among` (default: any), both chosen at random, and mark the
-    node that `affects` names, `source` or `target`, affected. Return in a randomly chosen state of
-    the handoff or a little later: the run before it, the target, the handoff's id (None: refused).
+    """Migrate a portfolio, and return in a random state of the handoff or a little later.
+
+    The target is a random node, of `among` if given. The node that `affects` names, `source` or
+    `target`, is marked affected. Return the run before the handoff, the target, and the handoff's
+    id, None if it was refused.
     """
     run = context.choose_portfolio()
     target = context.choose_target(run, among)

@@ -56,8 +56,7 @@ def hostile_node(context: FaultContext) -> None:
 
 
 def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
-    """Report a halt for another node's portfolio, write into its log, and register under its
-    incarnation."""
+    """Pose as another node: halt its portfolio, write into its log, register as its incarnation."""
     victim = next(run for run in context.cluster.runs().values() if run.node not in (None, NAME))
     ((portfolio,),) = context.cluster.query(
         "SELECT id FROM portfolios_portfolio WHERE name = %s AND archived_at IS NULL", victim.name

@@ -153,15 +153,16 @@ def read_commit_times(metrics: dict[str, float]) -> CommitTimes:
         if bucket := _BUCKET.fullmatch(name):
             bound, status = float(bucket[1]), bucket[2]
             within[bound] += int(value)
-            failed += int(value) if bound == math.inf and status not in SERVED else 0
+            if bound == math.inf and status not in SERVED:  # this bucket counts every request
+                failed += int(value)
         elif _SUM.fullmatch(name):
             total_s += value
     return CommitTimes(failed, total_s, dict(within))
 
 
 def slowdowns(before: CommitTimes, held: CommitTimes) -> list[str]:
-    """Return a sentence on each way in which commits were slower or failed more often in `held`,
-    while a snapshot was held, than in `before`, an equal time without one."""
+    """Return a sentence on each way in which commits were worse in `held` than in `before`.
+    A snapshot was held in `held`, and none in `before`, an equal time."""
     if not held.count:
         return ["no commits were answered"]
     found = []
@@ -198,17 +199,17 @@ def held_snapshot(context: FaultContext) -> None:
         began, positions = time.monotonic(), positions_of_owned(context)
         at_snapshot = read_commit_times(_metrics(context))
         context.sleep(HELD_S)
-        times = read_commit_times(_metrics(context)).since(at_snapshot)
+        during = read_commit_times(_metrics(context)).since(at_snapshot)
         held_s, pid = time.monotonic() - began, dump.info.backend_pid
         _expect_snapshot_noticed(context, pid, held_s)
         _expect_commits(context, positions)
     context.note(
-        f"{times.count} requests of commits while a snapshot was held, {times.mean_ms:.1f} ms each"
+        f"{during.count} requests of commits beside a held snapshot, {during.mean_ms:.1f} ms each"
         f" (before: {before.count}, {before.mean_ms:.1f} ms each)"
     )
-    for sentence in slowdowns(before, times):
+    for sentence in slowdowns(before, during):
         context.report(
-            "fault", f"beside a held snapshot: {sentence}", {"before": before, "times": times}
+            "fault", f"beside a held snapshot: {sentence}", {"before": before, "during": during}
         )
     context.expect(
         lambda: (
@@ -221,8 +222,8 @@ def held_snapshot(context: FaultContext) -> None:
 
 
 def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> None:
-    """Expect the held snapshot in the metrics, and among the reasons that the alert would give if
-    its limit were SNAPSHOT_LIMIT_S. Expect no open alert, since its own limit is longer."""
+    """Expect the held snapshot in the metrics, and as a reason under the limit SNAPSHOT_LIMIT_S.
+    The alert itself must not be open, since the product's limit is longer."""
     context.expect(
         lambda: _metrics(context)[_OLDEST_SNAPSHOT] >= held_s,
         NOTICED_WITHIN_S * BUDGET_FACTOR,
@@ -257,8 +258,8 @@ def _metrics(context: FaultContext) -> dict[str, float]:
 
 
 def read_snapshot_causes(context: FaultContext) -> list[str]:
-    """Return the reasons that the alert would give if its limit were `SNAPSHOT_LIMIT_S`. They are
-    read under the product's role, which is no superuser as the dump's is."""
+    """Return the reasons that the alert would give if its limit were `SNAPSHOT_LIMIT_S`.
+    They are read under the product's role, which unlike the dump's is no superuser."""
     limits = {**LIMITS, "snapshot_limit_s": SNAPSHOT_LIMIT_S}
     with context.cluster.connect_monitor() as product:
         rows = product.execute(CAUSES.encode(), limits).fetchall()

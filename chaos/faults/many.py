@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from chaos.faults.database import positions_of_owned
+from chaos.faults.database import have_committed, positions_of_owned
 from chaos.faults.fault import Fault
 from chaos.harness.many import network
 from chaos.harness.many.cluster import ManyCluster
@@ -112,8 +112,8 @@ def redis_frozen(context: FaultContext) -> None:
 
 
 def _choose_web(context: FaultContext) -> int:
-    """Mark everything affected. Return the number of the web process that holds the socket of a
-    node chosen at random; if none holds it in time, report a violation and return 1."""
+    """Return the number of the web process that holds the socket of a random node.
+    Mark everything affected. If none holds it in time, report a violation and return 1."""
     context.mark_all_affected(EVERY_CONNECTION)
     cluster = _cluster(context)
     node = context.rng.choice(sorted(context.topology.nodes))
@@ -155,7 +155,7 @@ def _expect_web_back(context: FaultContext, web: int) -> None:
 
 
 def _kill_a_daemon(context: FaultContext) -> str:
-    """Kill a demo node's daemon, and expect its portfolios elsewhere. Return its name."""
+    """Kill a demo node's daemon, and expect its portfolios elsewhere. Return the node."""
     cluster = context.cluster
     node = context.choose_node([n for n in context.topology.nodes if n.startswith("node-")])
     owned: dict[str, ClusterRun] = {}
@@ -177,8 +177,8 @@ def _kill_a_daemon(context: FaultContext) -> str:
 
 
 def committed_elsewhere(before: Runs, runs: Runs, has_place: Callable[[str], bool]) -> bool:
-    """Whether each portfolio of `before` has committed under another daemon, or waits because no
-    node has room for it; HALTING may have halted instead. False if `before` is empty."""
+    """Whether each portfolio of `before` has committed under another daemon; False if it is empty.
+    A portfolio that no node has room for may wait instead, and HALTING may have halted."""
     return bool(before) and all(
         (runs[name].incarnation != run.incarnation and runs[name].last_seq > run.last_seq)
         or (runs[name].phase == "halted" and name == HALTING)
@@ -229,14 +229,9 @@ def _positions(context: FaultContext) -> dict[str, int]:
 def _measure_commits(
     context: FaultContext, what: str, before: dict[str, int], budget_s: float, began: float
 ) -> None:
-    """Measure the time since `began` until all portfolios of `before`, which has their last seqs,
-    have committed further events, unless they have no owner any more."""
-
-    def have_all_committed() -> bool:
-        now = positions_of_owned(context)
-        return all(now.get(name, seq + 1) > seq for name, seq in before.items())
-
-    context.measure(what, have_all_committed, budget_s, began)
+    """Measure the time from `began` until each portfolio has committed again, or has no owner.
+    `before` has the last seq of each portfolio, by name."""
+    context.measure(what, lambda: have_committed(context, before), budget_s, began)
 
 
 # --- the primary ----------------------------------------------------------------------------------
@@ -428,8 +423,8 @@ def _make_synchronous(context: FaultContext) -> None:
 def _ask_patroni(
     context: FaultContext, server: int, path: str, body: object, method: str = "POST"
 ) -> bool:
-    """Send a request to the Patroni of a server. Return whether the answer is 200, not another
-    success. Raise an OSError if it is refused."""
+    """Send a request to the Patroni of a server. Return whether it answers 200.
+    Another success counts as False. Raise an OSError if the request is refused."""
     host = _cluster(context).layout.postgres_host(server)
     request = urllib.request.Request(
         f"http://{host}:{PATRONI_PORT}/{path}",

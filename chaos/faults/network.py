@@ -33,7 +33,7 @@ def packets_dropped(context: FaultContext) -> None:
                 lambda: _has_status(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
             ):
                 return
-            context.sleep(4)
+            context.sleep(4)  # for the balancer to move portfolios to it
             context.note(f"{NODE} had {len(context.cluster.portfolios_on(NODE))} portfolios")
             _ip("-n", space, "link", "set", "inside", "down")
             context.expect(

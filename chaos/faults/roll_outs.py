@@ -150,8 +150,8 @@ def _begin(context: FaultContext, artifact: str) -> int | None:
 
 
 def _expect_end(context: FaultContext, number: int | None, wanted: str = "") -> bool:
-    """Wait for the end of a roll-out. Return whether it came in time, as `wanted` ("": any); report
-    a violation if not. Return False if the roll-out was refused (`number` is None)."""
+    """Wait for the end of a roll-out. Return whether it came in time, as `wanted` ("": any).
+    Report a violation if not. Return False if the roll-out was refused (`number` is None)."""
     if number is None:
         return False
     what = f"the end of roll-out {number}"

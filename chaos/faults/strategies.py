@@ -33,8 +33,8 @@ def _require_strategy(context: FaultContext, strategy: str) -> None:
 
 
 def _strategy_that(does: str, name: str, strategy: str, runs_s: float, **config: Any) -> Fault:
-    """Return the fault `strategy-NAME`: a portfolio of this strategy runs for `runs_s`. `does`
-    completes its title, `A strategy that …`."""
+    """Return the fault `strategy-NAME`: a portfolio of this strategy runs for `runs_s`.
+    `does` completes its title, `A strategy that …`."""
     inject = titled(f"A strategy that {does}.", _run_misbehaving, strategy, config, runs_s)
     return Fault(f"strategy-{name}", inject, runs_s + 1)
 
@@ -79,8 +79,7 @@ failing_revision = titled(
 
 
 def _expect_rejected(context: FaultContext, name: str, good: int) -> None:
-    """I11: expect that revision `good` runs and the newest one is marked rejected; then make the
-    configuration of `good` the desired one again."""
+    """I11: expect revision `good` to run and the newest to be rejected; then want `good` again."""
     before = context.request("GET", f"/api/portfolios/{name}/revisions/?limit=1000")
     newest = (
         max(row["number"] for row in before.json["results"])
@@ -118,8 +117,8 @@ def _revision_status(context: FaultContext, name: str, number: int) -> str:
 
 
 def canaries(context: FaultContext) -> list[str]:
-    """Return the names of the canaries, whose strategy must not change: their digest covers the
-    whole run."""
+    """Return the names of the canaries, whose strategy no fault may change.
+    Their digest covers the whole chaos run."""
     return [name for name in context.cluster.runs() if name.startswith("canary")]
 
 

@@ -103,7 +103,8 @@ class Cluster(ObservedInstallation):
             if done["state"] == "done":
                 return done
             # A starved machine does not keep the deadlines of a handoff, or loses its nodes.
-            assert attempts_left and is_starved() and _was_late(done["error"]), done
+            repeats = attempts_left and is_starved() and _was_late(done["error"])
+            assert repeats, f"handoff of {name} to {target} is {done['state']}: {done['error']}"
         raise AssertionError(f"{name} was in another handoff at each request: {answer.text}")
 
     def _newest_handoff(self, name: str) -> int:
@@ -253,8 +254,8 @@ class Cluster(ObservedInstallation):
         within: Sequence[str] = (),
         **environment: str,
     ) -> subprocess.Popen[str]:
-        """Start a node daemon; `within` are the words of a command that runs it: `ip netns exec x`.
-        Its output goes to logs/NAME.txt in the home."""
+        """Start a node daemon, whose output goes to logs/NAME.txt in the home.
+        `within` are the words of a command that runs the daemon: `ip netns exec x`."""
         argv = [*within, sys.executable, "-m", program, "--name", name, "--server", server]
         variables = {"GINKGO_NODE_TOKEN": token, **environment}
         return self.spawn([*argv, *options], f"logs/{name}.txt", **variables)

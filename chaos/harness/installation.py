@@ -32,14 +32,14 @@ SLOW_MACHINE_S = 120.0
 
 
 def budget_s(seconds: float) -> float:
-    """Return the time limit of an event with a budget of `seconds`: twice that on a quiet machine,
-    and more the more processes wait for a processor."""
+    """Return the time limit of an event with a budget: twice `seconds` on a quiet machine.
+    The more processes wait for a processor, the longer is the limit."""
     return 2 * seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def is_starved() -> bool:
-    """Return whether more than twice as many processes want to run as there are processors: then
-    any may wait for seconds, and a heartbeat for longer than a short lease."""
+    """Return whether over twice as many processes want to run as there are processors.
+    Then any may wait for seconds, and a heartbeat for longer than a short lease."""
     return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
 
 

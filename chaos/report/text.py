@@ -188,7 +188,7 @@ def measured_seconds(report: dict[str, Any]) -> dict[str, dict[str, list[float]]
     by_fault: dict[str, dict[str, list[float]]] = {}
     for step in report["steps"]:
         seconds_of = dict(step["measured"])
-        if seconds_of:
+        if seconds_of:  # a step that measured nothing gets no line
             seconds_of[PAUSE] = round(step["longest_pause_s"], 2)
         for what, seconds in seconds_of.items():
             by_fault.setdefault(" + ".join(step["faults"]), {}).setdefault(what, []).append(seconds)

@@ -75,12 +75,13 @@ class ConvergenceCheck:
                 found.append(f"{name} has not proven revision {revision} yet")
             else:
                 seqs[name] = seq
-        first_seqs = self._first_seqs = self._first_seqs or seqs
+        if self._first_seqs is None:
+            self._first_seqs = seqs
         # A portfolio that is `running` must also commit a new event after the fault.
         found += [
             f"{name} is running, but has committed nothing since the fault"
             for name, seq in seqs.items()
-            if first_seqs.get(name, -1) >= seq
+            if self._first_seqs.get(name, -1) >= seq
         ]
         return found
 

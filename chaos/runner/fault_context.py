@@ -102,7 +102,7 @@ class FaultContext:
         return chosen
 
     def choose_target(self, run: ClusterRun, among: Sequence[str] = ()) -> str:
-        """Choose a node other than its owner that can run a portfolio, of `among` if given.
+        """Choose a node that can run a portfolio, other than its owner; of `among` if given.
         Raise NotAvailable if there is none, or if the API does not answer."""
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
@@ -160,8 +160,8 @@ class FaultContext:
             self.sleep(SAMPLE_EVERY_S)
 
     def measure(self, what: str, read: Callable[[], object], budget_s: float, began: float) -> bool:
-        """Wait until `read` is true, and put the seconds since `began`, a monotonic time, into
-        `measured`. Return False, and report a violation, after BUDGET_FACTOR times the budget."""
+        """Wait until `read` is true, and put the seconds since `began` (monotonic) into `measured`.
+        After BUDGET_FACTOR times the budget, report a violation and return False."""
         limit_s = budget_s * BUDGET_FACTOR
         left_s = max(began + limit_s - time.monotonic(), 0)
         is_kept = self.expect(read, left_s, f"{what} ({limit_s:g} s from its beginning)")

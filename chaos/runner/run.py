@@ -132,8 +132,8 @@ class ChaosRun:
         return outcome
 
     def _run_until_stopped(self) -> bool:
-        """Run the schedule. If a first request stops it, wait for convergence and return False;
-        return False as well if the installation stopped converging."""
+        """Run the schedule. Return False if it was stopped, or the installation did not converge.
+        After a first request to stop, wait for convergence before returning."""
         try:
             return self._run_schedule()
         except Interrupted:
@@ -355,7 +355,11 @@ class ChaosRun:
         if was_halted or happened["halted"]:
             # HALTING halted as its `catch_up` says, in this step or before it, and was started
             # again. The balancer may then move portfolios to even out the load.
-            must_stay = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
+            must_stay = {
+                portfolio: run
+                for portfolio, run in before.items()
+                if run.name != HALTING and not self._was_rebalanced(portfolio, run)
+            }
             if self.current is not None:
                 self.current.notes.append(f"{HALTING} halted")
         for invariant, what in invariants.unexpected_moves(must_stay, self._runs()):
@@ -364,7 +368,7 @@ class ChaosRun:
             self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
     def _was_rebalanced(self, portfolio_id: int, before: RunSample) -> bool:
-        """Return whether only the balancer moved the portfolio since `before`; True for HALTING."""
+        """Return whether every change of owner since `before` was a move by the balancer."""
         causes = self.topology.cluster.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"
@@ -372,9 +376,7 @@ class ChaosRun:
             portfolio_id,
             before.epoch,
         )
-        return before.name == HALTING or all(
-            cause == "migrate" and by == "balancer" for cause, by in causes
-        )
+        return all(cause == "migrate" and by == "balancer" for cause, by in causes)
 
     def _check_exits(self, blast_radii: Sequence[BlastRadius]) -> None:
         """Report daemons that the launcher saw end since the last check, on unaffected nodes."""
@@ -476,7 +478,7 @@ class ChaosRun:
         for daemon in self.topology.daemons.values():
             processes += process_tree(psutil.Process(daemon.pid))
         total = 0.0
-        for process in {p.pid: p for p in processes}.values():
+        for process in {p.pid: p for p in processes}.values():  # `processes` may name one twice
             try:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:

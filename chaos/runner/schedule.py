@@ -55,8 +55,8 @@ def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[
 
 
 def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
-    """Yield steps without end, or none if there are no faults. Each round has every fault once,
-    some in pairs, some followed by an ordinary operation."""
+    """Yield steps without end, or none if there are no faults.
+    Each round has every fault once, some in pairs, some followed by an ordinary operation."""
     rng = random.Random(f"ginkgo chaos {seed}")
     operations = [fault for fault in faults if fault.is_load]
     # A run of operations only treats them as its faults.

@@ -117,16 +117,16 @@ def as_text(
         growth = f"{100 * (last - second) / second:+.0f} %" if second else "–"
         label = f"{what}, {unit}" if unit else what
         lines.append(f"{label:<46}{second:>14,.1f}{last:>14,.1f}{growth:>9}")
-    wal = series(samples, lambda s: s["wal_written"])
+    wal = [value for _, value in series(samples, lambda s: s["wal_written"])]
     if len(wal) > 1 and compression.days:
-        written = (wal[-1][1] - wal[0][1]) / 1e6
+        written = (wal[-1] - wal[0]) / 1e6
         lines.append("")
         lines.append(
             f"WAL written: {written:,.0f} MB, {written * 1e6 / max(events, 1):,.0f} bytes an event."
         )
-    archived = series(samples, lambda s: s["archive"] / 1e6)
+    archived = [value for _, value in series(samples, lambda s: s["archive"] / 1e6)]
     if archived:
-        lines.append(f"Archived as Parquet: {archived[-1][1]:,.1f} MB.")
+        lines.append(f"Archived as Parquet: {archived[-1]:,.1f} MB.")
     rising = not_flat(samples)
     lines.append(
         "Not flat: " + "; ".join(rising) + "."

@@ -97,7 +97,7 @@ class Sampler:
     def _from_database(self) -> dict[str, Any]:
         """Return the part of a sample that needs the database."""
         with psycopg.connect(self._url(), autocommit=True, connect_timeout=5) as db:
-            wal, connections, oldest, size, alerts = db.execute(FACTS.encode()).fetchall()[0]
+            ((wal, connections, oldest, size, alerts),) = db.execute(FACTS.encode())
             tables = db.execute(TABLES.encode()).fetchall()
             segments: dict[int, list[Segment]] = {}
             for feed, seq, at_us, rate in db.execute(SEGMENTS.encode()):

@@ -109,8 +109,8 @@ def parse() -> argparse.Namespace:
 
 
 def write_files(folder: Path, args: argparse.Namespace, alertmanager: int, webhook: int) -> None:
-    """Copy the configuration into `folder`, with the ports of Alertmanager and of the web server,
-    and with the web processes of --url as targets."""
+    """Copy the configuration of Prometheus and Alertmanager into `folder`, adapted to this trial.
+    `alertmanager` and `webhook` become the ports, the web processes of --url the targets."""
     targets = json.dumps([urlsplit(url).netloc for url in args.url])
     text = (FILES / "prometheus.yml").read_text(encoding="utf-8")
     lines = []
@@ -142,8 +142,8 @@ def check_metrics(args: argparse.Namespace) -> None:
 
 
 def wait_for(webhook: Webhook, name: str, began: float, limit_s: float) -> bool:
-    """Print what is delivered, until the alert `name` fires. Return whether it did so within
-    `limit_s` of `began`, a monotonic time."""
+    """Print what is delivered until the alert `name` fires. Return whether it fired in time.
+    The time is `limit_s`, counted from `began`, a monotonic time."""
     while (left := began + limit_s - time.monotonic()) > 0:
         try:
             receiver, alert, status, summary = webhook.delivered.get(timeout=left)
@@ -156,7 +156,6 @@ def wait_for(webhook: Webhook, name: str, began: float, limit_s: float) -> bool:
 
 
 def print_logs(folder: Path) -> None:
-    """Print the ends of the logs of Prometheus and Alertmanager."""
     for log in sorted(folder.glob("*.log")):
         print(f"--- {log.name}\n{log.read_text(encoding='utf-8')[-4000:]}", file=sys.stderr)
 

@@ -369,6 +369,7 @@ def break_unit(
     pid, began = int(show(unit, "MainPID")), time.monotonic()
     with commits.measured(f"{unit} {what}"):
         os.kill(pid, number)
+        # Its MainPID is 0 while it has no process.
         while show(unit, "MainPID") in (str(pid), "0") or show(unit, "ActiveState") != "active":
             if time.monotonic() - began > limit_s:
                 raise AssertionError(

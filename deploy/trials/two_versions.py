@@ -156,7 +156,7 @@ class Trial:
         self.token = self.manage(self.old, *words.split())
         logs = self.home / "logs"
         for name, port in self.ports.items():
-            argv = web_command("127.0.0.1", port)[1:]
+            _python, *argv = web_command("127.0.0.1", port)  # a Unit has its version's Python
             self.units[name] = Unit(name, argv, self.environment(), logs / f"{name}.log")
         for name, word in (("watcher", "run_watcher"), ("worker", "qcluster")):
             argv = ["manage.py", word]
@@ -248,8 +248,8 @@ class Trial:
         time.sleep(self.seconds)
 
     def replace_control_plane(self, version: Version) -> None:
-        """Restart web processes, watcher and worker in `version`, one after the other: a web
-        process has to be ready, and to get requests, before the next one is ended."""
+        """Restart web processes, watcher and worker in `version`, one after the other.
+        A web process has to be ready, and to get requests, before the next one is ended."""
         for name in (*WEBS, "watcher", "worker"):
             self.units[name].end()
             self.units[name].start(version)
@@ -270,8 +270,8 @@ class Trial:
         )
 
     def raise_floor(self, version: Version) -> None:
-        """Raise the epoch floor by a command of `version` while everything runs, as an operator
-        does after a restore; wait until all nodes are alive again."""
+        """Raise the epoch floor by a command of `version`, as after a restore.
+        All processes go on meanwhile. Wait until all nodes are alive again."""
         self.manage(version, "raise_epoch_floor", "--reason", "trial")
         self.wait_for(
             lambda: all(self.is_alive(name) for name in self.nodes), "all nodes register again"

@@ -31,8 +31,8 @@ class Version:
 
 @contextlib.contextmanager
 def checked_out(commit: str, folder: Path) -> Iterator[Version]:
-    """Yield the version `old`: a worktree of the commit in `folder`, removed at the end, with this
-    checkout's packages if it pins the same, else with packages of its own."""
+    """Yield the version `old`: a worktree of the commit in `folder`, removed at the end.
+    It has the packages of this checkout if it pins the same, else packages of its own."""
     git = ("git", "-C", str(CHECKOUT), "worktree")
     command(*git, "add", "--detach", str(folder), commit)
     try:
@@ -70,8 +70,8 @@ class Unit:
             )
 
     def end(self) -> None:
-        """End the process with SIGTERM, as systemd does; kill it and raise TimeoutExpired after
-        LIMIT_S. Nothing if it does not run."""
+        """End the process with SIGTERM, as systemd does; do nothing if it does not run.
+        Kill it and raise TimeoutExpired after LIMIT_S."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:

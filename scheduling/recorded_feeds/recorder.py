@@ -153,6 +153,7 @@ class Recorder:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
         items = [item for item in taken if item is not None]
         rows: list[Any] = [_tick_row() if item is None else item.row for item in taken]
+        origins = ["a tick" if item is None else item.origin for item in taken]
         unlimited = len(rows) + 1  # more errors than rows cannot be
         events, wrong = read_rows(rows, self._instruments, most_errors=unlimited)
         if any(error.code == "unknown_symbol" for error in wrong):
@@ -165,12 +166,12 @@ class Recorder:
             items = [item for item in taken[: first.row - 1] if item is not None]
             await self._append(events, self._cursor_after(items))
             raise RowRefused(
-                f"{_origin(taken[first.row - 1])}: {first.message} Nothing was recorded from there"
-                " on: correct it at the source, or leave such rows out with --skip-bad, and start"
-                " the recorder again."
+                f"{origins[first.row - 1]}: {first.message} Nothing was recorded from there on:"
+                " correct it at the source, or leave such rows out with --skip-bad, and start the"
+                " recorder again."
             )
         for error in wrong:
-            self._leave_out(_origin(taken[error.row - 1]), error)
+            self._leave_out(origins[error.row - 1], error)
         await self._append(events, self._cursor_after(items))
 
     def _cursor_after(self, items: Sequence[Item]) -> str:
@@ -230,10 +231,6 @@ class Recorder:
                     raise
                 await asyncio.sleep(min(FIRST_RETRY_S * 2 ** min(failures, 8), MAX_RETRY_S))
                 failures += 1
-
-
-def _origin(item: Item | None) -> str:
-    return "a tick" if item is None else item.origin
 
 
 def _tick_row() -> dict[str, Any]:

@@ -82,11 +82,11 @@ class RecorderSession:
         try:
             await connection.execute(LIMIT, (f"{IDLE_S:g}s",))
             cursor = await connection.execute(LOCK, (self._key,))
-            row = await cursor.fetchone()
+            has_lock = await cursor.fetchone() == (True,)
         except BaseException:
             await connection.close()
             raise
-        if not (row and row[0]) and not self._take_over:
+        if not has_lock and not self._take_over:
             await connection.close()
             raise WriterReplaced(
                 f"Another recorder of feed {self._feed} is running. End it first; if its machine"

@@ -74,7 +74,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
     archived_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
     archived = full and archived_to >= recorded.first_seq
     if full:
-        # Archived rows cannot be compared: then the oldest anchor after them.
+        # Archived rows cannot be compared: start at the oldest anchor after them, if any.
         after_archived = [row for row in chain.valid if row.seq >= archived_to]
         chosen = after_archived[0] if archived and after_archived else None
     return StartPoint(
@@ -94,7 +94,7 @@ def _split_by_validity(
 ) -> _Chain:
     """Compare each anchor with the evidence, oldest first, up to the first that differs."""
     chain = _Chain([], [])
-    before_seq, before = evidence.recorded.first_seq - 1, RangeSums()
+    before_seq, before = evidence.recorded.first_seq - 1, RangeSums()  # of the anchor before
     open_orders: frozenset[tuple[int, int]] = frozenset()
     kept = _kept_from(evidence)
     for place, row in enumerate(rows):

@@ -111,6 +111,7 @@ class Inputs:
         """
         if any(later > epoch and from_seq < seq for later, from_seq, *_ in self.tenures):
             return None
+        # A tenure begins with its epoch, a segment with its first seq.
         inputs = [
             self.fixed,
             [tenure for tenure in self.tenures if tenure[0] <= epoch],

@@ -132,7 +132,7 @@ def _notes(
 def _state_notes(
     evidence: Evidence, compared: VerificationResult, limit_s: float | None
 ) -> Iterator[str]:
-    """Yield why the state or the count of events was not compared, or not from the beginning on."""
+    """Yield why the state, or its count of events, was not compared or only in part."""
     recorded = evidence.recorded
     if compared.difference is not None:
         return  # the difference is reported instead

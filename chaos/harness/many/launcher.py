@@ -101,8 +101,8 @@ class ManyLauncher(Launcher):
         first.name, second.name = f"{name}-1", f"{name}-2"
 
     def _serve(self, name: str, argv: list[str]) -> None:
-        """Start and supervise a server. It gets none of Ginkgo's variables but OWNER_ENV, by which
-        the processes of an installation are found."""
+        """Start and supervise a server, which gets none of Ginkgo's variables but OWNER_ENV.
+        By that variable the processes of an installation are found."""
         environment = {
             OWNER_ENV: str(self._home),
             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",

@@ -110,7 +110,7 @@ def _haproxy(layout: Layout, host: str, port: int) -> str:
         if words[:1] == ["bind"]:
             line = f"    bind {host}:{port}"
         elif words[:1] == ["maxconn"]:
-            line = "    maxconn 2000"  # this user may not open twice 20,000 files
+            line = "    maxconn 2000"  # each takes two files: this user may not open 40,000
         elif words[:2] == ["http-check", "send"]:
             line = f"    http-check send meth GET uri /api/readyz/ hdr Host {host}"
         elif words[:1] == ["server"] or words[1:3] == ["set-header", "X-Forwarded-Proto"]:

@@ -109,7 +109,7 @@ async def connect(url: str, *, is_lasting: bool = True) -> Client:
                 connect_timeout=CONNECT_S,
                 allow_reconnect=is_lasting,
                 reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # a float works
-                max_reconnect_attempts=-1 if is_lasting else 1,
+                max_reconnect_attempts=-1 if is_lasting else 1,  # -1: without end
                 ping_interval=5,
                 max_outstanding_pings=2,
                 error_cb=ignore,
@@ -214,7 +214,7 @@ class Stream:
         return int((await self._answer(self._js.stream_info(self._name))).state.first_seq)
 
     async def publish(self, block: Block, last: int) -> tuple[int, Block]:
-        """Store a block after the message `last`; return its number and the stored form.
+        """Store a block after message number `last`; return its number and the block as stored.
 
         Raise WrongLast, or LogUnavailable: in that case the block may be stored or not.
         """
@@ -282,7 +282,7 @@ class Stream:
             except NotFoundError:
                 continue  # deleted before
             if message.time is None or datetime.now(UTC) - message.time < ORPHANED_AFTER:
-                return
+                return  # all later ones are younger
             await self._delete_pieces([number])
 
     async def block(self, number: int) -> Block:
@@ -337,11 +337,12 @@ class Stream:
                 next_seq = max(next_seq, block.to_seq + 1)
             largest = max(len(block.events) for block in blocks if isinstance(block, Block))
             at_once = min(at_once * 4, READ_AT_ONCE, READ_AT_ONCE_BYTES // max(largest, 1))
+            # Nearly every message has a record or more: request no more than records are missing.
             at_once = max(min(at_once, last - next_seq + 1), 1)
         return found
 
     async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
-        """Return (seq, encoded event) of a block, at least those of the range."""
+        """Return (seq, encoded event) of the records of a block, at least of [first, last]."""
         if not block.pieces:
             self._check_count(self._name, block.records(), block.from_seq, block.to_seq)
             return list(enumerate(block.records(), start=block.from_seq))
@@ -371,7 +372,7 @@ class Stream:
         no record: its last seq is the one before its first.
         """
         expected = at if before is None else before.to_seq + 1
-        follows = block.from_seq <= at if before is None else block.from_seq == expected
+        follows = block.from_seq == expected or (before is None and block.from_seq < at)
         if not follows or block.to_seq < block.from_seq - 1:
             raise StreamMissing(
                 f"Message {number} of stream {self._name} has seq {block.from_seq} to"

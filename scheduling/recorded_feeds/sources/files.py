@@ -151,7 +151,7 @@ class FileSource:
         self._said_missing = False
         self._next_look = 0.0
         #: Names seen in time; any other name that sorts before the present file's comes too late.
-        self._passed: set[str] = set()
+        self._in_time: set[str] = set()
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
         """See `Source.items`."""
@@ -235,12 +235,12 @@ class FileSource:
         self._next_look = time.monotonic() + LOOK_S
         names = self._names()
         for name in names:
-            if name < opened.path.name and name not in self._passed:
+            if name < opened.path.name and name not in self._in_time:
                 logger.warning(
-                    "%s is not recorded: when it appeared, %s had been begun, whose name is later",
+                    "%s is not recorded: it appeared after %s, whose name is later, had been begun",
                     name, opened.path.name,
                 )  # fmt: skip
-        self._passed.update(name for name in names if name <= opened.path.name)
+        self._in_time.update(name for name in names if name <= opened.path.name)
         after = [name for name in names if name > opened.path.name]
         if not after:
             return None
@@ -265,8 +265,8 @@ class FileSource:
                 f"{self._path} has over {MAX_FILES:,} files that match {self._pattern!r}: give a"
                 " narrower --pattern, or move those that are recorded elsewhere."
             )
-        if not self._passed:
-            self._passed = set(names)  # files that are there at the start are recorded in order
+        if not self._in_time:
+            self._in_time = set(names)  # files that are there at the start are recorded in order
         return names
 
 

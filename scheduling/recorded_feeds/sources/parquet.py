@@ -119,7 +119,7 @@ class ParquetFile:
             groups, rows_before = list(range(file.num_row_groups)), 0
             while groups and rows_before + file.metadata.row_group(groups[0]).num_rows <= self.at:
                 rows_before += file.metadata.row_group(groups.pop(0)).num_rows
-            # Only these columns are read, so the places of fields are counted among them alone.
+            # A batch has only these columns, so the place of a field is its place among them.
             wanted = sorted(set(columns.places.values()))
             columns_read = columns._replace(
                 places={name: wanted.index(place) for name, place in columns.places.items()}

@@ -66,8 +66,8 @@ class WebsocketSource:
         self._shown = f"{parts.scheme}://{parts.hostname}"  # the rest may have credentials
         self._read: dict[str, int] = {}  #: symbol or ALL → newest number that was read
         self._heard: dict[str, int] = {}  #: symbol or ALL → when its newest row came, in epoch µs
-        self._stored: dict[str, int] = {}  #: as `_read`, of the rows that are in a cursor
-        self._stored_us = 0  #: when the newest of these came
+        self._stored: dict[str, int] = {}  #: symbol or ALL → newest number that a cursor has
+        self._stored_us = 0  #: when the newest row that a cursor covers came, in epoch µs
         self._messages = self._repeats = 0
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:

@@ -150,7 +150,7 @@ async def test_files_of_a_folder_are_read_in_the_order_of_their_names(
             (tmp_path / "04.csv").write_text(HEADER + lines(4))
             assert await one.rows(1) == ["4"]
         assert (
-            "01.csv is not recorded: when it appeared, 03.csv had been begun, whose name is later"
+            "01.csv is not recorded: it appeared after 03.csv, whose name is later, had been begun"
             in caplog.text
         )
     add(tmp_path / "04.csv", lines(5))
