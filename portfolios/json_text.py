@@ -40,6 +40,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
         if levels == 0:
             return True
         for each in value.values() if isinstance(value, dict) else value:
+            # Checked here too: most values are not nested, and a call for each takes time.
             if isinstance(each, _NESTED) and _is_deeper(each, levels - 1):
                 return True
     return False

@@ -192,7 +192,8 @@ def _check_in_process(
 ) -> tuple[FieldError, ...]:
     """Return the parameter errors that the strategy finds in a separate process.
 
-    Cached: repeating a check under a lock costs nothing.
+    `parameters` is JSON; `stored` is None for an installed strategy. Cached: callers check before
+    they take a lock, and the same check under the lock costs nothing.
     """
     code, request = None, Examine(strategy, parameters, list(symbols))
     if stored is not None:

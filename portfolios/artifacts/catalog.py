@@ -23,7 +23,7 @@ class UnknownArtifact(LookupError):
 class StrategyFacts:
     """The declarations of one strategy of an artifact."""
 
-    artifact: str
+    artifact: str  #: its sha256
     name: str
     class_path: str
     version: int

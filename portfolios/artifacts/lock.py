@@ -32,7 +32,7 @@ _PRELOAD = re.compile(r"^# preload:((?: [A-Za-z_][A-Za-z0-9_.]*)+) *$", re.MULTI
 
 
 def normalise_lock(text: str) -> str:
-    """Return the lock with one line for each package, sorted, without comments.
+    """Return the lock with one line for each package, sorted. Of comments, `# preload:` stays.
 
     Raise WheelRefused with a sentence that names the line. An empty lock is an empty text.
     """

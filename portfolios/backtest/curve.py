@@ -22,7 +22,7 @@ class CurvePoint(msgspec.Struct):
 
 
 class Curve:
-    """Collects points. At the limit, neighbours are joined two by two: low and high stay exact."""
+    """Collects points. If they get too many, each two neighbours are joined: low and high stay."""
 
     def __init__(self, limit: int = MAX_POINTS) -> None:
         """Keep at most `limit` points."""
@@ -43,7 +43,7 @@ class Curve:
             return
         if len(self._points) == self._limit:
             pairs = zip(self._points[::2], self._points[1::2], strict=False)
-            odd = self._points[-1:] if self._limit % 2 else []
+            odd = self._points[-1:] if self._limit % 2 else []  # a last one without a neighbour
             self._points = [_merge(first, second) for first, second in pairs] + odd
             self._step *= 2
         self._points.append(point)

@@ -80,8 +80,8 @@ class Point(msgspec.Struct):
     equity: float
     low: float
     high: float
-    drawdown: float
-    exposure: float
+    drawdown: float  #: a fraction of the highest equity before
+    exposure: float  #: gross, a fraction of the equity
 
 
 class Order(msgspec.Struct):
@@ -89,7 +89,7 @@ class Order(msgspec.Struct):
 
     seq: int  #: of the event at which it was decided
     index: int  #: its number among the orders of that event, from 0
-    at: str
+    at: str  #: when it was decided
     symbol: str
     side: str
     quantity: str

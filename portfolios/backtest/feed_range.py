@@ -50,6 +50,7 @@ def read_range(feed: Feed, first: str | None, last: str | None) -> FeedRange:
     """
     begin_us = _time_of("--from", first, is_end=False)
     end_us = _time_of("--to", last, is_end=True)
+    # Without times in the texts, the order of times does not matter.
     is_ordered = (begin_us is None and end_us is None) or not _times_go_back(feed)
     first_seq, last_seq = _first_seq(feed), feed.length
     if first is not None:
@@ -97,6 +98,7 @@ def _seq_at(feed: Feed, at_us: int, *, is_end: bool, is_ordered: bool) -> int:
     """Return the first seq at or after a time; with `is_end`, the last seq at or before it.
 
     Without such an event, return the seq after the last one; with `is_end`, before the first one.
+    `is_ordered`: no event is earlier than one before it, so few events have to be read.
     """
     begin = _first_seq(feed)
     seqs = range(begin, feed.length + 1)

@@ -10,7 +10,7 @@ from portfolios.backtest.curve import CurvePoint
 from portfolios.backtest.feed_range import moment
 from portfolios.backtest.figures import OrderLine
 
-WIDTH, HEIGHT = 1040, 420
+WIDTH, HEIGHT = 1040, 420  #: of the drawing, in pixels, as all numbers up to MARK_WIDTH
 LEFT, RIGHT, TOP = 88, 16, 12
 CURVE_HEIGHT, GAP, FALL_HEIGHT = 268, 34, 72
 MARK_WIDTH = 6  #: fills closer than this share a mark, or they would hide the curve

@@ -23,7 +23,6 @@ class Feed(Protocol):
 
     def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:
         """Return at most `limit` events from `from_seq` on (inclusive), of every symbol."""
-        ...
 
     def read_for(
         self,
@@ -37,4 +36,3 @@ class Feed(Protocol):
 
         At most the first `limit` of them. Costs the size of the answer, not of the range.
         """
-        ...

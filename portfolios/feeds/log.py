@@ -98,11 +98,9 @@ class Log(Protocol):
 
     async def head(self) -> Head:
         """Return the newest record. Raise LogUnavailable."""
-        ...
 
     async def first(self) -> int:
         """Return the oldest seq that is kept; head + 1 if none is."""
-        ...
 
     async def read(
         self, from_seq: int, to_seq: int, limit: int, symbols: frozenset[str] | None = None
@@ -112,18 +110,15 @@ class Log(Protocol):
         With `symbols`, only their events and those without a symbol. Raise LogUnavailable, or
         RecordsDropped if from_seq is older than the log keeps.
         """
-        ...
 
     def follow(self, after: int) -> AsyncIterator[list[Event]]:
         """Yield the events after `after` in order, without gaps, as they are appended."""
-        ...
 
     async def digest(self, segment: int) -> str | None:
         """Return the hash chain after the first `segment` * SEGMENT_SEQS records, as hex.
 
         None if the log has fewer records.
         """
-        ...
 
 
 class RecordedLog(Log, Protocol):
@@ -131,11 +126,9 @@ class RecordedLog(Log, Protocol):
 
     async def claim(self, writer: str) -> int:
         """Make `writer` the one writer; return its epoch. Every earlier epoch is refused."""
-        ...
 
     async def release(self, epoch: int) -> None:
         """Let any source append again, if the writer of `epoch` is still the one writer."""
-        ...
 
     async def append(
         self,
@@ -150,11 +143,9 @@ class RecordedLog(Log, Protocol):
         `cursor` is where the source can be resumed; it is stored with the head. Raise
         WriterReplaced, HeadMoved, SourceConflict or LogUnavailable.
         """
-        ...
 
     async def cursor(self) -> str:
         """Return the source cursor of the newest append; "" without one."""
-        ...
 
 
 def next_link(chain: bytes, encoded: bytes) -> bytes:

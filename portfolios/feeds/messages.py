@@ -58,9 +58,10 @@ def read_message(layout: MessageLayout, text: str | bytes, arrived_us: int) -> l
 
 
 def _row(layout: MessageLayout, given: Any, arrived_us: int) -> dict[str, Any]:
-    """Return the row; {} if it is not market data, like the answer to a subscription.
+    """Return `given` as a row; {} if it is not market data, like the answer to a subscription.
 
-    Market data has a field beside `NAMES`; if `layout` names no fields, a price or a kind.
+    Market data has one of the fields that `layout` names, other than `NAMES`; if it names none, a
+    price or a kind.
     """
     if layout.fields:
         values = ((name, _at(given, path)) for name, path in layout.fields.items())

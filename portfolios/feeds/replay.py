@@ -119,7 +119,10 @@ class DailyBars(RepeatedBars):
 
 
 def _rows_of_complete_symbols(table: bytes) -> dict[str, bytes]:
-    """Return the rows of each symbol that has all days. No row is parsed."""
+    """Return the rows of each symbol that has all days: in the table they follow each other.
+
+    No row is parsed.
+    """
     starts = {found[1]: found.start() + 1 for found in _rows_of_day(table, FIRST_DAY)}
     complete = {}
     for found in _rows_of_day(table, LAST_DAY):

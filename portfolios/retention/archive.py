@@ -50,7 +50,7 @@ class Archive:
 
 
 class RowDigest:
-    """SHA-256 over the rows as lines of text, which the file and the table give alike.
+    """SHA-256 over rows as lines of text: the same for a table and for the file written from it.
 
     A line has the values in column order, separated by tabs, with `\\N` for NULL.
     """

@@ -43,9 +43,9 @@ class RetainedPartition:
 class MaintenanceOutcome:
     """The changes of one maintenance pass."""
 
-    attached: list[str] = field(default_factory=list)
+    attached: list[str] = field(default_factory=list)  #: names of partitions
     archived: list[Archive] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)  #: names of tables
     kept: list[RetainedPartition] = field(default_factory=list)
 
     def sentence(self) -> str:
@@ -224,7 +224,10 @@ def _retire(
 
 
 def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
-    """Archive a detached table, which has no writers, and drop it if the lock is available."""
+    """Archive a detached table, without orders that were left open in the partitioned one.
+
+    Drop it if the lock is available. Nothing else writes to a detached table.
+    """
     held = rows_by_portfolio(kind, table)
     left_open = _order_ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
     if sum(one.rows for one in held) > len(left_open):

@@ -35,10 +35,10 @@ def apply_fill(
     position = account.positions.get(symbol)
     if position is None:
         account.positions[symbol] = Position(signed, value, mark, scale)
-    elif (position.quantity > 0) == (signed > 0):
+    elif (position.quantity > 0) == (signed > 0):  # the position grows
         position.quantity += signed
         position.cost += value
-    elif abs(signed) < abs(position.quantity):
+    elif abs(signed) < abs(position.quantity):  # a part of it is closed
         closed_cost = to_four_places(position.cost * -signed / position.quantity)
         account.realised += -value - closed_cost
         position.quantity += signed

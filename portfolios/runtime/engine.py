@@ -103,7 +103,7 @@ class PortfolioEngine:
             spec.parameters,
         )
         wanted: Sequence[Event] = ()
-        is_kept = unchanged  # whether the strategy's part is not made anew
+        is_kept = unchanged  # whether the strategy's part goes on, as it is or adapted
         if not unchanged:
             wanted = _wanted_history(spec, strategy, history, last_seq)
             adapted = _adapt_part(spec, strategy, old, wanted)
@@ -407,7 +407,7 @@ def _adapt_part(
     """Return the strategy's part of the state, adapted from `old`; None if it starts empty."""
     try:
         adapt: Callable[..., dict[str, Any] | None] = strategy.adapt
-        takes_history = len(signature(adapt).parameters) > 1
+        takes_history = len(signature(adapt).parameters) > 1  # `history` is optional
         adapted = adapt(old, list(history)) if takes_history else adapt(old)
         data = None if adapted is None else _require_dict(adapted)
     except BaseException as error:

@@ -29,7 +29,7 @@ class Batch(msgspec.Struct, tag="batch"):
 
     from_seq: int
     to_seq: int
-    suppress: bool
+    suppress: bool  #: record what is decided, and place nothing
     events: bytes
     want_state: bool = True
     """False: no commit is due. The state is returned only if a result is urgent."""
@@ -83,7 +83,7 @@ class Failed(msgspec.Struct, tag="failed"):
     """Loading or a batch failed without effect. The process waits for a Load or Stop."""
 
     stage: Literal["load", "event"]
-    seq: int | None
+    seq: int | None  #: the event at which the strategy raised; None: not known, or at no event
     error: str  #: one line
     trace: str  #: end of the traceback, at most 2,000 characters
 

@@ -297,7 +297,7 @@ def _validate_order(intent: OrderIntent) -> OrderIntent:
     if intent.side not in ("buy", "sell") or not isinstance(intent.symbol, str):
         raise ValueError(f"{intent!r} is not a valid order: side is buy or sell, symbol a text")
     quantity = _number_of(intent, "quantity", intent.quantity, MAX_QUANTITY, to_four_places)
-    if intent[3:] == MARKET_WITHOUT_TAG:  # the most common
+    if intent[3:] == MARKET_WITHOUT_TAG:  # kind, prices, expiry and tag of the most common order
         return OrderIntent(intent.symbol, intent.side, quantity)
     return _validate_kind(intent)._replace(quantity=quantity)
 

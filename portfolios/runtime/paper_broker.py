@@ -48,19 +48,21 @@ def fill_price(order: OpenOrder, bar: PriceRange, settings: BrokerSettings) -> D
 
 
 def _limit_fill_price(limit: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
+    """Return the price at which a limit order fills, or None if the bar does not reach it."""
     if buys:
         return min(bar.open, limit) if bar.low <= limit else None
     return max(bar.open, limit) if bar.high >= limit else None
 
 
 def _stop_fill_price(stop: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
+    """Return the price at which a stop order fills, without slippage; None if the bar does not."""
     if buys:
         return max(bar.open, stop) if bar.high >= stop else None
     return min(bar.open, stop) if bar.low <= stop else None
 
 
 def _slip(price: Decimal, buys: bool, bar: PriceRange, settings: BrokerSettings) -> Decimal:
-    """Return `price` made worse by the slippage, in the bar's unit and within its range."""
+    """Return `price` made worse by the slippage: within the bar, with the places of its prices."""
     if not settings.slips:
         return price
     slippage = CONTEXT.multiply(price, settings.slippage_bps * BPS)

@@ -71,7 +71,7 @@ def hidden_paths() -> list[str]:
 
 
 def _strategy_sources() -> list[str]:
-    """Return the locations of strategy modules that an import hook finds outside `sys.path`.
+    """Return where an import hook, as of an editable install, finds strategies outside `sys.path`.
 
     Looks up the top-level package only, which imports nothing.
     """
@@ -84,7 +84,7 @@ def _strategy_sources() -> list[str]:
         try:
             spec = find_spec(name)
         except (ImportError, ValueError):
-            continue
+            continue  # it cannot be imported either, which the registry reports
         if spec is not None:
             found += spec.submodule_search_locations or [spec.origin or ""]
     return [path for path in found if os.path.isabs(path)]

@@ -86,7 +86,7 @@ class BatchResult(msgspec.Struct):
     orders: list[OrderRow]
     fills: list[FillRow]
     equity: list[EquityRow]
-    suppress: bool
+    suppress: bool  #: decisions were recorded and not placed
     refused_again: int = 0  #: refusals already recorded with the same reason
     ended: list[OrderEndRow] = []
     metrics: list[MetricRow] = []

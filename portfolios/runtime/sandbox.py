@@ -180,7 +180,8 @@ def _preload_filter(arch: int, numbers: dict[str, int]) -> bytes:
 def _portfolio_filter(
     pid: int, arch: int, numbers: dict[str, int], *, network: bool = False
 ) -> bytes:
-    """Return the BPF program for the portfolio process `pid`."""
+    """Return the BPF program for the portfolio process `pid`; `numbers`: those of system calls."""
+    # In a line, the second number says how many lines to skip if it holds, the third if not.
     lines = _load_call_number(arch)
     lines += [(_IF_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
@@ -211,9 +212,9 @@ def _portfolio_filter(
 def _judge_argument(
     number: int, offset: int, values: Sequence[int], if_among: _Line, otherwise: _Line
 ) -> _Lines:
-    """Return lines that end with `if_among` or `otherwise` in the system call `number`.
+    """Return lines that judge the system call `number` by its argument at `offset`.
 
-    They compare its argument at `offset` with `values`; in other calls they are skipped.
+    They end with `if_among` if it is one of `values`, else with `otherwise`. Other calls skip them.
     """
     last = len(values) - 1
     lines = [
@@ -230,7 +231,7 @@ def _is_network_allowed() -> bool:
 
 
 def _install_syscall_filter(*, preloading: bool = False) -> bool:
-    """Install the system-call filter of portfolio processes, or of one that is `preloading`.
+    """Install the system-call filter of a portfolio process, or (`preloading`) of its forkserver.
 
     Return False if the kernel has none.
     """

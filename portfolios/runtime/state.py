@@ -243,7 +243,7 @@ class State(msgspec.Struct, omit_defaults=True):
             account.figures = Figures(seq, peak=account.equity)
 
     def forget_count(self) -> None:
-        """Remove the event count, refusals and figures, which older versions did not have."""
+        """Make this a state of format 1, as older versions wrote it: without what they lacked."""
         self.account.processed = self.account.figures = None
         self.account.refusals.clear()
         self.format = 1

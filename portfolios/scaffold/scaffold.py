@@ -101,4 +101,4 @@ def _is_importable(package: str) -> bool:
     try:
         return find_spec(package) is not None
     except (ImportError, ValueError):
-        return True
+        return True  # a module of this name was imported, or is broken: the name is taken

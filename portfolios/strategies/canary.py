@@ -37,7 +37,7 @@ class Canary(Strategy):
         else:
             state["duplicates"] += 1
         state["events"] += 1
-        if event.scale == PRICE_PLACES:
+        if event.scale == PRICE_PLACES:  # most events: faster than to format a Decimal
             close = f"{event.close_units // 10_000}.{event.close_units % 10_000:04d}"
         else:
             close = f"{event.close:f}"

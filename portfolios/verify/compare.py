@@ -37,7 +37,7 @@ class FieldDifference(NamedTuple):
 
     seq: int
     kind: Kind
-    what: str
+    what: str  #: the row, such as "order 0 at seq 12 (…)"
     field: str
     found: str
     wanted: str
@@ -145,7 +145,7 @@ class Comparison:
             )
 
     def _is_repeated_refusal(self, order: StoredOrder) -> bool:
-        """Return whether this is a repeated refusal, which only versions before `new_since` wrote.
+        """Return whether this is a repeated refusal, which only rows before `_new_since` may be.
 
         Called for each order in turn: it remembers refusals, and forgets them after an order.
         """
@@ -185,7 +185,7 @@ class Comparison:
             yield from _field_differences(
                 "fill", seq, f"fill {index} at seq {seq} ({_describe(fill)})", fields
             )
-            status = self._outcomes.pop(order, FILLED).status
+            status = self._outcomes.pop(order, FILLED).status  # no outcome: its row is archived
             if status != "filled":
                 what = f"order {order[1]} at seq {order[0]}"
                 yield FieldDifference(seq, "fill", what, "status after its fill", status, "filled")

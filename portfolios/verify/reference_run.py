@@ -47,18 +47,17 @@ class ReferenceRun:
         self._recorded, self._ask, self._on_progress = recorded, ask, on_progress
         self._suppressed = merge_ranges(recorded.suppressed)
         self._range = next(self._suppressed, None)  # the suppressed range that is now, or next
-        before = [
-            s for s in recorded.tenure_segments if start is not None and s.epoch <= start.epoch
-        ]
-        self._upcoming = list(reversed(recorded.tenure_segments[len(before) :]))
-        self._tenure = before[-1] if before else recorded.tenure_segments[0]
+        tenures = recorded.tenure_segments
+        begun = 0 if start is None else sum(one.epoch <= start.epoch for one in tenures)
+        self._upcoming = list(reversed(tenures[begun:]))  # the next one last
+        self._tenure = tenures[max(begun - 1, 0)]
         self._loaded = False
         self._symbols: frozenset[str] | None = None  # whose events the process needs
         self.seq = recorded.first_seq - 1 if start is None else start.seq
-        begun = ((counted_from, without_event_count), (figures_from, without_figures))
+        counts = ((counted_from, without_event_count), (figures_from, without_figures))
         #: (event at which a count begins anew, function that removes what was counted before it)
         self._restarts = [
-            (first, forget) for first, forget in begun if first is not None and first > self.seq
+            (first, forget) for first, forget in counts if first is not None and first > self.seq
         ]
         self.state = None if start is None else start.state  #: after `seq`, encoded
         self.events = 0

@@ -84,8 +84,8 @@ def replay_process(
     """Start a portfolio process and yield a function that sends it a request.
 
     With `code` the process runs strategies of that artifact. It is killed at the end of the block,
-    or when an answer is late. `printed` takes what the strategy prints; without it, that is
-    dropped.
+    or when an answer takes over `limit_s`. `printed` takes what the strategy prints; without it,
+    that is dropped.
     """
     ours, theirs = socket.socketpair()
     output = -1 if printed is None else printed.write_end

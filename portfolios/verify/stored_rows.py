@@ -86,7 +86,7 @@ class StoredRowsReader:
             )
 
     def outcomes(self, orders: Sequence[tuple[int, int]]) -> dict[tuple[int, int], OrderOutcome]:
-        """Return the outcomes of these orders, as far as they are stored. One statement."""
+        """Return the stored outcomes of these orders, each a (seq, index). One statement."""
         where = {
             "portfolio": self._portfolio,
             "as_of": self._as_of,

@@ -38,7 +38,7 @@ FROM portfolios_order o
 WHERE o.portfolio_id = %(portfolio)s AND o.seq > %(from_seq)s AND o.seq <= %(to_seq)s
 """
 
-#: By the seq of the end. Reads the orders before the range too: each may have ended in it.
+#: Orders by the seq at which they ended, not were decided: one from before the range counts too.
 ENDS = """
 SELECT count(*) AS rows,
        coalesce(sum(hashtextextended(concat_ws('|', o.id, o.status, o.ended_seq, o.reason), 0)), 0)

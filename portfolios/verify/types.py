@@ -35,7 +35,7 @@ class TenureSegment:
     python: str = ""  #: minor version that computed it; empty: not known
 
 
-Ranges = tuple[tuple[int, int], ...]
+Ranges = tuple[tuple[int, int], ...]  #: of seqs: (first, last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,8 @@ class Rule:
 
     process: str  #: "": every process
     point: str  #: a pattern for fnmatch
-    action: str
-    pause_s: float
+    action: str  #: error, exit or pause
+    pause_s: float  #: of the action `pause`
     nth: int  #: visit; 1: the first
 
     def matches(self, point: str) -> bool:

@@ -54,7 +54,7 @@ class KeptPlans:
     def discard_outgrown(self) -> Transaction[bool]:
         """Discard all plans if a table has more than doubled since they were made.
 
-        Return whether they were discarded.
+        Return whether they were discarded. The first call only notes the sizes.
         """
         row = yield from query_one(SIZES, tables=TABLES, few=FEW_ROWS)
         assert row is not None

@@ -157,7 +157,7 @@ CHANNEL = "ginkgo"
 
 
 def _wake_call(groups: str) -> str:
-    """Return an SQL call that wakes `groups`, quoted names with commas between them."""
+    """Return an SQL call that wakes channel groups: `groups` are quoted names, with commas."""
     payload = '{"groups": [' + groups + '], "message": {"type": "wake"}}'
     return f"pg_notify('{CHANNEL}', '{payload}')"
 

@@ -74,7 +74,7 @@ def query_one(statement: Statement[R], /, **params: Any) -> Transaction[R | None
 
 def fetch(cursor: psycopg.Cursor[Any], statement: Statement[R], /, **params: Any) -> list[R]:
     """Execute one statement on `cursor` and return its rows."""
-    # Without parameters, psycopg takes each `%` of the SQL for itself.
+    # None instead of no parameters: psycopg then leaves each `%` of the SQL as it is.
     return cursor.execute(statement.sql.encode(), params or None).fetchall()
 
 
@@ -121,13 +121,13 @@ def beginning_with(
 
 
 def execute_first_steps() -> None:
-    """Commit the first steps of the request alone, before an action outside of the database."""
+    """Commit the steps of `beginning_with` alone, before an action outside of the database."""
     if (first := _first_steps.get()) is not None:
         execute_autocommit(first.begin())
 
 
 def undo_first_steps() -> None:
-    """Undo the first steps of the request: its action outside of the database did nothing."""
+    """Undo what `execute_first_steps` committed: the action outside of the database did nothing."""
     if (first := _first_steps.get()) is not None:
         execute_autocommit(first.undo())
 
@@ -200,7 +200,7 @@ def django_cursor() -> psycopg.Cursor[Any]:
 
 def read_json(context: AdaptContext) -> None:
     """Let a cursor, or a connection and its cursors, return JSON as Python values."""
-    # A snapshot of a thousand nodes, or a node's desired set, has thousands of small documents.
+    # By msgspec: a snapshot of a thousand nodes, or a desired set, has thousands of documents.
     set_json_loads(msgspec.json.decode, context)
 
 

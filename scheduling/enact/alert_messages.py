@@ -25,7 +25,7 @@ class MessageRow(NamedTuple):
     id: int
     channel: str
     from_environment: bool
-    what: str
+    what: str  #: opened, closed or test
     title: str
     body: str
     attempts: int

@@ -80,14 +80,16 @@ def _first_invalid_line(commit: Commit) -> str:
             return error
     for fill in commit.fills:
         if error := (
-            _line_error(fill) or _filled_order_error(fill, commit.to_seq) or _number_error(fill.fee)
+            _line_error(fill)
+            or _filled_order_error(fill, commit.to_seq)
+            or _number_error("fee", fill.fee)
         ):
             return error
     for end in commit.ended:
         if error := _end_error(end):
             return error
     for point in commit.equity:
-        if error := _number_error(point.equity):
+        if error := _number_error("equity", point.equity):
             return error
     for metric in commit.metrics:
         if not isfinite(metric.value) or not METRIC_NAME.fullmatch(metric.name):
@@ -107,7 +109,7 @@ def _line_error(line: OrderLine | FillLine) -> str:
         return f"{line.symbol[:40]!r} is not a symbol of 1 to {MAX_SYMBOL} characters without NUL"
     if line.side not in SIDES:
         return f"the side {line.side[:40]!r} is not one of buy, sell"
-    return _number_error(line.quantity) or _price_error(line.price)
+    return _number_error("quantity", line.quantity) or _price_error(line.price)
 
 
 def _order_fields_error(order: OrderLine) -> str:
@@ -162,21 +164,21 @@ def _filled_order_error(fill: FillLine, to_seq: int) -> str:
     return ""
 
 
-def _number_error(text: str) -> str:
+def _number_error(what: str, text: str) -> str:
     # PostgreSQL would accept NaN, and every sum over the account would then be NaN.
     if not NUMBER.fullmatch(text):
-        return f"{text[:40]!r} is not a decimal number"
-    if len(text) > WHOLE_DIGITS:
+        return f"the {what} {text[:40]!r} is not a decimal number"
+    if len(text) > WHOLE_DIGITS:  # few are: the digits of the others need no counting
         digits_before_point = text.lstrip("-").partition(".")[0].lstrip("0")
         if len(digits_before_point) > WHOLE_DIGITS:
-            return f"the number {text[:60]} has over {WHOLE_DIGITS} digits before the point"
+            return f"the {what} {text[:60]} has over {WHOLE_DIGITS} digits before the point"
     return ""
 
 
 def _price_error(text: str) -> str:
     if len(text.partition(".")[2]) > MAX_SCALE:
         return f"the price {text[:60]} has over {MAX_SCALE} decimal places"
-    return _number_error(text)
+    return _number_error("price", text)
 
 
 def _duplicate_error(commit: Commit) -> str:

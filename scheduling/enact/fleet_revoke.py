@@ -65,7 +65,7 @@ class FleetRow(NamedTuple):
     last_seq: int
     halt_id: int | None
     handoff: int | None
-    kind: str | None
+    kind: str | None  #: of the handoff
     source_node_id: int | None
     target_node_id: int | None
 

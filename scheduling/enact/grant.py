@@ -128,11 +128,11 @@ class RunRow(NamedTuple):
     phase: str
     reason: str
     attempts: int
-    last_death: UUID | None
+    last_death: UUID | None  #: id of the last exit of its process
     good_revision: int | None
     first_commit_at: datetime | None
     last_commit_at: datetime | None
-    failures_by_node: dict[str, int]
+    failures_by_node: dict[str, int]  #: id of a node, as text → starts that failed there
     pinned_node_id: int | None
     python: str
     accept_python: str

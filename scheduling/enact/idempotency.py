@@ -35,7 +35,7 @@ class KeyRow(NamedTuple):
     status: int | None
     headers: Any
     body: str
-    is_kept: bool
+    is_kept: bool  #: whether status, headers and body are there for a repeat
 
 
 #: Concurrent writer: a repeat with the same key; it waits for this row and then finds it claimed.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from scheduling.db.statements import GATEWAY_FIT, Statement
 from scheduling.db.transaction import Transaction, execute_autocommit, query, query_one
 
-HOLD_S = 5.0
+HOLD_S = 5.0  #: until a lock expires that its holder does not renew
 #: A watcher records about every second that it runs ("looks"). If no watcher does for this long, an
 #: alert opens; the restart of a watcher takes about 3 s.
 WATCHER_LIMIT_S = 10.0

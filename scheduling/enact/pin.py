@@ -21,7 +21,7 @@ WHERE r.portfolio_id = w.portfolio
 
 class UnpinnedRow(NamedTuple):
     portfolio_id: int
-    node: int
+    node: int  #: that it was pinned to
 
 
 UNPIN = Statement(

@@ -161,9 +161,9 @@ def handle_process_exit(
 
 
 def _count_further_exit(run: Row, death: str) -> Transaction[bool]:
-    """Count the exit in the newest line of the audit log if there are MAX_EXITS recent ones.
+    """Count the exit `death` in the newest line about an exit, if MAX_EXITS such lines are recent.
 
-    Return whether it was counted there.
+    Return whether it was counted there, and so gets no line of its own.
     """
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:
@@ -233,6 +233,7 @@ def _place_elsewhere(run: Row, exited: ProcessExited) -> Transaction[str]:
 def _quarantine(
     run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited
 ) -> Transaction[str]:
+    """Quarantine the run, and fail `active`, its handoff. Return "quarantined"."""
     assert decision.attempts is not None
     yield from _count_attempt(run, exited)
     if active is not None:

@@ -41,12 +41,12 @@ LOCK_LEASE = Statement(
 
 class LeaseRow(NamedTuple):
     incarnation: UUID
-    takeovers: list[float]
+    takeovers: list[float]  #: Unix times
     valid: bool
     host: str
     pid: int | None
     status: str
-    now: Decimal
+    now: Decimal  #: Unix time
 
 
 LEASE = Statement(

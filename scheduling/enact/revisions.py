@@ -73,7 +73,7 @@ class StaleRevisionRow(NamedTuple):
     portfolio_id: int
     epoch: int
     node_id: int
-    wanted: int
+    wanted: int  #: the number of the wanted revision
 
 
 #: Runs whose revision is not the wanted one. Level-triggered: two quick changes of a

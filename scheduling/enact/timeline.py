@@ -1,10 +1,10 @@
 """Detect that the database was promoted or restored, and that it lacks acknowledged commits.
 
 There are two signs. The server begins a new timeline at a promotion, and if commits did not wait
-for a synchronous standby, the last ones may be missing. And daemons remember the commits that were
-acknowledged to them. Either sign opens the alert `commits_vanished` and holds failover, since an
-epoch granted in the lost history could be granted again. Raising the epoch floor, or an operator
-who releases failover, settles it.
+for a synchronous standby, the last ones may be missing. And daemons report commits that were
+acknowledged to them and are missing: their *claims*. Either sign opens the alert `commits_vanished`
+and holds failover, since an epoch granted in the lost history could be granted again. Raising the
+epoch floor, or an operator who releases failover, settles it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scheduling.wire.messages import AcknowledgedCommits
 
 #: In `scheduling_storm.held_by` while failover is held for this.
 HOLDER = "database"
-LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1  #: of a bigint
 MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: claims of one heartbeat, orders of one claim
 #: Claims of one node that are not settled or that came within NEW_WITHIN_S: at most MAX_NEW, and
 #: MAX_NEW_PER_PORTFOLIO more for each portfolio that it runs. A daemon has one claim per portfolio
@@ -108,6 +108,7 @@ def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
         if found.noted != found.synchronous:
             yield from query(NOTE_SYNCHRONOUS, id=found.id, synchronous=found.synchronous)
         return key
+    # Before the first known timeline nothing was acknowledged, as far as this installation knows.
     is_safe = settled or found.before is None or found.synchronous_before
     begun = yield from query_one(
         BEGIN,
@@ -380,7 +381,7 @@ class UnsettledRow(NamedTuple):
 
     vanished: bool  #: commits are missing, and that has been known for `wait_s`
     changed: bool  #: the database is on another timeline
-    quiet: bool  #: it has been for `quiet_s`, within which every living daemon reports
+    quiet: bool  #: and has been for `quiet_s`, within which every living daemon reports
 
 
 UNSETTLED = Statement(

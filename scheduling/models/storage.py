@@ -6,7 +6,7 @@ from django.db import models
 
 
 class StorageSample(models.Model):
-    """One sample. Written by the retention task, deleted after a month."""
+    """The size of the database at one time. Written by the retention task, kept for a month."""
 
     at = models.DateTimeField(db_index=True)
     database_bytes = models.BigIntegerField()

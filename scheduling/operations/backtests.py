@@ -191,7 +191,8 @@ def _stored_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]])
 def _wheel_strategy(new: NewBacktest, feed: Feed, errors: list[dict[str, str]]) -> _Runnable:
     """Return the strategy of a wheel file, which is unpacked into the code cache and not stored.
 
-    Raise Invalid with `errors` and those that are found here, Refused for an unusable file.
+    Raise Invalid with `errors` and those found here, UnknownStrategy, or Refused for an unusable
+    file.
     """
     path = Path(new.artifact or "")
     try:

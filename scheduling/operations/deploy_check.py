@@ -146,7 +146,7 @@ def _django_checks() -> list[Finding]:
         for message in messages
         if not message.is_silenced()
         and message.level >= checks.WARNING
-        and not ("ginkgo.E011" in ids and message.id in _FOLLOW_FROM_PLAIN_HTTP)
+        and not ("ginkgo.E011" in ids and message.id in _FOLLOW_FROM_PLAIN_HTTP)  # E011 says it
     ]
 
 

@@ -232,7 +232,7 @@ def _group_by_edit(
             actor, at = current.created_by, current.created_at
         ago_s = None if at is None else (timezone.now() - at).total_seconds()
         group = groups.setdefault(
-            event.pk if event else 0,
+            event.pk if event else 0,  # 0: by an edit that is not known
             {"revision_name": None, "actor": actor, "ago_s": ago_s, "fields": []},
         )
         if field in CONFIGURATION:

@@ -57,7 +57,7 @@ def check_feed(name: str) -> Checked:
             if chain is not None:
                 checked.segments += 1
             chain = recorded
-        if not rows or rows[-1].seq != next_seq - 1:
+        if not rows or rows[-1].seq != next_seq - 1:  # the loop over `rows` ended at a gap
             checked.problem = (
                 f"Feed {name} has no record of seq {next_seq:,}: restore its records from a backup."
             )

@@ -258,7 +258,7 @@ def _checked_source(source: SourceId, rows: Sequence[Any]) -> SourceId:
         message = f"source is {source.source[:90]!r}; use 1 to 80 ASCII characters, no spaces."
         errors.append(error("source", "wrong_type", message))
     if not 1 <= source.number < 2**62:
-        message = f"number is {source.number}; count 1, 2, 3 … for each source."
+        message = f"number is {source.number}; count 1, 2, 3 … for each source, below 2^62."
         errors.append(error("number", "out_of_range", message))
     if errors:
         raise Invalid(errors)
@@ -392,9 +392,8 @@ def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
     """
     values: dict[str, Any] = {}
     unknown = sorted(set(given) - {"tick", "lot", "scale", "currency"})
+    why = f"has no {unknown[0]}; it has tick, lot, scale, currency" if unknown else ""
     try:
-        if unknown:
-            raise ValueError(f"has no {unknown[0]}; it has tick, lot, scale, currency")
         if given.get("tick") is not None:
             values["tick_size"] = Decimal(str(given["tick"]))
         if given.get("lot") is not None:
@@ -402,9 +401,8 @@ def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
         if given.get("scale") is not None:
             values["scale"] = int(given["scale"])
         values["currency"] = str(given.get("currency") or "")
-    except (InvalidOperation, ValueError, TypeError) as wrong:
-        why = wrong if unknown else "tick and lot must be numbers, scale a whole number"
-        raise Invalid(
-            [error(f"instruments.{symbol[:30]}", "invalid", f"{symbol[:30]}: {why}.")]
-        ) from None
+    except (InvalidOperation, ValueError, TypeError):
+        why = why or "tick and lot must be numbers, scale a whole number"
+    if why:
+        raise Invalid([error(f"instruments.{symbol[:30]}", "invalid", f"{symbol[:30]}: {why}.")])
     return NewInstrument(str(symbol), **values)

@@ -19,7 +19,7 @@ from scheduling.decide.planner.targets import (
     target_reason,
     targets,
 )
-from scheduling.decide.types import Reason, Snapshot
+from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason, Snapshot
 from scheduling.enact import pin
 from scheduling.enact.desired_state import want_running, want_stopped
 from scheduling.enact.grant import lock_run
@@ -107,6 +107,7 @@ def migrate_several(
     except NotInSnapshot as unseen:
         if unseen.what == "portfolio":  # concurrent writer: an operator deleted it
             raise NotFound("portfolio", unseen.name) from None
+        assert target is not None, "only a stated target can be a node that has no daemon"
         raise _never_registered(target) from None
     refused |= {each.portfolio: _refusal_of(each, target) for each in answer.refused}
     ids = {view.name: view.id for view in snapshot.nodes}
@@ -200,16 +201,11 @@ def _immovable(runs: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
 
 def _refusal_of(found: NoMove, target: str | None) -> Refused:
     """Return the refusal of a portfolio that cannot move to `target`, or (None) to any node."""
-    if target is None or found.reason.code != "on_node":  # the reason is not about the target
-        return Refused(
-            found.code, _("{name} {why}.", name=found.portfolio, why=reason_sentence(found.reason))
-        )
-    message = _(
-        "{name} cannot move to {target}: {sentence}.",
-        name=found.portfolio,
-        target=target,
-        sentence=reason_sentence(found.reason),
-    )
+    name, why = found.portfolio, reason_sentence(found.reason)
+    if target is not None and found.reason.code == "on_node":  # the reason is the target itself
+        message = _("{name} cannot move to {target}: {why}.", name=name, target=target, why=why)
+    else:
+        message = _("{name} {why}.", name=name, why=why)
     return Refused(found.code, message)
 
 
@@ -305,10 +301,8 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
         portfolio = locked_portfolio(name)
         run = execute(lock_run(portfolio.pk))
         assert run is not None, "every portfolio has a run"
-        if portfolio.desired_state == DesiredState.RUNNING and run.phase not in (
-            Phase.HALTED,
-            Phase.QUARANTINED,
-        ):
+        needs_start = run.phase in NEEDS_OPERATOR_PHASES
+        if portfolio.desired_state == DesiredState.RUNNING and not needs_start:
             raise Refused(
                 "already_running", _("{name} is already {phase}.", name=name, phase=_(run.phase))
             )
@@ -405,10 +399,10 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     answer = next(each for each in targets(snapshot, name) if each.node == target)
     if not answer.feasible:
         message = _(
-            "{name} cannot move to {target}: {sentence}.",
+            "{name} cannot move to {target}: {why}.",
             name=name,
             target=target,
-            sentence=reason_sentence(target_reason(snapshot, name, target)),
+            why=reason_sentence(target_reason(snapshot, name, target)),
         )
         raise Refused(answer.code or "no_room", message)
     return ids[target]
@@ -423,7 +417,7 @@ def _deletion_is_not_found() -> Iterator[None]:
         raise NotFound(unseen.what, unseen.name) from None
 
 
-def _never_registered(target: str | None) -> Refused:
+def _never_registered(target: str) -> Refused:
     """Return the refusal of a move to a node that has a token, and no daemon yet."""
     return Refused(
         "node_lost",
@@ -469,10 +463,7 @@ def refuse_if_node_lacks(run: Run, revision: Revision) -> None:
 
 def _refuse_inactive(portfolio: Portfolio, run: Run) -> None:
     """Raise Refused for a portfolio that is stopped, halted or quarantined."""
-    if portfolio.desired_state == DesiredState.STOPPED or run.phase in (
-        Phase.HALTED,
-        Phase.QUARANTINED,
-    ):
+    if portfolio.desired_state == DesiredState.STOPPED or run.phase in NEEDS_OPERATOR_PHASES:
         message = _(
             "{name} cannot be moved: it is {phase}. Start it first.",
             name=portfolio.name,

@@ -109,7 +109,7 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
     errors = []
     if len(labels) > MAX_LABELS:
         message = _(
-            "has {number} labels; give {max_labels} at most.",
+            "The node would have {number} labels; {max_labels} at most are allowed.",
             number=len(labels),
             max_labels=MAX_LABELS,
         )

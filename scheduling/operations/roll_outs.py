@@ -49,7 +49,7 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
     """
     errors = _field_errors(new, reason)
     sha256, wrong = resolve_artifact(new.artifact)
-    if errors or wrong or sha256 is None:
+    if errors or wrong:
         raise Invalid([*errors, *wrong])
     artifact = Artifact.objects.get(sha256=sha256)
     wanted = _revisions_to_replace(new, artifact)
@@ -57,7 +57,7 @@ def roll_out(new: NewRollOut, *, actor: str, reason: str = "") -> RollOutView:
     order = _order(wanted, new.canary)
     number = execute(
         enact.create(
-            sha256,
+            artifact.sha256,
             [(revision.portfolio_id, revision.number) for revision in order],
             at_a_time=new.at_a_time,
             canary_s=new.canary_seconds,

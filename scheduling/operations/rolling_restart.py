@@ -188,14 +188,15 @@ def _one_serves(gateways: list[GatewayRow], pids: set[int]) -> bool:
     other_ages_s = [row.commit_age_s for row in gateways if row not in new]
     if all(age_s is None or age_s > COMMITS_COME_S for age_s in other_ages_s):
         return bool(serving)  # no commits come, so none can be expected of the new one
+    # Others take commits, so the new one should have taken one, unless it served for long without.
     return any(row.commit_age_s is not None or row.serving_s >= UNUSED_S for row in serving)
 
 
 def _watcher_looked_within(seconds: float) -> bool:
     """Return whether a watcher has looked for changes within the last `seconds`."""
     # The row says until when a watcher counts as running: HOLD_S after it looked.
-    looked = Now() + timedelta(seconds=HOLD_S - seconds)
-    return PassLock.objects.filter(name="watcher", until__gt=looked).exists()
+    earliest = Now() + timedelta(seconds=HOLD_S - seconds)
+    return PassLock.objects.filter(name="watcher", until__gt=earliest).exists()
 
 
 def _nodes_here() -> list[Node]:

@@ -32,7 +32,7 @@ USE_INTERVAL = timedelta(minutes=1)  #: between two records of the last use
 
 
 class SecretUnreadable(Refused):
-    """There is no key, or none of the keys is the one under which the secret was encrypted."""
+    """There is no usable key, or none under which the stored value is that of the secret."""
 
     def __init__(self, message: str) -> None:
         super().__init__("no_key", message)
@@ -158,7 +158,7 @@ def _add_key() -> None:
             keys_variable=KEYS_VARIABLE,
         )
         raise Refused("invalid", message)
-    read_keys()
+    read_keys()  # raises if there is none: a new key alone could decrypt nothing
     try:
         encryption_keys.prepend(env.encryption_keys_file, encryption_keys.new_key())
     except OSError as error:

@@ -66,8 +66,8 @@ def _advance_one(roll_out: RollOut, holder: str, timing: Timing) -> int:
             logger.warning("roll-out %d %s", roll_out.id, render(steps.reason))
     for change, items in ((enact.start_item, steps.start), (enact.give_back, steps.give_back)):
         for item in items:
-            if not execute_autocommit(acquire(holder)):
-                return taken
+            if not execute_autocommit(acquire(holder)):  # renews the pass lock
+                return taken  # another process has taken it over
             outcome = attempt(change, roll_out.id, item.id, timing)
             taken += outcome in ("started", "given")
             logger.info("roll-out %d, %s: %s", roll_out.id, item.name, outcome)

@@ -30,8 +30,8 @@ class SweepOutcome:
     lost: tuple[str, ...] = ()  #: names of nodes
     expired: int = 0  #: handoffs whose step was overdue
     proven: int = 0  #: revisions
-    reloads: int = 0
-    stops: int = 0
+    reloads: int = 0  #: that were begun
+    stops: int = 0  #: that were requested again
     given_up: int = 0  #: ownerships that were ended so that the portfolio is placed again
 
     def __bool__(self) -> bool:

@@ -13,7 +13,7 @@ from scheduling.enact.feed_records.writers import WriterRow
 
 class MirroredRow(NamedTuple):
     feed: int
-    first_seq: int
+    first_seq: int  #: older records are dropped
     clock_us: int  #: the database's time
 
 

@@ -28,13 +28,13 @@ class WriterRow(NamedTuple):
     first_seq: int
     chain: bytes
     cursor: str
-    now_us: int
+    now_us: int  #: the database's time, but never before the release of the head
     sent_sha256: str | None
     sent_from: int | None
     sent_to: int | None
     newest: int | None  #: the highest number that the source has sent
     in_stream: bool = False
-    clock_us: int = 0  #: the database's time; `now_us` does not go back
+    clock_us: int = 0  #: the database's time
 
 
 WRITER = Statement(

@@ -40,16 +40,17 @@ def handle_prepared(
     if handoff.from_epoch != run.epoch:
         yield from fail(handoff, run, "the portfolio was granted again meanwhile")
         return "failed"
-    if run.node_id is None or handoff.kind == "failover":
-        if handoff.kind == "failover" and run.node_id is not None and not owner_is_gone(handoff):
+    if handoff.kind == "failover":
+        if run.node_id is not None and not owner_is_gone(handoff):
             error = f"{handoff.source_name} sends heartbeats again and keeps it"
             yield from fail(handoff, run, error)
             return "failed"
-        if handoff.kind == "failover" and run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
+        if run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
             error = f"{handoff.source_name}, which ran it, was lost"
             yield from fail(handoff, run, error)
             yield from quarantine(run, run.attempts + 1, error)
             return "quarantined"
+    if handoff.kind == "failover" or run.node_id is None:  # nobody is there to release it
         return (yield from grant_to_target(handoff, run, timing))
     yield from query_one(
         MOVE,
@@ -94,7 +95,7 @@ def handle_step_failure(
     if (handoff.target_node_id, handoff.target_incarnation) != (node, incarnation):
         return "late"
     if step == "activate" and handoff.state == "activating":
-        if strategy_failed or handoff.kind == "reload":
+        if strategy_failed or handoff.kind == "reload":  # of a reload, only the revision is new
             yield from reject_handoff_revision(handoff, run, error)
         return (yield from roll_back(handoff, run, error, timing))
     if step == "prepare" and handoff.state in ("preparing", "draining"):

@@ -70,9 +70,8 @@ def request(
     """
     if kind == "reload" and to_revision is not None:
         run = yield from lock_run(portfolio)
-        symbols = [] if run is None else (yield from symbols_lost_by_reload(run, to_revision))
-        if run is not None and symbols:
-            raise symbols_refusal(run.name, symbols, f"r{to_revision}")
+        if run is not None and (lost := (yield from symbols_lost_by_reload(run, to_revision))):
+            raise symbols_refusal(run.name, lost, f"r{to_revision}")
     requested = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
     (answer,) = yield from request_all([requested], actor=actor, timing=timing)
     if isinstance(answer, Refused):

@@ -165,7 +165,7 @@ def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
 
 
 class ExpiryRow(NamedTuple):
-    in_s: float | None
+    in_s: float | None  #: None: there is no such time
 
 
 NEXT_EXPIRY = Statement(

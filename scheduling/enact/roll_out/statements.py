@@ -51,8 +51,8 @@ RETURNING portfolio_id
 
 
 class HeldRow(NamedTuple):
-    name: str
-    roll_out_id: int
+    name: str  #: of the portfolio
+    roll_out_id: int  #: the open roll-out that it is part of
 
 
 #: Portfolios that are part of another open roll-out.
@@ -108,7 +108,7 @@ class WantedRow(NamedTuple):
     """The wanted revision of a portfolio with its status, and whether the portfolio should run."""
 
     revision: int
-    status: str | None
+    status: str | None  #: None: there is no such revision
     desired_state: str
     archived_at: datetime | None
 
