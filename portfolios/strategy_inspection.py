@@ -123,6 +123,7 @@ def _artifact_errors(
 
 
 def _no_code(sha256: str) -> ArtifactCode:
+    """Raise CheckFailed: in place of `find_code` until the application has set it."""
     raise CheckFailed(f"Artifact {sha256[:12]} cannot be read here: a defect to report.")
 
 

@@ -296,7 +296,7 @@ def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple
     if len(pythons) == 1:
         return pythons[0], pythons
     tag = min(tags, key=str)
-    by_tag = "" if tag.interpreter == "py3" else f"{tag.interpreter}-{tag.abi}"
+    by_tag = "" if tag.interpreter == "py3" else f"{tag.interpreter}-{tag.abi}"  # py3: any
     return ", ".join(filter(None, (requires.strip(), by_tag)))[:100], pythons
 
 

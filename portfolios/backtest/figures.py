@@ -37,7 +37,8 @@ class OrderLine(msgspec.Struct):
     @property
     def reason(self) -> str | None:
         """Return why the order was refused or ended without a fill; None if no reason is known."""
-        return self.row.reason or (self.end.reason if self.end is not None else None) or None
+        end_reason = "" if self.end is None else self.end.reason
+        return self.row.reason or end_reason or None
 
 
 @dataclass(slots=True)

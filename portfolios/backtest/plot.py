@@ -97,7 +97,8 @@ def _marks(
             newest += 1
         x = at(filled_us)
         key = (int(x / MARK_WIDTH), line.row.side)
-        marks.setdefault(key, (x, equity(points[newest].equity), []))[2].append((filled_us, line))
+        _, _, fills = marks.setdefault(key, (x, equity(points[newest].equity), []))
+        fills.append((filled_us, line))
     for (_, side), (x, y, fills) in marks.items():
         shape = f"M{x},{y} l-4,9 h8 z" if side == "buy" else f"M{x},{y} l-4,-9 h8 z"
         texts = [_describe(*fill) for fill in fills[:TITLE_LINES]]

@@ -129,7 +129,7 @@ def find_columns(
     """
     names = [name.strip().strip("<>") for name in header]
     found: dict[str, int] = {}
-    for place, name in enumerate(names):
+    for place, name in enumerate(names):  # by the names of fields, and by ALIASES
         known = name.lower().replace(" ", "_")
         known = ALIASES.get(known, known)
         if known in FIELDS and known not in named:

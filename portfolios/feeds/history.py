@@ -36,5 +36,5 @@ def newest_events(
         first = max(to_seq - span + 1, oldest)
         events = [e for e in feed.read_for(symbols, first, to_seq, segments) if e.symbol]
         if len(events) >= count or first == oldest:
-            return events[-count:] if count else []
+            return events[-count:] if count else []  # [-0:] would be all of them
         span *= 4

@@ -208,7 +208,7 @@ def _retire(
     """
     open_ids = _order_ids(OPEN_ORDERS, partition.name) if any(one.open for one in held) else []
     written = None
-    if sum(one.rows for one in held) > len(open_ids):
+    if sum(one.rows for one in held) > len(open_ids):  # it has a row besides open orders
         written = archive(kind, partition.name, folder, _excluding(open_ids))
     try:
         detach(kind, partition, held, open_ids)
@@ -230,7 +230,7 @@ def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: Maintena
     """
     held = rows_by_portfolio(kind, table)
     left_open = _order_ids(LEFT_OPEN, table) if kind.table == ORDERS and held else []
-    if sum(one.rows for one in held) > len(left_open):
+    if sum(one.rows for one in held) > len(left_open):  # it has a row that is nowhere else
         done.archived.append(archive(kind, table, folder, _excluding(left_open)))
     record_archived(kind, held)
     _drop(table, done)

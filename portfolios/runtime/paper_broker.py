@@ -48,14 +48,14 @@ def fill_price(order: OpenOrder, bar: PriceRange, settings: BrokerSettings) -> D
 
 
 def _limit_fill_price(limit: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
-    """Return the price at which a limit order fills, or None if the bar does not reach it."""
+    """Return the price at which a limit order fills; None if its limit is not reached."""
     if buys:
         return min(bar.open, limit) if bar.low <= limit else None
     return max(bar.open, limit) if bar.high >= limit else None
 
 
 def _stop_fill_price(stop: Decimal, buys: bool, bar: PriceRange) -> Decimal | None:
-    """Return the price at which a stop order fills, without slippage; None if the bar does not."""
+    """Return the price at which a stop order fills, before slippage; None if it is not reached."""
     if buys:
         return max(bar.open, stop) if bar.high >= stop else None
     return min(bar.open, stop) if bar.low <= stop else None

@@ -408,6 +408,7 @@ def account_view(state: State | StateOutline) -> dict[str, Any]:
 
 
 def _open_order_view(order: OpenOrder) -> dict[str, Any]:
+    """Return an open order for display: see `account_view`."""
     limit, stop = order.limit_price, order.stop_price
     return {
         "seq": order.seq,
@@ -430,6 +431,7 @@ def strategy_view(state: State) -> dict[str, Any]:
 
 
 def _to_json_value(value: Any) -> Any:
+    """Return a plain msgpack value as JSON can hold it, with bytes as hex and keys as text."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):

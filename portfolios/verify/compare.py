@@ -107,10 +107,7 @@ class Comparison:
         """Yield the differences of orders. Keep the stored outcomes of those open in the run."""
         without_repeats = [order for order in found if not self._is_repeated_refusal(order)]
         for key, order, stored in pair_by_key(
-            wanted,
-            lambda o: (o.seq, o.index),
-            without_repeats,
-            lambda o: (o.row.seq, o.row.index),
+            wanted, lambda o: (o.seq, o.index), without_repeats, lambda o: (o.row.seq, o.row.index)
         ):
             seq, index = key
             if order is None or stored is None:
@@ -126,9 +123,9 @@ class Comparison:
                 self._outcomes[key] = stored.outcome
             status = stored.outcome.status
             # The row has the order's last status already; the run may reach it at a later event.
-            is_plausible = waits and status in PLACED
+            expected = status if waits and status in PLACED else order.status
             fields = [
-                ("status", status, status if is_plausible else order.status),
+                ("status", status, expected),
                 ("id", stored.id, f"{self._uid}-{seq}-{index}"),
                 *_field_pairs(stored.row, order, "symbol", "side", "quantity", "price"),
                 *_field_pairs(
@@ -215,7 +212,10 @@ class Comparison:
     ) -> Iterator[FieldDifference]:
         """Yield the differences of equity points, except for those that are no longer stored."""
         for (seq, _), point, stored in pair_by_key(
-            wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
+            wanted,
+            lambda e: (e.seq, 0),
+            found,
+            lambda e: (e.seq, 0),  # points have no index
         ):
             if point is None or stored is None:
                 if point is not None and (

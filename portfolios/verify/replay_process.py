@@ -225,6 +225,7 @@ def main() -> None:
 
     A strategy that loops does not read its socket: `die_with_parent` ends it.
     """
+    # The arguments are those that `replay_process` gives.
     fd, memory_mb, sandboxed, parent, output = (int(text) for text in sys.argv[1:6])
     artifact = sys.argv[6:8]
     in_environment = sys.argv[8:9] == ["1"]

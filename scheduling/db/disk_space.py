@@ -61,9 +61,11 @@ class DiskSpace:
 
         `folder`: that of the database; None: the database runs on another machine.
         """
-        self._free_bytes = free_bytes(folder) if folder is not None else None
-        reason = "the disk of the database is full: commits are refused" if self.problem() else ""
-        self.reason = reason or (low_space_reason(folder) if folder is not None else "")
+        self._free_bytes = None if folder is None else free_bytes(folder)
+        if self.problem():
+            self.reason = "the disk of the database is full: commits are refused"
+        else:
+            self.reason = "" if folder is None else low_space_reason(folder)
         self.since = (self.since or datetime.now(UTC)) if self.reason else None
 
 

@@ -92,8 +92,10 @@ def _first_invalid_line(commit: Commit) -> str:
         if error := _number_error("equity", point.equity):
             return error
     for metric in commit.metrics:
-        if not isfinite(metric.value) or not METRIC_NAME.fullmatch(metric.name):
-            return f"{metric.name[:80]!r} is not the name of a metric, or its value is not finite"
+        if not METRIC_NAME.fullmatch(metric.name):
+            return f"{metric.name[:80]!r} is not the name of a metric"
+        if not isfinite(metric.value):
+            return f"the metric {metric.name} is {metric.value}, not a finite number"
     return _duplicate_error(commit)
 
 
@@ -128,7 +130,7 @@ def _special_order_error(order: OrderLine) -> str:
     if order.time_in_force not in TIMES_IN_FORCE:
         return f"the time in force {order.time_in_force[:40]!r} is not gtc or ioc"
     if len(order.tag) > MAX_TAG or "\0" in order.tag:
-        return f"the tag of an order has {len(order.tag)} characters (limit {MAX_TAG}) or a NUL"
+        return f"the tag {order.tag[:40]!r} is not a text of up to {MAX_TAG} characters without NUL"
     for price in (order.limit_price, order.stop_price):
         if price and (error := _price_error(price)):
             return error
@@ -147,12 +149,9 @@ def _end_error(end: OrderEndLine) -> str:
 
 
 def _reason_error(reason: str) -> str:
-    if len(reason) > MAX_REASON or "\0" in reason:
-        return (
-            f"the reason of an order or its end has {len(reason)} characters (limit {MAX_REASON}) "
-            "or a NUL"
-        )
-    return ""
+    if len(reason) > MAX_REASON:
+        return f"the reason of an order or its end has {len(reason)} characters, limit {MAX_REASON}"
+    return "the reason of an order or its end has a NUL" if "\0" in reason else ""
 
 
 def _filled_order_error(fill: FillLine, to_seq: int) -> str:
@@ -165,6 +164,7 @@ def _filled_order_error(fill: FillLine, to_seq: int) -> str:
 
 
 def _number_error(what: str, text: str) -> str:
+    """Return why the `what` of a line, such as its price, is no number for its column, or ""."""
     # PostgreSQL would accept NaN, and every sum over the account would then be NaN.
     if not NUMBER.fullmatch(text):
         return f"the {what} {text[:40]!r} is not a decimal number"

@@ -250,7 +250,7 @@ def _count_attempt(run: Row, exited: ProcessExited) -> Transaction[None]:
         f"{exited.error}",
         death=exited.death,
         node_failed=run.node_id if exited.before_first_event else None,
-        failed_seq=exited.failed_seq or None,
+        failed_seq=exited.failed_seq or None,  # 0: it is not known
     )
 
 

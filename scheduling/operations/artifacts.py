@@ -316,7 +316,6 @@ def hold_artifact(sha256: str) -> None:
     """Keep the artifact from deletion until the transaction ends. Raise Refused if it is gone."""
     if not execute(enact.hold(sha256)):
         message = _(
-            "The artifact {artifact}… has just been deleted; upload it again.",
-            artifact=sha256[:12],
+            "The artifact {artifact}… has just been deleted; upload it again.", artifact=sha256[:12]
         )
         raise Refused("artifact_gone", message)

@@ -309,6 +309,7 @@ def remove_feed(name: str, *, actor: str) -> None:
 
 def find_feed(name: str) -> FeedRow:
     """Return the recorded feed of this name. Raise NotFound, or Refused for a packaged feed."""
+    # PostgreSQL would refuse a NUL with an error.
     found = FeedRow.objects.none() if "\0" in name else FeedRow.objects.filter(name=name)
     feed = found.select_related("writer").first()
     if feed is None and name not in feed_names():
@@ -337,13 +338,12 @@ def _instrument_rows(feed: FeedRow, instruments: Sequence[NewInstrument]) -> lis
 
 
 def _name_errors(name: str) -> list[dict[str, str]]:
-    if NAME.fullmatch(name) and name not in feed_names():
+    if name in feed_names():
+        why = "is the name of the packaged bars; choose another."
+    elif NAME.fullmatch(name):
         return []
-    why = (
-        "is the name of the packaged bars; choose another."
-        if name in feed_names()
-        else "is not a valid name: use small letters, digits and inner hyphens, 60 at most."
-    )
+    else:
+        why = "is not a valid name: use small letters, digits and inner hyphens, 60 at most."
     return [error("name", "not_a_slug", f"{name[:70]!r} {why}")]
 
 
@@ -392,7 +392,7 @@ def read_instrument(symbol: str, given: Mapping[str, Any]) -> NewInstrument:
     """
     values: dict[str, Any] = {}
     unknown = sorted(set(given) - {"tick", "lot", "scale", "currency"})
-    why = f"has no {unknown[0]}; it has tick, lot, scale, currency" if unknown else ""
+    why = f"there is no {unknown[0]}; give tick, lot, scale, currency" if unknown else ""
     try:
         if given.get("tick") is not None:
             values["tick_size"] = Decimal(str(given["tick"]))

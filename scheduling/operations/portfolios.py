@@ -142,7 +142,7 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
             [] if feed_errors else new.symbols,  # of an unknown feed nothing is known
             new.limits,
             artifact,
-            None if feed_errors else new.feed or None,
+            None if feed_errors else (new.feed or None),
         )
         errors += validation.missing_symbols_errors(new.strategy, new.symbols, artifact)
     errors += feed_errors

@@ -81,9 +81,8 @@ def kind_of(command_line: list[str]) -> str | None:
 
 def is_daemon_of(node: str, command_line: list[str]) -> bool:
     """Return whether this is the command line of a daemon with the name of the node."""
-    return any(_has_words(command_line, words) for words in NODE_DAEMONS) and any(
-        word in (node, f"--name={node}") for word in command_line
-    )
+    is_daemon = any(_has_words(command_line, words) for words in NODE_DAEMONS)
+    return is_daemon and (node in command_line or f"--name={node}" in command_line)
 
 
 def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:

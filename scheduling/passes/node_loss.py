@@ -61,11 +61,7 @@ class NodeLossForecaster:
                 del self._forecasts[node]
 
     def _renew_stale_forecasts(
-        self,
-        nodes: dict[int, NodeView],
-        snapshot: Snapshot,
-        cache: SnapshotCache,
-        slice_s: float,
+        self, nodes: dict[int, NodeView], snapshot: Snapshot, cache: SnapshotCache, slice_s: float
     ) -> None:
         """Forecast the loss of nodes whose forecast is stale, in turn, for `slice_s`."""
         stale = sum(self._is_stale(node) for node in self._turn)

@@ -321,7 +321,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "the reason of an order or its end has 601": {"orders": [REFUSED_ORDER]},
     "the time in force 'good' is not gtc or ioc": {"orders": [ORDER_WITH_UNKNOWN_TIME]},
     "'a\\nb' is not the name of a metric": {"metrics": [MetricLine(1, AT_US, "a\nb", 1.0)]},
-    "'n' is not the name of a metric": {"metrics": [MetricLine(1, AT_US, "n", float("inf"))]},
+    "the metric n is inf, not a finite": {"metrics": [MetricLine(1, AT_US, "n", float("inf"))]},
 }
 
 
