@@ -11,7 +11,7 @@ from portfolios.models import Artifact, ArtifactStrategy
 from portfolios.sentences import sentence as _
 from portfolios.strategies.registry import UnknownStrategy
 
-MIN_PREFIX = 8
+MIN_PREFIX = 8  #: digits of a hash by which an artifact may be named
 _PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from portfolios.runtime.messages import FoundStrategy
 
-MAX_STRATEGIES = 50
-MAX_SCHEMA_BYTES = 64 << 10
+MAX_STRATEGIES = 50  #: of one artifact
+MAX_SCHEMA_BYTES = 64 << 10  #: of one strategy
 MAX_CLASS_PATH, MAX_SUMMARY = 300, 300  #: characters, as many as are stored
 LARGEST = 2**31 - 1  #: what an integer column of PostgreSQL holds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")

@@ -29,9 +29,9 @@ from packaging.tags import parse_tag, sys_tags
 
 MAX_FILES = 10_000
 MAX_BYTES = 512 << 20  #: of all files together
-MAX_METADATA_BYTES = 1 << 20
+MAX_METADATA_BYTES = 1 << 20  #: of a file in .dist-info that is read
 MAX_NAME_BYTES = 255  #: of a file or folder, in the file systems of Linux
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20  #: unpacked at once
 MEMORY_BYTES, CPU_S = 1 << 30, 60  #: limits of this program
 UNUSABLE, OTHER_PYTHON, DISK = 1, 3, 4  #: exit codes
 

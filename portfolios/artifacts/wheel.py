@@ -37,8 +37,8 @@ from portfolios.text import escape
 MAX_WHEEL_BYTES = 20 << 20
 MAX_FILE_NAME = 200  #: characters, as many as are stored
 MAX_FILES = 5_000
-MAX_UNPACKED_BYTES = 100 << 20
-MAX_METADATA_BYTES = 256 << 10
+MAX_UNPACKED_BYTES = 100 << 20  #: of all files, as the wheel states their sizes
+MAX_METADATA_BYTES = 256 << 10  #: of the file METADATA
 MAX_REQUIREMENTS = 500
 MAX_REQUIREMENT = 1_000  #: characters; reading one takes time that grows with their square
 #: Minor versions that a wheel is compared with. Ginkgo needs 3.11.

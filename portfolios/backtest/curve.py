@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-MAX_POINTS = 4_000
+MAX_POINTS = 4_000  #: of one curve
 
 
 class CurvePoint(msgspec.Struct):

@@ -22,7 +22,7 @@ from portfolios.retention.kinds import ORDERS, RecordKind
 T = TypeVar("T")
 
 LOCK_WAIT = "200ms"
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 5  #: to get one lock
 PARTITIONS_AHEAD = 2  #: partitions between the head and the end of the last one
 MIN_WIDTH = 1_000  #: seqs of a partition at least, however slow its feed
 

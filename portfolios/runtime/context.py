@@ -14,7 +14,7 @@ from portfolios.runtime.money import ZERO
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import HOOKS_FORMAT, OpenOrder, Position, State
 
-MAX_TIMERS, MAX_METRICS = 32, 32
+MAX_TIMERS, MAX_METRICS = 32, 32  #: that one portfolio may have at a time
 MAX_METRIC_NAME = 64
 METRIC_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_METRIC_NAME - 1}}}", re.ASCII)
 MAX_DUE_US = 253_402_300_799_000_000  #: the end of the year 9999

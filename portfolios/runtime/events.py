@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, cast
 import msgspec
 
 PRICE_PLACES = 4  #: of events that carry no scale of their own
-MAX_SCALE = 12
+MAX_SCALE = 12  #: most decimal places of a price
 #: A price is an integer of UNITS[scale]: exact, and ten times cheaper to decode than text.
 UNITS = tuple(Decimal(1).scaleb(-scale) for scale in range(MAX_SCALE + 1))
 

@@ -38,7 +38,7 @@ from portfolios.strategies.base import (
 SUPPRESSED = "decided on a stale event"
 MAX_RESTING = 1_000  #: open limit and stop orders: they may never fill, and are part of the state
 MAX_TAG = 32  #: characters
-MAX_PRICE = Decimal(10) ** 12
+MAX_PRICE = Decimal(10) ** 12  #: of a limit or stop order
 EIGHT_PLACES = Decimal("0.00000001")
 MINUTE_US = 60_000_000
 

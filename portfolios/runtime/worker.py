@@ -41,7 +41,7 @@ from portfolios.strategies import registry
 CHECK_CPU_S = 4  #: CPU limit of a parameter check, imports included
 INSPECT_CPU_S = 20  #: CPU limit of an inspection, imports included
 MAX_ERRORS, MAX_MESSAGE = 100, 1000  #: of a parameter check
-TRACE_CHARACTERS = 2000
+TRACE_CHARACTERS = 2000  #: of the end of a traceback
 TRACE_FRAMES = 20  #: the last ones; formatting all frames of an endless recursion takes too long
 MAX_PIPE_WRITE = 4096  #: bytes that a writable pipe accepts without blocking
 

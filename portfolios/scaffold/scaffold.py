@@ -16,7 +16,7 @@ from portfolios.text import quoted
 
 TEMPLATES = Path(__file__).parent / "files"
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
-MAX_NAME = 40
+MAX_NAME = 40  #: characters
 
 #: Template → path in the package.
 FILES = {

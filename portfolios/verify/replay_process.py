@@ -44,8 +44,8 @@ Ask = Callable[[Load | Batch | Examine | Inspect], Reply]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: time limit of one request of at most 2,000 events
-MEMORY_MB = 1024
-CHUNK_BYTES = 1 << 20
+MEMORY_MB = 1024  #: of the process, unless its caller sets another limit
+CHUNK_BYTES = 1 << 20  #: received at once
 #: The result of a sum may depend on the number of threads; a node sets the same.
 ONE_THREAD = dict.fromkeys(
     (

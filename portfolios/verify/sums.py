@@ -16,7 +16,7 @@ from portfolios.verify.stored_rows import named_cursor
 
 #: Seqs in one statement: one or two seconds if every event made an order.
 BATCH_SEQS = 1_000_000
-MODULUS = 1 << 64
+MODULUS = 1 << 64  #: of a total of hashes
 
 #: How a placed order ended is covered by FILLS and ENDS, at the event that ended it. A column that
 #: older versions did not have counts only if its value is not the default, so that the sums of rows

@@ -21,7 +21,7 @@ MIN_FREE_SHARE = 0.05
 #: It also opens if less than a gibibyte is free or, on a disk under 5 GiB, less than a fifth.
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_SHARE_OF_SMALL = 0.2
-WAL_SEGMENT_BYTES = 16 << 20
+WAL_SEGMENT_BYTES = 16 << 20  #: of the next file of PostgreSQL's log
 
 
 class DiskSpace:

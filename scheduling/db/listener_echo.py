@@ -12,7 +12,7 @@ import uuid
 
 import psycopg
 
-ECHO_INTERVAL_S = 3.0
+ECHO_INTERVAL_S = 3.0  #: between two notifications of a session to itself
 
 
 class NotListening(psycopg.OperationalError):

@@ -12,11 +12,11 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query, query_one
 
 MAX_ATTEMPTS = 6  #: after 10, 20, 40 … seconds: about five minutes
-FIRST_RETRY_S = 10.0
+FIRST_RETRY_S = 10.0  #: from the first attempt to the second; then twice as long each time
 #: Seconds after which a message is given up: the desk then shows the alert with newer facts.
 DEADLINE_S = 3600.0
-KEEP_S = 30 * 86_400.0
-BATCH = 1_000
+KEEP_S = 30 * 86_400.0  #: how long sent and failed messages are kept
+BATCH = 1_000  #: rows of one deletion
 
 
 class MessageRow(NamedTuple):

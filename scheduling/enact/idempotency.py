@@ -22,7 +22,7 @@ KEEP_S = 86_400.0  #: how long a repeat gets the first answer
 KEPT_PER_USER = 2_000  #: the newest keys of each user, who may send 600 requests a minute
 #: After so long without an answer the process of a request counts as ended.
 CLAIM_S = 30.0
-BATCH = 5_000
+BATCH = 5_000  #: rows of one deletion
 
 
 class KeyRow(NamedTuple):

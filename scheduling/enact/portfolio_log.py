@@ -17,7 +17,7 @@ from scheduling.wire.messages import MAX_LOG_LINE, StreamLines
 
 KEPT_LINES = 2_000  #: of each portfolio
 KEPT_BYTES = 512 << 10  #: of each portfolio, ROW_BYTES of each line included
-ROW_BYTES = 40
+ROW_BYTES = 40  #: counted for each line, beside its text
 #: How long after the end of a tenure or a handoff its last lines are taken: the traceback of a
 #: process that died is read after its death was reported.
 LATE_S = 60

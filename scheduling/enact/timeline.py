@@ -4,7 +4,7 @@ There are two signs. The server begins a new timeline at a promotion, and if com
 for a synchronous standby, the last ones may be missing. And daemons report commits that were
 acknowledged to them and are missing: their *claims*. Either sign opens the alert `commits_vanished`
 and holds failover, since an epoch granted in the lost history could be granted again. Raising the
-epoch floor, or an operator who releases failover, settles it.
+epoch floor *settles* a loss, and so does an operator who releases failover: it counts no more.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ RETURNING id
 def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
     """Record the present timeline of the database; return (system identifier, timeline).
 
-    A new timeline that may lack commits holds failover. `settled`: not this one, since the caller
+    A new timeline that may lack commits holds failover, but not with `settled`: then the caller
     raises the epoch floor. Return ("", 0) if this database role may not read the timeline: then
     only daemons detect lost commits.
     """
@@ -372,12 +372,12 @@ SELECT (SELECT count(*) FROM timelines) + (SELECT count(*) FROM commits)
 
 
 def settle() -> Transaction[None]:
-    """Settle all vanished commits and timelines, and end the hold of failover for them."""
+    """Settle all vanished commits and new timelines, and end the hold of failover for them."""
     yield from query(SETTLE, holder=HOLDER)
 
 
 class UnsettledRow(NamedTuple):
-    """What is not settled, for an installation that raises the epoch floor automatically."""
+    """Which losses still count, for an installation that raises the epoch floor automatically."""
 
     vanished: bool  #: commits are missing, and that has been known for `wait_s`
     changed: bool  #: the database is on another timeline
@@ -398,7 +398,7 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
 
 
 def read_unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
-    """Return what is not settled; its fields state what `wait_s` and `quiet_s` mean."""
+    """Return which losses still count; the fields say what `wait_s` and `quiet_s` mean."""
     row = yield from query_one(UNSETTLED, wait_s=wait_s, quiet_s=quiet_s)
     assert row is not None
     return row

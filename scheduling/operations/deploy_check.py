@@ -28,8 +28,8 @@ from scheduling.errors import Invalid
 from scheduling.observe.installation import read_installation
 from scheduling.operations.secrets import SecretUnreadable, check_secrets
 
-URL_LIMIT_S = 5.0
-REDIS_LIMIT_S = 1.0
+URL_LIMIT_S = 5.0  #: for the answer of an address
+REDIS_LIMIT_S = 1.0  #: for the answer of Redis
 #: Checks of Django that repeat what `ginkgo.E011` says: GINKGO_HTTPS is not set.
 _FOLLOW_FROM_PLAIN_HTTP = {"security.W004", "security.W008", "security.W012", "security.W016"}
 

@@ -40,7 +40,7 @@ from scheduling.operations.feeds import (
 )
 from scheduling.recorded_feeds.stream_appends import append_in_stream
 
-MAX_LINES = 5_000_000
+MAX_LINES = 5_000_000  #: of one file
 TRIES = 3  #: while others append too; each try checks all lines again
 IMPORT_S = 3_600.0  #: limit of an import into a stream, which checks and stores many rows
 

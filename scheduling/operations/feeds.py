@@ -41,7 +41,7 @@ SOURCE = re.compile(r"[!-~]{1,80}")
 MAX_ROWS = 5_000  #: of one append, so that it holds the writer's row for a fraction of a second
 MAX_INSTRUMENTS = 10_000
 MAX_SKIPPED = 1_000_000  #: numbers that a source may leave out between two appends
-MAX_ERRORS = 100
+MAX_ERRORS = 100  #: of one answer
 SMALLEST = Decimal(1).scaleb(-MAX_SCALE)  #: tick or lot
 TRIES = 20  #: of one append: an append of another source that comes first costs one of them
 

@@ -24,7 +24,7 @@ from scheduling.operations.artifacts import resolve_artifact
 MAX_PORTFOLIOS = 1000
 MAX_AT_A_TIME = 50
 MAX_CANARY_S = 86_400
-MAX_ERRORS = 100
+MAX_ERRORS = 100  #: of one answer
 
 
 @dataclass(frozen=True, slots=True)

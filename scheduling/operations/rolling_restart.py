@@ -44,7 +44,7 @@ ADMITTED_S = 5.0
 UNUSED_S, COMMITS_COME_S = 30.0, 10.0
 #: A process that has lived for so long works: one with a wrong setting ends sooner.
 PROVEN_S = 2 * RECENT_S
-POLL_S = 0.2
+POLL_S = 0.2  #: between two looks whether a step is done
 #: For how long ending a drain is tried again while the database restarts.
 TAKE_BACK_S = 20.0
 REASON = "rolling restart"
