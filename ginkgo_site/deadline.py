@@ -133,6 +133,7 @@ class _Watchdog:
             self._waits.discard(wait)
 
     def _run(self) -> None:
+        """Count down the waits, and shut down the socket of each that is overdue. Never returns."""
         while True:
             time.sleep(TICK_S)
             with self._lock:
@@ -371,7 +372,7 @@ class _Hosts:
         for pair in zip(*(values.split(",") for values in tried.values()), strict=True):
             if pair == to or took_s < SLOW_CONNECT_S:
                 self.note_answer(*pair)
-            # Of an attempt that failed slowly, only hosts that were silent before count as silent.
+            # If the attempt failed slowly, only hosts that were silent before count as silent.
             elif to is not None or pair in self._silent_at:
                 self.note_silence(*pair)
             if pair == to:
@@ -388,8 +389,9 @@ class _Hosts:
         if len(hosts) < 2 or options.get("hostaddr"):
             return {}
         ports = str(options.get("port") or "").split(",")
-        ports = [port or "5432" for port in (ports if len(ports) > 1 else ports * len(hosts))]
-        pairs = list(zip(hosts, ports, strict=False))
+        if len(ports) == 1:
+            ports *= len(hosts)  # one port for all hosts
+        pairs = [(host, port or "5432") for host, port in zip(hosts, ports, strict=False)]
         now = time.monotonic()
         silent = {pair for pair in pairs if now - self._silent_at.get(pair, -math.inf) < AVOID_S}
         retried = [

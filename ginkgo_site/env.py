@@ -55,12 +55,12 @@ class Environment:
 
     heartbeat_interval_s: float
     lease_ttl_s: float
-    socket_grace_s: float
-    balance_interval_s: int
-    drain_deadline_s: float
-    stale_order_age_s: float
-    stall_s: float
-    storm_fraction: float
+    socket_grace_s: float  #: what is left of a lease after the socket of its daemon closed
+    balance_interval_s: int  #: between two passes of the worker
+    drain_deadline_s: float  #: for the last commit of the source of a handoff
+    stale_order_age_s: float  #: decisions on older events are not ordered
+    stall_s: float  #: without progress although events wait: a portfolio counts as stalled
+    storm_fraction: float  #: of the nodes alive one lease ago, the part whose loss is a storm
     raise_epoch_floor: str  #: `auto` or `manual`, where acknowledged commits vanished
     feed_rate: float
     good_after_s: float  #: how long a revision must run before it is good

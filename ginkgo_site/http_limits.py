@@ -176,6 +176,7 @@ class GuardedHttp(HttpToolsProtocol):
             self._deadline = None
 
     def _abort(self) -> None:
+        """Close the connection at once, whatever is still to be sent."""
         self._lift_deadline()
         self._uncount_body()
         GuardedHttp._without_request.pop(self, None)

@@ -113,7 +113,7 @@ def stop() -> None:
             "failover": control.freeze_failover,
         }
         write_private(_kept_freeze_file(home), before)
-    # Otherwise the start was interrupted before it undid the freeze: what is kept still holds.
+    # A freeze by ACTOR is that of the last stop, which no start has undone: keep the file as it is.
     operations.freeze(actor=ACTOR, reason="orderly shutdown", failover=True)
     _run_feed(0.0)
     _wait_for_pause()

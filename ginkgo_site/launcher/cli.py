@@ -13,8 +13,8 @@ class Options:
 
     host: str
     port: int
-    nodes: int
-    demo: bool
+    nodes: int  #: how many to start
+    demo: bool  #: create the demo portfolios
     node_restart_s: float  #: from the end of a node to its restart
     fresh: bool  #: delete the data of earlier starts
 

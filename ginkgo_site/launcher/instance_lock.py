@@ -90,6 +90,7 @@ def kill_orphans(home: Path) -> int:
 
 
 def _processes_of(home: Path) -> list[psutil.Process]:
+    """Return the other processes of this machine that a launcher of `home` has started."""
     found = []
     for process in psutil.process_iter():
         try:

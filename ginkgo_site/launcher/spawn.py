@@ -42,7 +42,7 @@ def spawn(
     argv: Sequence[str],
     *,
     environment: Mapping[str, str],
-    output: IO[bytes] | int | None,
+    output: IO[bytes],
     folder: Path,
     account: Account | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
@@ -61,7 +61,7 @@ def spawn(
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.STDOUT if output is not None else None,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
         # Runs after the change of user, which would clear the signal if it were set before. The
         # launcher has one thread, so a function between fork and exec is safe.

@@ -100,7 +100,7 @@ class Lane:
             async with asyncio.timeout(self.wait_s):
                 await turn
         except TimeoutError:
-            # Otherwise the place was handed over at the moment of the timeout.
+            # If it has a result, the place was handed over at the moment of the timeout.
             if turn.cancelled() or not turn.done():
                 what = gettext_noop("The server was too busy for %(seconds)g s")
                 raise Busy(503, what, 2, seconds=self.wait_s) from None
@@ -159,7 +159,7 @@ class LanedHandler(ASGIHandler):
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         response = await super().get_response_async(request)
-        # Otherwise the thread would hold its connection until the client has read the answer.
+        # Without this, the thread would hold its connection until the client has read the answer.
         await sync_to_async(_return_connection)()
         return response
 

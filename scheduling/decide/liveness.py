@@ -27,7 +27,7 @@ class LeasePolicy:
     """Heartbeat timing, and the thresholds of storms and flapping."""
 
     interval_s: float  #: between two heartbeats
-    ttl_s: float
+    ttl_s: float  #: of a lease, from its renewal
     storm_fraction: float  #: of the nodes alive one TTL ago
     flap_window_s: float = 600  #: two losses within this time are flapping
     flap_heartbeats: int = 3  #: least time of flapping after a return, in intervals

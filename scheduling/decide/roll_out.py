@@ -91,7 +91,7 @@ class RollOut:
     state: RollOutState
     now: float  #: epoch seconds
     items: tuple[Item, ...]
-    at_a_time: int = 1
+    at_a_time: int = 1  #: portfolios that change at the same time, after the canary
     #: Seconds after which the canary counts as proven; None: once its revision is good.
     canary_s: float | None = None
     has_environment: bool = False  #: the artifact has dependencies

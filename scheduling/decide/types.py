@@ -173,6 +173,7 @@ class PortfolioView:
     requirements: Requirements = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        """Compute `requirements`: a revision with an artifact requires no installed strategy."""
         selector = tuple(sorted(self.selector.items())) if self.selector else ()
         requirements = Requirements(
             selector,

@@ -242,8 +242,10 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
 
 
 async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> FeedAnswer:
-    """Return the records after `after`, none if they were dropped. Nodes that ask for the same
-    range share a read. It includes the record at `after`, to compare it with that of the node.
+    """Return the records after `after`, none if they were dropped.
+
+    Nodes that ask for the same range share a read. The read includes the record at `after`, to
+    compare it with that of the node.
     """
     if request.after + 1 < head.first_seq:
         return FeedAnswer(head=head.seq, first_seq=head.first_seq)

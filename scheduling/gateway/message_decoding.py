@@ -35,12 +35,12 @@ def decode(body: bytes, kind: type[M]) -> M:
         raise _invalid(f"Invalid {name} message: {error}.") from None
 
 
-def uuid_of(text: str) -> UUID:
-    """Return `text` as a UUID. Raise RequestRejected."""
+def uuid_of(text: str, name: str = "incarnation") -> UUID:
+    """Return `text`, the field `name` of a message, as a UUID. Raise RequestRejected."""
     try:
         return wire.uuid_from(text)
     except ValueError:
-        raise _invalid(f"An incarnation or batch is {text[:40]!r}; it must be a UUID.") from None
+        raise _invalid(f"The {name} is {text[:40]!r}; it must be a UUID.") from None
 
 
 class _RawCommitRequest(msgspec.Struct):

@@ -19,7 +19,7 @@ ANSWER_DELAY_S = 0.5
 async def answer_log(sender: NodeIdentity, body: bytes) -> LogAnswer:
     """Write the lines of the portfolios that the node runs or prepares, and ignore the others."""
     message = decode_log(body)
-    incarnation, batch = uuid_of(message.incarnation), uuid_of(message.batch)
+    incarnation, batch = uuid_of(message.incarnation), uuid_of(message.batch, "batch")
     async with log_pool().connection() as connection:
         written = await aexecute_autocommit(
             connection, write_log(sender.node, sender.name, incarnation, batch, message.streams)

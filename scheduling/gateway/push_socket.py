@@ -39,7 +39,7 @@ SERVER_CLOSE_CODES = frozenset(
     {1001, 1011, 1012, TRY_AGAIN, NOT_HELLO, UNAUTHENTICATED, SUPERSEDED}
 )
 
-#: Of one node. A daemon has one, but earlier ones count too until their end is noticed.
+#: The most of one node: a daemon has one, and earlier ones count until their end is noticed.
 MAX_SOCKETS = 8
 HELLO_TIMEOUT_S = 10.0
 

@@ -31,7 +31,7 @@ class NodeConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     json_logs: bool = False
     batch_limit_s: float = 10.0  #: a batch that takes longer is killed with its process
-    load_limit_s: float = 20.0
+    load_limit_s: float = 20.0  #: the same for a load of a state
     child_memory_mb: int = 1024
     guarded: bool = True  #: sandbox strategies: no new processes, signals, sockets or files
     token_file: str = ""  #: absolute path; strategies may not read this file

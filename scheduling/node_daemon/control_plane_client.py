@@ -232,7 +232,7 @@ def _error_of(path: str, status: int, data: bytes) -> Exception:
     if status == UNAUTHORIZED:
         return RegistrationRefused(problem.message)
     if status == TOO_LARGE and not problem.code:
-        # From a proxy, since the gateway's own answer has a code. A repeat would be refused too.
+        # A proxy answered: the gateway's own answer has a code. A repeat would be refused too.
         return RequestRefused(
             status,
             "payload_too_large",

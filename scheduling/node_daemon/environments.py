@@ -216,7 +216,7 @@ def _remove_startup_code(sha256: str, site: Path) -> None:
 
 
 def _compile_command(site: Path) -> list[str]:
-    # By the daemon's own Python: that of the environment runs in the sandbox only.
+    # With the daemon's own Python, since that of the environment runs in the sandbox only.
     return [sys.executable, "-I", "-m", "compileall", "-q", "-j", "0", str(site)]
 
 

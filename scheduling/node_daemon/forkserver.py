@@ -209,7 +209,7 @@ class ForkServer:
         os.dup2(devnull, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        # Of all descriptors that the forkserver may have, keep the standard three and `channel`.
+        # Close all descriptors of the forkserver but the standard three and `channel`.
         os.closerange(3, channel)
         os.closerange(channel + 1, 4096)
         limit_process(self._memory_bytes)

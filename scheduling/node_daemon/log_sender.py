@@ -88,7 +88,7 @@ class LogBuffer:
         # A portfolio that is served now moves to the end of `_last`, for the next batch.
         for portfolio, process in list(self._last.items()):
             waiting, taken = self._waiting.get(portfolio, deque()), 0
-            if self._lost[portfolio] and lines < MAX_LOG_LINES:
+            if self._lost[portfolio] and lines < MAX_LOG_LINES:  # the lost lines were the oldest
                 lost = min(self._lost.pop(portfolio), MAX_LOST)
                 oldest = waiting[0].process if waiting else process
                 found.setdefault(oldest, []).append(LogLine(0, "", lost))

@@ -39,7 +39,7 @@ class FeedView:
     rate: float  #: events a second; of a recorded feed, over the last minute
     writer: str  #: the process that may append; empty: every source may
     in_stream: bool
-    instruments: int
+    instruments: int  #: how many
     portfolios: list[str]
     readers: list[ReaderView]
 

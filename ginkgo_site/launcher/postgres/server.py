@@ -197,6 +197,7 @@ class EmbeddedPostgres:
         return elsewhere
 
     def _make_socket_folder(self) -> Path:
+        """Create the folder of the socket, in /tmp if its path would be too long for a socket."""
         folder = self._base / "socket"
         if len(str(folder)) > _SOCKET_FOLDER_MAX:
             mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]

@@ -283,7 +283,7 @@ export function showFigures(change) {
 
 function draw() {
   const isHeatmap = choice("view") === "heatmap";
-  if (board.hidden !== isHeatmap) board.hidden = isHeatmap;
+  board.hidden = isHeatmap;
   board.dataset.density = choice("view") === "rows" ? "rows" : "cards";
   nodes.names.forEach((name, row) => {
     const column = columns.get(name);
@@ -328,5 +328,5 @@ export function startBoard() {
   startHeatmap();
   startTrouble();
   document.addEventListener("ginkgo-chosen", redraw);
-  narrow.addEventListener("change", () => showFigures({ now: null }));
+  narrow.addEventListener("change", () => showFigures({ now: null })); // no change: draws the board again
 }

@@ -82,27 +82,27 @@ function curve(text) {
 
 // What a card shows, by the names in parts/card.html.
 export function cardFigures(row) {
-  const of = (field) => portfolios.get(row, field);
-  const phase = of("phase");
-  const canary = of("canary");
-  const clean = of("clean");
-  const weight = of("weight");
-  const moving = of("moving");
-  const stalled = of("stalled");
-  const proving = of("proving");
-  const pinned = of("pinned");
-  const pnl = of("pnl") === null ? null : Number(of("pnl"));
-  const starting = Number(of("starting"));
-  const drawn = canary ? null : curve(of("spark"));
+  const value = (field) => portfolios.get(row, field);
+  const phase = value("phase");
+  const canary = value("canary");
+  const clean = value("clean");
+  const weight = value("weight");
+  const moving = value("moving");
+  const stalled = value("stalled");
+  const proving = value("proving");
+  const pinned = value("pinned");
+  const pnl = value("pnl") === null ? null : Number(value("pnl"));
+  const starting = Number(value("starting"));
+  const drawn = canary ? null : curve(value("spark"));
   return {
     phase,
     phaseWord: stateWord(phase),
     phaseIcon: `#p-${phase}`,
-    strategy: of("strategy"),
+    strategy: value("strategy"),
     weight,
     isHeavy: weight !== 1,
-    revision: of("revision"),
-    epoch: of("epoch"),
+    revision: value("revision"),
+    epoch: value("epoch"),
     moving,
     isStill: moving === null,
     pinned,
@@ -113,7 +113,7 @@ export function cardFigures(row) {
     clean,
     isDirty: clean === false,
     canaryTone: clean === null ? "" : clean ? "ok" : "bad",
-    events: canary ? formatInteger(of("events")) : "",
+    events: canary ? formatInteger(value("events")) : "",
     isTrader: !canary,
     points: drawn?.points ?? null,
     lastX: drawn?.last[0] ?? null,
@@ -121,10 +121,10 @@ export function cardFigures(row) {
     pnl: pnl === null ? UNKNOWN : signed(pnl),
     percent: pnl === null || !starting ? "" : `${signed((100 * pnl) / starting)} %`,
     direction: pnl > 0 ? "gain" : pnl < 0 ? "loss" : "",
-    lag: formatInteger(of("lag")),
-    message: of("message"),
-    messageIcon: `#${of("icon")}`,
-    tone: of("tone"),
+    lag: formatInteger(value("lag")),
+    message: value("message"),
+    messageIcon: `#${value("icon")}`,
+    tone: value("tone"),
   };
 }
 
@@ -133,49 +133,49 @@ const TAGS = { suspect: "tag-warn", lost: "tag-bad", draining: "tag-info" };
 
 // What the header of a column shows, by the names in parts/column.html.
 export function columnFigures(row) {
-  const of = (field) => nodes.get(row, field);
-  const status = of("status");
-  const capacity = of("capacity");
-  const carried = of("used") + of("held");
-  const draining = of("draining");
-  const cordoned = of("cordoned");
-  const loss = of("loss");
-  const tone = of("tone");
-  const line = of("line");
-  const labels = Object.entries(of("labels")).sort();
-  const percent = (value) => (value === null ? UNKNOWN : `${value}\u202f%`);
+  const value = (field) => nodes.get(row, field);
+  const status = value("status");
+  const capacity = value("capacity");
+  const carried = value("used") + value("held");
+  const draining = value("draining");
+  const cordoned = value("cordoned");
+  const loss = value("loss");
+  const tone = value("tone");
+  const line = value("line");
+  const labels = Object.entries(value("labels")).sort();
+  const percent = (share) => (share === null ? UNKNOWN : `${share}\u202f%`);
   return {
     status,
     statusWord: stateWord(status),
     statusIcon: `#n-${status}`,
     statusTag: TAGS[status] ?? "",
     isUnusual: status !== "alive",
-    rank: of("rank"),
-    first: of("first"),
+    rank: value("rank"),
+    first: value("first"),
     cordoned,
     isOpen: !cordoned,
     draining,
     isUndrained: !draining,
-    until: of("until"),
-    ttl: of("ttl"),
+    until: value("until"),
+    ttl: value("ttl"),
     capacity,
     carried,
     loadOf: `${carried}/${capacity}`,
-    load: of("load"),
+    load: value("load"),
     loadWidth: Math.min((100 * carried) / (capacity || 1), 100).toFixed(1),
     hasCells: capacity <= MAX_CELLS,
     hasBar: capacity > MAX_CELLS,
-    cpu: percent(of("cpu")),
-    mem: percent(of("mem")),
+    cpu: percent(value("cpu")),
+    mem: percent(value("mem")),
     label1: labels[0]?.join("=") ?? "",
     label2: labels[1]?.join("=") ?? "",
     line,
-    lineIcon: `#${of("icon")}`,
+    lineIcon: `#${value("icon")}`,
     tone,
     hasStatusLine: Boolean(line) && !loss,
     loss,
     lossTone: tone === "ok" ? "quiet" : tone,
-    drain: of("drain"),
-    note: of("note"),
+    drain: value("drain"),
+    note: value("note"),
   };
 }

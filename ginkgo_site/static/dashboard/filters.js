@@ -36,8 +36,9 @@ export function foldGroups(values) {
 
 function matchesText(row) {
   const text = chosen.q.toLowerCase();
-  const of = (field) => portfolios.get(row, field);
-  return [portfolios.names[row], of("strategy"), ...of("symbols")].some((part) => part.toLowerCase().includes(text));
+  const value = (field) => portfolios.get(row, field);
+  const parts = [portfolios.names[row], value("strategy"), ...value("symbols")];
+  return parts.some((part) => part.toLowerCase().includes(text));
 }
 
 // Whether a portfolio on no node is shown. `matching` decides on the others: a search finds them by their node too.
@@ -49,8 +50,8 @@ export function matchesChoice(row) {
 // name, or for a portfolio that matches.
 export function matching(node, rows) {
   const { q, status, phase, trouble } = chosen;
-  const of = (field) => nodes.get(nodes.index.get(node), field);
-  if ((status && of("status") !== status) || (trouble && !of("rank"))) return null;
+  const value = (field) => nodes.get(nodes.index.get(node), field);
+  if ((status && value("status") !== status) || (trouble && !value("rank"))) return null;
   const searchesPortfolios = q && !node.toLowerCase().includes(q.toLowerCase());
   let shown = rows;
   if (phase) shown = shown.filter((row) => portfolios.get(row, "phase") === phase);

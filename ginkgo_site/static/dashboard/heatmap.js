@@ -75,7 +75,7 @@ function drawBlock(name, rows, counts) {
 export function drawHeatmap(here) {
   if (!heatmap) return;
   const isShown = choice("view") === "heatmap";
-  if (heatmap.hidden === isShown) heatmap.hidden = !isShown;
+  heatmap.hidden = !isShown;
   if (!isShown) return;
   const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
   const elements = [];

@@ -31,7 +31,7 @@ export function drawTrouble() {
     });
     return entry.element;
   });
-  if (strip.hidden === Boolean(shown.length)) strip.hidden = !shown.length;
+  strip.hidden = !shown.length;
   if (shown.length !== list.children.length || shown.some((element, i) => list.children[i] !== element)) {
     list.replaceChildren(...shown);
     const names = new Set(found.map(({ name }) => name));

@@ -24,7 +24,7 @@ class Explainer:
         assert task.target is not None
         portfolio, target = task.portfolio, self.fleet.nodes[task.target]
         source = self.fleet.node_by_id(portfolio.node)
-        if task.target in (task.prefer, task.only):
+        if task.target in (task.preferred_node, task.only_node):
             how = "pinned" if task.cause in (None, "pin") else "prepared"
         elif target.id in portfolio.failed_nodes:
             how = "failed"
@@ -66,6 +66,6 @@ class Explainer:
 
     def why_stuck(self, task: PlacementTask) -> Reason:
         """Return why a portfolio has to stay: its pinned node, or each other node, refuses it."""
-        if task.only is not None:
-            return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only)
+        if task.only_node is not None:
+            return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only_node)
         return self.why_unplaced(task)

@@ -6,14 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from scheduling.decide.planner.fleet_state import FleetState
-from scheduling.decide.types import (
-    ArtifactNeeds,
-    NodeView,
-    PortfolioView,
-    Reason,
-    Requirements,
-    may_continue_under,
-)
+from scheduling.decide.types import ArtifactNeeds, NodeView, PortfolioView, Reason, Requirements
 
 #: Nodes named in a sentence; the others are only counted by state.
 MAX_NAMED_NODES = 6
@@ -69,17 +62,12 @@ def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None
     for kind in ("selector", "strategy", "feed"):
         if all(getattr(each, kind) for each in missing):
             return Reason(f"no_{kind}", base)
-    living = [node for node in candidates if fleet.hosting[node]]
-    if not any(
-        may_continue_under(requirements.python, requirements.accept_python, fleet.nodes[n].python)
-        for n in living
-    ):
-        # Of living nodes alone: a lost node with that version, such as the last owner, is no help.
-        found = sorted({fleet.nodes[node].python for node in living})
-        return Reason("no_python", {**base, "nodes": len(living), "found": found})
-    if all(requirements.missing_on(fleet.nodes[node]).artifact for node in living):
-        found = sorted({fleet.nodes[node].python for node in living})
-        return Reason("no_artifact_python", {**base, "nodes": len(living), "found": found})
+    # A lost node with the right Python, such as the last owner, is no help: count living ones.
+    living = [fleet.nodes[node] for node in candidates if fleet.hosting[node]]
+    for kind, code in (("python", "no_python"), ("artifact", "no_artifact_python")):
+        if all(getattr(requirements.missing_on(view), kind) for view in living):
+            found = sorted({view.python for view in living})
+            return Reason(code, {**base, "nodes": len(living), "found": found})
     matching = [node for node, each in zip(candidates, missing, strict=True) if not any(each)]
     if not matching:
         return Reason("no_match", base)

@@ -121,7 +121,7 @@ class _Planner:
             self.room.plan_changed()
             # Neither a portfolio on the node it prefers nor a pinned one is reassigned. A failover
             # ends the pin.
-            if node != task.prefer and (
+            if node != task.preferred_node and (
                 task.cause or self.fleet.pinned_node(task.portfolio) is None
             ):
                 self.planned.setdefault(node, []).append(Movable(task.portfolio, task))
@@ -129,9 +129,9 @@ class _Planner:
     def _make_room_by_reassigning(self, task: PlacementTask) -> int | None:
         """Reassign placements of this plan so that the task fits. Return its node, or None.
 
-        Not for a task that is `ready` somewhere: a search would count the places it holds there.
+        Not for a task with a `held_node`: a search would count the places that it holds there.
         """
-        found = self.room.by_reassigning(task.portfolio) if task.ready is None else None
+        found = self.room.by_reassigning(task.portfolio) if task.held_node is None else None
         if found is None:
             return None
         for relocation in found.relocations:
@@ -146,9 +146,9 @@ class _Planner:
         """Reserve room that will become free, and start the moves that free it.
 
         The room of moves that cannot start yet is reserved too, so that nothing else in this plan
-        takes it. Return False if no room can be made, or for a task that is `ready` somewhere.
+        takes it. Return False if no room can be made, or for a task with a `held_node`.
         """
-        found = find(task.portfolio) if self.may_make_room and task.ready is None else None
+        found = find(task.portfolio) if self.may_make_room and task.held_node is None else None
         if found is None:
             return False
         fleet, portfolio = self.fleet, task.portfolio
@@ -223,14 +223,14 @@ class _Planner:
 
     def _preferred_node(self, task: PlacementTask) -> int | None:
         """Return the node that the task prefers if the portfolio is allowed there, else None."""
-        node, fleet = task.prefer, self.fleet
+        node, fleet = task.preferred_node, self.fleet
         if (
             node is None
             or not fleet.alive[node]
             or fleet.nodes[node].id in task.portfolio.failed_nodes
         ):
             return None
-        if node != task.ready:
+        if node != task.held_node:
             return node if fleet.is_allowed(node, task.portfolio) else None
         fleet.hold(node, task.portfolio, -1)  # its handoff holds these places for the portfolio
         allowed = fleet.is_allowed(node, task.portfolio)
@@ -248,13 +248,13 @@ class _Planner:
         """Make `node` the target of the task, and count the places taken there."""
         fleet, portfolio = self.fleet, task.portfolio
         task.target, task.load_before = node, fleet.held[node]
-        if node == task.ready:  # the active handoff holds the places already
+        if node == task.held_node:  # the active handoff holds the places already
             task.load_before -= portfolio.weight
             return
         fleet.hold(node, portfolio)
         fleet.expect(node, portfolio)
-        if task.ready is not None:
-            fleet.expect(task.ready, portfolio, -1)
+        if task.held_node is not None:
+            fleet.expect(task.held_node, portfolio, -1)
 
     # Drains, pins and broken rules: within the limits
 
@@ -280,9 +280,9 @@ class _Planner:
 
     def _find_target(self, task: PlacementTask, avoid: set[int]) -> int | None:
         """Return the node that the task would go to, except those in `avoid`, or None."""
-        if task.only is None:
+        if task.only_node is None:
             return self.fleet.choose(task.portfolio, avoid)
-        only = task.only
+        only = task.only_node
         if only in avoid or self.fleet.nodes[only].id in task.portfolio.failed_nodes:
             return None
         return only if self.fleet.is_allowed(only, task.portfolio) else None

@@ -29,9 +29,9 @@ class PlacementTask:
     cause: MoveCause | None  #: None: it has no owner and is to be placed
     source: int | None = None  #: index of the node to leave
     supersedes: int | None = None  #: id of the active handoff that the new one ends
-    prefer: int | None = None  #: index of a node preferred to all others, if allowed
-    ready: int | None = None  #: index of a node where its active handoff already holds places
-    only: int | None = None  #: index of the only node considered
+    preferred_node: int | None = None  #: index of a node preferred to all others, if allowed
+    held_node: int | None = None  #: index of a node where its active handoff already holds places
+    only_node: int | None = None  #: index of the only node considered
     why: str = ""  #: the code of the move's reason, if it differs from the cause
     room_for: str = ""  #: the name of the portfolio that the move makes room for
     target: int | None = None
@@ -146,7 +146,7 @@ class Worklist:
         fleet, handoff = self.fleet, portfolio.handoff
         if fleet.live_index(portfolio.node) is not None:
             return None
-        ready = None
+        held_node = None
         if handoff is not None:
             target = fleet.live_index(handoff.target)
             if handoff.kind == "stop":
@@ -155,14 +155,15 @@ class Worklist:
                 self.has_failover = self.has_failover or handoff.kind == "failover"
                 return None  # already under way
             # During a migrate the target may have prepared; without one, the source is still warm.
-            ready = fleet.live_index(handoff.source) if target is None else target
+            held_node = fleet.live_index(handoff.source) if target is None else target
+        pinned = fleet.live_index(portfolio.pinned)
         return PlacementTask(
             portfolio,
             cause=None if portfolio.node is None else "failover",
             source=None if portfolio.node is None else fleet.index_by_id.get(portfolio.node),
             supersedes=None if handoff is None else handoff.id,
-            prefer=fleet.live_index(portfolio.pinned) if portfolio.node is None else ready,
-            ready=ready,
+            preferred_node=pinned if portfolio.node is None else held_node,
+            held_node=held_node,
         )
 
     def _enqueue(self, task: PlacementTask) -> None:
@@ -207,10 +208,8 @@ class Worklist:
         elif pin == node:
             self._note_older_revision(portfolio, node)
         elif pin is not None:
-            self._add_relocation(self.pin, portfolio, node, "pin", only=pin)
-        elif not fleet.meets(portfolio.requirements)[node] and not self._meets_wanted(
-            portfolio, node
-        ):
+            self._add_relocation(self.pin, portfolio, node, "pin", only_node=pin)
+        elif not (fleet.meets(portfolio.requirements)[node] or self._meets_wanted(portfolio, node)):
             self._add_relocation(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
         else:
             self.running(node).append(portfolio)
@@ -256,7 +255,7 @@ class Worklist:
         portfolio: PortfolioView,
         node: int,
         cause: MoveCause,
-        only: int | None = None,
+        only_node: int | None = None,
         why: str = "",
     ) -> None:
         """Append a task to `bucket`, or record why the portfolio has to stay for now."""
@@ -265,7 +264,7 @@ class Worklist:
         elif _is_backing_off(portfolio, self.now):
             self.stuck.append(Pending(portfolio, _back_off_reason(portfolio, self.now)))
         else:
-            bucket.append(PlacementTask(portfolio, cause, node, only=only, why=why))
+            bucket.append(PlacementTask(portfolio, cause, node, only_node=only_node, why=why))
 
 
 def _in_placing_order(tasks: Iterable[PlacementTask]) -> list[PlacementTask]:

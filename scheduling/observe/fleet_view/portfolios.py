@@ -70,7 +70,7 @@ class FeedClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ViewContext:
     """What a view of a portfolio needs besides the portfolio's own row."""
 
     now: datetime
@@ -96,12 +96,12 @@ def reports_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int, int], dict[st
     }
 
 
-def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
+def portfolio_view(row: Any, context: ViewContext) -> PortfolioView:
     """Return the view of a row of PORTFOLIOS, whose state `decode_new_states` has decoded."""
-    now, times = around.now, around.times
-    feed = around.feeds.get(row.feed_id, FeedClock(0, 0.0))
-    node, pinned = around.nodes.get(row.node_id), around.nodes.get(row.pinned_node_id)
-    report = around.reports.get((row.node_id, row.id, row.epoch), {})
+    now, times = context.now, context.times
+    feed = context.feeds.get(row.feed_id, FeedClock(0, 0.0))
+    node, pinned = context.nodes.get(row.node_id), context.nodes.get(row.pinned_node_id)
+    report = context.reports.get((row.node_id, row.id, row.epoch), {})
     _, account, state = _states.get(row.id, (0, UNKNOWN_ACCOUNT, {}))
     owned = row.node_id is not None
     # A node that is lost or has left runs nothing: its portfolios are shown as pending.
@@ -157,7 +157,7 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         orders_suppressed=row.orders_suppressed,
         unplaced_orders=row.unplaced_orders,
         behind_since=row.behind_since,
-        suspect=row.node_id in around.suspects,
+        suspect=row.node_id in context.suspects,
         feed=row.feed,
         feed_head=feed.head,
         feed_rate=feed.rate,
@@ -166,8 +166,8 @@ def portfolio_view(row: Any, around: Surroundings) -> PortfolioView:
         account=account,
         starting_cash=row.starting_cash,
         state=state,
-        spark=around.sparklines.get(row.id, []),
-        handoff=around.handoffs.get(row.id),
+        spark=context.sparklines.get(row.id, []),
+        handoff=context.handoffs.get(row.id),
     )
 
 

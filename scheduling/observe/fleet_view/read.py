@@ -18,7 +18,7 @@ from scheduling.db.snapshot import repeatable_read
 from scheduling.observe.fleet_view.nodes import node_status, node_view
 from scheduling.observe.fleet_view.portfolios import (
     FeedClock,
-    Surroundings,
+    ViewContext,
     counted_equity,
     decode_new_states,
     forget_states_except,
@@ -75,9 +75,9 @@ def read_portfolio(name: str) -> PortfolioView | None:
         nodes = cursor.execute(NODES).fetchall()
         rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
         active = _handoffs_by_portfolio(cursor.execute(ACTIVE_HANDOFFS).fetchall())
-        around = _surroundings(clock.now, timing(), feeds, nodes, active, {})
+        context = _view_context(clock.now, timing(), feeds, nodes, active, {})
         decode_new_states(cursor, rows)
-    return portfolio_view(rows[0], around) if rows else None
+    return portfolio_view(rows[0], context) if rows else None
 
 
 def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
@@ -100,10 +100,10 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     ended = cursor.execute(RECENT_HANDOFFS.encode(), shown).fetchall()
     pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
     sparklines = read_sparklines(cursor)
-    around = _surroundings(now, times, feeds, nodes, active, sparklines)
+    context = _view_context(now, times, feeds, nodes, active, sparklines)
     decode_new_states(cursor, rows)
     forget_states_except(rows)
-    portfolios = [portfolio_view(row, around) for row in rows]
+    portfolios = [portfolio_view(row, context) for row in rows]
     held: dict[int, int] = {}  # node → places for handoffs to it that are not granted yet
     for row in active_rows:
         coming = row.state in ("preparing", "draining") and row.target_node_id is not None
@@ -138,16 +138,16 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     )
 
 
-def _surroundings(
+def _view_context(
     now: datetime,
     times: Timing,
     feeds: dict[int, FeedClock],
     nodes: list[Any],
     active: dict[int, HandoffView],
     sparklines: dict[int, list[float]],
-) -> Surroundings:
+) -> ViewContext:
     policy = times.lease_policy
-    return Surroundings(
+    return ViewContext(
         now=now,
         times=times,
         feeds=feeds,

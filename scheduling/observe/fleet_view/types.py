@@ -22,7 +22,7 @@ class HandoffView:
     state: str
     reason: str
     why: dict[str, Any] | None  #: the data of `reason`
-    requested_by: str
+    requested_by: str  #: the actor
     source_node: str | None
     target_node: str | None
     from_epoch: int
@@ -30,7 +30,7 @@ class HandoffView:
     from_revision: int
     to_revision: int
     released_seq: int | None
-    error: str
+    error: str  #: why it failed, was rolled back or superseded; empty: none of these
     pause_ms: float | None  #: between the last commit of the old owner and the first of the new one
     catchup_ms: float | None  #: from the activation until the lag was at most one batch
     requested_at: datetime
@@ -66,7 +66,7 @@ class NodeView:
     id: int
     name: str
     status: str  #: alive, suspect, lost, left
-    schedulable: bool
+    schedulable: bool  #: neither away nor closed to new portfolios by an operator or its daemon
     cordoned: bool
     draining: bool
     drain_reason: str
@@ -200,7 +200,7 @@ class FleetView:
     nodes: list[NodeView]
     portfolios: list[PortfolioView]
     handoffs_active: list[HandoffView]
-    handoffs_recent: list[HandoffView]
+    handoffs_recent: list[HandoffView]  #: the newest that ended
     pause_p50_ms: float | None
     pause_p99_ms: float | None
     frozen: FreezeView | None
@@ -210,6 +210,6 @@ class FleetView:
     alerts: list[AlertView] = field(default_factory=list)
     losses: list[NodeLossView] = field(default_factory=list)
     halts: list[HaltView] = field(default_factory=list)  #: that keep a portfolio stopped
-    #: The newest that ended, without the failovers that `losses` counts.
+    #: The same without the failovers that `losses` counts.
     handoffs_single: list[HandoffView] = field(default_factory=list)
     by_name: dict[str, PortfolioView] = field(default_factory=dict, repr=False)
