@@ -77,7 +77,7 @@ def _checked(access: Access) -> Access:
 
 
 def _access_files(environment: Mapping[str, str]) -> list[Path]:
-    """Return the paths to which `bin/up` may have written. The first that exists counts."""
+    """Return the files in which `bin/up` may have left address and token; the first one counts."""
     home = environment.get("GINKGO_HOME", "")
     first = [Path(home) / "access.json"] if home else []
     config = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/")) / ".config"

@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table, on a terminal cut to its width. A title with > aligns its column right."""
+    """Return a table, on a terminal cut to its width. A title that ends in > is aligned right."""
     cells = [[plain(cell) for cell in row] for row in rows]
     names = [title.rstrip(">") for title in titles]
     widths = [

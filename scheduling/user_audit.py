@@ -142,7 +142,7 @@ def before_user(sender: Any, instance: Any, raw: bool = False, **kwargs: Any) ->
 
 def after_user(sender: Any, instance: Any, created: bool, raw: bool = False, **kwargs: Any) -> None:
     """Record a new user, or the names of the changed fields."""
-    if raw:
+    if raw:  # a fixture is loaded
         return
     name, before = _name(instance), getattr(instance, "_ginkgo_before", None)
     if created:

@@ -19,7 +19,7 @@ from scheduling.presentation.state_words import state_word
 
 def translate_labels(models: Iterable[type[Any]]) -> None:
     """Show names, help texts and choices of these models in the language of each reader."""
-    with override(None):
+    with override(None):  # the keys of LABELS are the untranslated texts
         for model in models:
             meta = model._meta
             meta.verbose_name = label(meta.verbose_name)

@@ -103,7 +103,7 @@ class ArtifactList(TableView):
 
 
 def _read_upload(request: Request) -> tuple[str, bytes, str]:
-    """Return (file name, wheel, lock or ""). Raise Invalid if one is missing or not text."""
+    """Return (file name, wheel, lock or ""). Raise Invalid for a missing wheel or a wrong lock."""
     data: Any = request.data
     if isinstance(data, bytes):
         filename = request.query_params.get("filename", "")

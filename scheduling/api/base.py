@@ -151,7 +151,7 @@ def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None
     errors += [
         {"field": name, "code": "invalid", "message": f"is given {len(given)} times; give it once"}
         for name, given in request.query_params.lists()
-        if len(given) > 1 and name in known and name not in SCENARIO_PARAMETERS
+        if len(given) > 1 and name in known and name not in SCENARIO_PARAMETERS  # several nodes
     ]
     if errors:
         raise Invalid(errors)

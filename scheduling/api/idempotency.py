@@ -123,9 +123,9 @@ def _comparable(data: Any) -> Any:
 
 
 def _keep_or_forget(claim: Claim, response: HttpResponseBase, repeatable: bool) -> None:
-    """Keep the response for repeats, its body only if it is `repeatable`; forget a failed request.
+    """Keep the response for repeats, its body only if it is `repeatable`.
 
-    The key of a request that failed after it had acted stays: repeats are refused.
+    A 5xx frees the key, unless the request had acted before it failed: then repeats are refused.
     """
     try:
         if response.status_code >= 500:

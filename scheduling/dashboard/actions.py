@@ -136,6 +136,7 @@ def _preview_stop(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
 
 
 def _preview_delete(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
+    """Return who runs the portfolio, and what it holds."""
     held = [row["symbol"] for row in portfolio.account.get("positions") or []]
     lines = [_owner_line(portfolio)]
     if held:
@@ -181,6 +182,7 @@ def _preview_verify(portfolio: PortfolioView, board: FleetView) -> HeadedLines:
 
 
 def _preview_release_storm(subject: None, board: FleetView) -> HeadedLines:
+    """Return how many portfolios of lost nodes fail over once the hold ends."""
     lost = {node.name for node in board.nodes if node.status == "lost"}
     waiting = sum(portfolio.node in lost for portfolio in board.portfolios)
     if not waiting:
@@ -192,6 +194,7 @@ def _preview_release_storm(subject: None, board: FleetView) -> HeadedLines:
 
 
 def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> HeadedLines:
+    """Return how many portfolios keep their revision, and how many changes go on."""
     waiting = roll_out.counts.get("waiting", 0)
     under_way = roll_out.counts.get("changing", 0) + roll_out.counts.get("proving", 0)
     text = ngettext(
@@ -203,6 +206,7 @@ def _preview_stop_roll_out(roll_out: RollOutView, board: FleetView) -> HeadedLin
 
 
 def _preview_return_roll_out(roll_out: RollOutView, board: FleetView) -> HeadedLines:
+    """Return how many portfolios go back to their earlier revision, and with which state."""
     text = ngettext(
         "The roll-out has changed %(number)s portfolio.",
         "The roll-out has changed %(number)s portfolios.",

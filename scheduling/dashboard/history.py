@@ -166,7 +166,7 @@ def _csv(
 
 
 def _cell(value: Any) -> str:
-    """Return a value as a cell: "" for None, JSON for anything else but a text.
+    """Return a value as a cell: "" for None, a text as it is, anything else as JSON.
 
     A text that a spreadsheet would compute as a formula gets an apostrophe.
     """

@@ -25,7 +25,7 @@ class Branch:
     text: str  #: of a plain value, or a summary of what is below
     children: tuple[Branch, ...] = ()
     more: int = 0  #: entries that are left out
-    is_open: bool = False
+    is_open: bool = False  #: shown unfolded
 
 
 def value_tree(value: Any) -> Branch:

@@ -90,7 +90,7 @@ def kind_choices(scenario: Scenario) -> list[Choice]:
 
 
 def node_choices(scenario: Scenario, fleet: FleetView) -> list[Choice]:
-    """Return for each node a link to the scenario in which it is lost, or drained as those now are.
+    """Return for each node a link to its loss, or to its drain if the scenario only drains nodes.
 
     Of many nodes, only the chosen ones have a link.
     """
@@ -183,9 +183,9 @@ class LossRow:
     """A table row: would the loss of this node be absorbed?"""
 
     node: str
-    query: str
+    query: str  #: of the what-if page for this loss
     chosen: bool  #: the scenario of the page assumes this loss
-    load: str
+    load: str  #: load and capacity, such as `5/8`
     tag: str  #: the answer: `yes`, `2 would wait`
     tone: str  #: ok, warn, bad, or empty if unknown
     detail: str  #: such as `3 of 5 fit`
@@ -229,7 +229,7 @@ def loss_tag(loss: LossView) -> str:
 
 
 def loss_detail(loss: LossView) -> str:
-    """Return how many portfolios would have a place, and on which suspect nodes: `3 of 5 fit`."""
+    """Return how many portfolios would find a place, and the suspect nodes used: `3 of 5 fit`."""
     if not loss.runs:
         text = _("it runs no portfolio")
     else:

@@ -62,6 +62,7 @@ def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOut
             except Failed as failed:
                 each = replace(each, refused=failed)
         ended.append(each)
+    # Read anew: where a wait failed, the handoff is that from before it.
     newest = HANDOFFS.in_bulk([each.handoff.pk for each in ended if each.handoff])
     return [
         replace(each, handoff=newest.get(each.handoff.pk, each.handoff)) if each.handoff else each

@@ -23,7 +23,7 @@ def node_view(name: str) -> NodeView:
 
 
 def find_any_node(fleet: FleetView, name: str) -> NodeView:
-    """Return the node, also one with a token that never registered. Raise NotFound for others."""
+    """Return the node, even if it has only a token yet. Raise NotFound for any other name."""
     for view in fleet.nodes:
         if view.name == name:
             return view

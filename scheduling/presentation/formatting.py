@@ -33,7 +33,7 @@ def _decimal(value: Number | None) -> Decimal | None:
 def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
     """Return the number with thousands separators; 0 has no sign, whatever `sign` says."""
     text = f"{abs(number):,.{places}f}"
-    if not text.strip("0.,"):
+    if not text.strip("0.,"):  # 0, at least after rounding
         return text
     if number < 0:
         return MINUS + text

@@ -70,7 +70,7 @@ def _feed_need(name: str) -> tuple[str, str]:
     """Return (name, version) of the feed that a node must have; "" is the packaged feed.
 
     Every recorded feed needs the same ability of a node: its name is RECORDED_FEEDS. Empty texts:
-    no portfolio has used the feed yet, and any node may have it.
+    no portfolio has used the feed yet, so any node will do.
     """
     rows = FeedRow.objects.filter(name=name) if name else FeedRow.objects.filter(kind="replay")
     row = rows.first()

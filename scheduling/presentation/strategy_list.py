@@ -12,7 +12,7 @@ from scheduling.models import Node
 
 @dataclass(frozen=True, slots=True)
 class StrategyLine:
-    """One strategy of the release, of an artifact, or installed on nodes."""
+    """A strategy of the release, of an artifact, or installed on nodes, of which less is known."""
 
     name: str
     version: int | None

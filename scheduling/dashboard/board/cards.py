@@ -144,7 +144,7 @@ def unplaced_text(portfolio: PortfolioView) -> str:
 
 
 def lag_text(lag_events: int, rate: float) -> str:
-    """Return the lag as time at the feed's rate, such as `0.46 s`; empty for a feed without one."""
+    """Return the lag as time at the feed's rate, such as `0.46 s`; empty if the feed has none."""
     if not rate:
         return ""
     seconds = lag_events / rate

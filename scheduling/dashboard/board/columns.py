@@ -100,8 +100,8 @@ def build_slot(portfolio: PortfolioView) -> ReservedSlot:
 def build_column(
     node: NodeView, cards: tuple[Card, ...], reserved: tuple[ReservedSlot, ...], fleet: FleetView
 ) -> Column:
+    """Return the column of the node; if it is lost, with what became of its portfolios."""
     status = display_status(node)
-    """Return the column of the node; `loss` is the one that has made it lost, if it is."""
     losses = (each for each in fleet.losses if each.node == node.name and not each.is_over)
     loss = next(losses, None) if status == "lost" else None
     moves = tuple(loss.moves) if loss else ()
@@ -138,7 +138,7 @@ def lease_level(node: NodeView) -> str:
 
 
 def _status_line(node: NodeView, status: str, cards: int, fleet: FleetView) -> Message | None:
-    """Return what is unusual about the node, the most severe first; None if nothing is."""
+    """Return what is most unusual about the node, which shows `cards` cards; None if nothing is."""
     if status == "lost":
         # Without a reason: it was lost before reasons were stored.
         since = _("lost since %(at)s") % {"at": clock(node.status_since)}

@@ -90,9 +90,9 @@ def card_and_slot_nodes(portfolio: PortfolioView) -> tuple[str | None, str | Non
         return portfolio.node, None
     if handoff.source_node is not None and handoff.source_node != handoff.target_node:
         return handoff.source_node, handoff.target_node
-    if portfolio.node is None:
+    if portfolio.node is None:  # a placement
         return None, handoff.target_node
-    return portfolio.node, None
+    return portfolio.node, None  # a reload: it keeps its place
 
 
 def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> BoardPage:

@@ -260,10 +260,11 @@ def _reload(
     """Reload the portfolio to a chosen revision: `?revision=`, or the wanted one."""
     given = int_parameter(request.POST if request.method == "POST" else request.GET, "revision")
     chosen = portfolio.revision if given is None else given
+    _effect, *lines = dialog_lines(RELOAD, portfolio, context["fleet"])
     context |= {
         "action": RELOAD,
         "title": _("Reload %(name)s to a revision") % {"name": portfolio.name},
-        "lines": dialog_lines(RELOAD, portfolio, context["fleet"])[1:],
+        "lines": lines,  # the form states the effect itself
         "revisions": revision_choices(portfolio, chosen),
         "chosen": chosen,
         "command": f"{RELOAD.command.format(name=portfolio.name)} --revision {chosen}",

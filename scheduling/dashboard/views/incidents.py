@@ -86,7 +86,7 @@ def of_node(request: HttpRequest, name: str) -> HttpResponse:
 @require_safe
 @viewer_required
 def of_handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
-    """Go to the incident that caused a failover; 404 if none is known."""
+    """Go to the incident that caused the handoff, a failover; 404 if none is known."""
     row = Handoff.objects.select_related("source_node").filter(pk=handoff_id).first()
     number = None
     if row is not None and row.kind == "failover" and row.source_node is not None:

@@ -92,7 +92,7 @@ def person_action(request: HttpRequest, number: int, verb: str) -> HttpResponse:
         except Refused as refused:
             context["refused"] = refused.message
             return render_form(request, template, context, refused.status)
-        user.refresh_from_db()
+        user.refresh_from_db()  # the link's token is made from the changed password
         return _show_link(request, user, context)
     operation = find_action(ACTIONS, verb)
     return perform_action(request, operation, user, name, context, then=reverse("people"))

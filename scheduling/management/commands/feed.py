@@ -364,7 +364,7 @@ def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
     elif not so_far.number:
         texts.append("No row of the file was stored.")
     extra = dict(refused.extra)
-    if so_far.number or not may_be_stored:  # else a script that goes on there stores rows twice
+    if so_far.number or not may_be_stored:  # else going on after `line` may store rows twice
         extra |= {"rows": so_far.rows, "line": so_far.line}
     return Refused(refused.code, " ".join(filter(None, texts)), status=refused.status, **extra)
 
