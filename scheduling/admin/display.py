@@ -6,8 +6,9 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
 
-from scheduling.presentation.formatting import UNKNOWN
+from scheduling.presentation.formatting import UNKNOWN, whole
 from scheduling.presentation.state_words import state_word
 
 #: CSS class suffix → the statuses that it colours. Other statuses are neutral.
@@ -44,4 +45,4 @@ def list_link(model: Any, text: str, **filters: Any) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.0f} ms"
+    return UNKNOWN if value is None else _("%(number)s ms") % {"number": whole(value)}

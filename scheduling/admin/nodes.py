@@ -95,7 +95,7 @@ class NodeAdmin(FleetAdmin):
         if lease is None or row.status != NodeStatus.ALIVE:
             return UNKNOWN
         left_s = (lease.expires_at - row.now).total_seconds()
-        return f"{max(left_s, 0):.1f} s"
+        return str(_("%(number)s s") % {"number": f"{max(left_s, 0):.1f}"})
 
     @admin.display(description=_("load"), ordering="used")
     def load(self, row: Any) -> str:

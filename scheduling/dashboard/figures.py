@@ -262,7 +262,7 @@ def canary_text(state: Mapping[str, Any]) -> str:
     gaps, duplicates = state.get("gaps"), state.get("duplicates")
     if gaps is None or duplicates is None:
         return _("gaps and duplicates unknown")
-    return ", ".join(
+    return _(", ").join(
         (
             ngettext("%(number)s gap", "%(number)s gaps", gaps) % {"number": whole(gaps)},
             ngettext("%(number)s duplicate", "%(number)s duplicates", duplicates)

@@ -157,7 +157,7 @@ def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, An
     bounds = [text.format(bounded[key]) for key, text in _BOUNDS.items() if key in bounded]
     words = [
         described.strip().rstrip("."),
-        ", ".join(filter(None, [str(_KIND_WORDS[kind]), *bounds])),
+        str(_(", ")).join(filter(None, [str(_KIND_WORDS[kind]), *bounds])),
         str(_("required")) if required else "",
     ]
     default = "" if required else whole.get("default", "")

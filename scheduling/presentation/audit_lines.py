@@ -49,16 +49,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "handoff_failed": ("handoff {handoff} failed: {kind}", "交接 {handoff} 失败：{kind}"),
     "handoff_rolled_back": (
         "handoff {handoff} rolled back: {kind}",
-        "交接 {handoff} 已回滚：{kind}",
+        "交接 {handoff} 已回退：{kind}",
     ),
     "handoff_superseded": ("handoff {handoff} superseded", "交接 {handoff} 已被取代"),
     "granted": (
         "owner from seq {from_seq} on: epoch {epoch}, r{revision}, by {cause}",
-        "自 seq {from_seq} 起成为所有者：纪元 {epoch}，r{revision}，原因 {cause}",
+        "自 seq {from_seq} 起成为所有者：纪元 {epoch}，r{revision}，起因 {cause}",
     ),
     "ended": (
         "no owner after seq {from_seq}: epoch {epoch}, by {cause}",
-        "seq {from_seq} 之后无所有者：纪元 {epoch}，原因 {cause}",
+        "seq {from_seq} 之后无所有者：纪元 {epoch}，起因 {cause}",
     ),
     "revision_good": ("r{revision} is good", "r{revision} 已验证为良好"),
     "revision_rejected": ("r{revision} was rejected", "r{revision} 被拒绝"),
@@ -92,11 +92,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "node_token_revoked": ("its tokens were revoked", "其令牌已吊销"),
     "api_token_created": (
         "token {token} of {user} created, scope {scope}",
-        "{user} 的令牌 {token} 已创建，范围 {scope}",
+        "{user} 的令牌 {token} 已创建，权限 {scope}",
     ),
     "api_token_revoked": ("tokens of {user} were revoked", "{user} 的令牌已吊销"),
-    "frozen": ("automatic moves stop", "自动移动停止"),
-    "unfrozen": ("automatic moves continue", "自动移动恢复"),
+    "frozen": ("automatic moves stop", "自动迁移停止"),
+    "unfrozen": ("automatic moves continue", "自动迁移恢复"),
     "even_by": ("rebalancing evens out {even_by}", "再平衡依据 {even_by}"),
     "feed_rate": (
         "feed at {rate} events/s from seq {from_seq} on",
@@ -211,7 +211,7 @@ def _value_text(value: Any) -> str:
 
 #: Kind and part of the data → the sentence of the kind if that part is true.
 _IF_TRUE = {
-    ("frozen", "failover"): ("automatic moves stop, failover too", "自动移动停止，故障转移也停止"),
+    ("frozen", "failover"): ("automatic moves stop, failover too", "自动迁移停止，故障转移也停止"),
     ("alert_channel_set", "replaced"): (
         "channel {channel} has another address",
         "渠道 {channel} 已更换地址",

@@ -104,7 +104,8 @@ def pause(milliseconds: float | None) -> str:
     if milliseconds is None:
         return UNKNOWN
     if milliseconds < 999.5:  # from there on it would be rounded to 1000 ms
-        return f"{milliseconds:.1f} ms" if 0 < milliseconds < 0.95 else f"{milliseconds:.0f} ms"
+        digits = 1 if 0 < milliseconds < 0.95 else 0
+        return _("%(number)s ms") % {"number": f"{milliseconds:.{digits}f}"}
     seconds = milliseconds / 1000
     return _("%(number)s s") % {"number": f"{seconds:.1f}"} if seconds < 120 else span(seconds)
 

@@ -15,7 +15,7 @@ ALERTS = (
     ("its connection closed & and it did not return in # s", r"连接于 \1 断开，\2 秒内未恢复"),
     ("its process was found ended at &", r"\1 发现其进程已退出"),
     ("# of # nodes were lost within # s, so failover is held until a person releases it",
-     r"\2 个节点中有 \1 个在 \3 秒内失联，故障转移已暂停，直到有人解除"),
+     r"\2 个节点中有 \1 个在 \3 秒内失联，故障转移已暂停，直到有人放行"),
     ("# of # nodes were lost within # s, so failover is held",
      r"\2 个节点中有 \1 个在 \3 秒内失联，故障转移已暂停"),
     ("no node takes a portfolio: of # alive, # drain and # are cordoned; uncordon one or add one",
@@ -45,7 +45,7 @@ ALERTS = (
     ("@ # of #", r"\1 \2/\3"),
     (r"(\S+ [\d,.]+ of [\d,.]+), ([^;]+)", r"\1，\2"),  # the next of the list, and the rest
     (r"uncordon (\S+) or add a node", r"解除 \1 的封锁，或增加节点"),
-    (r"undo the drain of (\S+) or add a node", r"撤销 \1 的排空，或增加节点"),
+    (r"undo the drain of (\S+) or add a node", r"结束 \1 的排空，或增加节点"),
     ("wait until the flapping node is stable or add a node", r"等频繁失联的节点稳定下来，"
      r"或增加节点"),
     ("add a node or make the spread group soft", r"增加节点，或将分散组设为软约束"),

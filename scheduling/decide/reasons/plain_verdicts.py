@@ -19,7 +19,7 @@ VERDICTS = (
     ("(?>(.+?): ([^:]+?) is )(?>(.+?), the reference run has )(.+); (epoch .+)",
      r"\1：\2 为 \3，参考运行为 \4；\5"),
     (r"epoch # on @, r# by (\w+)(?: \(handoff #\))?, from seq # (on|to #)",
-     r"纪元 \1，在 \2 上，r\3，原因 \4，从 seq \6 起"),
+     r"纪元 \1，在 \2 上，r\3，起因 \4，从 seq \6 起"),
     (r"order # at seq #(?: \(.+\))?", r"seq \2 的订单 \1"),
     (r"fill # at seq #(?: \(.+\))?", r"seq \2 的成交 \1"),
     ("equity point at seq #", r"seq \1 的权益点"),

@@ -73,6 +73,19 @@ def test_translation_keeps_numbers_and_placeholders() -> None:
         assert set(values_in(text)) == set(values_in(translated)), text
 
 
+#: What was written beside the word that pages have for it: alert, automatic moves, hold failover,
+#: release the hold, unfreeze, end the drain, roll back, reload, stale events, lost node.
+SECOND_WORDS = re.compile(
+    r"告警|自动移动|暂缓|有人解除|解冻|撤销[^，；]{0,40}的排空|回滚|重载|过期事件|节点丢失"
+)
+
+
+def test_chinese_has_one_word_for_each_thing() -> None:
+    texts = [path.read_text() for path in modules()]
+    texts += [path.read_text() for path in CATALOGS.glob("*.po")]
+    assert [found[0] for text in texts for found in SECOND_WORDS.finditer(text)] == []
+
+
 def values_in(template: str) -> Iterator[tuple[str, str, str]]:
     """Yield name, format and conversion of each value of `{name} is {value!r}`."""
     for _, name, spec, conversion in Formatter().parse(template):

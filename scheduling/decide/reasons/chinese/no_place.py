@@ -78,7 +78,7 @@ def _remedy(p: Params) -> str:
         case "cordoned":
             return f"解除 {p['remedy_node']} 的封锁，或增加节点"
         case "draining":
-            return f"撤销 {p['remedy_node']} 的排空，或增加节点"
+            return f"结束 {p['remedy_node']} 的排空，或增加节点"
         case "flapping":
             return "等频繁失联的节点稳定下来，或增加节点"
         case "spread":

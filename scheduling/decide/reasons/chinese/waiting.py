@@ -17,7 +17,7 @@ def _why_frozen(p: Params) -> str:
     what = {"drain": "所在节点排空中", "pin": "已固定到其他节点"}.get(
         p["cause"], "所在节点不再满足其要求"
     )
-    return f"{what}，但自动移动已冻结；解冻，或手动迁移"
+    return f"{what}，但自动迁移已冻结；解除冻结，或手动迁移"
 
 
 def _its_node(p: Params) -> str:
@@ -27,8 +27,8 @@ def _its_node(p: Params) -> str:
 
 def _why_held_in_storm(p: Params) -> str:
     if p.get("by"):
-        return f"{_its_node(p)}失联，但 {p['by']} 暂缓了故障转移；解除暂缓，或迁移它"
-    return f"{_its_node(p)}与许多其他节点同时失联，故障转移暂缓；节点恢复后自动继续，或手动解除暂缓"
+        return f"{_its_node(p)}失联，但 {p['by']} 暂停了故障转移；放行，或迁移它"
+    return f"{_its_node(p)}与许多其他节点同时失联，故障转移暂停；节点恢复后自动继续，或手动放行"
 
 
 def _why_held_for_late_nodes(p: Params) -> str:
@@ -50,7 +50,7 @@ SENTENCES: dict[str, Sentence] = {
         f"无法进入固定的节点：{on_node(p['state'])}；取消固定，或在该节点腾出空位"
     ),
     "frozen": _why_frozen,
-    "frozen_failover": lambda p: f"{_its_node(p)}失联，但故障转移已冻结；解冻，或手动迁移",
+    "frozen_failover": lambda p: f"{_its_node(p)}失联，但故障转移已冻结；解除冻结，或手动迁移",
     "storm_hold": _why_held_in_storm,
     "storm_late": _why_held_for_late_nodes,
     "after_storm": lambda p: (
