@@ -20,13 +20,13 @@ from scheduling.presentation.fields import LabelsField, SecretField, StrictSeria
 
 PORTFOLIOS = "/api/portfolios/"
 
-#: No control and no bidirectional character; see `portfolios.text`.
+#: Control and bidirectional characters, within the brackets of a pattern; see `portfolios.text`.
 _REFUSED = (
     r"\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029"
     r"\u202a-\u202e\u2066-\u2069\ufeff"
 )
 PLAIN = rf"^[^{_REFUSED}]*$"
-#: The same with at least one character that is no space.
+#: A PLAIN text with at least one character that is no space.
 FILLED = rf"^[^{_REFUSED}]*[^\s{_REFUSED}][^{_REFUSED}]*$"
 
 

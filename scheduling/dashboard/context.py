@@ -33,7 +33,7 @@ PAGES = (
     ("audit", gettext_lazy("Audit"), "i-proof"),
 )
 
-Parts = dict[str, str]  #: element id → HTML
+Parts = dict[str, str]  #: element id → HTML; see `render_parts`
 BOARD_PARTS = ("fleet_summary", "feed_head", "unassigned", "handoff_sidebar", "first_steps")
 
 

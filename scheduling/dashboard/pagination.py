@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import QueryDict
 
-PAGE_ROWS = 50
+PAGE_ROWS = 50  #: of a page, unless its view says otherwise
 MAX_OFFSET = 1_000_000_000  #: longer than any table; PostgreSQL rejects offsets above 63 bits
 
 

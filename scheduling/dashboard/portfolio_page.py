@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scheduling.models import Event
     from scheduling.observe.fleet_view.types import FleetView, PortfolioView
 
-PHASE_TAGS = {
+PHASE_TAGS = {  #: phase → CSS class
     "running": "tag-ok",
     "starting": "tag-info",
     "draining": "tag-info",

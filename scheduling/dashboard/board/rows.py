@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scheduling.observe.node_losses import NodeLossView
 
 
-MAX_RECENT_ROWS = 12
+MAX_RECENT_ROWS = 12  #: ended handoffs and losses that are listed; the newest
 MAX_TARGETS = 3  #: nodes named in the row of a loss; the others are counted
 #: Phase of an unassigned portfolio → verbs of the actions that can help.
 _ACTIONS_BY_PHASE = {

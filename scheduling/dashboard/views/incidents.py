@@ -16,7 +16,7 @@ from scheduling.observe.incidents import newest_incident, read_incident, read_in
 from scheduling.presentation.incidents import incident_csv, incident_details, incident_document
 
 ROWS = 25
-OUTAGE_ROWS = 100
+OUTAGE_ROWS = 100  #: outages on a page
 
 
 @require_safe

@@ -41,10 +41,10 @@ HISTORY = (
     *("node_draining", "node_undrained", "node_cordoned", "node_uncordoned", "node_labelled"),
     *("node_token_created", "node_token_revoked", "node_forgotten"),
 )
-HISTORY_ROWS = 20
-HANDOFF_ROWS = 12
-PLAN_ROWS = 50
-TOKEN_ROWS = 50
+HISTORY_ROWS = 20  #: events of the node on a page
+HANDOFF_ROWS = 12  #: the newest from and to the node
+PLAN_ROWS = 50  #: of each table of a drain's preview
+TOKEN_ROWS = 50  #: the newest; the page says if there are more
 
 
 @require_safe
