@@ -27,13 +27,14 @@ from scheduling.db.failpoints import ConnectionCut, Point
 from scheduling.errors import Refused
 from scheduling.models import ACTIVE_STATES, Event, Handoff, PassLock, Run, Tenure
 from scheduling.scheduler import Scheduler
-from scheduling.wire.messages import Commit, CommitResult, OrderLine
+from scheduling.wire.messages import Commit, CommitResult
 from tests.support.factories import (
     FakeNode,
     ago,
     make_node,
     make_running_portfolio,
     newest_handoff,
+    order_line,
     prove_revision,
     run_of,
     serving_since,
@@ -84,11 +85,6 @@ def make_world() -> World:
     for name, daemon in (("p", first), ("q", second)):
         prove_revision(make_running_portfolio(name, daemon, events=3))
     return World(first, second)
-
-
-def make_order(seq: int) -> OrderLine:
-    """Return an order decided at `seq`."""
-    return OrderLine(seq, 0, "IBM", "buy", "1", "1.0000", "open", "", 1)
 
 
 def _send(daemon: FakeNode, commit: Commit) -> CommitResult:
@@ -329,7 +325,7 @@ def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: Worl
             daemon = FakeNode(tenure.node, tenure.incarnation)
             late = Commit(
                 portfolio=portfolio.pk, epoch=tenure.epoch, from_seq=run.last_seq,
-                to_seq=run.last_seq + 1, batch=str(uuid4()), orders=[make_order(run.last_seq + 1)],
+                to_seq=run.last_seq + 1, batch=str(uuid4()), orders=[order_line(run.last_seq + 1)],
             )  # fmt: skip
             (answer,) = daemon.send(late)
             if answer.answer != "fenced":

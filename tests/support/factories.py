@@ -252,6 +252,15 @@ def make_order(
     return Order.objects.create(id=number, portfolio=portfolio, seq=seq, index=index, **values)
 
 
+def order_line(seq: int, index: int = 0, **given: Any) -> wire.OrderLine:
+    """Return an order of a commit, decided at `seq` and open, with given fields replaced."""
+    values = {
+        "symbol": "IBM", "side": "buy", "quantity": "10", "price": "12.5", "status": "open",
+        "reason": "", "decided_us": 10**15, **given,
+    }  # fmt: skip
+    return wire.OrderLine(seq, index, **values)
+
+
 def lose(daemon: FakeNode) -> None:
     """Expire the lease of a node and mark the node lost, without other effects of a pass."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")

@@ -13,7 +13,7 @@ from scheduling.gateway.app import gateway
 from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import NodeToken
 from scheduling.models.tokens import hash_token
-from scheduling.wire.messages import Commit, CommitRequest, Heartbeat, OrderLine, Register, encode
+from scheduling.wire.messages import Commit, CommitRequest, Heartbeat, Register, encode
 from tests.support import factories
 from tests.support.factories import FakeNode
 
@@ -101,10 +101,3 @@ def beat(daemon: FakeNode, have_version: int = 0, **said: Any) -> Heartbeat:
 
 def register_message(**given: Any) -> Register:
     return msgspec.structs.replace(factories.register_message(uuid4()), **given)
-
-
-def make_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
-    values = {"quantity": "10", "price": "12.5", "symbol": "IBM", **given}
-    return OrderLine(
-        seq, index, values["symbol"], "buy", values["quantity"], values["price"], "open", "", 10**15
-    )

@@ -29,7 +29,6 @@ from tests.support.crash_injection import (
     Trace,
     World,
     crash_at,
-    make_order,
     make_world,
     record_points,
     resume,
@@ -42,6 +41,7 @@ from tests.support.factories import (
     lose,
     make_node,
     make_portfolio,
+    order_line,
     run_of,
     serving_since,
     tick,
@@ -89,7 +89,7 @@ class RepeatedCommit:
         handoff = Handoff.objects.filter(portfolio=world.portfolio).order_by("-id").first()
         return OwnerSession(world.first, world.portfolio).next_commit(
             self._events,
-            orders=[make_order(to_seq)] if self._events else [],
+            orders=[order_line(to_seq)] if self._events else [],
             release=(handoff.pk if handoff else 0) if self._release else None,
         )
 

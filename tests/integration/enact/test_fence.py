@@ -24,19 +24,11 @@ from scheduling.wire.messages import (
     OrderEndLine,
     OrderLine,
 )
-from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_trader
+from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_trader, order_line
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 AT_US = 1_790_000_000_000_000
-
-
-def make_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
-    values = {"status": "open", "quantity": "10", "price": "12.5", "symbol": "IBM", **given}
-    return OrderLine(
-        seq, index, values["symbol"], "buy", values["quantity"], values["price"],
-        values["status"], "", AT_US,
-    )  # fmt: skip
 
 
 def a_fill(order_seq: int, seq: int, index: int = 0) -> FillLine:
@@ -78,7 +70,7 @@ def test_everything_of_a_commit_is_written_with_the_epoch_that_passed_the_fence(
 ) -> None:
     at = hand.run()
     seq = at.last_seq + 1
-    rows: dict[str, Any] = {"orders": [make_order(seq)], "fills": [a_fill(seq, seq + 1)]}
+    rows: dict[str, Any] = {"orders": [order_line(seq)], "fills": [a_fill(seq, seq + 1)]}
     point = EquityLine(seq + 1, AT_US, "100000.5")
     assert hand.commit(2, **rows, equity=[point], suppress=True) == "ok"
     assert written(hand) == (1, 1, 1, 1)
@@ -98,14 +90,14 @@ def test_an_empty_commit_records_no_suppressed_range(hand: OwnerSession) -> None
 
 def test_an_order_filled_in_its_own_commit_is_filled(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    hand.commit(2, orders=[make_order(seq)], fills=[a_fill(seq, seq + 1)])
+    hand.commit(2, orders=[order_line(seq)], fills=[a_fill(seq, seq + 1)])
     assert Order.objects.get().status == "filled"
     assert Fill.objects.get().order == Order.objects.get()
 
 
 def test_an_order_filled_in_a_later_commit_is_filled_then(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    hand.commit(1, orders=[make_order(seq)])
+    hand.commit(1, orders=[order_line(seq)])
     assert Order.objects.get().status == "open"
     hand.commit(1, fills=[a_fill(seq, seq + 1)])
     assert Order.objects.get().status == "filled"
@@ -122,7 +114,7 @@ def test_progress_resets_attempts_and_an_empty_commit_does_not(hand: OwnerSessio
 
 def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    message = hand.next_commit(2, orders=[make_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
+    message = hand.next_commit(2, orders=[order_line(seq)], equity=[EquityLine(seq, AT_US, "1")])
     assert hand.send(message).answer == "ok"
     rows, last = written(hand), hand.run().last_seq
     assert hand.send(message).answer == "ok"
@@ -136,7 +128,7 @@ def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(
     hand.commit(10)
     last = hand.run().last_seq
     seq = last + 5
-    message = hand.next_commit(1, from_seq=last + off, to_seq=seq, orders=[make_order(seq)])
+    message = hand.next_commit(1, from_seq=last + off, to_seq=seq, orders=[order_line(seq)])
     assert hand.send(message).answer == "conflict"
     assert written(hand) == (0, 0, 0, 0)
     assert hand.run().last_seq == last
@@ -149,7 +141,7 @@ def test_a_commit_of_an_epoch_that_was_not_granted_yet_is_answered_ahead(
 
 
 def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerSession) -> None:
-    message = hand.next_commit(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
+    message = hand.next_commit(1, orders=[order_line(hand.run().last_seq + 1)], state=b"zombie")
     assert give(hand, make_node("node-2"))
     assert hand.send(message).answer == "fenced"
     assert written(hand) == (0, 0, 0, 0)
@@ -263,16 +255,14 @@ MARKET_ORDER = OrderLine(1, 0, "IBM", "buy", "1", "60", "open", "", 0)
 
 
 def a_limit(seq: int, index: int = 0) -> OrderLine:
-    return OrderLine(
-        seq, index, "IBM", "buy", "10", "12.5", "open", "", AT_US, "limit", "12.12345", "", "ioc",
-        "dip",
-    )  # fmt: skip
+    limit = {"kind": "limit", "limit_price": "12.12345", "time_in_force": "ioc", "tag": "dip"}
+    return order_line(seq, index, **limit)
 
 
 def test_an_order_keeps_its_kind_its_prices_and_its_tag(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     fill = FillLine(seq, 0, seq + 1, 0, "IBM", "buy", "10", "12.12345", AT_US, "1.25")
-    assert hand.commit(2, orders=[a_limit(seq), make_order(seq, 1)], fills=[fill]) == "ok"
+    assert hand.commit(2, orders=[a_limit(seq), order_line(seq, 1)], fills=[fill]) == "ok"
     limit, market = Order.objects.order_by("index")
     assert (limit.kind, limit.limit_price, limit.stop_price) == ("limit", Decimal("12.12345"), None)
     assert (limit.time_in_force, limit.tag, limit.ended_seq) == ("ioc", "dip", None)

@@ -13,13 +13,19 @@ from scheduling.gateway.request_metrics import REGISTRY
 from scheduling.models import Event, Node
 from scheduling.wire.messages import CheckpointRequest, Commit, EquityLine, FillLine
 from tests.support.api_client import counted_async_statements
-from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, newest_handoff
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    make_node,
+    make_trader,
+    newest_handoff,
+    order_line,
+)
 from tests.support.gateway_requests import (
     admitted_node,
     beat,
     commit,
     commit_request,
-    make_order,
     post,
     post_all,
 )
@@ -52,26 +58,26 @@ def test_handoff_target_reads_the_checkpoint_while_the_handoff_is_active(node: F
 
 def bad_values(at: int) -> dict[str, dict[str, Any]]:
     """Return values that no database can store, of a commit up to seq `at`, by their kind."""
-    order, point = make_order(at), EquityLine(at, 10**15, "1")
+    order, point = order_line(at), EquityLine(at, 10**15, "1")
     return {
-        "index": {"orders": [make_order(at, 40_000)]},
-        "negative index": {"orders": [make_order(at, -1)]},
-        "overflow": {"orders": [make_order(at, quantity="9" * 21)]},
-        "long symbol": {"orders": [make_order(at, symbol="X" * 25)]},
-        "nul": {"orders": [make_order(at, symbol="A\0B")]},
+        "index": {"orders": [order_line(at, 40_000)]},
+        "negative index": {"orders": [order_line(at, -1)]},
+        "overflow": {"orders": [order_line(at, quantity="9" * 21)]},
+        "long symbol": {"orders": [order_line(at, symbol="X" * 25)]},
+        "nul": {"orders": [order_line(at, symbol="A\0B")]},
         "nul in a reason": {"orders": [msgspec.structs.replace(order, reason="\0")]},
         "side": {"orders": [msgspec.structs.replace(order, side="hold")]},
         "status": {"orders": [msgspec.structs.replace(order, status="perhaps")]},
         "twice": {"orders": [order, order]},
         "point twice": {"equity": [point, point]},
-        "no number": {"orders": [make_order(at, price="ten")]},
-        "not a number": {"orders": [make_order(at, price="NaN")]},
+        "no number": {"orders": [order_line(at, price="ten")]},
+        "not a number": {"orders": [order_line(at, price="NaN")]},
         "infinite": {"equity": [EquityLine(at, 10**15, "Infinity")]},
         "far future": {"equity": [EquityLine(at, 2**62, "1")]},
         "fill of nothing": {"fills": [FillLine(7, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]},
         "fill of a huge seq": {"fills": [FillLine(2**63, 0, at, 0, "IBM", "buy", "1", "1", 1)]},
-        "outside": {"orders": [make_order(at + 1)]},
-        "before": {"orders": [make_order(at - 1)]},
+        "outside": {"orders": [order_line(at + 1)]},
+        "before": {"orders": [order_line(at - 1)]},
         "backwards": {"to_seq": at - 5},
         "huge seq": {"to_seq": 2**63},
         "seq that none can follow": {"to_seq": 2**63 - 1},
@@ -120,9 +126,9 @@ def test_invalid_release_is_rejected_without_a_grant(node: FakeNode, kind: str) 
 def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     at = hand.run().last_seq + 1
-    assert hand.commit(1, orders=[make_order(at)]) == "ok"
+    assert hand.commit(1, orders=[order_line(at)]) == "ok"
     Order.objects.update(seq=at + 1, id=f"{hand.portfolio.uid}-{at + 1}-0")
-    twice = hand.next_commit(1, orders=[make_order(at + 1)])
+    twice = hand.next_commit(1, orders=[order_line(at + 1)])
     answers = commit(node, twice, neighbour.next_commit(1))
     assert [answer for answer, _ in answers] == ["rejected", "ok"]
     assert Order.objects.count() == 1
