@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from scheduling.gateway import node_limits
+from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.stream_reads import OLDER_READS, StreamReads
 from scheduling.observe.feed_records import HeadRow, RecordRow
+from scheduling.wire.messages import Problem, encode
 
 HEAD = HeadRow(7, "tape", 100_000, 0, 1, True)
 
@@ -61,3 +64,11 @@ async def test_a_node_that_reads_a_stream_much_does_not_keep_others_from_reading
     assert len(stream.asked) == len(asked) - 1
     assert not reads._reading
     assert not node_limits._queues
+
+
+async def test_a_stream_that_cannot_be_reached_is_answered_with_its_sentence() -> None:
+    with pytest.raises(RequestRejected) as rejected:
+        await StreamReads().read(1, HEAD, 1, 100)
+    answer = msgspec.msgpack.decode(encode(rejected.value.problem), type=Problem)
+    assert (rejected.value.status, answer.code) == (503, "unavailable")
+    assert "GINKGO_NATS_URL is not set for this process" in answer.message
