@@ -126,7 +126,9 @@ async def test_a_request_that_a_proxy_refuses_as_too_large_is_not_repeated(files
             await ask(server, ca=str(files.ca))
 
 
-async def test_answer_of_a_proxy_is_told_once_and_as_one(files: Files) -> None:
+async def test_answer_that_no_gateway_gives_is_reported_as_possibly_that_of_a_proxy(
+    files: Files,
+) -> None:
     async with proxy(files, status=404) as server:
         with pytest.raises(ServerUnavailable) as found:
             await ask(server, ca=str(files.ca))
@@ -135,7 +137,9 @@ async def test_answer_of_a_proxy_is_told_once_and_as_one(files: Files) -> None:
     )
 
 
-async def test_a_proxy_that_passes_no_websockets_is_told_what_to_pass(files: Files) -> None:
+async def test_error_behind_a_proxy_without_websockets_names_what_the_proxy_has_to_pass(
+    files: Files,
+) -> None:
     async with proxy(files) as server:
         config = make_config(
             name="n",
