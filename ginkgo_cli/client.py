@@ -94,7 +94,7 @@ class Client:
             page = self._request("GET", page["next"])
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Return the document of the answer.
+        """Return the document at /api/PATH, or at a whole address such as that of the next page.
 
         A POST without an answer is repeated under the same Idempotency-Key, so that it acts once.
         If the server cannot be reached at the first try, nothing is repeated: nothing was sent, and

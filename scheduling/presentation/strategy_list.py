@@ -46,7 +46,7 @@ def strategy_lines() -> list[StrategyLine]:
         )
         for name, found in registry.BUILT_IN.items()
     ]
-    # Those of artifacts, without the wheels.
+    # The strategies of artifacts; the wheels, which can be large, are not read.
     rows = ArtifactStrategy.objects.select_related("artifact").defer("artifact__wheel")
     lines += [
         StrategyLine(
@@ -64,7 +64,7 @@ def strategy_lines() -> list[StrategyLine]:
         )
         for row in rows
     ]
-    installed: dict[str, int] = {}  # name → version, that of any of the nodes
+    installed: dict[str, int] = {}  # name → version, on one of the nodes that have it
     for strategies in Node.objects.exclude(status="left").values_list("strategies", flat=True):
         installed.update(strategies)
     lines += [

@@ -10,12 +10,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from scheduling.dashboard.handoff_steps import progress_text
+from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation.formatting import seconds_between, span, whole
 
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view.types import PortfolioView
-
 
 GOOD_AFTER_S = 60.0  #: a revision is good after it ran for this long without a failure
 
@@ -96,17 +96,18 @@ def card_message(
         return Message(localized_reason(portfolio), "i-warn", "warn")
     if portfolio.attempts:
         failed = ngettext(
-            "%(number)s attempt of 5 failed", "%(number)s attempts of 5 failed", portfolio.attempts
-        ) % {"number": portfolio.attempts}
+            "%(number)s attempt of %(limit)s failed",
+            "%(number)s attempts of %(limit)s failed",
+            portfolio.attempts,
+        ) % {"number": portfolio.attempts, "limit": MAX_ATTEMPTS}
         return Message(localized_reason(portfolio) or failed, "i-warn", "warn")
     if portfolio.phase == "starting":
         return Message(_("waiting for its first commit"), "p-starting", "info")
     if portfolio.suspect:
         ago = span(seconds_between(portfolio.last_commit_at, now))
         figures = {"node": portfolio.node, "ago": ago}
-        return Message(
-            _("%(node)s is suspect; last commit %(ago)s ago") % figures, "i-warn", "warn"
-        )
+        text = _("%(node)s is suspect; last commit %(ago)s ago") % figures
+        return Message(text, "i-warn", "warn")
     if portfolio.unplaced_orders:
         return Message(unplaced_text(portfolio), "i-warn", "warn")
     if portfolio.node and portfolio.running_revision not in (None, portfolio.revision):

@@ -53,7 +53,7 @@ EVENT_COLUMNS = (
 def handoffs(request: HttpRequest) -> HttpResponseBase:
     """List handoffs; filters: `?portfolio=`, `?node=`, `?kind=`, `?state=`, `?since=`, `?until=`.
 
-    `?order=oldest` or `slowest` (by pause); `?format=csv` or `json` is a file.
+    `?order=oldest` or `slowest` (by pause); `?format=csv` or `json` answers with a file.
     """
     context = page_context(request, "handoffs")
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
@@ -149,7 +149,7 @@ def audit(request: HttpRequest) -> HttpResponseBase:
     """List lines of the audit log, newest first unless `?order=oldest`.
 
     Filters: `?kind=`, `?portfolio=`, `?node=`, `?actor=`, `?interface=`, `?since=`, `?until=`;
-    `?format=csv` or `json` is a file.
+    `?format=csv` or `json` answers with a file.
     """
     context = page_context(request, "audit")
     rows: QuerySet[Event] = Event.objects.select_related("portfolio", "node")

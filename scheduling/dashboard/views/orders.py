@@ -47,7 +47,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     """List orders, newest first, of the last 24 hours unless `?since=` or `?until=` say otherwise.
 
     Filters: `?portfolio=`, `?node=`, `?symbol=`, `?side=`, `?status=` (`unplaced`: refused or
-    suppressed); `?format=csv` or `json` is a file.
+    suppressed); `?format=csv` or `json` answers with a file.
     """
     context = page_context(request, "orders")
     filters = filters_of(request, "portfolio", "node", "symbol", "side", "status")

@@ -142,7 +142,7 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
     end = tenure.ended_at or timezone.now()
     return {
         "row": tenure,
-        "first_seq": tenure.from_seq + 1,
+        "first_seq": tenure.from_seq + 1,  # `from_seq` is the last one of the previous owner
         "lasted_s": (end - tenure.started_at).total_seconds(),
     }
 
@@ -166,8 +166,8 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
     answer = {
         "since": since.timestamp() if since else None,
         "until": fleet.at.timestamp(),
-        "time": [at for at, _ in points],
-        "equity": [float(value) for _, value in points],
+        "time": [at for at, __ in points],
+        "equity": [float(value) for __, value in points],
         "handoffs": [
             {
                 "id": row.pk,
