@@ -40,7 +40,7 @@ class InvalidSetting(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """The validated environment."""
+    """The environment variables of the control plane, validated."""
 
     home: Path
     database_url: str  #: libpq URL; the embedded server's when DATABASE_URL is not set

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, checked."""
+    """The command line of `bin/up`, checked."""
 
     host: str
     port: int

@@ -51,7 +51,7 @@ def last_line(log: Path) -> str:
 
 
 def last_error(log: Path) -> str:
-    """Return the last line with an error of PostgreSQL, which other lines follow; or the last."""
+    """Return the last line of `log` with an error of PostgreSQL, else its last line."""
     errors = [line for line in _lines(log) if re.search(r"\b(FATAL|PANIC|error): ", line)]
     return errors[-1].strip() if errors else last_line(log)
 

@@ -40,7 +40,7 @@ HASH_WAIT_S = 2.0
 
 
 class Failures:
-    """Failures by key, and the wait that they cost.
+    """Failed logins by key (an address, or a name with it), and the wait that they cost.
 
     The first `free` failures cost none, the next one `first_s`, each further one twice as long, up
     to `longest_s`.

@@ -44,7 +44,7 @@ class Limits:
     build_s: float  #: added where the node may have to build the artifact's environment
     good_s: float  #: how long a revision has to run after its first commit to be good
     prove_s: float  #: after that, the time within which an event has to prove it
-    ready_s: float  #: for a portfolio without an owner, unproven, or in another handoff
+    ready_s: float  #: to wait for its owner, its good revision, or the end of another handoff
 
 
 @dataclass(frozen=True, slots=True)

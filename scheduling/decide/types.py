@@ -255,7 +255,7 @@ class Move:
     target: NodeView
     cause: MoveCause
     reason: Reason
-    supersedes: int | None = None
+    supersedes: int | None = None  #: id of the active handoff that this one ends
 
 
 @dataclass(frozen=True, slots=True)

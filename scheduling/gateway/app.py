@@ -129,7 +129,7 @@ async def _send_large(scope: Scope, send: Send, payload: bytes, within_s: float)
             await send_payload(send, payload, until_read=True)
     except TimeoutError:
         logger.info("the answer to %s was not read within %g s", scope["path"], within_s)
-        scope.get(ABORT, bool)()
+        scope.get(ABORT, bool)()  # of Ginkgo's HTTP server; with another one this does nothing
         await asyncio.sleep(0)  # else the server does not know the end yet, and logs an error
         return False
     return True

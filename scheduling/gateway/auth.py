@@ -39,8 +39,10 @@ _cache: dict[str, tuple[float, NodeIdentity]] = {}
 
 
 async def authenticate_node(header: bytes | None) -> NodeIdentity:
-    """Return the node of the token in an Authorization header. Raise Unauthenticated, or
-    RequestRejected 429 if too many unknown tokens wait to be looked up."""
+    """Return the node of the token in an Authorization header. Raise Unauthenticated.
+
+    Raise RequestRejected 429 if too many unknown tokens wait to be looked up.
+    """
     from scheduling.models.tokens import hash_token
 
     text = (header or b"").decode("latin-1")

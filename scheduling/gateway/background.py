@@ -111,8 +111,9 @@ def _why_taken_out() -> str:
 
 
 async def _write_test_loop() -> None:
-    """Write periodically over the pool of commits, as a commit does: readiness depends on it. Check
-    also that the database is still the same one. Never returns.
+    """Write periodically over the pool of commits, as a commit does. Never returns.
+
+    Readiness depends on it. It also notes whether the database is still the same one.
     """
     while True:
         DISK_SPACE.check(_database_folder())  # before a write, which a full disk may refuse

@@ -111,9 +111,11 @@ async def answer_commits(sender: NodeIdentity, body: bytes) -> CommitAnswers:
 async def _commit_all(
     sender: NodeIdentity, incarnation: UUID, requested: list[Commit]
 ) -> list[CommitResult]:
-    """Write all commits in one statement. If it fails as a whole, write each half separately: that
-    finds one bad commit among 200 with 16 statements. Return the results of commits whose rows are
-    not locked."""
+    """Write all commits in one statement. Return the results of those whose rows are not locked.
+
+    If the statement fails as a whole, write each half separately: that finds one bad commit among
+    200 with 16 statements.
+    """
     try:
         async with work_connection(sender.node) as connection, COMMIT_HEALTH.attempt():
             answers = await aexecute_autocommit(

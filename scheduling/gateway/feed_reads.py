@@ -108,7 +108,7 @@ class FeedHeads:
         return self._heads[feed]
 
     async def wait_beyond(self, feed: str, after: int, wait_s: float) -> HeadRow:
-        """Return the head once its seq is not `after`, at the latest after `wait_s` seconds."""
+        """Return the head once it is not at `after` (lower: a restored feed), or after `wait_s`."""
         self._waiting += 1
         try:
             async with asyncio.timeout(wait_s):
@@ -234,7 +234,7 @@ async def answer_feed(sender: NodeIdentity, body: bytes) -> FeedAnswer:
         wait_s = min(request.wait_s, MAX_FEED_WAIT_S)
         head = await FEED_HEADS.wait_beyond(request.feed, request.after, wait_s)
     if head.seq < request.after:
-        # This process may know an older head than the node does: read it again before saying so.
+        # This process may know an older head than the node: read it before saying that it changed.
         head = await _head_now(sender, request.feed)
         if head.seq < request.after:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)

@@ -163,8 +163,8 @@ def _report_span(sender: NodeIdentity, report: Report) -> tracing.Span:
 async def _changed_desired_set(
     sender: NodeIdentity, heartbeat: Heartbeat, lease: Any
 ) -> DesiredSet | None:
-    """Return the desired set if it is newer than the daemon's, else None. A report may have just
-    made it newer than `lease` says."""
+    """Return the desired set if it is newer than the daemon's, else None."""
+    # A report may have made it newer than `lease` says.
     if not heartbeat.reports and lease.desired_version <= heartbeat.have_version:
         return None
     async with work_connection(sender.node) as connection:

@@ -70,7 +70,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         if size > limit:
             raise too_large(limit)
         if not message.get("more_body"):
-            return b"".join([*parts, part]) if parts else part
+            return b"".join([*parts, part]) if parts else part  # a single part is not copied
         parts.append(part)
 
 

@@ -161,8 +161,7 @@ def decode_log(body: bytes) -> wire.LogRequest:
 
 
 def validate_registration(message: wire.Register) -> None:
-    """Raise RequestRejected if a registration has texts that the board cannot show, too many
-    entries, or no capacity."""
+    """Raise RequestRejected for a text that cannot be shown, too many entries, or no capacity."""
     if message.capacity < 1:
         raise _invalid(f"capacity is {message.capacity}; it must be at least 1.")
     for name in ("labels", "host", "version", "python", "strategies", "feeds"):

@@ -59,8 +59,10 @@ class RequestQueue:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Return once this request may be served. Raise RequestRejected 429 if later requests fill
-        the queue: it drops the one that has waited longest."""
+        """Return once this request may be served. Raise RequestRejected 429 if it is dropped.
+
+        A full queue drops the request that has waited longest.
+        """
         if self.active < self._limit.active:
             self.active += 1
             return
@@ -114,7 +116,7 @@ class Admission:
         """
         queue = _queues.get(self._key)
         if queue is None:
-            kind = self._key[1]
+            _, kind = self._key
             queue = _queues[self._key] = RequestQueue(LIMITS[kind], _REFUSALS[kind])
         self._queue = queue
         try:

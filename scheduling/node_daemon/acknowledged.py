@@ -60,8 +60,7 @@ class Acknowledgements:
     def claim_lost_commits(
         self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer
     ) -> bool:
-        """Return whether the checkpoint `found` lacks acknowledged commits. If so, keep a claim to
-        send, and forget the position.
+        """Return whether the checkpoint `found` lacks acknowledged commits. If so, keep a claim.
 
         In a database that keeps acknowledged commits, neither epoch nor seq of a portfolio ever
         decreases. `position` is what `self.position` returned before `found` was requested: an

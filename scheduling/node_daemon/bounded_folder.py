@@ -16,7 +16,7 @@ DRAFT = "draft-"  #: prefix of entries that are being written
 
 
 class BoundedFolder:
-    """Entries of one node daemon: each is a folder, complete or absent."""
+    """A folder of one daemon, of limited size. Its entries are folders, complete or absent."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         """Remove drafts of a killed daemon. The folder itself is created with its first draft."""
@@ -57,9 +57,9 @@ class BoundedFolder:
         return True
 
     def evict(self, keep: Collection[str]) -> list[str]:
-        """Remove entries unused for MAX_UNUSED_S, and the longest unused while all together exceed
-        the size limit. Return the removed names.
+        """Remove entries that are old or too much, and return their names.
 
+        Those unused for MAX_UNUSED_S go, and the longest unused while all exceed the size limit.
         Entries named in `keep` stay, even if they alone exceed the limit.
         """
         now_s, entries = time.time(), []

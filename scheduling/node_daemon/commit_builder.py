@@ -52,8 +52,7 @@ class CommitBuilder:
 
     @property
     def urgent(self) -> bool:
-        """Return whether the results must be committed at once: they include a fill, a placed order
-        or the end of an order."""
+        """Return whether a fill, a placed order or the end of an order waits to be committed."""
         return bool(self._fills or self._ended) or any(
             order.status == "open" for order in self._orders
         )

@@ -45,7 +45,7 @@ class _Waiting:
 
 
 class Committer:
-    """One per daemon. `commit` may be called for many portfolios at once."""
+    """Sends the commits of one daemon. `commit` may be called for many portfolios at once."""
 
     def __init__(self, client: ControlPlaneClient, incarnation: str) -> None:
         self._client = client
@@ -155,8 +155,7 @@ class Committer:
         return batch
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
-        """Send the commits until the server answers. Return portfolio → result; portfolios whose
-        rows are locked are left out."""
+        """Return portfolio → result once the server answers; none for those with locked rows."""
         body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
         attempt = 0
         while True:

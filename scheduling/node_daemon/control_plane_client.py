@@ -44,9 +44,9 @@ MAX_LOCK_BYTES = 4 << 20
 PARALLEL_DOWNLOADS = 4
 UNAUTHORIZED = 401
 TOO_LARGE = 413
-#: Of OpenSSL: self-signed, also in a chain, and an issuer that is not found, also the first one.
+#: OpenSSL's codes for a certificate that is self-signed or whose issuer is not known here.
 UNKNOWN_AUTHORITY = (18, 19, 20, 21)
-#: Answers to a websocket's request as a proxy changed it: the gateway itself refuses with 403.
+#: Statuses that show a proxy which altered a websocket request: the gateway refuses with 403.
 NO_UPGRADE = (200, 400, 404, 426)
 #: Request timeout, too early, too many requests: the same request may succeed later.
 TRY_AGAIN = (408, 425, 429)

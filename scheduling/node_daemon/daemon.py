@@ -1,5 +1,4 @@
-"""The supervisor: heartbeats, websocket, and reconciliation with the desired set. It runs no
-strategy."""
+"""The supervisor: heartbeats, websocket, reconciliation with the desired set. No strategies."""
 
 from __future__ import annotations
 
@@ -211,8 +210,7 @@ class ExecutionNode:
         return self._apply_answer(heartbeat, answer, sent_us)
 
     def _heartbeat(self, sent_us: int) -> Heartbeat:
-        """Return the state of this node, the reports that the server has not confirmed, and the
-        acknowledged commits that its database may lack."""
+        """Return the next heartbeat: state, unconfirmed reports, commits that may have vanished."""
         acknowledged = self._context.acknowledged
         return Heartbeat(
             incarnation=self.incarnation,

@@ -54,7 +54,7 @@ FetchLock = Callable[[str], Awaitable[bytes]]
 
 
 class Environments:
-    """Environments below one folder. Each is built once, one at a time."""
+    """The environments below one folder. Each is built once; one is built at a time."""
 
     def __init__(self, folder: Path, artifacts: Path, fetch: FetchLock) -> None:
         """Use `folder`, which this node alone writes."""

@@ -88,7 +88,8 @@ class ChildFailed(NodeError):
         """Return what happened and at which events: (from, to] of `failed_in`, None if unknown."""
         if failed_in is None or self.seq is not None:  # the text of a strategy's error has the seq
             return str(self)
-        first, last = failed_in[0] + 1, failed_in[1]
+        before, last = failed_in
+        first = before + 1
         where = f"at seq {last}" if first == last else f"between seq {first} and {last}"
         return f"{where}: {self}"
 

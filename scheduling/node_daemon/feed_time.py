@@ -1,5 +1,4 @@
-"""Feed time, by which events are released, on a node: boot time plus an offset derived from the
-server's answers."""
+"""Feed time on a node: boot time plus an offset that follows from the server's answers."""
 
 from __future__ import annotations
 

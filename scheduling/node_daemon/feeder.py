@@ -259,6 +259,7 @@ class Feeder:
         if not await self._load(cursor):
             await self._wait(UNREAD_POLL_S)
             return False
+        # The last seq to read up to, and whether orders on these events are suppressed.
         limit, suppress = self._reader.head(), False
         if self.catch_up_policy != "full":
             age_us = int(self._context.stale_order_age_s * 1e6)

@@ -216,7 +216,7 @@ class ForkServer:
         if self._guarded:
             sys.dont_write_bytecode = True
             # Both may be in the node's home, which is not readable otherwise.
-            reads = [sys.prefix, artifact[1]] if artifact is not None else []
+            reads = [] if artifact is None else [sys.prefix, artifact[1]]  # [1]: its folder
             preload.list_changed_folders()
             apply_sandbox(parent=forkserver, reads=reads)
         if artifact is not None:

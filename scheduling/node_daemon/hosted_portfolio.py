@@ -444,8 +444,9 @@ class HostedPortfolio:
             )
         feeder = self.feeder
         failed_in = feeder.failed_in if feeder else None
-        if failed_in is not None:
-            self._single_step_to = failed_in[1]
+        _, failed_seq = failed_in or (0, 0)
+        if failed_seq:
+            self._single_step_to = failed_seq
         return ProcessExited(
             death=str(uuid.uuid4()),
             portfolio=self.portfolio,
@@ -455,16 +456,16 @@ class HostedPortfolio:
             stage=failure.stage,
             error=failure.sentence(failed_in),
             before_first_event=feeder is None or not feeder.events_seen,
-            failed_seq=failed_in[1] if failed_in else 0,
+            failed_seq=failed_seq,
             idle=self._was_idle(failure),
         )
 
     def _was_idle(self, failure: ChildFailed) -> bool:
         """Return whether the process exited while idle, so that no event has failed."""
-        feeder = self.feeder
-        at_work = feeder is None or feeder.failed_in is not None or not self._activated
         if isinstance(failure, FeedLacksRecords):
             return False  # counts as an attempt: starting again does not bring the records back
+        feeder = self.feeder
+        at_work = feeder is None or feeder.failed_in is not None or not self._activated
         return failure.stage == "exit" and not at_work
 
     def _on_report_delivered(self) -> None:

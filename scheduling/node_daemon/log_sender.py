@@ -48,7 +48,7 @@ class _Line(NamedTuple):
 
 
 class LogBuffer:
-    """Lines that wait to be sent. Bounded; the oldest are lost first."""
+    """Lines of portfolio processes that wait to be sent. Bounded; the oldest are lost first."""
 
     def __init__(self) -> None:
         self.filled = asyncio.Event()
@@ -76,9 +76,9 @@ class LogBuffer:
         self.filled.set()
 
     def take(self, incarnation: str) -> tuple[LogRequest, float] | None:
-        """Take the next batch out of the buffer. Return it and the boot time in seconds, to which
-        the ages of its lines refer; None if nothing waits.
+        """Take the next batch out of the buffer; None if nothing waits.
 
+        Return it with the boot time in seconds to which the ages of its lines refer.
         Portfolios take turns: one that prints much does not keep the lines of others waiting.
         """
         self.filled.clear()

@@ -33,8 +33,11 @@ class CpuUsage:
         self._samples: deque[CpuSample] = deque()
 
     def add(self, sample: CpuSample) -> None:
-        """Add a sample. Forget earlier ones if the set of processes has changed since, and all but
-        the newest of those that are over a minute old."""
+        """Add a sample, and forget those that no longer serve.
+
+        These are all earlier ones if the set of processes has changed, else those over a minute old
+        but the newest of them.
+        """
         samples = self._samples
         if samples and samples[-1].processes.keys() != sample.processes.keys():
             samples.clear()

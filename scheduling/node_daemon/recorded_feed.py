@@ -93,8 +93,7 @@ class RecordedFeedReader(Listeners):
         return self._head
 
     def stale_head(self, cursor: int, age_us: int) -> int:
-        """Return the seq of the last loaded record after `cursor` released at least `age_us` ago;
-        `cursor` if there is none."""
+        """Return the last loaded seq after `cursor` that is `age_us` old or more, else `cursor`."""
         latest_us = self._time.at(boottime_us()) - age_us
         low, high = cursor, self._loaded_to(cursor)
         while low < high:  # release times do not go back
@@ -183,6 +182,7 @@ class RecordedFeedReader(Listeners):
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
                 break  # the feed no longer keeps the records of this range
+            # A record without a symbol is no event of one, such as a gap of the whole feed.
             wanted = [e for e in events if e.symbol and (symbols is None or e.symbol in symbols)]
             found = wanted + found
             end = after if after >= answer.first_seq else 0  # 0: no older record is kept

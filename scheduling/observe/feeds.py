@@ -139,7 +139,7 @@ def record_views(events: Sequence[Event]) -> list[RecordView]:
     return [
         RecordView(
             event.seq,
-            type(event).__name__.removeprefix("Scaled").lower(),
+            type(event).__name__.removeprefix("Scaled").lower(),  # ScaledBar → bar
             event.symbol,
             _from_us(event.time),
             _from_us(event.released),

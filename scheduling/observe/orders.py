@@ -81,8 +81,7 @@ def list_key(order: Order) -> Key:
 
 
 def orders_after(rows: QuerySet[Order], key: Key) -> QuerySet[Order]:
-    """Return the orders that follow `key` in the list. Those of one commit, with equal times, are
-    in the order of their ids."""
+    """Return the orders that follow `key` in the list; those of one commit in the order of ids."""
     at, last = key
     older = Q(committed_at__lt=at) | Q(committed_at=at, id__lt=last)
     return rows.filter(older, committed_at__lte=at)  # the second condition uses the index

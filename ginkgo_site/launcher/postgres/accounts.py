@@ -26,10 +26,8 @@ def account_for(base: Path) -> Account | None:
         found = base.stat()
         # Data of a person who also starts without root keeps that person as its owner. In earlier
         # releases the owner was `nobody`, and a user without a name is no person.
-        if found.st_uid not in (0, POSTGRES_UID) and name_of(found.st_uid) not in (
-            "nobody",
-            str(found.st_uid),
-        ):
+        is_person = name_of(found.st_uid) not in ("nobody", str(found.st_uid))
+        if is_person and found.st_uid not in (0, POSTGRES_UID):
             return Account(found.st_uid, found.st_gid)
     return Account(POSTGRES_UID, POSTGRES_UID)
 

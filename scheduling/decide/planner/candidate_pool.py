@@ -94,7 +94,7 @@ class CandidatePool:
     def lowest_relative_load(self) -> float | None:
         """Return the lowest relative load in the pool, or None if it is empty."""
         tops = [
-            heap[0][1] / (capacity or NO_CAPACITY)
+            heap[0][1] / (capacity or NO_CAPACITY)  # [1]: the load in an entry
             for capacity, heap in self._heaps
             if self._correct_top(heap)
         ]

@@ -9,7 +9,7 @@ from scheduling.decide.types import Reason
 
 
 class Explainer:
-    """Explain the entries of one plan."""
+    """Gives each entry of one plan its reason."""
 
     def __init__(self, fleet: FleetState) -> None:
         self.fleet = fleet

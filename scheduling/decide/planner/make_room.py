@@ -49,7 +49,7 @@ class Room(NamedTuple):
 
 
 class RoomFinder:
-    """Search for room while a plan is built."""
+    """Finds room for portfolios that fit nowhere, while a plan is built."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class RoomFinder:
                 if sum(each.portfolio.weight for each in leaving) < missing - SLACK:
                     continue
                 members = [p for p, _ in leaving if p.spread_group == portfolio.spread_group]
-                if conflicting > len(members):
+                if conflicting > len(members):  # one of them would stay
                     continue
                 mark = len(self._undo)
                 relocations = self._relocate_all(node, leaving, max_steps - size, excluded)

@@ -94,9 +94,9 @@ class Rebalancer:
         ]
         heapify(heap)
         while heap:
-            node = heap[0][1]
+            negated_load, node = heap[0]
             high = fleet.relative_load(node)
-            if -heap[0][0] != high:  # the load has changed since this entry was made
+            if -negated_load != high:  # the load has changed since this entry was made
                 heapreplace(heap, (-high, node))
                 continue
             low = self.receivers.lowest_relative_load()

@@ -71,7 +71,7 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A plan and its consequences."""
+    """The answer to a what-if scenario: the plan, and its consequences."""
 
     scenario: Scenario
     snapshot: Snapshot  #: the real one
