@@ -114,9 +114,8 @@ def reload(cluster: Cluster, number: int) -> tuple[float, float]:
     """Reload a canary's running revision. Return as `migrate` does."""
     name = CANARIES[number % 3]
     answer = cluster.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
-    assert answer.status == 202, answer.text
-    done = cluster.wait_for_handoff(answer.json["id"], 60)
-    assert done["state"] == "done", done
+    done = cluster.wait_for_handoff(answer.must_be(202).json["id"], 60)
+    assert done["state"] == "done", f"the reload of {name} is {done['state']}: {done['error']}"
     return figures_of(done)
 
 

@@ -233,6 +233,7 @@ class Logs:
         return self._loop.run_until_complete(call)
 
     async def _open(self) -> None:
+        """Open and claim the log of each feed."""
         from scheduling.operations.feed_recorders import log_of
         from scheduling.recorded_feeds.recorder_session import RecorderSession
 
@@ -303,7 +304,8 @@ class Logs:
                     )
                     for encoded in answer.events:
                         at += 1
-                        assert decode_event(encoded).seq == at
+                        seq = decode_event(encoded).seq
+                        assert seq == at, f"the gateway sent seq {seq} of {name}, not {at}"
 
         began = time.perf_counter()
         self._run(read())

@@ -69,7 +69,7 @@ def every_size() -> Iterator[dict[str, Any]]:
             finally:
                 one.terminate()
         if one.returncode not in (0, 1):
-            raise SystemExit(f"{' '.join(command)} ended with {one.returncode}")
+            raise SystemExit(f"{' '.join(command)} ended with exit status {one.returncode}")
 
 
 def measure(

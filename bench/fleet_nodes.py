@@ -246,6 +246,7 @@ class SimulatedNode:
             del self._owned[portfolio]
 
     async def _prepare(self, entry: DesiredEntry) -> None:
+        """Read the checkpoint, and report the handoff as prepared."""
         async with self._step_places:
             await self._checkpoint(entry.portfolio, entry.handoff)
         assert entry.handoff is not None
@@ -253,12 +254,14 @@ class SimulatedNode:
         self._beat_now.set()
 
     async def _activate(self, entry: DesiredEntry) -> None:
+        """Read the checkpoint, and make the first commit of the entry's epoch, without events."""
         async with self._step_places:
             seq = await self._checkpoint(entry.portfolio, None)
             if seq is not None:
                 await self._commit(entry.portfolio, entry.epoch, seq, seq)
 
     async def _release(self, entry: DesiredEntry) -> None:
+        """Make the last commit of the entry's epoch, without events."""
         async with self._step_places:
             epoch, seq = self._owned.get(entry.portfolio, (0, 0))
             if epoch == entry.epoch:
@@ -280,6 +283,7 @@ class SimulatedNode:
                 attempt += 1
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as a task that `kill` can cancel."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

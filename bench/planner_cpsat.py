@@ -167,9 +167,7 @@ class _Model:
     def load(self, at: Places, node: NodeView) -> Any:
         """Return the load of a node."""
         weight = {view.id: int(view.weight) for view in self.world.portfolios}
-        return sum(
-            weight[portfolio] * here for (portfolio, on), here in at.items() if on == node.id
-        )
+        return sum(weight[number] * here for (number, on), here in at.items() if on == node.id)
 
     def solve(self, last: Places, maximise: Any = None, minimise: Any = None) -> Found:
         """Return the best solution within the limit. Raise RuntimeError if there is none."""
@@ -182,6 +180,7 @@ class _Model:
         solver.parameters.num_workers = 1
         status = solver.solve(self.model)
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            raise RuntimeError(f"no plan in {self.limit_s:g} s: {solver.status_name(status)}")
+            found = solver.status_name(status)
+            raise RuntimeError(f"CP-SAT found no plan within {self.limit_s:g} s: {found}")
         placed = frozenset(number for (number, _), here in last.items() if solver.value(here))
         return Found(solver.objective_value, status == cp_model.OPTIMAL, placed)

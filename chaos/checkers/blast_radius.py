@@ -16,7 +16,7 @@ class BlastRadius:
         self._lock = threading.Lock()
         self._nodes: set[str] = set()
         self._portfolios: set[str] = set()
-        self._all_because = ""
+        self._all_because = ""  #: why every portfolio is affected; "": not all are
 
     def add_nodes(self, names: Iterable[str]) -> None:
         """Add nodes: a portfolio is affected for as long as one of them owns it."""

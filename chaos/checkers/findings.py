@@ -62,7 +62,7 @@ class Findings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._violations: list[Violation] = []
-        self._seen: set[tuple[str, str]] = set()
+        self._seen: set[tuple[str, str]] = set()  #: (invariant, sentence)
         self.changes: list[OwnerChange] = []
         self.steps: list[StepResult] = []
 

@@ -68,7 +68,7 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
     case, attempt = result.case, 0
     rebalances = case.action in REBALANCED
     cluster.wait_until_idle()
-    (cluster.unfreeze if rebalances else cluster.freeze)()
+    cluster.set_frozen(is_frozen=not rebalances)
     while result.met < times and max(result.missed, len(result.stuck)) < MAX_MISSES:
         if rebalances:
             cluster.wait_until_converged()

@@ -283,4 +283,4 @@ CASES = tuple(
 )
 
 
-assert all(case.process in PROCESS_MATCH for case in CASES)
+assert all(case.process in PROCESS_MATCH for case in CASES), "a case has an unknown process"

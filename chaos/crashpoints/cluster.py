@@ -125,13 +125,11 @@ class FailpointCluster(Cluster):
             answer = self.call(method, path, {} if body is None else body)
         except OSError:
             return False
-        assert answer.status < 300 or answer.status >= 500, f"{path}: {answer.text}"
+        assert not 300 <= answer.status < 500, f"{answer.request}: {answer.status} {answer.text}"
         return answer.status < 300
 
-    def freeze(self) -> None:
-        """Stop automatic moves, so that the next handoff is the requested one."""
-        assert self.request("POST", "/api/schedule/freeze/", {"reason": "rehearsal"})
-
-    def unfreeze(self) -> None:
-        """Allow automatic moves again."""
-        assert self.request("POST", "/api/schedule/unfreeze/")
+    def set_frozen(self, *, is_frozen: bool) -> None:
+        """Stop automatic moves, so that the next handoff is the requested one, or allow them."""
+        path = f"/api/schedule/{'freeze' if is_frozen else 'unfreeze'}/"
+        has_succeeded = self.request("POST", path, {"reason": "rehearsal"} if is_frozen else {})
+        assert has_succeeded, f"POST {path}: the web process died or failed"

@@ -234,7 +234,8 @@ def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> 
         context.report("fault", f"no reason names pid {pid} and its snapshot", {"causes": causes})
     opened = context.cluster.query(_OPEN_SNAPSHOT_ALERTS)
     if opened:
-        context.report("fault", f"alert too early: snapshot of {held_s:.0f} s", {"alerts": opened})
+        early = f"an alert was open for a snapshot of {held_s:.0f} s"
+        context.report("fault", early, {"alerts": opened})
 
 
 def is_named(pid: int, causes: list[str]) -> bool:
@@ -253,8 +254,7 @@ def _expect_commits(context: FaultContext, before: dict[str, int]) -> None:
 def _metrics(context: FaultContext) -> dict[str, float]:
     answer = context.request("GET", "/api/metrics")
     assert answer is not None, "no answer to a request for metrics"
-    assert answer.status == 200, answer.text
-    return read_metrics(answer.text)
+    return read_metrics(answer.must_be(200).text)
 
 
 def read_snapshot_causes(context: FaultContext) -> list[str]:

@@ -98,8 +98,7 @@ class Cluster(ObservedInstallation):
                 if moved["state"] == "done" and self.run(name).node == target:
                     return moved
                 continue
-            assert answer.status == 202, answer.text
-            done = self.wait_for_handoff(answer.json["id"], limit_s)
+            done = self.wait_for_handoff(answer.must_be(202).json["id"], limit_s)
             if done["state"] == "done":
                 return done
             # A starved machine does not keep the deadlines of a handoff, or loses its nodes.
@@ -125,8 +124,7 @@ class Cluster(ObservedInstallation):
     def create(self, name: str, strategy: str, symbols: Sequence[str], **fields: object) -> None:
         """Create a portfolio, which runs as soon as a node has room for it."""
         body = {"name": name, "strategy": strategy, "symbols": symbols, **fields}
-        answer = self.call("POST", "/api/portfolios/", body)
-        assert answer.status == 201, answer.text
+        self.call("POST", "/api/portfolios/", body).must_be(201)
 
     def delete(self, name: str) -> ApiResponse:
         """Ask for the deletion of a portfolio, which may be refused. Return the answer."""
@@ -135,8 +133,7 @@ class Cluster(ObservedInstallation):
     def patch(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
         """Change a portfolio by PATCH, which must be accepted. Return the body of the answer."""
         answer = self.call("PATCH", f"/api/portfolios/{name}/", changes)
-        assert answer.status == 202, answer.text
-        found: dict[str, Any] = answer.json
+        found: dict[str, Any] = answer.must_be(202).json
         return found
 
     def revision(self, name: str, number: int) -> dict[str, Any]:
@@ -241,8 +238,7 @@ class Cluster(ObservedInstallation):
     def create_node_token(self, name: str) -> str:
         """Create a token for a node, and the node if it does not exist."""
         answer = self.call("POST", "/api/node-tokens/", {"node": name})
-        assert answer.status == 201, answer.text
-        return str(answer.json["token"])
+        return str(answer.must_be(201).json["token"])
 
     def launch_node(
         self,
@@ -277,7 +273,7 @@ class Cluster(ObservedInstallation):
         for name in CANARIES:
             state = self.checkpoint(name)["state"]
             first, last = state["first_seq"], state["last_seq"]
-            assert (state["gaps"], state["duplicates"]) == (0, 0), f"gaps in {name}: {state}"
+            assert (state["gaps"], state["duplicates"]) == (0, 0), f"{name} missed events: {state}"
             assert state["events"] == last - first + 1, f"{name} counted wrongly: {state}"
             ((first_seq,),) = self.query(
                 "SELECT first_seq FROM portfolios_portfolio WHERE name = %s", name

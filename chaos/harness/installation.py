@@ -69,11 +69,18 @@ def eventually(
 
 
 class ApiResponse:
-    """A response of the API."""
+    """A response of the API to a request, such as `GET /api/nodes/`."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, request: str, status: int, body: bytes) -> None:
+        self.request = request
         self.status = status
         self.text = body.decode()
+
+    def must_be(self, *statuses: int) -> ApiResponse:
+        """Return this response. Raise AssertionError if its status is none of these."""
+        wanted = " or ".join(map(str, statuses))
+        assert self.status in statuses, f"{self.request}: {self.status}, not {wanted}: {self.text}"
+        return self
 
     @property
     def json(self) -> Any:
@@ -177,15 +184,13 @@ class Installation:
         )
         try:
             with urllib.request.urlopen(request, timeout=SLOW_MACHINE_S) as answer:
-                return ApiResponse(answer.status, answer.read())
+                return ApiResponse(f"{method} {path}", answer.status, answer.read())
         except urllib.error.HTTPError as error:
-            return ApiResponse(error.code, error.read())
+            return ApiResponse(f"{method} {path}", error.code, error.read())
 
     def get(self, path: str) -> Any:
         """Return the body of a GET, which must succeed."""
-        answer = self.call("GET", path)
-        assert answer.status == 200, answer.text
-        return answer.json
+        return self.call("GET", path).must_be(200).json
 
     def manage(self, *arguments: str, check: bool = True) -> Any:
         """Run `manage.py … --json`. Return the decoded output, None if nothing was printed.
@@ -198,7 +203,7 @@ class Installation:
             text=True,
             check=False,
         )
-        assert not check or done.returncode == 0, done.stderr
+        assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     @property

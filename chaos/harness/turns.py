@@ -59,5 +59,4 @@ def upload_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
         entry_points="[ginkgo.strategies]\nturns = turns_demo:Turns\n",
     )  # fmt: skip
     answer = cluster.call("POST", f"/api/artifacts/?filename={name}", wheel)
-    assert answer.status in (200, 201), answer.text
-    return str(answer.json["sha256"])
+    return str(answer.must_be(200, 201).json["sha256"])

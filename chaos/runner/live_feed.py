@@ -64,10 +64,8 @@ class LiveFeed:
         cluster.manage("feed", "create", FEED, "--instrument", f"{SYMBOL}:tick=0.01", "--jetstream")
         self._append_next()
         for body in PORTFOLIOS:
-            made = cluster.call(
-                "POST", "/api/portfolios/", {**body, "feed": FEED, "catch_up": "full"}
-            )
-            assert made.status == 201, made.text
+            given = {**body, "feed": FEED, "catch_up": "full"}
+            cluster.call("POST", "/api/portfolios/", given).must_be(201)
         self._source.start()
 
     def stop(self) -> None:
@@ -149,7 +147,7 @@ class LiveFeed:
             if answer is not None and answer.status == 200:
                 first, last = answer.json["from_seq"], answer.json["to_seq"]
                 if (first, last) != (self.appended + 1, self.appended + ROWS):
-                    what = f"append {self._number} is seq {first} to {last}, head {self.appended}"
+                    what = f"append {self._number} after seq {self.appended} is {first} to {last}"
                     self.report("I2", what, body)
                 self.appended += ROWS
                 return

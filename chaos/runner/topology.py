@@ -135,7 +135,7 @@ class Topology:
             if made is None or made.status >= 500:
                 return False
             # 409: it exists since a request whose answer was cut off, or since an earlier run.
-            assert made.status in (201, 409), made.text
+            made.must_be(201, 409)
             return True
 
         eventually(try_to_create, what=f"the portfolio {body['name']} is created")

@@ -90,21 +90,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--url", required=True, action="append", help="of a web process; may be repeated"
-    )
+    parser.add_argument("--url", required=True, action="append", help="a web process; repeatable")
     parser.add_argument(
         "--token-file",
         required=True,
         type=Path,
         help="output of create_api_token prometheus --create --role viewer --scope read",
     )
-    parser.add_argument(
-        "--wait-for", required=True, metavar="ALERT", help="the alert that has to arrive"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=180.0, metavar="SECONDS", help="for both (180)"
-    )
+    parser.add_argument("--wait-for", required=True, metavar="ALERT", help="it has to arrive")
+    parser.add_argument("--limit", type=float, default=180.0, metavar="SECONDS", help="to arrive")
     return parser.parse_args()
 
 

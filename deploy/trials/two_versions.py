@@ -229,7 +229,8 @@ class Trial:
             if 0 < status < 300 or (status == 409 and path == "/api/portfolios/"):
                 return text
             assert status == 0 or status >= 500, f"{method} {path}: {status} {text}"
-            assert time.monotonic() < until, f"{method} {path}: {status} {text}"
+            late = f"{method} {path} failed for {LIMIT_S:g} s, the last answer: {status} {text}"
+            assert time.monotonic() < until, late
 
     # --- steps --------------------------------------------------------------------------------
 
@@ -282,6 +283,7 @@ class Trial:
 
     @property
     def nodes(self) -> list[str]:
+        """The started nodes, from a copy: the thread of the load reads while nodes are added."""
         return [name for name in list(self.units) if name in (*OLD_NODES, *NEW_NODES)]
 
     def rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:

@@ -58,6 +58,7 @@ class Unit:
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self, version: Version) -> None:
+        """Start the process in a version. Its output is appended to the log."""
         paths = {"PYTHONPATH": str(version.checkout)}
         with self.log.open("ab") as output:
             output.write(f"--- {version.name}\n".encode())

@@ -147,6 +147,7 @@ class EvidenceRows:
     """The rows of one portfolio, read in one snapshot."""
 
     def __init__(self, id_or_name: str | int, cursor: psycopg.Cursor[Any]) -> None:
+        """Read the portfolio of this id, or the newest of this name. Raise NotFound."""
         named = isinstance(id_or_name, str)
         params = {"name": id_or_name if named else None, "id": None if named else id_or_name}
         found = cursor.execute(PORTFOLIO, params).fetchone()

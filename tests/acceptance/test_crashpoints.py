@@ -31,7 +31,7 @@ def failpoint_cluster(mortal_cluster: FailpointCluster) -> Iterator[FailpointClu
     """The installation, without an armed failpoint or a freeze afterwards."""
     yield mortal_cluster
     mortal_cluster.disarm()
-    mortal_cluster.unfreeze()
+    mortal_cluster.set_frozen(is_frozen=False)
 
 
 @pytest.mark.parametrize("case", SHORT, ids=lambda case: f"{case.process}: {case.name}")
