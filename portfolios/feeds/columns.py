@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from portfolios.feeds.rows import UNITS_US, WrongTime, epoch_time
+from portfolios.feeds.rows import UNITS_US, WrongMessage, WrongTime, epoch_time
 
 PRICES = ("open", "high", "low", "close", "price", "bid", "ask")
 FIELDS = ("symbol", "time", *PRICES, "volume", "quantity", "bid_quantity", "ask_quantity")
@@ -64,6 +64,12 @@ class TimeForm(NamedTuple):
                 f"time {text} does not exist in {self.zone}: the clock was put forward then. Are"
                 " the times of another zone?",
             )
+        if local.utcoffset() != local.replace(fold=1).utcoffset():
+            return WrongTime(
+                "ambiguous_time",
+                f"time {text} came twice in {self.zone}: the clock was put back then. Give it with"
+                f" its offset, such as {local.isoformat()}, or in UTC.",
+            )
         return local.isoformat()
 
 
@@ -77,9 +83,15 @@ class Columns(NamedTuple):
     symbol: str = ""  #: of every row; "": a column has it
     times: TimeForm = ISO
     day: int | None = None  #: column of the date, if the column `time` has the time of day alone
+    width: int = 0  #: columns of the header
 
-    def row(self, cells: Sequence[str]) -> dict[str, Any]:
-        """Return the cells of one line as a row for `read_rows`."""
+    def row(self, cells: Sequence[str]) -> Any:
+        """Return the cells of one line as a row for `read_rows`, or a WrongMessage."""
+        if any(cell.strip() for cell in cells[self.width :]):  # then the others may be displaced
+            return WrongMessage(
+                f"the line has {len(cells)} cells, and the header {self.width}. Does a number have"
+                " commas, as 1,071.60 has? Write it as 1071.60."
+            )
         row: dict[str, Any] = {
             name: cells[place].strip() for name, place in self.places.items() if place < len(cells)
         }
@@ -156,7 +168,7 @@ def find_columns(
     ]
     if errors:
         raise MissingColumn(*errors)
-    return Columns(found, symbol, times, day)
+    return Columns(found, symbol, times, day, len(names))
 
 
 def _missing_columns(found: Mapping[str, int], symbol: str) -> list[str]:

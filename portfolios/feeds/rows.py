@@ -50,7 +50,7 @@ class WrongTime(NamedTuple):
 
 
 class WrongMessage(NamedTuple):
-    """Stands for the rows of a message that its source could not read, and says why."""
+    """Stands for a line, or the rows of a message, that its source could not read; says why."""
 
     why: str
 
@@ -169,7 +169,7 @@ def _unknown_symbol(symbol: Any, instruments: Mapping[str, InstrumentFacts]) -> 
         "unknown_symbol",
         f"symbol {str(symbol)[:40]!r} is not an instrument of the feed, which has {known}"
         + (" …" if len(instruments) > 5 else "")
-        + "; add it first.",
+        + "; add it first, with `manage.py feed add` or POST /api/feeds/NAME/instruments/.",
     )
 
 

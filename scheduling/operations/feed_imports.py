@@ -22,7 +22,14 @@ from portfolios.feeds.columns import (
     separator_of,
 )
 from portfolios.feeds.log import Appended, HeadMoved, LogError, WriterReplaced
-from portfolios.feeds.rows import UNITS_US, InstrumentFacts, RowError, places_of, read_rows
+from portfolios.feeds.rows import (
+    UNITS_US,
+    InstrumentFacts,
+    RowError,
+    WrongMessage,
+    places_of,
+    read_rows,
+)
 from portfolios.models import FeedRow
 from portfolios.runtime.events import MAX_SCALE, PRICE_PLACES, Event
 from portfolios.validation import error
@@ -37,6 +44,7 @@ from scheduling.operations.feeds import (
     create_feed,
     find_feed,
     refuse_recorded,
+    symbol_problem,
 )
 from scheduling.recorded_feeds.stream_appends import append_in_stream
 
@@ -76,7 +84,7 @@ class _Line:
     """One row, and the number of its line in the file."""
 
     number: int
-    row: dict[str, Any]
+    row: dict[str, Any] | WrongMessage
 
 
 def import_csv(plan: ImportPlan, *, actor: str) -> Imported:
@@ -278,10 +286,10 @@ def _new_instruments(
 ) -> list[NewInstrument]:
     """Return the symbols of the file that the feed lacks, each with a tick for its prices."""
     prices: dict[str, list[str]] = {}
-    for line in lines:
-        symbol = line.row.get("symbol")
+    for row in (line.row for line in lines if not isinstance(line.row, WrongMessage)):
+        symbol = row.get("symbol")
         if symbol and symbol not in instruments:
-            given = [line.row[name] for name in PRICES if line.row.get(name)]
+            given = [row[name] for name in PRICES if row.get(name)]
             prices.setdefault(symbol, []).extend(given)
     return [NewInstrument(symbol, _tick(plan, given)) for symbol, given in prices.items()]
 
@@ -352,8 +360,12 @@ def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
                 if count > MAX_LINES:
                     message = f"{plan.path} has over {MAX_LINES:,} lines; import it in parts."
                     raise Invalid([error("file", "too_many", message)])
-                if cells:
-                    yield _Line(reader.line_num, columns.row(cells))
+                if not cells:
+                    continue
+                row = columns.row(cells)
+                symbol = "" if isinstance(row, WrongMessage) else row.get("symbol")
+                wrong_symbol = symbol_problem(symbol) if symbol else ""
+                yield _Line(reader.line_num, WrongMessage(wrong_symbol) if wrong_symbol else row)
     except MissingColumn as missing:
         raise Invalid([error("column", "missing_column", why) for why in missing.args]) from None
     except (OSError, UnicodeDecodeError, csv.Error) as wrong:

@@ -361,10 +361,17 @@ def _instrument_errors(instruments: Sequence[NewInstrument]) -> list[dict[str, s
     return errors[:MAX_ERRORS]
 
 
+def symbol_problem(symbol: str) -> str:
+    """Return why this cannot be the symbol of an instrument, or ""."""
+    if SYMBOL.fullmatch(symbol) and symbol != "*":
+        return ""
+    return f"{symbol[:30]!r} is not a symbol: use 1 to 24 ASCII characters, no spaces."
+
+
 def _instrument_problem(one: NewInstrument, seen: set[str]) -> str:
     """Return what is wrong with an instrument, or ""; `seen`: the symbols before it in its list."""
-    if not SYMBOL.fullmatch(one.symbol) or one.symbol == "*":
-        return f"{one.symbol[:30]!r} is not a symbol: use 1 to 24 ASCII characters, no spaces."
+    if wrong := symbol_problem(one.symbol):
+        return wrong
     if one.symbol in seen:
         return f"{one.symbol} is listed twice."
     if unprintable_in(one.currency) or len(one.currency) > 12:

@@ -1,4 +1,4 @@
-"""manage.py feed create|append|import|record|release|list|check|remove"""
+"""manage.py feed create|add|append|import|record|release|list|check|remove"""
 
 from __future__ import annotations
 
@@ -31,19 +31,22 @@ STATEMENT_LIMIT_S = 10.0
 
 class Command(GinkgoCommand):
     help = (
-        "Market data of your own: create a recorded feed, import a CSV file, append rows, record"
-        " files that grow or a websocket, list the feeds, check the records of one against its hash"
-        " chain, remove one."
+        "Market data of your own: create a recorded feed, add instruments to it, import a CSV file,"
+        " append rows, record files that grow or a websocket, list the feeds, check the records of"
+        " one against its hash chain, remove one."
     )
 
     def arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         create = _add_action(actions, "create", "create an empty recorded feed")
-        create.add_argument("name")
-        create.add_argument(
-            "--instrument", action="append", default=[], metavar="SYMBOL[:tick=T,lot=L,currency=C]",
-            help="may be repeated; by default the tick is 0.0001 and the lot 1",
-        )  # fmt: skip
+        add = _add_action(actions, "add", "add instruments to a recorded feed, also while it grows")
+        for parser in (create, add):
+            parser.add_argument("name")
+            parser.add_argument(
+                "--instrument", action="append", default=[], required=parser is add,
+                metavar="SYMBOL[:tick=T,lot=L,currency=C]",
+                help="may be repeated; by default the tick is 0.0001 and the lot 1",
+            )  # fmt: skip
         create.add_argument("--silent-after", type=int, metavar="SECONDS",
                             help="open an alert after so long without a record")  # fmt: skip
         create.add_argument("--keep-days", type=int, metavar="DAYS",
@@ -87,6 +90,12 @@ class Command(GinkgoCommand):
         if not created:  # it was removed in the meantime
             raise NotFound("feed", options["name"])
         self.show(FeedLogDocument(created[0]).data, f"Feed {options['name']} was created.")
+
+    def _add(self, options: dict[str, Any]) -> None:
+        instruments = [_instrument(text) for text in options["instrument"]]
+        feeds.add_instruments(options["name"], instruments, actor=self.actor)
+        listed = [one.symbol for one in instruments]
+        self.show({"instruments": listed}, f"Feed {options['name']} has {', '.join(listed)}.")
 
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):

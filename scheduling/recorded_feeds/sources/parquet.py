@@ -120,9 +120,11 @@ class ParquetFile:
             while groups and rows_before + file.metadata.row_group(groups[0]).num_rows <= self.at:
                 rows_before += file.metadata.row_group(groups.pop(0)).num_rows
             # A batch has only these columns, so the place of a field is its place among them.
-            wanted = sorted(set(columns.places.values()))
+            day = [] if columns.day is None else [columns.day]
+            wanted = sorted({*columns.places.values(), *day})
             columns_read = columns._replace(
-                places={name: wanted.index(place) for name, place in columns.places.items()}
+                places={name: wanted.index(place) for name, place in columns.places.items()},
+                day=wanted.index(*day) if day else None,
             )
             for batch in file.iter_batches(
                 AT_ONCE, row_groups=groups, columns=[names[place] for place in wanted]

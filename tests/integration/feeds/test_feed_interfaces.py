@@ -325,6 +325,30 @@ def test_import_with_skip_bad_leaves_out_and_names_rows_after_a_time_hole(tmp_pa
     assert FeedRecord.objects.count() == 1
 
 
+def test_import_with_skip_bad_leaves_out_lines_whose_symbol_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    rows = ("A,1,1", "BRK B,2,1", "C,3,1,4", "*,5,1", "A,6,1")
+    lines = (f"2026-11-02T10:0{minute}Z,{row}\n" for minute, row in enumerate(rows))
+    path.write_text("time,symbol,price,quantity\n" + "".join(lines))
+    with pytest.raises(
+        CommandError, match=r"line 3: 'BRK B' is not a symbol: .*; line 4: the line"
+    ):
+        run("import", "all", str(path))
+    done = run("import", "all", str(path), "--skip-bad")
+    assert (done["rows"], [line["row"] for line in done["skipped"]]) == (2, [3, 4, 5])
+    assert list(Instrument.objects.values_list("symbol", flat=True)) == ["A"]
+
+
+def test_an_instrument_is_added_by_command_while_a_recorder_writes(fx: ApiClient) -> None:
+    FeedWriter.objects.update(writer="h:1")
+    assert run("add", "fx", "--instrument", "SOL:tick=0.01") == {"instruments": ["SOL"]}
+    assert Instrument.objects.get(symbol="SOL").tick_size == Decimal("0.01")
+    with pytest.raises(CommandError, match=r"SOL of feed fx has tick 0\.01"):
+        run("add", "fx", "--instrument", "SOL")
+    with pytest.raises(CommandError, match="--instrument"):
+        run("add", "fx")
+
+
 def test_append_of_a_file_with_a_bad_line_says_what_was_stored(
     either: ApiClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

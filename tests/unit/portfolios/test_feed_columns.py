@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from portfolios.feeds.columns import MissingColumn, TimeForm, find_columns, separator_of
-from portfolios.feeds.rows import WrongTime
+from portfolios.feeds.rows import WrongMessage, WrongTime
 
 UTC = TimeForm(ZoneInfo("UTC"))
 
@@ -44,6 +44,17 @@ def test_a_date_column_and_a_time_column_are_joined_into_one_time(header: list[s
     assert columns.row([*cells, "1", "2"])["time"] == "2017-04-19T09:30:00+00:00"
 
 
+def test_a_line_with_more_cells_than_the_header_is_not_read() -> None:
+    columns = find_columns("f", ["time", "open", "high", "low", "close"], {}, "E", UTC)
+    at = "2017-04-19 09:00:00"
+    # Prices of 1.0000, 1.0722, 1.0000 and 1.0716, with commas: without them, a bar from 1 to 722.
+    assert columns.row([at, "1", "0722", "1", "0716", "1", "0708", "1", "0721"]) == WrongMessage(
+        "the line has 9 cells, and the header 5. Does a number have commas, as 1,071.60 has? Write"
+        " it as 1071.60."
+    )
+    assert columns.row([at, "1", "3", "1", "2", "", " "])["close"] == "2"
+
+
 def test_a_column_that_the_file_lacks_is_named_once() -> None:
     with pytest.raises(MissingColumn) as missing:
         find_columns("f", ["", "Bid", "Ask"], {"time": "At"}, "E")
@@ -77,6 +88,9 @@ def test_times_of_a_file_are_read_in_the_form_that_is_stated(
         (TimeForm(), "2017-04-19 09:00", "time_zone_missing", "with --time-zone, such as UTC"),
         (TimeForm(ZoneInfo("America/New_York")), "2026-03-08 02:30", "no_such_time",
          "does not exist in America/New_York"),
+        (TimeForm(ZoneInfo("America/New_York")), "2025-11-02 01:30", "ambiguous_time",
+         "came twice in America/New_York: the clock was put back then. Give it with its offset,"
+         " such as 2025-11-02T01:30:00-04:00, or in UTC."),
     ],
 )  # fmt: skip
 def test_error_about_a_time_that_cannot_be_read_says_what_helps(

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -251,6 +251,13 @@ async def test_rows_of_a_parquet_file_have_the_same_texts_as_those_of_a_csv_file
     }  # fmt: skip
     assert first.origin == "1.parquet, row 1"
     assert (second.row["price"], third.row["quantity"]) == ("1.07080", "")
+
+
+async def test_date_and_time_columns_of_a_parquet_file_are_one_time(tmp_path: Path) -> None:
+    clock = pa.array([time(9, 30)], pa.time64("us"))
+    write_parquet(tmp_path / "1.parquet", 1.1, time=clock, date=pa.array([date(2026, 11, 2)]))
+    [item] = await anext(FileSource(tmp_path, LAYOUT).items(""))
+    assert item.row["time"] == "2026-11-02T09:30:00+00:00"
 
 
 async def test_a_parquet_file_is_read_once_it_is_whole_and_from_the_cursor_on(
