@@ -150,14 +150,14 @@ def _attach_ahead(kind: RecordKind, heads: Sequence[FeedHead], done: Maintenance
 
 
 def _is_expired(
-    kind: RecordKind, partition: Partition, heads: Sequence[FeedHead], times: float = 1.0
+    kind: RecordKind, partition: Partition, heads: Sequence[FeedHead], factor: float = 1.0
 ) -> bool:
-    """Return whether a feed passed the partition longer ago than `times` its retention time.
+    """Return whether a feed passed the partition over `factor` * its retention time ago.
 
     Asks the clocks of the feeds alone, so that rows are read only if it may have expired. A seq
     whose release time is not known counts as passed long ago.
     """
-    limit = datetime.now(UTC).timestamp() - times * kind.keep_s
+    limit = datetime.now(UTC).timestamp() - factor * kind.keep_s
     for head in heads:
         if partition.high <= head.seq:
             released = _release_time(head, partition.high)
@@ -243,10 +243,9 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
     far behind their feed. They are few.
     """
     if detached_tables(kind):
-        # A dump that reads such a table kept this pass from dropping it. If it is the rest table,
-        # its name is taken. If it has copies of orders that were left open, the next pass leaves
-        # out those that it finds in the default partition: if they were moved from there now, they
-        # would be archived twice.
+        # This pass could not drop it, since a dump reads it. Wait for the next pass: it may be the
+        # rest table itself. Or it has copies of open orders that are in the default partition too;
+        # its archive leaves these out only as long as they are there.
         return
     held = move_rest(kind)
     if held:

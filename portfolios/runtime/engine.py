@@ -409,11 +409,11 @@ def _adapt_part(
         adapt: Callable[..., dict[str, Any] | None] = strategy.adapt
         takes_history = len(signature(adapt).parameters) > 1  # `history` is optional
         adapted = adapt(old, list(history)) if takes_history else adapt(old)
-        data = None if adapted is None else _require_dict(adapted)
+        if adapted is None:
+            return None
+        data = _require_dict(adapted)
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
-    if data is None:
-        return None
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
 

@@ -33,7 +33,6 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
                 report.step,
                 _storable(report.error),
                 report.strategy_failed,
-                timing,
             )
         case ProcessExited():
             exited = _check_exit(report)

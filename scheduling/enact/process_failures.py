@@ -149,7 +149,7 @@ def handle_process_exit(
             yield from revoke_ownership(active, run)
             return "stopped"
         case ExitAction.ROLL_BACK:
-            return (yield from _roll_back(run, active, decision, exited, timing))
+            return (yield from _roll_back(run, active, decision, exited))
         case ExitAction.FALL_BACK:
             return (yield from _fall_back(run, active, exited, timing))
         case ExitAction.RESTART:
@@ -201,7 +201,7 @@ def _exited_run(run: Row, node: int, active: Row | None) -> ExitedRun:
 
 
 def _roll_back(
-    run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited, timing: Timing
+    run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited
 ) -> Transaction[str]:
     """Roll back the handoff `active`, whose target exited before its first commit."""
     assert active is not None
@@ -209,7 +209,7 @@ def _roll_back(
     assert handoff is not None
     if decision.rejects_revision:
         yield from reject_handoff_revision(handoff, run, exited.error)
-    return (yield from roll_back(handoff, run, exited.error, timing))
+    return (yield from roll_back(handoff, run, exited.error))
 
 
 def _restart(run: Row, decision: ExitDecision, exited: ProcessExited) -> Transaction[str]:

@@ -10,9 +10,9 @@ from scheduling.models.node import Node
 class DatabaseTimeline(models.Model):
     """One history of one database server, as the gateways found it.
 
-    A promotion begins a new timeline, a new server has another system identifier. The new
-    timeline certainly has every commit that was acknowledged on the one before only if commits
-    waited for a synchronous standby.
+    A promotion begins a new timeline, a new server has another system identifier. A new timeline
+    may lack commits that were acknowledged on the one before, unless commits waited for a
+    synchronous standby.
     """
 
     system_identifier = models.CharField(max_length=20)

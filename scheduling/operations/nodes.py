@@ -119,12 +119,12 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
             continue
         for text in (key, value):
             errors += text_errors("labels", text, longest=MAX_LABEL)
-        text = f"{key}={value}"
-        has_space = text.split() != [text]
+        pair = f"{key}={value}"
+        has_space = pair.split() != [pair]
         if not key or "=" in key or has_space or not value:
             message = _(
                 "{label} is not a label: use KEY=VALUE, such as zone=a, both without spaces.",
-                label=quoted(text, longest=60),
+                label=quoted(pair, longest=60),
             )
             errors.append({"field": "labels", "code": "invalid", "message": message})
     if errors:

@@ -87,7 +87,7 @@ class Gateway:
             case wire.StepFailed():
                 return handoff.handle_step_failure(
                     report.handoff, node, incarnation, report.step, report.error,
-                    report.strategy_failed, self.timing,
+                    report.strategy_failed,
                 )  # fmt: skip
             case wire.ProcessExited():
                 return process_failures.handle_process_exit(node, incarnation, report, self.timing)

@@ -148,7 +148,7 @@ class FakeNode:
         """Report that a step of this handoff failed, in the strategy or not. Return the outcome."""
         return execute(
             handle_step_failure(
-                handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
+                handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy
             )
         )
 

@@ -143,5 +143,5 @@ def expire(handoff_id: int, timing: Timing) -> Transaction[str]:
         # One missed deadline says more about the node than about the revision; a second rejects it.
         if handoff.kind == "reload" and not target_gone and (yield from failed_before(handoff)):
             yield from reject_handoff_revision(handoff, run, error)
-        return (yield from roll_back(handoff, run, error, timing, timed_out=not target_gone))
+        return (yield from roll_back(handoff, run, error, timed_out=not target_gone))
     return "early"

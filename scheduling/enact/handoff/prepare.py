@@ -75,13 +75,7 @@ def owner_is_gone(handoff: Row) -> bool:
 
 
 def handle_step_failure(
-    handoff_id: int,
-    node: int,
-    incarnation: UUID,
-    step: str,
-    error: str,
-    strategy_failed: bool,
-    timing: Timing,
+    handoff_id: int, node: int, incarnation: UUID, step: str, error: str, strategy_failed: bool
 ) -> Transaction[str]:
     """End or roll back a handoff whose target failed at `step`, `prepare` or `activate`.
 
@@ -97,7 +91,7 @@ def handle_step_failure(
     if step == "activate" and handoff.state == "activating":
         if strategy_failed or handoff.kind == "reload":  # of a reload, only the revision is new
             yield from reject_handoff_revision(handoff, run, error)
-        return (yield from roll_back(handoff, run, error, timing))
+        return (yield from roll_back(handoff, run, error))
     if step == "prepare" and handoff.state in ("preparing", "draining"):
         yield from handle_prepare_failure(handoff, run, error, strategy_failed=strategy_failed)
         return "failed"

@@ -11,7 +11,6 @@ from scheduling.enact.handoff.finish import place_again, revoke_ownership
 from scheduling.enact.handoff.request_handoff import supersede
 from scheduling.enact.handoff.statements import MOVE, SET_PHASE
 from scheduling.enact.notify import bump_desired_versions
-from scheduling.timing import Timing
 
 #: An earlier reload to the same revision that failed under the same daemon, a short time ago.
 FAILED_BEFORE = Statement(
@@ -113,13 +112,12 @@ def reject_handoff_revision(handoff: Row, run: Row, error: str) -> Transaction[N
         yield from reject(run, handoff.to_revision, error)
 
 
-def roll_back(
-    handoff: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
-) -> Transaction[str]:
+def roll_back(handoff: Row, run: Row, error: str, *, timed_out: bool = False) -> Transaction[str]:
     """Grant back to the source of a migrate or reload, or leave the portfolio without an owner.
 
-    Called when the target failed before its first commit. Return `rolled_back`, or `late` if the
-    target has committed or the portfolio was granted since.
+    Called when the target failed before its first commit, or (`timed_out`) only did not make it in
+    time. Return `rolled_back`, or `late` if the target has committed or the portfolio was granted
+    since.
     """
     if run.epoch != handoff.to_epoch:
         yield from supersede(handoff, "the portfolio was granted again meanwhile")

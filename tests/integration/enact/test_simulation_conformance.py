@@ -378,7 +378,7 @@ class Conformance(RuleBasedStateMachine):
             incarnation = self.holder(node, newest)
             self.both(
                 lambda: handoff.handle_step_failure(
-                    number, node, incarnation, step, "it broke", strategy, TIMES
+                    number, node, incarnation, step, "it broke", strategy
                 )
             )
 

@@ -48,7 +48,7 @@ def test_report_of_a_node_neither_owner_nor_target_changes_nothing(hand: OwnerSe
     before = seen()
     its = target.incarnation
     assert execute(handle_prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
-    failed = handle_step_failure(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
+    failed = handle_step_failure(handoff.pk, stranger.row.pk, its, "prepare", "no", True)
     assert execute(failed) == "late"
     of_owner = OwnerSession(FakeNode(stranger.row, hand.daemon.incarnation), hand.portfolio)
     assert (of_owner.die(), of_owner.halts()) == ("late", "late")

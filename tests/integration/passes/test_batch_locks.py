@@ -130,7 +130,7 @@ def test_request_that_waited_for_an_ended_handoff_is_not_refused() -> None:
     first, second, third = make_settled_nodes(3)
     hand = make_trader("p", first)
     ending = hand.move_to(second)
-    broke = ("prepare", "it broke", False, timing())
+    broke = ("prepare", "it broke", False)
     held = Held(handle_step_failure(ending.id, second.row.pk, second.incarnation, *broke))
     again = Request("migrate", hand.portfolio.pk, third.row.pk, "again")
     assert behind(held, lambda: ask(again)) == [newest_handoff(hand.portfolio).pk]
