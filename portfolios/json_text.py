@@ -21,7 +21,7 @@ def read_json(text: str | bytes, **options: Any) -> Any:
     except RecursionError:
         pass
     else:
-        # The brackets of a line of a market are counted in less time than its values are walked.
+        # To count the brackets of a market's message takes less time than to walk its values.
         if _brackets(text) <= MAX_DEPTH or not _is_deeper(value, MAX_DEPTH):
             return value
     raise json.JSONDecodeError(f"Nested deeper than {MAX_DEPTH} levels", "", 0)

@@ -132,7 +132,8 @@ def _logical_lines(text: str) -> Iterable[tuple[int, str]]:
     first = 0
     for number, raw in enumerate(text.splitlines(), start=1):
         line = _COMMENT.sub("", raw).strip()
-        first = first if parts else number
+        if not parts:
+            first = number
         if line.endswith("\\"):
             parts.append(line[:-1].strip())
             continue

@@ -65,8 +65,8 @@ class Tally:
 
     starting_cash: Decimal
     events: int = 0
-    first_us: int | None = None
-    last_us: int | None = None
+    first_us: int | None = None  #: release time of the first event
+    last_us: int | None = None  #: of the newest one
     placed: int = 0
     refused: int = 0
     refused_again: int = 0
@@ -77,15 +77,15 @@ class Tally:
     fees: Decimal = ZERO
     halt: tuple[int, str] | None = None  #: seq of the event after which a limit halted it, and why
     drawdown: Drawdown = field(default_factory=Drawdown)
-    max_exposure: float = 0.0
+    max_exposure: float = 0.0  #: gross, a fraction of the equity
     metrics: dict[str, MetricValues] = field(default_factory=dict)  #: at most 32, by name
     orders: deque[OrderLine] = field(default_factory=lambda: deque(maxlen=ORDERS_KEPT))
     curve: Curve = field(default_factory=Curve)
     _points: int = 0  #: number of recorded equity points
     _equity_sum: float = 0.0
     _exposure_sum: float = 0.0
-    _peak: Decimal = ZERO
-    _peak_us: int | None = None
+    _peak: Decimal = ZERO  #: highest equity so far
+    _peak_us: int | None = None  #: when it was reached
     #: (seq, index) → order that was neither filled nor ended
     _open: dict[tuple[int, int], OrderLine] = field(default_factory=dict)
     _held: dict[str, float] = field(default_factory=dict)  #: symbol → quantity, below 0 if short

@@ -12,8 +12,8 @@ from portfolios.runtime.events import MAX_SCALE
 class PriceField(models.DecimalField):  # type: ignore[type-arg]
     """A price with as many places as its instrument has.
 
-    The column is numeric without a scale: PostgreSQL rewrites a table when a scale is changed.
-    Prices of commits are checked by `scheduling/enact/commit_validation.py` instead.
+    The column is numeric without a scale: PostgreSQL rewrites a table when a scale is changed. So
+    not the column, but `scheduling/enact/commit_validation.py` limits the places of prices.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -113,7 +113,7 @@ class PortfolioEngine:
                 restored.timers, restored.metrics, restored.bar_set = [], {}, None
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
-            engine._given, engine._is_ahead = pack_state(restored), False
+            engine._given, engine._is_ahead = pack_state(restored), False  # the caller has it
         if not is_kept:
             engine._warm_up(wanted)
         restored.count_from(last_seq + 1)  # the state may have no event count

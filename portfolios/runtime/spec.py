@@ -39,7 +39,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
     fee_bps: Decimal = ZERO  #: of the value, in hundredths of a per cent
     slippage_bps: Decimal = ZERO  #: of the price, for market and stop orders
     slippage_ticks: int = 0  #: in addition, in units of `tick_size`
-    tick_size: Decimal = Decimal("0.01")
+    tick_size: Decimal = Decimal("0.01")  #: of `slippage_ticks`, for every symbol
 
     @property
     def charges(self) -> bool:

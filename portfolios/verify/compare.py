@@ -211,11 +211,8 @@ class Comparison:
         self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]
     ) -> Iterator[FieldDifference]:
         """Yield the differences of equity points, except for those that are no longer stored."""
-        for (seq, _), point, stored in pair_by_key(
-            wanted,
-            lambda e: (e.seq, 0),
-            found,
-            lambda e: (e.seq, 0),  # points have no index
+        for (seq, _), point, stored in pair_by_key(  # a point has no index
+            wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
         ):
             if point is None or stored is None:
                 if point is not None and (

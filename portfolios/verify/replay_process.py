@@ -154,7 +154,7 @@ def replay_processes(
     """Yield a function that sends a request to the process of the artifact that was loaded last.
 
     A process runs the code of one artifact. So a Load of another artifact starts another process,
-    and a Load without an artifact starts a process without. `code_of` returns an artifact's code.
+    and a Load without an artifact one that has none. `code_of` returns the code of an artifact.
     """
     with ExitStack() as running:
         ask: Ask | None = None

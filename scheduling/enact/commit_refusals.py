@@ -46,7 +46,7 @@ class RefusedRow(NamedTuple):
     batch: UUID | None
     release_answer: str | None
     release_error: str | None
-    unreleased: bool
+    unreleased: bool  #: the feed has not released its events
     version: int | None  #: of the node's desired set
 
 

@@ -234,7 +234,7 @@ def _quarantine(
     run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited
 ) -> Transaction[str]:
     """Quarantine the run, and fail `active`, its handoff. Return "quarantined"."""
-    assert decision.attempts is not None
+    assert decision.attempts is not None  # only an attempt leads to quarantine
     yield from _count_attempt(run, exited)
     if active is not None:
         yield from fail(active, run, f"its process ended: {exited.error}")

@@ -43,7 +43,7 @@ class Run(models.Model):
     granted_at = models.DateTimeField(null=True, blank=True)
     # Progress: written only by fenced commits.
     last_seq = models.BigIntegerField()
-    state_seq = models.BigIntegerField()
+    state_seq = models.BigIntegerField()  # of the stored state, which not every commit changes
     batch = models.UUIDField(null=True, blank=True, help_text="UUID of the last accepted batch.")
     first_commit_at = models.DateTimeField(
         null=True, blank=True, help_text="When the first commit of this epoch was made."
@@ -58,7 +58,7 @@ class Run(models.Model):
         help_text="A reason as {code, params}; out of date if `reason` was changed since.",
     )
     attempts = models.PositiveIntegerField(default=0)
-    last_death = models.UUIDField(null=True, blank=True)
+    last_death = models.UUIDField(null=True, blank=True)  # id of the newest exit of its process
     failed_seq = models.BigIntegerField(
         null=True,
         help_text="The event at which the portfolio last failed, or the last of that batch.",

@@ -49,7 +49,7 @@ class Verification(models.Model):
     heard_at = models.DateTimeField(null=True, help_text="The runner's last sign of life.")
     finished_at = models.DateTimeField(null=True)
     from_seq = models.BigIntegerField(null=True)
-    at_seq = models.BigIntegerField(null=True)
+    at_seq = models.BigIntegerField(null=True)  # how far it has come
     to_seq = models.BigIntegerField(null=True)
     sentence = models.TextField(blank=True, default="")
     verdict = models.JSONField(default=dict, help_text="Everything that was found.")

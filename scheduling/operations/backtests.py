@@ -51,7 +51,7 @@ class NewBacktest:
     starting_cash: Decimal = Decimal(100_000)
     feed: str | None = None  #: its name; None: the one that GINKGO_FEED names
     first: str | None = None  #: a seq or a time; None: the feed's first event
-    last: str | None = None
+    last: str | None = None  #: the same; None: the feed's last event, or the last of one lap
     artifact: str | None = None  #: a hash, or the file of a wheel; None: an installed strategy
     lock: str = ""  #: the dependencies of a wheel that is a file
 
@@ -64,7 +64,7 @@ class _Runnable:
     artifact: str = ""  #: its sha256; empty: a strategy of the release
     environment: str = ""  #: sha256 of the artifact's lock; empty: it has no dependencies
     strategy_class: str = ""  #: where the artifact has the class
-    code: ArtifactCode | None = None
+    code: ArtifactCode | None = None  #: None: a strategy of the release
 
 
 def run_new_backtest(

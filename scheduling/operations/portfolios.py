@@ -227,8 +227,8 @@ def _lock_feeds(names: set[str]) -> dict[str, FeedRow]:
 
     A packaged feed that has no row yet gets one.
 
-    Concurrent writer: the removal of a feed. It waits for this lock; the new portfolio then
-    makes it fail.
+    Concurrent writer: the removal of a feed. It waits for this lock, and then fails because of the
+    new portfolio.
     """
     if not names:
         return {}
