@@ -118,7 +118,7 @@ def _request_batch(
     except (LockNotAvailable, DeadlockDetected, DataError, IntegrityError) as error:
         if not alone:
             return [None] * len(batch)
-        why = f"the database refused the request ({type(error).__name__})"
+        why = f"the request failed in the database ({type(error).__name__})"
         return [Rejected(batch[0].portfolio.name, why)]
     results: list[int | Rejected | None] = []
     for change, answer in zip(batch, answers, strict=True):

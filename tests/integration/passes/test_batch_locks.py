@@ -48,7 +48,7 @@ def test_batch_with_a_locked_run_is_split_and_only_that_request_is_repeated(
     assert [[each.portfolio for each in requests] for (requests,) in asked[1:]] == [[held_one.pk]]
     assert len(outcome.requested) == 2
     assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
-        ("b", "LockNotAvailable")
+        ("b", "the request failed in the database (LockNotAvailable)")
     ]
     assert len(tick().balance.requested) == 1
 
