@@ -29,7 +29,7 @@ class Command(GinkgoCommand):
         names, version = options["names"], options["version"]
         if bool(names) == options["all"]:
             raise CommandError(
-                "Give either the NAMEs of portfolios or --all, not both.", returncode=2
+                "Give the NAMEs of portfolios, or --all in place of them.", returncode=2
             )
         # "" withdraws the consent; None stands for every portfolio.
         changed = operations.accept_python(

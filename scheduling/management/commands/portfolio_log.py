@@ -30,7 +30,7 @@ class Command(GinkgoCommand):
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         parser.add_argument(
-            "--lines", metavar="N", type=positive_int, default=100, help="how many; default: 100"
+            "--lines", metavar="N", type=positive_int, default=100, help="newest N; default: 100"
         )
         parser.add_argument(
             "--follow", action="store_true", help="go on; with --json, one JSON object per line"

@@ -66,8 +66,8 @@ class Command(GinkgoCommand):
         )
         parser.add_argument(
             "--canary-seconds", metavar="SECONDS", type=float,
-            help="after so long, and an event, the canary counts as proven; 0: once it runs. By "
-            "default once its revision is good",
+            help="the canary is proven after this time and one event; 0: once it runs. By default "
+            "once its revision is good",
         )  # fmt: skip
         parser.add_argument(
             "--wait", metavar="SECONDS", nargs="?", type=seconds, const=DAY_S,

@@ -28,7 +28,7 @@ class Command(GinkgoCommand):
             metavar="SECONDS",
             help="give up if a node is not empty by then (%(default)s)",
         )
-        # bin/upgrade passes its options with this, before it changes anything.
+        # bin/upgrade adds this to its options: they are parsed before it changes anything.
         parser.add_argument("--check-options", action="store_true", help=argparse.SUPPRESS)
 
     def act(self, options: dict[str, Any]) -> None:
