@@ -64,7 +64,7 @@ def _read_time(query: QueryDict, name: str, *, is_end: bool) -> datetime | None:
             "%(name)s is “%(text)s”: give a date such as 2026-01-31, or a time such as "
             "2026-01-31T14:30:00Z."
         )
-        % {"name": _(name), "text": text[:40]}
+        % {"name": {"since": _("from"), "until": _("to")}[name], "text": text[:40]}
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from scheduling.decide.what_if.hypothetical import Scenario
 from scheduling.presentation.formatting import clock, joined, places, whole
@@ -51,7 +51,8 @@ def scenario_title(scenario: Scenario) -> str:
 def _join_names(names: Sequence[str]) -> str:
     """Join names as `a`, `a and b`, or `a, b and c`."""
     *others, last = names
-    return f"{joined(others)}{_(' and ')}{last}" if others else last
+    listed = pgettext("in a list", ", ").join(others)
+    return f"{listed}{_(' and ')}{last}" if others else last
 
 
 def scenario_query(scenario: Scenario, **changes: Any) -> str:

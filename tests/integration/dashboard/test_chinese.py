@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
@@ -20,7 +21,9 @@ from scheduling import operations
 from scheduling.alert_addresses import SCHEMES
 from scheduling.dashboard import context
 from scheduling.dashboard.views import portfolio as portfolio_view
+from scheduling.dashboard.whatif import scenario_title
 from scheduling.db.transaction import execute_autocommit
+from scheduling.decide.what_if.hypothetical import Scenario
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Alert, Event
 from scheduling.operations.alerts import acknowledge_alert
@@ -276,3 +279,10 @@ def test_texts_of_scripts_are_served_without_a_login_in_known_languages_only() -
     assert "max-age=60" in answer.headers["Cache-Control"]
     assert '"Copied": "\\u5df2\\u590d\\u5236"' in answer.content.decode()
     assert Client().get("/words/tlh.js").status_code == 404
+
+
+def test_title_of_a_scenario_joins_names_as_chinese_does() -> None:
+    scenario = Scenario(lose=("node-1", "node-2", "node-3"), drain=("node-4",))
+    with translation.override("zh-hans"):
+        title = scenario_title(scenario)
+    assert title == "假设现在：node-1、node-2 和 node-3 失联 和 node-4 被排空"
