@@ -45,8 +45,8 @@ class Environment:
     home: Path
     database_url: str  #: libpq URL; the embedded server's when DATABASE_URL is not set
     database_is_embedded: bool
-    redis_url: str | None
-    secret_key: str | None
+    redis_url: str | None  #: None: PostgreSQL carries the pushes
+    secret_key: str | None  #: None: one is made, and kept below `home`
     allowed_hosts: tuple[str, ...]
     https: bool
     hsts_preload: bool  #: ask browsers to ship the host as HTTPS only, which is hard to take back
@@ -62,7 +62,7 @@ class Environment:
     stall_s: float  #: without progress although events wait: a portfolio counts as stalled
     storm_fraction: float  #: of the nodes alive one lease ago, the part whose loss is a storm
     raise_epoch_floor: str  #: `auto` or `manual`, where acknowledged commits vanished
-    feed_rate: float
+    feed_rate: float  #: events a second of a replay
     good_after_s: float  #: how long a revision must run before it is good
     child_memory_mb: int  #: of one portfolio process, on a node and where it is replayed
     strategy_guard: bool  #: refuse strategies new processes, signals to others, and files
@@ -71,7 +71,7 @@ class Environment:
     keep_audit_days: float  #: audit log outside ownership histories, and queue tasks
     keep_log_days: float  #: for lines that portfolio processes printed
     archive: Path  #: folder of the Parquet files that records are archived to
-    retention_interval_s: int
+    retention_interval_s: int  #: between two runs of the task that deletes and archives old rows
     verify_interval_s: float  #: between two verifications of a portfolio by schedule; 0: none
     encryption_keys_file: Path  #: of secrets, if `encryption_keys` is empty
     failpoints: str  #: where processes fail deliberately; only with `rehearsal`

@@ -28,7 +28,7 @@ class BootstrapProcess:
     ) -> None:
         self._log = log
         self._say = say
-        self._reports: dict[str, Any] = {}
+        self._reports: dict[str, Any] = {}  #: kind → content
         self._rest = b""  #: of the output: what follows the last complete line
         self.progress = 0  #: number of lines reported so far
         with logfiles.append_to(log) as errors:

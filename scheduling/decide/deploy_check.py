@@ -78,17 +78,17 @@ class Installation:
     server_version: int  #: as PostgreSQL numbers it: 170002 for 17.2
     supported_versions: tuple[int, int]  #: oldest and newest major version
     max_connections: int
-    standbys: int
+    standbys: int  #: how many replicate, as far as the role may see them
     clock_offset_s: float  #: of this host ahead of the database
-    clock_uncertainty_s: float
+    clock_uncertainty_s: float  #: half the time that reading the database's clock took
     unknown_migrations: tuple[str, ...]
     gateways: tuple[GatewayFact, ...]
-    pass_age_s: float | None
-    watcher_age_s: float | None
+    pass_age_s: float | None  #: since the last whole pass; None: there was none yet
+    watcher_age_s: float | None  #: since a check by a watcher was due; None: there was none yet
     queue_overdue_s: float | None  #: None: nothing is scheduled
     nodes: tuple[NodeFact, ...]
-    operators: int
-    alert_channels: int
+    operators: int  #: active users that may act
+    alert_channels: int  #: those that are enabled
     redis_problem: str | None  #: None: Redis is not used; empty: it answers
     disks: tuple[DiskFact, ...] = ()
     urls: tuple[UrlFact, ...] = ()

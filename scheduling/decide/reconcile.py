@@ -179,11 +179,11 @@ def _decide_run(entry: EntryLike, own: Sequence[Process], now: float) -> _Decisi
     live = [p for p in own if p.phase in LIVE_PHASES and p.revision == entry.revision]
     older = [p for p in live if p.epoch < entry.epoch]
     if older:
-        newest = max(older, key=lambda p: p.epoch)
+        newest = max(older, key=lambda each: each.epoch)
         return Adopt(entry, newest.slot), newest.slot
     ended = [p for p in own if p.phase == "waiting" and p.epoch < entry.epoch]
     if ended:
-        return _restart(entry, max(ended, key=lambda p: p.epoch), now)
+        return _restart(entry, max(ended, key=lambda each: each.epoch), now)
     return Start(entry), None
 
 

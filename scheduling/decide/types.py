@@ -155,12 +155,12 @@ class PortfolioView:
     artifact: ArtifactNeeds | None = None  #: of the revision, if it pins one
     feed: str = ""  #: empty: no requirement
     feed_sha: str = ""
-    python: str = ""
+    python: str = ""  #: see `Requirements`, as for the next
     accept_python: str = ""
     node: int | None = None  #: id of the node that owns its run
     desired: DesiredState = "running"
     phase: str = "pending"
-    pinned: int | None = None
+    pinned: int | None = None  #: id of the node it is pinned to
     handoff: HandoffView | None = None
     failed_nodes: frozenset[int] = frozenset()  #: ids of nodes where it failed to start twice
     not_before: float | None = None  #: epoch seconds at which its back-off ends; None: no back-off

@@ -177,8 +177,8 @@ def validate_registration(message: wire.Register) -> None:
         for key, value in entries.items():
             if len(key) > MAX_TEXT or (isinstance(value, str) and len(value) > MAX_TEXT):
                 raise _invalid(
-                    f"The key or value of an entry of {name} has over {MAX_TEXT} characters: "
-                    f"{key[:40]!r}."
+                    f"The entry {key[:40]!r} of {name} has a key or value of over {MAX_TEXT} "
+                    "characters; shorten it."
                 )
 
 

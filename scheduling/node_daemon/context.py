@@ -20,7 +20,7 @@ from scheduling.node_daemon.strategy_code import StrategyCode
 
 @dataclass(slots=True)
 class DaemonContext:
-    """Created once by the daemon and passed to each `HostedPortfolio`."""
+    """What the hosted portfolios of a daemon share; it creates one and passes it to each."""
 
     config: NodeConfig
     incarnation: str

@@ -60,22 +60,22 @@ class ExecutionNode:
         """Run nothing yet. `main.run_daemon` creates the parts, and ends them."""
         self.config = config
         self.incarnation = context.incarnation
-        self.leaving = False
+        self.leaving = False  #: asked to stop: hands its portfolios over
         self.left = False  #: sends and starts nothing any more
         self.desired: DesiredSet | None = None
         self.hosted: dict[int, HostedPortfolio] = {}  #: by slot
-        self.leaving_acknowledged = asyncio.Event()
+        self.leaving_acknowledged = asyncio.Event()  #: the server knows that it leaves
         self._context = context
         self._client = client
         self._feed_time = FeedTime()
-        self._strategies: dict[str, int] = {}
+        self._strategies: dict[str, int] = {}  #: name → version
         self._ttl_s = 30.0
         self._registered_us = 0  #: by the database's clock
         self._registration_number = 0  #: the count of registrations of this node, by the server
         self._answered_us = 0  #: when the last answered heartbeat was sent
         self._unanswered = False  #: a later heartbeat got no answer
         self._last_slot = 0
-        self._connected = False
+        self._connected = False  #: the websocket is open
         self._heartbeat_due = asyncio.Event()
         self._reconcile_timer: asyncio.TimerHandle | None = None
         self._reconcile_scheduled = False

@@ -84,7 +84,7 @@ class ForkServer:
             signal.signal(ignored, signal.SIG_IGN)
 
     def run(self) -> None:
-        """Return when the daemon has closed its end."""
+        """Serve requests and report ended children until the daemon closes its end."""
         self._send_reply(READY, 0, os.getpid(), 0)
         while True:
             wait_s = STRAY_CHECK_S if self._strays_possible and self._children else None

@@ -83,8 +83,9 @@ class HostedPortfolio:
         self.handoff: int | None = entry.handoff
         self.failures: int = replaces.failures if replaces else 0
         self._single_step_to: int = replaces._single_step_to if replaces else 0
-        same_epoch = replaces is not None and replaces.epoch == entry.epoch
-        self._activated: bool = replaces is not None and same_epoch and replaces._activated
+        self._activated: bool = False  #: the first commit under the present epoch was made
+        if replaces is not None and replaces.epoch == entry.epoch:
+            self._activated = replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
         self._memory: MemoryState | None = None  #: of a process without a feeder

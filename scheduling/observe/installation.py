@@ -98,10 +98,10 @@ def read_installation() -> Transaction[InstallationFacts]:
     after_s = time.time()
     assert clock is not None
     return InstallationFacts(
-        database,
-        tuple(NodeFact(*token) for token in tokens),
-        tuple(GatewayFact(g.host, g.pid, g.pulse_age_s) for g in control_plane.gateways),
-        control_plane.passes,
-        (before_s + after_s) / 2 - clock.now_s,
-        (after_s - before_s) / 2,
+        database=database,
+        nodes=tuple(NodeFact(*token) for token in tokens),
+        gateways=tuple(GatewayFact(g.host, g.pid, g.pulse_age_s) for g in control_plane.gateways),
+        passes=control_plane.passes,
+        clock_offset_s=(before_s + after_s) / 2 - clock.now_s,
+        clock_uncertainty_s=(after_s - before_s) / 2,
     )

@@ -151,7 +151,7 @@ def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
 
 
 def _lacking_reason(row: ItemRow, roll_out: OpenRow) -> Reason | None:
-    """Return that an item's node lacks the artifact's Python; None if it does not, or may not."""
+    """Return why the node of an item cannot run the artifact, or None if it may be able to."""
     if not roll_out.pythons or not row.python or row.python in roll_out.pythons:
         return None
     params = {

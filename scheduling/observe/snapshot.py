@@ -181,21 +181,21 @@ def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot
         raise
     policy = timing.lease_policy
     losses = assess_losses_of_rows(nodes, clock.now, clock.storm_ended, policy)
-    living = {row.id for row in nodes if row.status == "alive"}
-    failures: dict[tuple[int, bool], list[Any]] = {}
-    for row in failed:
-        failures.setdefault((row.portfolio_id, row.was_move), []).append(row)
+    living = {node.id for node in nodes if node.status == "alive"}
+    failures: dict[tuple[int, bool], list[Any]] = {}  # (portfolio, of moves) → its rows of `failed`
+    for failure in failed:
+        failures.setdefault((failure.portfolio_id, failure.was_move), []).append(failure)
     cache.apply_changes(
         clock,
         changes,
         refreshed,
         changed,
-        time_dependent={row.portfolio_id for row in failed},
+        time_dependent={failure.portfolio_id for failure in failed},
         view_of=lambda row: _portfolio_view(row, failures.get((row.id, row.node_id in living), [])),
     )
     snapshot = Snapshot(
         taken_at=clock.now,
-        nodes=tuple(_node_view(row, clock.now, policy) for row in nodes),
+        nodes=tuple(_node_view(node, clock.now, policy) for node in nodes),
         portfolios=tuple(cache.fleet_index.portfolios.values()),
         frozen=clock.frozen,
         frozen_failover=clock.freeze_failover,

@@ -26,7 +26,7 @@ def reachable_binaries(data: Path, account: Account | None) -> Path:
     Raise `StartupError` if the version is not packaged.
     """
     package = _package_folder()
-    packaged = [found for found, name in _FOLDERS.items() if (package / name).is_dir()]
+    packaged = [number for number, name in _FOLDERS.items() if (package / name).is_dir()]
     version = max(packaged or _FOLDERS)
     if (data / "PG_VERSION").exists():
         version = int((data / "PG_VERSION").read_text().strip())

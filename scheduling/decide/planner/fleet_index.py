@@ -109,15 +109,15 @@ class FleetIndex:
     def _add(self, portfolio: PortfolioView) -> None:
         """Add a portfolio to the settled ones of its node, to the unsettled ones, or to neither."""
         node = portfolio.node
-        if not (
-            node is not None
-            and portfolio.phase == "running"
+        is_settled = (
+            portfolio.phase == "running"
             and portfolio.handoff is None
             and portfolio.desired == "running"
             and portfolio.not_before is None
             and portfolio.wanted is None
             and (portfolio.pinned is None or portfolio.pinned == node)
-        ):
+        )
+        if node is None or not is_settled:
             if not _needs_no_place(portfolio):
                 self.unsettled[portfolio.id] = portfolio
             return

@@ -102,13 +102,13 @@ def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None)
     fleet.invalidate_pools()
     view = None if node is None else fleet.nodes[node]
     return GroupTarget(
-        None if view is None else view.name,
-        tuple((portfolio.name, fleet.nodes[target].name) for portfolio, target in going),
-        tuple(refused),
-        tuple(risks),
-        before,
-        after,
-        0 if view is None else view.capacity,
+        node=None if view is None else view.name,
+        moves=tuple((portfolio.name, fleet.nodes[target].name) for portfolio, target in going),
+        refused=tuple(refused),
+        risks=tuple(risks),
+        load_before=before,
+        load_after=after,
+        capacity=0 if view is None else view.capacity,
     )
 
 

@@ -57,7 +57,8 @@ class Rebalancer:
         """Prepare the steps, and the pool of nodes that may receive portfolios.
 
         `planned` and `running` have the portfolios that may leave each node, `lightest` a lower
-        bound for the weights of the running ones. At most `moves_left` of those are moved.
+        bound for the weights of the running ones, of which at most `moves_left` are moved. A step
+        needs a difference of relative loads of at least `gain`.
         """
         self.fleet = fleet
         self.planned = planned

@@ -102,8 +102,8 @@ def answer(
 ) -> Answer:
     """Return what the balancer would do under `scenario`.
 
-    Pure; `index` indexes the snapshot's portfolios. Costs one or two plans, and some more to
-    find remedies if portfolios have no place. Raise NotInSnapshot for an unknown node name.
+    Pure; `index` indexes the snapshot's portfolios, `storm_fraction` is that of `is_storm`. Costs
+    one or two plans, and more to find remedies if portfolios have no place. Raise NotInSnapshot.
     """
     policy = UNLIMITED if scenario.drain or scenario.add else Policy()
     hypothetical = apply_scenario(snapshot, scenario)
@@ -160,7 +160,7 @@ def _loads(hypothetical: Snapshot, index: FleetIndex, plan: Plan) -> Iterator[Lo
         source = step.portfolio.node
         if source is not None and step.portfolio.id not in index.unsettled:
             after[source] -= step.portfolio.weight  # a settled portfolio was counted there
-    for node in sorted(hypothetical.nodes, key=lambda node: node.name):
+    for node in sorted(hypothetical.nodes, key=lambda each: each.name):
         yield Load(node, before[node.id], after[node.id] if node.id in alive else 0)
 
 
@@ -211,7 +211,7 @@ class _RemedyFinder:
 
     def _try_reopening(self, no_place_now: int) -> Iterator[Remedy]:
         """Yield a remedy for each node whose reopening helps, most free places first."""
-        for node, free in self._roomiest(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
+        for node, free in self._roomiest(lambda each: each.cordoned or each.draining)[:MAX_TRIED]:
             left = self._without_place_in(reopen(self.hypothetical, [node.name]))
             if left < no_place_now:
                 code = "undrain" if node.draining else "uncordon"
@@ -232,7 +232,7 @@ class _RemedyFinder:
         if left >= len(without_place):
             return
         roomiest = self._roomiest(
-            lambda node: not (node.cordoned or node.draining) and node.status == "alive"
+            lambda each: not (each.cordoned or each.draining) and each.status == "alive"
         )
         nodes = [  # each of these helps as much as the new node
             node.name
@@ -258,7 +258,7 @@ class _RemedyFinder:
             if node.status in HOSTING and node.id not in new and wanted(node)
         ]
         free = {node.id: node.capacity - taken.get(node.id, 0) for node in found}
-        found.sort(key=lambda node: (-free[node.id], node.name))
+        found.sort(key=lambda each: (-free[each.id], each.name))
         return [(node, free[node.id]) for node in found]
 
 

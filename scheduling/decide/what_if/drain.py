@@ -162,7 +162,7 @@ def _loss_changes(
         n for n in before.nodes if n.status in HOSTING and n.name != drained and not n.draining
     ]
     receiving = _receiving_nodes(before, after)
-    nodes.sort(key=lambda node: (node.id not in receiving, node.name))  # these have changed most
+    nodes.sort(key=lambda each: (each.id not in receiving, each.name))  # these have changed most
     pending_before = pending_ids(make_plan(before, UNLIMITED, index))
     pending_after = pending_ids(make_plan(after, UNLIMITED, index_after))
     found = [

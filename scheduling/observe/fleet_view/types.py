@@ -71,7 +71,7 @@ class NodeView:
     draining: bool
     drain_reason: str
     drain_actor: str
-    leaving: bool
+    leaving: bool  #: its daemon is shutting down
     capacity: int
     labels: dict[str, str]
     load: int  #: total weight of its portfolios
