@@ -90,6 +90,7 @@ class Installation:
     operators: int  #: active users that may act
     alert_channels: int  #: those that are enabled
     redis_problem: str | None  #: None: Redis is not used; empty: it answers
+    nats_problem: str = ""  #: why feeds in JetStream cannot be read; empty: they can, or none are
     disks: tuple[DiskFact, ...] = ()
     urls: tuple[UrlFact, ...] = ()
     settings: tuple[Finding, ...] = ()  #: what Django's own checks say
@@ -310,6 +311,13 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
             "and open boards for a reload.",
             "an answer within a second",
             "Start Redis, correct REDIS_URL, or unset REDIS_URL: then PostgreSQL carries pushes.",
+        )
+    if facts.nats_problem:
+        yield _error(
+            "nats",
+            facts.nats_problem,
+            "a NATS server that answers, with the feeds that are kept in JetStream",
+            "Start it, or correct GINKGO_NATS_URL; recorders and nodes go on by themselves.",
         )
     for url in facts.urls:
         left_s = url.certificate_expires_s

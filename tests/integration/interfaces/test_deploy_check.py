@@ -18,7 +18,9 @@ from django.db import connection
 from django.utils import timezone
 
 from ginkgo_site.encryption_keys import new_key
+from portfolios.models import FeedWriter
 from scheduling.models import Gateway, Node, NodeToken, PassLock
+from scheduling.operations.feeds import create_feed
 from scheduling.operations.secrets import set_secret
 
 pytestmark = pytest.mark.django_db
@@ -92,6 +94,19 @@ def test_stored_secret_that_no_key_reads_is_a_finding_of_the_deploy_check(settin
     (found,) = [f for f in document["findings"] if f["topic"] == "secrets"]
     assert (code, found["severity"]) == (1, "error")
     assert found["found"].startswith("The secret feed-token cannot be decrypted: ")
+
+
+def test_nats_server_that_does_not_answer_is_a_finding_of_the_deploy_check(settings: Any) -> None:
+    settings.GINKGO = replace(settings.GINKGO, nats_url="nats://127.0.0.1:1")
+    code, document = checked()
+    (found,) = [f for f in document["findings"] if f["topic"] == "nats"]
+    assert (code, found["severity"]) == (1, "error")
+    assert found["found"].startswith("The NATS server does not answer")
+    settings.GINKGO = replace(settings.GINKGO, nats_url=None)
+    assert "nats" not in topics(checked()[1])
+    create_feed("tape", [], actor="ann")
+    FeedWriter.objects.update(in_stream=True)
+    assert "nats" in topics(checked()[1])
 
 
 class Redirecting(BaseHTTPRequestHandler):

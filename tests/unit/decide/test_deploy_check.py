@@ -76,6 +76,7 @@ def test_sound_installation_has_no_finding(change: dict[str, Any]) -> None:
         ({"clock_offset_s": -0.6}, "warning", "clock", "0.6 s behind the database's"),
         ({"clock_offset_s": 5.1}, "error", "clock", "5.1 s ahead of the database's"),
         ({"redis_problem": "refused"}, "error", "redis", "does not answer: refused"),
+        ({"nats_problem": "NATS is away."}, "error", "nats", "NATS is away."),
         ({"disks": (DiskFact("/d", 9, 100),)}, "warning", "disk", "9% of its disk"),
         ({"disks": (DiskFact("/d", 1, 100),)}, "error", "disk", "1% of its disk"),
         ({"urls": (UrlFact("https://g", "it answers 503"),)}, "error", "url", "answers 503"),
