@@ -71,7 +71,7 @@ class Launcher:
         self._database: Service | None = None
         self._bootstrap: BootstrapProcess | None = None
         self._web: list[Service] = []
-        self._pass_services: list[Service] = []
+        self._pass_services: list[Service] = []  #: watcher and worker
         self._nodes: list[Service] = []
         self._asked_to_stop = 0  #: number of requests to stop
         self._began = time.monotonic()

@@ -45,7 +45,7 @@ def spawn(
     output: IO[bytes],
     folder: Path,
     account: Account | None = None,
-    death_signal: signal.Signals = signal.SIGTERM,
+    death_signal: signal.Signals,
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in a new session, as `account` if one is given.
 
