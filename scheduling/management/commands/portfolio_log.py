@@ -7,11 +7,11 @@ import time
 from datetime import UTC
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from portfolios.text import escape
 from scheduling.management.arguments import positive_int
-from scheduling.management.base import GinkgoCommand
+from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import LogLine
 from scheduling.observe.portfolio_log import MOST_LINES, read_log
 from scheduling.operations.lookup import existing_portfolio
@@ -30,7 +30,11 @@ class Command(GinkgoCommand):
     def arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         parser.add_argument(
-            "--lines", metavar="N", type=positive_int, default=100, help="newest N; default: 100"
+            "--lines",
+            metavar="N",
+            type=positive_int,
+            default=100,
+            help=f"newest N, at most {MOST_LINES}; default: 100",
         )
         parser.add_argument(
             "--follow", action="store_true", help="go on; with --json, one JSON object per line"
@@ -38,8 +42,10 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Show the newest lines, and then new ones as they come."""
-        portfolio = existing_portfolio(options["name"]).pk
-        log = read_log(portfolio, limit=min(options["lines"], MOST_LINES))
+        if options["lines"] > MOST_LINES:
+            raise CommandError(f"--lines takes at most {MOST_LINES}.", returncode=2)
+        portfolio = existing_portfolio(options["name"])
+        log = read_log(portfolio.pk, limit=options["lines"])
         if not options["follow"]:
             lines = "\n".join(map(_line, log.results)) or f"{options['name']} printed nothing."
             self.show(PortfolioLogDocument(log).data, lines)
@@ -51,8 +57,12 @@ class Command(GinkgoCommand):
                 self.stdout.write(_json_line(line) if self.as_json else _line(line))
             self.stdout.flush()
             time.sleep(FOLLOW_S)
-            existing_portfolio(options["name"])  # ends the command once it is deleted
-            log = read_log(portfolio, after=last, limit=MOST_LINES)
+            if existing_portfolio(options["name"]) != portfolio:
+                raise Failed(
+                    "not_found",
+                    f"{options['name']} was deleted; another portfolio has its name now.",
+                )
+            log = read_log(portfolio.pk, after=last, limit=MOST_LINES)
 
 
 def _line(line: LogLine) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from portfolios.models import Portfolio
@@ -21,7 +22,15 @@ from scheduling.models import LogLine, PortfolioLog, Tenure
 from scheduling.wire import messages as wire
 from tests.support.api_client import ApiClient
 from tests.support.commands import said
-from tests.support.factories import FakeNode, ago, make_node, make_trader, newest_handoff, run_of
+from tests.support.factories import (
+    FakeNode,
+    ago,
+    make_node,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
+    run_of,
+)
 from tests.support.gateway_requests import ask, post, serve
 
 pytestmark = pytest.mark.django_db
@@ -242,6 +251,23 @@ def test_portfolio_log_command_says_how_many_lines_were_lost(
     assert said("portfolio_log", "p") == "p printed nothing.\n"
     send(node, lines_of(portfolio.pk, "a", lost=1_234))
     assert "(1,234 lines were lost here)" in said("portfolio_log", "p")
+
+
+def test_portfolio_log_command_refuses_more_lines_than_one_answer_has() -> None:
+    with pytest.raises(CommandError, match="--lines takes at most 2000"):
+        call_command("portfolio_log", "p", "--lines", "2001")
+
+
+def test_following_a_log_ends_when_another_portfolio_has_the_name(
+    portfolio: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace_portfolio(_: float) -> None:
+        Portfolio.objects.filter(pk=portfolio.pk).update(archived_at=timezone.now())
+        make_portfolio("p")
+
+    monkeypatch.setattr("time.sleep", replace_portfolio)
+    with pytest.raises(CommandError, match="p was deleted; another portfolio has its name now"):
+        call_command("portfolio_log", "p", "--follow")
 
 
 # --- retention -----------------------------------------------------------------------------------
