@@ -31,6 +31,7 @@ MAY_CHANGE = {
     "scheduling/operations/feeds.py": {"feed"},
     "scheduling/operations/secrets.py": {"Secret"},
     "scheduling/operations/users.py": {"user"},
+    "scheduling/recorded_feeds/reads.py": {"stream"},  # deletes a stream of NATS, not rows
     "scheduling/retention.py": {"queryset"},
 }
 
