@@ -15,6 +15,7 @@ from websockets.exceptions import WebSocketException
 
 from portfolios.feeds.messages import MessageLayout, NotUnderstood, read_message
 from portfolios.feeds.rows import WrongMessage, time_text
+from portfolios.text import escape
 from scheduling.recorded_feeds.sources.base import Item, SourceLost
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class WebsocketSource:
         self._stored: dict[str, int] = {}  #: symbol or ALL → newest number that a cursor has
         self._stored_us = 0  #: when the newest row that a cursor covers came, in epoch µs
         self._messages = self._repeats = 0
+        self._has_found_rows = False
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:
         """See `Source.items`."""
@@ -146,6 +148,13 @@ class WebsocketSource:
         except NotUnderstood as error:
             # `read_rows` refuses it, so that the recorder logs the message as left out.
             return [Item(WrongMessage(str(error)), origin, Position(ALL, None, now_us))]
+        self._has_found_rows = self._has_found_rows or bool(rows)
+        if not self._has_found_rows and self._messages in (10, 1_000):
+            logger.warning(
+                "%s sent %d messages, and none has market data where --only, --rows and --column"
+                " say. The newest: %.300s",
+                self._shown, self._messages, escape(str(message)),
+            )  # fmt: skip
         items: list[Item] = []
         for row, number in rows:
             key = str(row.get("symbol", ALL))[:MAX_SYMBOL_CHARS] if self._to.per_symbol else ALL

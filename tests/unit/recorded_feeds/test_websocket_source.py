@@ -123,6 +123,17 @@ async def test_the_source_subscribes_and_reads_only_rows(market: Market) -> None
     assert market.headers[0]["x-key"] == "k"
 
 
+@pytest.mark.parametrize("first", [[], [trade(1)]], ids=["no row", "a row"])
+async def test_a_source_of_which_no_message_has_a_row_is_logged_with_its_newest_message(
+    market: Market, caplog: pytest.LogCaptureFixture, first: list[str]
+) -> None:
+    async with reading(market.url) as one:
+        sent = [*first, *(f'{{"px": {n}}}' for n in range(10)), trade(2)]
+        assert (await rows_of(market, one, len(first) + 1, *sent))[-1] == 2
+    warning = "sent 10 messages, and none has market data where --only, --rows and --column say."
+    assert (f'{warning} The newest: {{"px": 9}}' in caplog.text) == (not first)
+
+
 async def test_repeated_rows_are_left_out_and_missing_numbers_are_a_gap(
     market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
