@@ -116,4 +116,4 @@ def cron(interval_s: int) -> str:
             most = min(interval_s // unit_s, units)
             every = max(divisor for divisor in range(1, most + 1) if units % divisor == 0)
             return line.format(0 if every == units else f"*/{every}")
-    raise ValueError(f"a task was given an interval of {interval_s} s; the shortest is 1 s")
+    raise ValueError(f"the interval of a scheduled task is {interval_s} s; the shortest is 1 s")

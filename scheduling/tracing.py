@@ -216,6 +216,7 @@ class _Sender:
         self._ender.join(within_s)
 
     def _end_when_asked(self) -> None:
+        """Shut the provider down once `end` asks; in a thread, so that `end` can stop waiting."""
         self._ending.wait()
         self.provider.shutdown()
 

@@ -53,7 +53,7 @@ class Cluster(ObservedInstallation):
         self._clock_off_s = 0.0
 
     def connect_monitor(self) -> psycopg.Connection[Any]:
-        """Open a session of the product's own role, for the monitor."""
+        """Connect the monitor to the database as the role that Ginkgo uses, no superuser."""
         return psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
 
     @contextmanager

@@ -47,5 +47,5 @@ RESTORE = (
 
 
 def replace_pg_notify(body: str) -> tuple[str, ...]:
-    """Return statements that replace `pg_notify` by LOSING, REPEATING or REORDERING."""
+    """Return the SQL that gives `pg_notify` another body: LOSING, REPEATING or REORDERING."""
     return tuple(statement.format(body) for statement in _REPLACE)

@@ -157,7 +157,9 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, room
         while chunk := source.read(CHUNK_BYTES):
             size += len(chunk)
             if size > room:
-                raise WheelUnusable(f"has more than {MAX_BYTES >> 20} MB unpacked")
+                raise WheelUnusable(
+                    f"takes more than {MAX_BYTES >> 20} MB when unpacked, which is the limit"
+                )
             file.write(chunk)
     return size
 

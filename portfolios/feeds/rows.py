@@ -136,7 +136,11 @@ def _event(row: Any, instruments: Mapping[str, InstrumentFacts]) -> Event:
             raise _unknown_symbol(symbol, instruments)
         first, last = read_time("from", row.get("from")), read_time("to", row.get("to"))
         if first > last:
-            raise _WrongRow("out_of_range", f"to: {row['to']} is before from: {row['from']}.")
+            raise _WrongRow(
+                "out_of_range",
+                f"The gap ends at {row['to']}, before it begins at {row['from']}: give a `to` that"
+                " is not before `from`.",
+            )
         return Gap(0, symbol, at_us, 0, first, last)
     symbol = row.get("symbol")
     facts = instruments.get(symbol) if isinstance(symbol, str) else None

@@ -37,7 +37,7 @@ class EventContext:
     )
 
     def __init__(self, spec: Spec, state: State, waiting: set[str]) -> None:
-        """View `state`. The engine sets `seq` and keeps `waiting`, the symbols of open orders."""
+        """View `state`. The engine sets `seq` and updates `waiting`, symbols with open orders."""
         account = state.account
         self._state = state
         self._account = account

@@ -137,7 +137,7 @@ def _examine(request: Examine) -> Reply:
         return Examined(int(strategy.version), bool(strategy.sees_every_symbol), wrong[:MAX_ERRORS])
     except registry.UnknownStrategy as unknown:
         return UnknownName(str(unknown)[:MAX_MESSAGE])
-    except BaseException as error:
+    except BaseException as error:  # whatever the strategy raises, and before it saw an event
         return _failure_reply("load", error)
 
 

@@ -149,7 +149,7 @@ def parameter_fields(schema: Mapping[str, Any]) -> dict[str, ValueField]:
 
 
 def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, Any]) -> ValueField:
-    """Return the field of one parameter, whose own entries in `part` override those of its type."""
+    """Return the field of one parameter. Its schema `part` goes before what its `$ref` says."""
     whole = {**resolve(schema, part), **{k: v for k, v in part.items() if k != "$ref"}}
     kind, bounded = _kind_of(schema, whole)
     required = is_required(schema, name)
@@ -169,7 +169,7 @@ def _parameter_field(schema: Mapping[str, Any], name: str, part: Mapping[str, An
         shown_default = as_text(kind, default)
     return ValueField(
         kind,
-        label=str(part.get("title") or name),  # the title of the type is the name of a class
+        label=str(part.get("title") or name),  # that of a $ref is the name of a class
         help_text="; ".join(filter(None, words)),
         default=shown_default,
         choices=tuple(bounded.get("enum", ())) if kind == "choice" else (),

@@ -161,9 +161,10 @@ def handle_process_exit(
 
 
 def _count_further_exit(run: Row, death: str) -> Transaction[bool]:
-    """Count the exit `death` in the newest line about an exit, if MAX_EXITS such lines are recent.
+    """Count an exit in the newest audit line about one, if MAX_EXITS lines are recent.
 
-    Return whether it was counted there, and so gets no line of its own.
+    `death` is the id of the exit. Return whether it was counted there, and so gets no line of its
+    own.
     """
     (recent,) = yield from query(RECENT_EXITS, portfolio=run.portfolio_id, within_s=EXITS_WITHIN_S)
     if recent.lines < MAX_EXITS:

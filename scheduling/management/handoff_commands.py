@@ -30,7 +30,7 @@ class HandoffCommand(GinkgoCommand):
         return {}
 
     def act(self, options: dict[str, Any]) -> None:
-        """Begin the handoff, wait where asked, and show the handoff, or that there is none yet."""
+        """Begin the handoff, wait for it with --wait, and show it, or why it waits to begin."""
         name, wait_s, given = options["name"], options["wait"], self.extra(options)
         handoff: Handoff | None = self.operation.call(
             name, actor=self.actor, reason=options["reason"], **given

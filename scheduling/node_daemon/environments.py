@@ -73,7 +73,7 @@ class Environments:
         return await self._tasks.result(sha256)
 
     async def _obtain(self, sha256: str) -> PackageEnvironment:
-        """Return what `environment` returns; runs once for all callers that wait for this lock."""
+        """Do the work of `environment`, once for all callers that wait for the same environment."""
         name = entry_name(sha256)
         entry = self.folder.path / name
         try:

@@ -180,7 +180,7 @@ class Feeder:
         self._wake.set()
 
     def finish(self) -> None:
-        """Make `run` commit the finished work and return."""
+        """Ask `run` to commit what is finished and then to return; do not wait for it."""
         self._finish = True
         self._wake.set()
 

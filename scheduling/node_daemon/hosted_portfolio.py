@@ -82,22 +82,24 @@ class HostedPortfolio:
         self.phase = "preparing"
         self.handoff: int | None = entry.handoff
         self.failures: int = replaces.failures if replaces else 0
+        #: Feed one event at a time up to this seq, where the process failed.
         self._single_step_to: int = replaces._single_step_to if replaces else 0
         self._activated: bool = False  #: the first commit under the present epoch was made
         if replaces is not None and replaces.epoch == entry.epoch:
             self._activated = replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
-        self._memory: MemoryState | None = None  #: of a process without a feeder
+        self._memory: MemoryState | None = None  #: what the process holds while it has no feeder
         self._engine_seq = 0  #: the last event that the process has handled
         self._symbols: frozenset[str] | None = None  #: whose events the process needs; None: all
-        self._halted = ""  #: why a limit stopped the portfolio in the loaded state
+        self._halted = ""  #: the limit that had halted it, by the loaded checkpoint; "": none
         self._task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._ended = False  #: `end` was called
         self._ended_at_s = 0.0  #: when the process ended: the start of its back-off
         self._reported = True  #: the server knows of the last failure
-        self._kept_handoff: int | None = None  #: its release without a process was answered `keep`
+        #: Handoff whose release without a process the server answered with `keep`: it stays here.
+        self._kept_handoff: int | None = None
 
     def __str__(self) -> str:
         return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"

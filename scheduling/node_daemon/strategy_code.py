@@ -38,13 +38,17 @@ class StrategyCode:
         forkserver: ForkserverClient,
         start_forkserver: Callable[[PackageEnvironment], ForkserverClient],
     ) -> None:
-        """Use `folder`, which this node alone writes. `forkserver` has the node's own packages."""
+        """Use `folder`, which this node alone writes.
+
+        `forkserver` has the node's own packages, for strategies without an artifact.
+        """
         self._artifacts = ArtifactCache(folder / "artifacts", client.artifact)
         self._environments = Environments(
             folder / "environments", folder / "artifacts", client.environment_lock
         )
         self._own = forkserver
         self._start_forkserver = start_forkserver
+        #: sha256 of an environment → its forkserver, and the task that listens to it.
         self._forkservers: dict[str, tuple[ForkserverClient, asyncio.Task[None]]] = {}
         self._wanted: set[str] = set()  #: names of cache entries that must not be evicted
 

@@ -54,12 +54,12 @@ def claim_key(user: int, key: str, fingerprint: str) -> Claim | Answer:
         assert found.status is not None, "a kept answer has a status"
         return Answer(found.status, found.headers, found.body)
     if found.answered or (found.acted and found.age_s > enact.CLAIM_S):
-        said = f"with status {found.status}" if found.answered else "but its answer was lost"
+        answered = f" with status {found.status}" if found.answered else ""
         raise Refused(
             "answer_not_kept",
-            f"The request with the Idempotency-Key {key} was carried out {found.age_s:.0f} s ago, "
-            f"{said}, and it is not done again. Read the object and the audit log before you act "
-            "again, with a new key.",
+            f"The request with the Idempotency-Key {key} was carried out {found.age_s:.0f} s ago"
+            f"{answered}. Its answer was not kept, and it is not done again. Read the object and "
+            "the audit log before you act again, with a new key.",
         )
     raise _in_progress(found.age_s)
 

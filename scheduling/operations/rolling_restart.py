@@ -314,7 +314,7 @@ def _restart_daemon(node: Node) -> None:
 
 
 def _end(pid: int, is_meant: Callable[[list[str]], bool]) -> None:
-    """Ask the process `pid` to end if its command line `is_meant`: a pid may be reused.
+    """Ask the process `pid` to end, if `is_meant` accepts its command line: a pid may be reused.
 
     Raise Refused if it belongs to another user.
     """

@@ -54,7 +54,10 @@ async def answered_within(limit_s: float) -> AsyncIterator[None]:
 
 
 def stored_records(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[RecordRow]:
-    """Return the first `limit` records of a range up to the head. Raise Refused 503."""
+    """Return the first `limit` records from `from_seq` to `to_seq`, none after the head.
+
+    Raise Refused 503 if the stream cannot be read.
+    """
     if not feed.writer.in_stream:
         return execute_autocommit(records(feed.pk, from_seq, to_seq, limit))
     first, last = max(from_seq, feed.writer.first_seq), min(to_seq, feed.writer.head)

@@ -172,21 +172,24 @@ def follow_streams() -> dict[str, str]:
 def _with_log(
     feed: str, act: Callable[[MirroredLog], Coroutine[Any, Any, T]], within_s: float
 ) -> T:
-    """Return what `act` returns for the log of a feed, over a new connection. Raise LogError."""
+    """Return what `act` returns for the log of a feed, over a new connection to NATS.
+
+    Raise LogError, also if it takes longer than `within_s`.
+    """
     # Imported here: the NATS client takes 0.2 s to import, for nothing if no feed is in a stream.
     from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog
     from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 
     async def run() -> T:
         async with answered_within(within_s), connected(nats_url()) as client:
-            log = MirroredLog(Stream(client, feed), _database)
+            log = MirroredLog(Stream(client, feed), _run_in_database)
             await log.begin()
             return await act(log)
 
     return async_to_sync(run)()
 
 
-async def _database(steps: Transaction[T]) -> T:
+async def _run_in_database(steps: Transaction[T]) -> T:
     """Run steps on the connection of the calling thread. Raise LogUnavailable."""
     try:
         return await sync_to_async(execute_autocommit)(steps)

@@ -110,7 +110,7 @@ def _render_list(request: HttpRequest, context: dict[str, Any], status: int = 20
     context |= {
         "table_page": page_by_offset(rows, request.GET, "from", 50),
         "wanted": wanted,
-        "of_release": sorted(strategies.BUILT_IN),
+        "built_in_strategies": sorted(strategies.BUILT_IN),
     }
     return render_page(request, "dashboard/artifacts.html", context, status)
 

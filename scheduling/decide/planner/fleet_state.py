@@ -185,7 +185,8 @@ class FleetState:
         """Add the portfolio to the held loads of nodes and to the expected load of its final node.
 
         It holds places on its owner and at both ends of its handoff, since a source stays warm
-        until the target has committed. Return the index of its living owner, or None.
+        until the target has committed. The final node is the living target, else the owner, else
+        the living source; a stop has none. Return the index of the living owner, or None.
         """
         handoff = portfolio.handoff
         owner = self.live_index(portfolio.node)
@@ -195,12 +196,10 @@ class FleetState:
                 self.expect(owner, portfolio)
             return owner
         target = self.live_index(handoff.target)
-        final_node = target
-        if final_node is None:
-            final_node = self.live_index(handoff.source) if owner is None else owner
-        if handoff.kind == "stop":
-            final_node = None
-        for node in {owner, self.live_index(handoff.source), target}:
+        source = self.live_index(handoff.source)
+        living = [node for node in (target, owner, source) if node is not None]
+        final_node = living[0] if living and handoff.kind != "stop" else None
+        for node in {owner, source, target}:
             if node is not None:
                 self.hold(node, portfolio)
                 if node != final_node:

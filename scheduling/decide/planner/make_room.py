@@ -230,7 +230,8 @@ class RoomFinder:
         """Return the portfolios that may leave `node`, in order of preference.
 
         Planned placements come first, since they cost nothing, then portfolios by lowest priority
-        and weight. Of equivalent portfolios, `MAX_STEPS` are returned: no search moves more.
+        and weight. Of portfolios with equal needs and weight at most `MAX_STEPS` are returned: no
+        search moves more.
         """
         found = list(self.planned.get(node, ()))
         if self._may_move_running:

@@ -15,10 +15,11 @@ class DroppedRow(NamedTuple):
 
 
 def _last_unneeded(feed: str) -> str:
-    """Return a SELECT of the last seq of a feed that no portfolio needs any more.
+    """Return a SELECT of the seq up to which no portfolio needs the records of a feed.
 
-    The seq is NULL if no portfolio trades on the feed. `feed` is an SQL expression of the feed's
-    id. Parameter: warm_up.
+    Needed are those after its last commit, or after the newest verification anchor if that is
+    earlier, and `warm_up` records before them. The seq is NULL if no portfolio trades on the
+    feed. `feed` is an SQL expression of the feed's id. Parameter: warm_up.
     """
     return f"""SELECT min(least(r.last_seq, coalesce(
         (SELECT max(a.seq) FROM scheduling_verificationanchor a

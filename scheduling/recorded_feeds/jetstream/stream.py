@@ -167,7 +167,7 @@ class Stream:
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
         self._kept = kept or BlockCache(KEPT_BYTES)
         #: A part of the cache's keys. A new mark makes this stream forget what it has cached.
-        self._mark = object()
+        self._connection_mark = object()
         #: Message number → (first, last seq), the most recently used last.
         self._ranges: OrderedDict[int, tuple[int, int]] = OrderedDict()
         self._reconnects = 0
@@ -176,7 +176,7 @@ class Stream:
         """Forget what was read over an earlier connection: the server may have been restored."""
         if self._reconnects != self._client.stats["reconnects"]:
             self._reconnects = self._client.stats["reconnects"]
-            self._mark = object()
+            self._connection_mark = object()
             self._ranges.clear()
 
     async def create(self) -> None:
@@ -288,11 +288,12 @@ class Stream:
     async def block(self, number: int) -> Block:
         """Return the block of one message. Raise LogUnavailable or StreamMissing."""
         self._forget_after_reconnect()
-        kept: Block | None = self._kept.get((self._mark, "block", number))
+        kept: Block | None = self._kept.get((self._connection_mark, "block", number))
         if kept is not None:
             self._note_range(number, kept)
             return kept
-        for direct in (True, False):  # a replica that answers directly may lag; then the leader
+        # First any replica, which may lag behind; if it lacks the message, the leader.
+        for direct in (True, False):
             try:
                 message = await self._answer(self._js.get_msg(self._name, number, direct=direct))
             except NotFoundError:
@@ -391,7 +392,7 @@ class Stream:
     async def _piece(self, number: int) -> list[bytes]:
         """Return the encoded events of one piece."""
         self._forget_after_reconnect()
-        key = self._mark, "piece", number
+        key = self._connection_mark, "piece", number
         events: list[bytes] | None = self._kept.get(key)
         if events is None:
             name = pieces_name(self.feed)
@@ -454,7 +455,7 @@ class Stream:
 
     def _keep(self, number: int, block: Block) -> Block:
         """Keep the block of a message for later reads, and return it."""
-        self._kept.put((self._mark, "block", number), block, len(block.events))
+        self._kept.put((self._connection_mark, "block", number), block, len(block.events))
         self._note_range(number, block)
         return block
 

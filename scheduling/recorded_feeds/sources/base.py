@@ -77,5 +77,5 @@ class Source(Protocol):
         ...
 
     def cursor_after(self, items: Sequence[Item]) -> str:
-        """Return where to resume once `items`, which continue from the last call, are stored."""
+        """Return the cursor to store with `items`, which follow those of the call before."""
         ...

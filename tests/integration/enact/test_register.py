@@ -78,7 +78,7 @@ def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) 
     assert state_of(handoff) == "done"
 
 
-def test_daemon_restart_ends_a_stop(hand: OwnerSession) -> None:
+def test_daemon_restart_completes_a_stop_handoff(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     again = make_node("node-1")
     assert (state_of(handoff), again.owns()) == ("done", [])

@@ -158,7 +158,7 @@ def test_idle_connections_are_closed_for_new_ones(monkeypatch: pytest.MonkeyPatc
             each.close()
 
 
-def test_oldest_half_sent_bodies_of_one_address_are_closed_but_not_known_senders(
+def test_address_with_too_many_incomplete_bodies_loses_its_oldest_connections_unless_authenticated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_limits, "MAX_HALF_BODIES", 5)

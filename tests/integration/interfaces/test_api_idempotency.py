@@ -219,7 +219,7 @@ def test_repeat_of_a_request_that_failed_after_acting_does_not_act_again(
     problem(send("portfolios/p/reload/", {}), 409, "request_in_progress")
     age(idempotency.CLAIM_S)
     lost = problem(send("portfolios/p/reload/", {}), 409, "answer_not_kept")
-    assert "its answer was lost" in lost["detail"]
+    assert "s ago. Its answer was not kept" in lost["detail"]
     assert Handoff.objects.filter(kind="reload").count() == 1
 
 

@@ -84,7 +84,7 @@ def register_again_once_ended(monkeypatch: pytest.MonkeyPatch, daemon: Started) 
     monkeypatch.setattr(rolling_restart, "_end", ended)
 
 
-def test_a_node_that_does_not_get_empty_is_left_running_and_undrained(
+def test_a_node_that_does_not_get_empty_keeps_running_and_its_drain_is_lifted(
     daemon: Started, node: FakeNode
 ) -> None:
     make_trader("p", node)

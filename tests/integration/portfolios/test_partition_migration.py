@@ -160,7 +160,7 @@ def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) ->
         ]
 
 
-def test_first_partition_ends_at_least_a_day_or_one_width_ahead_of_the_head() -> None:
+def test_first_partition_ends_beyond_the_head_by_a_day_or_a_partition_whichever_is_less() -> None:
     """An interrupted migration leaves this end as a check on commits, until it is repeated."""
     migration = import_module("portfolios.migrations.0004_partitions")
     day = 100 * 86_400

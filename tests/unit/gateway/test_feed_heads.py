@@ -117,7 +117,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Installation:
     return Installation(monkeypatch)
 
 
-async def test_a_hint_brings_the_new_head_so_that_it_is_not_read(at: Installation) -> None:
+async def test_head_that_comes_with_a_hint_is_not_read_from_the_database(at: Installation) -> None:
     async with at.watched():
         await at.heads.get("tape")
         for head in range(2, 20):
