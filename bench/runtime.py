@@ -135,9 +135,9 @@ def _cpu_s(pid: int | None) -> float:
         return int(file.read().split()[0]) / 1e9
 
 
-def _serve(ours: socket.socket, theirs: socket.socket) -> None:
-    ours.close()  # with a forked copy of the other end open, the loop would never see its end
-    serve(theirs)
+def _serve(parents: socket.socket, childs: socket.socket) -> None:
+    parents.close()  # while the child has a copy of it open, `serve` would never see end-of-file
+    serve(childs)
 
 
 def _read(replies: BinaryIO) -> Any:

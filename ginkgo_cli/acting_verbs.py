@@ -70,7 +70,10 @@ def verify(context: Context) -> None:
             f"{context.given.wait:g} s; it continues."
         )
     if document["state"] in ("different", "failed"):
-        raise Failed(f"The verification of {document['portfolio']} ended as {document['state']}.")
+        raise Failed(
+            f"The verification of {document['portfolio']} ended as {document['state']}, not as"
+            " identical; the cause is above."
+        )
 
 
 def rebalance(context: Context) -> None:

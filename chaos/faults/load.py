@@ -52,7 +52,7 @@ def patches(context: FaultContext) -> None:
 
 
 def create_and_delete(context: FaultContext) -> None:
-    """A portfolio is created, runs, and is deleted."""
+    """A portfolio is created and runs, or says why it waits; the end of the fault deletes it."""
     name = f"short-lived-{context.rng.getrandbits(20):05x}"
     config = {"fast": 2, "slow": 4, "quantity": "10"}
     if context.create_portfolio(name, strategy="sma_cross", config=config, symbols=["IBM", "GE"]):

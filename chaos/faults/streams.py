@@ -59,11 +59,11 @@ def frozen(context: FaultContext) -> None:
 
 
 def full(context: FaultContext) -> None:
-    """The stream of a feed is full for a lease; appends are refused, and succeed afterwards."""
+    """The stream of a feed is full for the time of a lease; refused appends succeed afterwards."""
     live = live_feed(context)
     with ExitStack() as repaired:
-        repaired.callback(live.limit_bytes, None)
-        live.limit_bytes(2_000)
+        repaired.callback(live.limit_growth, None)
+        live.limit_growth(2_000)
         _expect_refusals(context, live, "maximum bytes")
         context.sleep(context.ttl_s)
     _expect_growth(context, live)

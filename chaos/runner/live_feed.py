@@ -88,8 +88,8 @@ class LiveFeed:
         assert self._cluster is not None
         return feed_head(self._cluster, FEED)
 
-    def limit_bytes(self, limit: int | None) -> None:
-        """Let the feed's stream take `limit` more bytes; None: any number."""
+    def limit_growth(self, more_bytes: int | None) -> None:
+        """Let the feed's stream take `more_bytes` beyond what it has; None: any number."""
 
         async def limit_stream() -> None:
             from nats.aio.client import Client
@@ -98,7 +98,7 @@ class LiveFeed:
             await client.connect(self.server.url, allow_reconnect=False, connect_timeout=5)
             try:
                 info = await client.jetstream().stream_info(f"GINKGO_FEED_{FEED}")
-                info.config.max_bytes = -1 if limit is None else info.state.bytes + limit
+                info.config.max_bytes = -1 if more_bytes is None else info.state.bytes + more_bytes
                 await client.jetstream().update_stream(info.config)
             finally:
                 await client.close()

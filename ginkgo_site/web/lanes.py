@@ -93,7 +93,9 @@ class Lane:
         if len(self._waiting) >= self.most_waiting:
             if self.name == "login":
                 raise Busy(429, gettext_noop("Too many people are logging in at once"), 2)
-            raise Busy(503, gettext_noop("The server has more requests than it can take"), 2)
+            raise Busy(
+                503, gettext_noop("The server has more requests than it can take"), retry_after_s=2
+            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -103,7 +105,7 @@ class Lane:
             # If it has a result, the place was handed over at the moment of the timeout.
             if turn.cancelled() or not turn.done():
                 what = gettext_noop("The server was too busy for %(seconds)g s")
-                raise Busy(503, what, 2, seconds=self.wait_s) from None
+                raise Busy(503, what, retry_after_s=2, seconds=self.wait_s) from None
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._hand_over()  # the place was handed over at the moment of the cancellation

@@ -196,7 +196,7 @@ _hashing_places = threading.BoundedSemaphore(HASHES_AT_ONCE)
 def _hashing_place() -> Iterator[None]:
     """Hold one of HASHES_AT_ONCE places. Raise Busy if none becomes free in time."""
     if not _hashing_places.acquire(timeout=HASH_WAIT_S):
-        raise Busy(503, gettext_noop("Too many passwords are being checked"), 2)
+        raise Busy(503, gettext_noop("Too many passwords are being checked"), retry_after_s=2)
     try:
         yield
     finally:

@@ -255,7 +255,7 @@ def _quantity(name: str, row: Mapping[str, Any], facts: InstrumentFacts) -> int:
     number = _number(name, row)
     if number is None:
         return 0
-    if not 0 <= number < Decimal(10) ** 30:  # beyond it the quotient may overflow
+    if not 0 <= number < Decimal(10) ** 30:  # a much larger one may overflow
         raise _WrongRow(
             "out_of_range",
             f"{facts.symbol}: {name} is {str(number)[:40]}; it must be 0 or more, below 10^30.",

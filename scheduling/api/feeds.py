@@ -46,7 +46,7 @@ class FeedBody(InstrumentsBody):
     kept in JetStream.
     """
 
-    name = TextField(max_length=60, form=feeds.NAME)
+    name = TextField(max_length=60, described_pattern=feeds.NAME)
     silent_after_s = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
     keep_days = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
     in_stream = YesNoField(required=False, default=False)
@@ -92,7 +92,7 @@ class AppendBody(StrictSerializer):
     """
 
     rows = RowsField()
-    source = TextField(max_length=80, required=False, form=feeds.SOURCE)  # type: ignore[assignment]
+    source = TextField(max_length=80, required=False, described_pattern=feeds.SOURCE)  # type: ignore[assignment]
     number = WholeNumberField(min_value=1, max_value=2**62, required=False)
 
 

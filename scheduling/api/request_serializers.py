@@ -53,7 +53,7 @@ class DrainBody(ReasonBody):
 class NodeLabelsField(LabelsField):
     """Labels of a node. `scheduling.operations` checks those that the node does not have yet."""
 
-    child = TextField(max_length=200, form=re.compile(r"\S+"))
+    child = TextField(max_length=200, described_pattern=re.compile(r"\S+"))
 
 
 class LabelsBody(ReasonBody):
@@ -65,7 +65,7 @@ class LabelsBody(ReasonBody):
 class NodeTokenBody(StrictSerializer):
     """A new token of a node; an unknown node is created. `days`: null: valid until revoked."""
 
-    node = TextField(max_length=80, form=slug_re)
+    node = TextField(max_length=80, described_pattern=slug_re)
     name = TextField(max_length=80, allow_blank=True, required=False, default="")
     days = WholeNumberField(
         min_value=1, max_value=MAX_DAYS, required=False, allow_null=True, default=None
@@ -100,7 +100,7 @@ class ReloadBody(ReasonBody):
 class AcceptPythonBody(ReasonBody):
     """`version`: the minor version to accept, such as 3.13; empty: none."""
 
-    version = TextField(max_length=16, allow_blank=True, form=MINOR_VERSION)
+    version = TextField(max_length=16, allow_blank=True, described_pattern=MINOR_VERSION)
 
 
 class ScheduleMigrateBody(MigrateBody):
@@ -126,14 +126,14 @@ class FreezeBody(ReasonBody):
 class AlertChannelBody(StrictSerializer):
     """A channel for alerts, and its address in apprise's form, which no response returns."""
 
-    name = TextField(max_length=60, form=NAME)
+    name = TextField(max_length=60, described_pattern=NAME)
     address = SecretField(max_length=2_000)
 
 
 class SecretBody(StrictSerializer):
     """A secret and its value, which no response returns."""
 
-    name = TextField(max_length=80, form=NAME)
+    name = TextField(max_length=80, described_pattern=NAME)
     value = SecretField(max_length=8_000)
 
 

@@ -73,10 +73,10 @@ def _describe_text(schema: dict[str, Any], field: TextField | SecretField) -> No
 
 def pattern_of(field: TextField) -> str:
     """Return a pattern that every accepted text of the field matches."""
-    if field.form is None:
+    if field.described_pattern is None:
         return PLAIN if field.allow_blank else FILLED
     end = r"\Z"  # Python's; the patterns of JSON Schema have `$`
-    whole = f"^(?:{field.form.pattern.removeprefix('^').removesuffix(end)})$"
+    whole = f"^(?:{field.described_pattern.pattern.removeprefix('^').removesuffix(end)})$"
     return f"^$|{whole}" if field.allow_blank else whole
 
 

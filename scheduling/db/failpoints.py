@@ -201,7 +201,7 @@ def process_name() -> str:
 
 
 def _transaction_name(steps: Any) -> str:
-    """Return `handoff.release` for a generator of scheduling/enact/handoff/release_source.py."""
+    """Return package and function: `handoff.release` for `release` of enact/handoff/….py."""
     module, function = _module_and_function(steps)
     parts = [part for part in module.split(".") if part not in ("scheduling", "enact")]
     package = parts[0] if parts else module

@@ -85,8 +85,9 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         sender = await authenticate_node(headers.get(b"authorization"))
         async with Admission(sender.node, route.kind):
             # Tell Ginkgo's HTTP server that the sender is known: the node's own limits bound its
-            # bodies now. With another server, `bool()` is called, which does nothing.
-            scope.get(SENDER_KNOWN, bool)()
+            # bodies now, not those of unknown senders. Another server has no such limits.
+            if mark_known := scope.get(SENDER_KNOWN):
+                mark_known()
             async with RequestBody(sender.node, receive, headers, route.limit) as body:
                 try:
                     answer = await route.handler(sender, body)

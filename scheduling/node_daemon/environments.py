@@ -193,7 +193,7 @@ def _site_packages(venv: Path) -> Path:
 def _install_command(lock: Path, site: Path, cache: Path) -> list[str]:
     # A cache of its own, removed afterwards: a common one would grow without a limit.
     options = ["--require-hashes", "--no-build", "--cache-dir", str(cache)]
-    # Into that folder alone: a wheel may have files for others, such as `pyvenv.cfg`.
+    # Into `site` alone: a wheel may have files for other folders, such as `pyvenv.cfg`.
     where = ["--target", str(site), "--python", sys.executable]
     return [*_uv(), "pip", "install", *options, "-r", str(lock), *where]
 

@@ -25,8 +25,8 @@ class FeedTime:
     def sample(self, server_us: int, sent_us: int, received_us: int) -> None:
         """Add a sample: `server_us`, read by the server between `sent_us` and `received_us`.
 
-        Of the newest KEPT_SAMPLES, the one with the smallest round trip counts. Earlier samples are
-        dropped once the server's clock was set. A `server_us` of 0 adds nothing.
+        Of the newest KEPT_SAMPLES, the one with the smallest round trip counts. If the
+        server's clock has jumped, the samples before are dropped. A `server_us` of 0 adds nothing.
         """
         if server_us <= 0:
             return

@@ -49,12 +49,12 @@ def refuse_unprintable(data: Any) -> None:
 class TextField(serializers.CharField):
     """A JSON string on one line, without control characters.
 
-    `form`: the pattern that the operation requires of the whole text. The field does not check it;
+    `described_pattern`: what the operation requires of the whole text. The field does not check it;
     the API's description states it.
     """
 
-    def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
-        self.form = form
+    def __init__(self, *, described_pattern: re.Pattern[str] | None = None, **options: Any) -> None:
+        self.described_pattern = described_pattern
         super().__init__(**options)
 
     def to_internal_value(self, data: Any) -> str:

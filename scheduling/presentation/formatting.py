@@ -41,13 +41,13 @@ def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
 
 
 def whole(value: Number | None) -> str:
-    """Return a number without decimal places, such as 9,862,904; – if unknown."""
+    """Return a number without decimal places, such as `9,862,904`, or `–` if it is unknown."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 0)
 
 
 def money(value: Number | None) -> str:
-    """Return an amount with two decimal places, such as 103,981.47; – if unknown."""
+    """Return an amount with two decimal places, such as `103,981.47`, or `–` if unknown."""
     number = _decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 2)
 

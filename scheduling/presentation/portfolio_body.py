@@ -49,7 +49,7 @@ class PortfolioChanges(StrictSerializer):
 class PortfolioBody(PortfolioChanges):
     """Body of a POST that creates a portfolio."""
 
-    name = TextField(max_length=80, form=NAME)
+    name = TextField(max_length=80, described_pattern=NAME)
     strategy = TextField(max_length=80)
     feed = TextField(max_length=60, allow_blank=True, required=False)
     starting_cash = MoneyField(required=False)

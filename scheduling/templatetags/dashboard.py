@@ -45,7 +45,7 @@ for _name in (
 def _time(at: datetime | None, shown: str, text: str) -> str | SafeString:
     """Return the element of a time: `text` is in UTC, and `times.js` shows it in the viewer's zone.
 
-    `shown`: time, moment or ms, for `times.js`.
+    `shown`: time (no date), moment (with the date unless it is today) or ms (date, milliseconds).
     """
     if at is None:
         return formatting.UNKNOWN

@@ -72,12 +72,12 @@ def orders(request: HttpRequest) -> HttpResponseBase:
 
 
 def _page(rows: QuerySet[Order], request: HttpRequest) -> Page:
-    """Return the page of `rows` that follows the order of the key `?before=`, or the first."""
+    """Return the page of orders older than that of the key `?before=`; without it, the newest."""
     start = _read_key(text_parameter(request.GET, "before"))
     found = list((rows if start is None else orders_after(rows, start))[: PAGE_ROWS + 1])
     more = len(found) > PAGE_ROWS
     found = found[:PAGE_ROWS]
-    return Page(found, _key_text(list_key(found[-1])) if more else None, start is None)
+    return Page(found, _key_text(list_key(found[-1])) if more else None, is_first=start is None)
 
 
 def _key_text(key: Key) -> str:

@@ -126,7 +126,7 @@ def describe_requirements(requirements: Requirements) -> dict[str, object]:
 
 
 def describe_artifact(needs: ArtifactNeeds | None) -> dict[str, object]:
-    """Return what an artifact needs as parameters of a sentence; nothing without an artifact."""
+    """Return the needs of an artifact, as parameters of a reason; {} without an artifact."""
     if needs is None:
         return {}
     return {"artifact": needs.label, "artifact_python": needs.python}

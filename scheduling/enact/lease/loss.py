@@ -151,8 +151,9 @@ SELECT id, name, reason, (SELECT count(*) FROM hinted) AS hints FROM lost
 def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
     """Mark nodes as lost whose lease has expired, and return their rows by name.
 
-    First undo what a set clock did to leases, and judge closed sockets. A node whose silence may be
-    that of its gateway is not lost (see MARK_LOST). A heartbeat revives a lost node.
+    Times in the future, since the clock was set back, are corrected: of leases and pulses first, of
+    node statuses at the end. Closed sockets are judged before nodes are marked. A node whose
+    silence may be that of its gateway is not lost (see MARK_LOST). A heartbeat revives a lost node.
     """
     yield from query(CLAMP_LEASES, ttl_s=timing.lease_ttl_s)
     yield from query(CLAMP_GATEWAY, gap_s=timing.pulse_gap_s)

@@ -254,12 +254,12 @@ def _time_format_argument(parser: ArgumentParser) -> None:
 def _record_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("name")
-    add("--file", default="", metavar="PATH", help="a CSV file, or one of JSON lines (.jsonl), that"
-        " is appended to, or a whole .parquet file; of a folder, the files in the order of their"
-        " names")  # fmt: skip
+    add("--file", default="", metavar="PATH", help="a CSV or JSON-lines (.jsonl) file, read as"
+        " it grows; a complete .parquet file; or a folder, whose files are read in order of"
+        " name")  # fmt: skip
     add("--pattern", default="*", help="form of the names in a folder, such as '*.csv'")
-    add("--from-start", action="store_true", help="begin at the first line of a file that is not"
-        " the one recorded so far")  # fmt: skip
+    add("--from-start", action="store_true", help="begin at the first line of a file that was"
+        " replaced or cut since it was recorded, instead of refusing it")  # fmt: skip
     add("--time-zone", default="", metavar="ZONE", help="zone of times of a file that state none")
     _time_format_argument(parser)
     add("--websocket", default="", metavar="URL", help="a websocket whose messages are JSON")
@@ -284,8 +284,8 @@ def _record_arguments(parser: ArgumentParser) -> None:
     add(
         "--numbers-restart", action="store_true", help="the numbers begin anew with each connection"
     )
-    add("--tick-every", type=float, metavar="SECONDS", help="record the time so often while nothing"
-        " comes, for strategies with timers")  # fmt: skip
+    add("--tick-every", type=float, metavar="SECONDS", help="while nothing comes, record the time"
+        " every SECONDS, for strategies with timers")  # fmt: skip
     add("--skip-bad", action="store_true", help="leave out wrong rows of a file instead of ending;"
         " those of a websocket are always left out")  # fmt: skip
     add("--take-over", action="store_true", help="begin although another recorder seems to run,"

@@ -279,8 +279,11 @@ class MirroredLog(JetStreamLog):
         self._changed.set()
 
     async def _mirror(self) -> None:
-        """Tell the database once what was noted. Raise LogUnavailable."""
-        number, newest, noted = self._noted_to, self._noted_last, self._noted
+        """Write what was noted to the row of the feed, in one try; on failure it stays noted.
+
+        Raise LogUnavailable.
+        """
+        message_number, newest, noted = self._noted_to, self._noted_last, self._noted
         self._noted = _News()
         try:
             row = await self._database(
@@ -292,9 +295,9 @@ class MirroredLog(JetStreamLog):
         except BaseException:
             self._noted = noted.followed_by(self._noted)
             raise
-        if row is not None:
+        if row is not None:  # None: a newer state is there already
             self._set_clock(row.clock_us)
-        self._mirrored = max(self._mirrored, number)
+        self._mirrored = max(self._mirrored, message_number)
         self._followed.set()
 
     async def _follow(self) -> None:

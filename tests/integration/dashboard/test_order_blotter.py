@@ -107,7 +107,7 @@ def test_blotter_says_that_there_are_no_orders_or_that_a_time_is_wrong(browser: 
     assert "No order was decided in the last 24 hours" in browser.get("/orders/").content.decode()
     wrong = browser.get("/orders/?since=yesterday")
     assert wrong.status_code == 400
-    assert "since is “yesterday”" in wrong.content.decode()
+    assert "from is “yesterday”" in wrong.content.decode()
 
 
 async def _text(answer: Any) -> str:

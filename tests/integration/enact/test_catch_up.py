@@ -101,7 +101,7 @@ async def test_catch_up_state_only_suppresses_old_decisions_and_records_their_ex
         assert_identical(gateway, entry, shorter)
 
 
-async def test_catch_up_full_orders_on_events_of_any_age(
+async def test_full_catch_up_places_orders_on_events_of_any_age(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     entry = await start_and_catch_up(gateway, daemons, catch_up="full", **LIVELY)

@@ -160,7 +160,7 @@ async def test_reconnected_daemon_is_pushed_only_a_newer_set() -> None:
     await late.leave()
 
 
-async def test_socket_of_another_incarnation_is_closed() -> None:
+async def test_socket_whose_hello_names_an_incarnation_that_is_not_admitted_is_closed() -> None:
     daemon = await make_admitted_node("node-1")
     socket = Socket()
     await socket.send_input({"type": "websocket.connect"})

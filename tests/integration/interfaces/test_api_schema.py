@@ -159,7 +159,7 @@ def stated_limits(field: Any) -> dict[str, Any]:
     }
     if isinstance(field, serializers.CharField) and not field.allow_blank:
         limits["minLength"] = 1
-    if isinstance(field, TextField) and field.form is None:
+    if isinstance(field, TextField) and field.described_pattern is None:
         limits["pattern"] = LINE if field.allow_blank else WORDS
     if isinstance(field, serializers.ListField):
         limits = {"minItems": field.min_length, "maxItems": field.max_length}

@@ -263,7 +263,9 @@ def test_request_that_fails_a_batch_fails_alone(
     monkeypatch.setattr(balance, "request_all", breaking)
     outcome = tick().balance
     assert len(outcome.requested) == 2
-    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [("b", error.__name__)]
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
+        ("b", f"the request failed in the database ({error.__name__})")
+    ]
 
 
 def test_audit_log_names_the_target_or_for_a_stop_the_source() -> None:
