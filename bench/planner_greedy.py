@@ -64,25 +64,25 @@ def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
     """
     weights = [view.weight for view in snapshot.portfolios]
     owners = [view.node for view in snapshot.portfolios]
-    numbers = [view.id for view in snapshot.nodes]
+    node_ids = [view.id for view in snapshot.nodes]
 
-    def work() -> int:
-        load = {number: 0.0 for number in numbers if number != dead}
+    def reassign() -> int:
+        load = {node_id: 0.0 for node_id in node_ids if node_id != dead}
         unassigned, new_owners = [], {}
         for index, owner in enumerate(owners):
             if owner == dead:
                 unassigned.append(index)
             else:
-                load[owner] += weights[index]  # type: ignore[index]
-        heap = [(held, number) for number, held in load.items()]
+                load[owner] += weights[index]  # type: ignore[index]  # all run somewhere
+        heap = [(held, node_id) for node_id, held in load.items()]
         heapq.heapify(heap)
         for index in sorted(unassigned, key=weights.__getitem__, reverse=True):
-            held, number = heap[0]
-            new_owners[index] = number
-            heapq.heapreplace(heap, (held + weights[index], number))
+            held, node_id = heap[0]
+            new_owners[index] = node_id
+            heapq.heapreplace(heap, (held + weights[index], node_id))
         return len(new_owners)
 
-    return work
+    return reassign
 
 
 def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:

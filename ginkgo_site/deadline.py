@@ -104,7 +104,7 @@ class _Wait:
         elif isinstance(error, psycopg.Error):
             if self.shut:
                 raise self._connection._note_silence(self._limit_s) from None
-            self._connection._stop_preparing_if_outdated(error)
+            self._connection._stop_prepared_statements_if_outdated(error)
 
 
 class _Watchdog:
@@ -199,7 +199,7 @@ class _Limited:
         pgconn = self.pgconn  # type: ignore[attr-defined]
         return time.monotonic() - self.answered_at < FRESH_S and not _is_readable(pgconn.socket)
 
-    def _stop_preparing_if_outdated(self, error: psycopg.Error) -> None:
+    def _stop_prepared_statements_if_outdated(self, error: psycopg.Error) -> None:
         """Prepare no more statements on this connection once a migration has outdated one.
 
         A prepared statement fails at each execution after the type of one of its columns has

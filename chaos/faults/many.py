@@ -362,13 +362,16 @@ def _find_primary(context: FaultContext) -> int:
 
 
 @contextmanager
-def _promotion_check(context: FaultContext, primary: int) -> Iterator[None]:
-    """Report nodes lost in this block; then expect the former primary as a standby."""
+def _promotion_check(context: FaultContext, former: int) -> Iterator[None]:
+    """Report nodes lost in this block; then expect the standbys back, and the API ready.
+
+    The primary before, `former`, has to be among the standbys.
+    """
     with _report_lost_nodes(context):
         yield
         context.measure(
             STANDBY_BACK,
-            lambda: _are_standbys_back(context, primary),
+            lambda: _are_standbys_back(context, former),
             REJOINED_WITHIN_S,
             time.monotonic(),
         )
@@ -386,7 +389,8 @@ def _expect_promotion(
 ) -> None:
     """Measure the time until another server is the primary, and then until all portfolios commit.
 
-    The first time counts from `began`, a monotonic time; 0: from now.
+    The first span starts at `began`, a monotonic time (0: now), the second at the promotion; it is
+    left out if the promotion `loses_commits`.
     """
     cluster = _cluster(context)
     others = [server for server in POSTGRES if server != primary]

@@ -12,7 +12,7 @@ from scheduling.admin.display import link
 
 
 class RelatedAdmin(FleetAdmin):
-    """Lists with the columns `portfolio_shown` and `node_shown`."""
+    """Base of lists whose rows may name a portfolio and a node: adds both as columns of links."""
 
     @admin.display(description=_("portfolio"), ordering="portfolio__name")
     def portfolio_shown(self, row: Any) -> str:

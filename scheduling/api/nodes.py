@@ -80,7 +80,7 @@ class NodeDrainPlan(ApiView):
 
     @described(DrainPlanDocument, summary="What a drain of a node would do; changes nothing")
     def get(self, request: Request, name: str) -> Response:
-        """Return where each portfolio would go, and which losses would no longer be absorbed."""
+        """Return where a drain would move each portfolio, and which losses it leaves unabsorbed."""
         return Response(drain_document(name))
 
 

@@ -204,7 +204,8 @@ class PortfolioForm(OperationForm):
                 self.fields[CONFIG + name] = one
         elif self.chosen is not None:
             self.fields["config"] = JSONText(
-                label=_("Parameters"), help_text=_("as JSON: its schema is known on the nodes only")
+                label=_("Parameters"),
+                help_text=_("as JSON: only the nodes know which parameters this strategy takes"),
             )
         if self.chosen is None or not self.chosen.sees_every_symbol:
             self.fields["symbols"] = SymbolsField()

@@ -64,13 +64,14 @@ def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, A
 def stopped_message(portfolio: PortfolioView, event: Event | None) -> Message | None:
     """Return who stopped the portfolio, when and why, as the audit-log line `event` says.
 
-    None without the event, and if the portfolio has another reason, which is more specific.
+    None if there is no such event, or if the portfolio has a reason of its own, which is shown
+    instead.
     """
     if event is None or portfolio.reason not in ("", event.reason):
         return None
-    figures = {"at": moment(event.at), "by": event.actor}
-    text = because(_("stopped %(at)s by %(by)s") % figures, event.reason)
-    return Message(text, "p-stopped", "warn")
+    stopped = {"at": moment(event.at), "by": event.actor}
+    text = because(_("stopped %(at)s by %(by)s") % stopped, event.reason)
+    return Message(text, icon="p-stopped", tone="warn")
 
 
 def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def record_watcher_seen(holder: str) -> Transaction[None]:
 
 
 def record_watcher_left(holder: str) -> Transaction[None]:
-    """Record that this watcher stops in order, unless another one has looked since.
+    """Record that this watcher was shut down, unless another one has taken over meanwhile.
 
     The alert `no_watcher` then waits longer, because a new watcher may be about to start.
     """

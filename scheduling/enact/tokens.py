@@ -119,7 +119,9 @@ def revoke_api_tokens(
 ) -> Transaction[int]:
     """Revoke the token with this id, or all of a user. Return how many were not revoked before."""
     rows = yield from query(REVOKE_API_TOKENS, token=token, username=username)
-    lines = [Line(None, None, reason, {"user": row.username}) for row in rows]
+    lines = [
+        Line(portfolio=None, node=None, reason=reason, data={"user": row.username}) for row in rows
+    ]
     if lines:
         yield from audit_all("api_token_revoked", lines, actor=actor)
     return len(rows)

@@ -125,7 +125,7 @@ class AlertChannel(models.Model):
 
     @property
     def secret(self) -> str:
-        """Return the name of the secret that holds its address."""
+        """Return the name of the secret that holds the address of the channel."""
         return f"alerts-{self.name}"
 
 

@@ -155,7 +155,7 @@ class Committer:
         return batch
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
-        """Return portfolio → result once the server answers; none for those with locked rows."""
+        """Return portfolio → result once the server answers; one with a locked row is left out."""
         body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
         attempt = 0
         while True:
@@ -164,9 +164,9 @@ class Committer:
                 self.on_version(max((result.version for result in answers.results), default=0))
                 return {result.portfolio: result for result in answers.results}
             except ServerUnavailable as error:
-                if attempt in (0, 4) or attempt % 30 == 0:  # log a few of many attempts
+                if attempt == 4 or attempt % 30 == 0:  # log a few of many attempts
                     LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
-            except RegistrationRefused as error:
+            except RegistrationRefused as error:  # `main` waits for it, and ends the daemon
                 if not self.token_refused.done():
                     self.token_refused.set_result(error)
             except RequestRefused as error:

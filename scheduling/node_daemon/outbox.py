@@ -14,6 +14,7 @@ class Outbox:
     """Reports, oldest first. Each names its handoff, exit or epoch, so a repeat is harmless."""
 
     def __init__(self) -> None:
+        #: (report, what to call once it is delivered)
         self._waiting: list[tuple[Report, Callable[[], None] | None]] = []
 
     def add(self, report: Report, on_delivered: Callable[[], None] | None = None) -> None:

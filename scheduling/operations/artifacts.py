@@ -229,8 +229,8 @@ def _checked(label: str, found: FoundStrategy) -> FoundStrategy:
 def delete_artifact(given: str, *, actor: str, reason: str = "") -> Artifact:
     """Delete the artifact with the hash `given`, or the beginning of a hash, and return it.
 
-    Raise Refused (404) if there is no such artifact, and with the portfolios that use it if a
-    revision or a roll-out names it.
+    Raise Refused: 404 if there is no such artifact; `artifact_in_use`, with the portfolios whose
+    revisions name it, if a revision or a roll-out does.
     """
     artifact = present_artifact(given)
     try:

@@ -115,7 +115,10 @@ def release_feed(name: str, *, actor: str) -> None:
     else:
         released = execute(feed_records.release(name))
     if not released:
-        raise Refused("no_writer", f"Feed {name} has no recorder: any source may append already.")
+        raise Refused(
+            "no_writer",
+            f"Feed {name} need not be released: no recorder writes it, so any source may append.",
+        )
     execute(audit("feed_released", actor=actor, feed=name))
 
 

@@ -134,6 +134,6 @@ def _changeable(name: str, actor: str) -> User:
     if user.is_superuser or user.groups.filter(name=ADMINISTRATOR_GROUP).exists():
         raise Refused(
             "not_allowed",
-            _("{name} is an administrator, whom only the admin page changes.", name=name),
+            _("{name} is an administrator: change administrators on the admin page.", name=name),
         )
     return user

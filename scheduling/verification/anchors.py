@@ -38,7 +38,7 @@ KINDS = ("orders", "fills", "equity", "ends")
 
 @dataclass(frozen=True, slots=True)
 class StartPoint:
-    """The start of a verification, and the sums of the rows before it."""
+    """The start of a verification, and the checksums of the rows before it."""
 
     anchor: Anchor | None  #: None: start at the first event
     verified_at: datetime | None  #: time of the anchor

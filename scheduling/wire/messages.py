@@ -276,7 +276,7 @@ class CheckpointRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Run and state read in one statement, so that seq and state always match."""
+    """A run and its state, read by one SQL statement, so that seq and state always match."""
 
     epoch: int
     revision: int

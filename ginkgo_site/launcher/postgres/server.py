@@ -67,7 +67,7 @@ class EmbeddedPostgres:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.notes: list[str] = []
+        self.notes: list[str] = []  #: sentences for the user who starts it
         self._log = home / "logs" / "postgres.log"
         self._account = account_for(home / "postgres")  #: runs the server; None: the present user
         self._base = home / "postgres"  #: holds the data; `locate` may choose another folder

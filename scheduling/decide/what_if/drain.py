@@ -132,7 +132,7 @@ def _find_room(
 
 
 def snapshot_after(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """Return the snapshot after all handoffs of the plan. Drains and failovers have ended pins."""
+    """Return the snapshot after all handoffs of the plan. A drain or a failover ends a pin."""
     steps: Iterable[Placement | Move] = (*plan.place, *plan.move)
     targets = {step.portfolio.id: step.target.id for step in steps}
     unpinned = {move.portfolio.id for move in plan.move if move.cause in ("drain", "failover")}

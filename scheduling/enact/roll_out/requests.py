@@ -70,8 +70,8 @@ def create(
         )
     yield from audit_all(
         "roll_out_started",
-        [Line(None, None, note, {"roll_out": made.id, "artifact": artifact,
-                                 "portfolios": len(wanted)})],
+        [Line(portfolio=None, node=None, reason=note,
+              data={"roll_out": made.id, "artifact": artifact, "portfolios": len(wanted)})],
         actor=actor,
     )  # fmt: skip
     yield from notify_watchers()

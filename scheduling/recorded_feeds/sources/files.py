@@ -150,7 +150,8 @@ class FileSource:
         self._from_start = from_start
         self._said_missing = False
         self._next_look = 0.0
-        #: Names seen in time; any other name that sorts before the present file's comes too late.
+        #: Names that were there before a file of a later name was begun. A file that appears
+        #: afterwards under an earlier name is not recorded, only warned of.
         self._in_time: set[str] = set()
 
     async def items(self, cursor: str) -> AsyncIterator[list[Item]]:

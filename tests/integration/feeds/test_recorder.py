@@ -358,4 +358,6 @@ def test_a_feed_whose_recorder_was_killed_can_be_released(fx: Path) -> None:
     release_feed("fx", actor="test")
     assert FeedWriter.objects.values_list("writer", "epoch").get() == ("", 5)
     assert AuditLine.objects.filter(kind="feed_released").exists()
-    assert "any source may append already" in refused(lambda: release_feed("fx", actor="test"))
+    assert "no recorder writes it, so any source may append" in refused(
+        lambda: release_feed("fx", actor="test")
+    )

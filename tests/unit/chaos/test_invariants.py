@@ -114,7 +114,7 @@ def test_a_blast_radius_includes_its_portfolios_and_those_of_its_nodes() -> None
     assert blast_radius.includes("ibm-sma", "node-2")
 
 
-def test_moved_stopped_and_missing_portfolios_violate_i9() -> None:
+def test_moved_stopped_or_missing_portfolios_are_reported_as_a_mass_action() -> None:
     before = {1: sample(), 2: sample(), 3: sample(), 4: sample()}
     after = {
         1: sample(3, 150),

@@ -162,7 +162,7 @@ def test_placement_on_a_lost_target_is_superseded() -> None:
     assert [(step.target.name, step.supersedes) for step in plan.place] == [("node-2", 17)]
 
 
-def test_active_placement_is_kept() -> None:
+def test_portfolio_with_an_open_place_handoff_is_left_alone() -> None:
     p = portfolio("p", handoff=HandoffView(17, "place", target=1))
     assert make_plan(world(THREE, [p]), POLICY).changes == 0
 

@@ -34,7 +34,7 @@ def test_an_empty_buffer_has_no_batch() -> None:
     assert LogBuffer().take("i") is None
 
 
-def test_the_oldest_waiting_log_lines_are_lost_and_counted() -> None:
+def test_oldest_log_lines_are_dropped_and_counted_if_too_many_wait() -> None:
     buffer = LogBuffer()
     for n in range(WAITING_LINES + 30):
         buffer.add(of(1), f"line {n}")
