@@ -7,7 +7,9 @@ conditions on existing rows are left to the statement. Functions return what is 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from math import isfinite
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -181,16 +183,20 @@ def _price_error(text: str) -> str:
     return _number_error("price", text)
 
 
+#: What a commit may not have twice: (its name, the lines of a commit, the key of a line).
+_KEYS: tuple[tuple[str, Callable[[Any], Sequence[Any]], Callable[[Any], Any]], ...] = (
+    ("orders of the same seq and index", attrgetter("orders"), attrgetter("seq", "index")),
+    ("fills of the same seq and index", attrgetter("fills"), attrgetter("fill_seq", "index")),
+    ("ends of the same order", attrgetter("ended"), attrgetter("order_seq", "order_index")),
+    ("metrics of the same seq and name", attrgetter("metrics"), attrgetter("seq", "name")),
+    ("equity points of the same seq", attrgetter("equity"), attrgetter("seq")),
+)
+
+
 def _duplicate_error(commit: Commit) -> str:
     """Return which lines have the same key, by which they are stored, or "" if none have."""
-    keys_by_kind: dict[str, list[Any]] = {
-        "orders of the same seq and index": [(o.seq, o.index) for o in commit.orders],
-        "fills of the same seq and index": [(f.fill_seq, f.index) for f in commit.fills],
-        "ends of the same order": [(e.order_seq, e.order_index) for e in commit.ended],
-        "metrics of the same seq and name": [(m.seq, m.name) for m in commit.metrics],
-        "equity points of the same seq": [point.seq for point in commit.equity],
-    }
-    for kind, keys in keys_by_kind.items():
-        if len(set(keys)) < len(keys):
+    for kind, lines_of, key_of in _KEYS:
+        lines = lines_of(commit)
+        if len(lines) > 1 and len(set(map(key_of, lines))) < len(lines):
             return f"the commit has two {kind}"
     return ""
