@@ -229,7 +229,7 @@ async def wait_until_converged(installation: FleetInstallation, tally: Tally, un
 
 
 async def measure_idle(installation: FleetInstallation, tally: Tally, seconds: float) -> IdleFleet:
-    """Measure the idle fleet."""
+    """Leave the fleet alone for `seconds`; return times of its requests, CPU and memory."""
     say(f"idle for {seconds:g} s")
     tally.clear()
     before, began = installation.cpu_s(), time.monotonic()

@@ -67,7 +67,7 @@ def verify(context: Context) -> None:
     if context.given.wait and document["state"] in ("waiting", "running"):
         raise Failed(
             f"The verification of {document['portfolio']} is not done after "
-            f"{context.given.wait:g} s; it continues."
+            f"{context.given.wait:g} s; it continues. The portfolio's page shows its result."
         )
     if document["state"] in ("different", "failed"):
         raise Failed(

@@ -80,12 +80,12 @@ class GuardedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; refuse headers over LARGEST_HEADERS; count a body that is not complete."""
+        """Take bytes; refuse headers over LARGEST_HEADERS; count incomplete bodies of strangers."""
         if self._in_headers:
             self._header_bytes += len(data)
             if self._deadline is None:
                 self._set_deadline(HEADERS_WITHIN_S)
-        super().data_received(data)
+        super().data_received(data)  # after a complete body, headers are next again
         if self._in_headers and self._header_bytes > LARGEST_HEADERS:
             self.send_400_response(f"Headers of over {LARGEST_HEADERS} bytes are not read.")
             self._lift_deadline()

@@ -1,4 +1,4 @@
-"""Files with secrets: of mode 600, complete or absent, and made by the first process only."""
+"""Files with secrets: mode 600, complete or absent; of concurrent makers, the first one's stays."""
 
 from __future__ import annotations
 

@@ -168,14 +168,15 @@ class Watcher:
             connection.close()  # unavailable: `watch` logs it when its next statement fails
 
     def _refresh_node_losses(self) -> None:
-        """Update the node-loss forecasts within the time slice of a tick.
+        """Renew some of the node-loss forecasts, for the short time that a tick has for them.
 
-        Called once a second, not at every hint: 100 grants in a row must not wait for forecasts.
+        Called after full ticks, about once a second, not at every hint: 100 grants in a row must
+        not wait for forecasts.
         """
         try:
             self.node_losses.refresh(self.scheduler.snapshot_cache)
         except (psycopg.Error, DjangoDatabaseError):
-            raise
+            raise  # the caller waits for the database
         except Exception:
             # An internal error in a forecast must not keep the watcher from failing over.
             logger.exception("the node-loss forecasts were not updated, a defect to report")

@@ -59,11 +59,11 @@ class CaseResult:
 
 
 def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
-    """Repeat a crash case until a process has died at its failpoint `times` times; fill `result`.
+    """Repeat a crash case until processes have died `times` times at its failpoint; fill `result`.
 
-    Give up after MAX_MISSES repetitions in which no process reached the failpoint, or as many in
-    which something did not recover. Raise AssertionError if the installation does not become idle
-    again.
+    Give up after MAX_MISSES repetitions in which no process reached the failpoint, or after
+    MAX_MISSES in which something did not recover. Raise AssertionError if the installation does not
+    become idle again.
     """
     case, attempt = result.case, 0
     rebalances = case.action in REBALANCED

@@ -1,4 +1,4 @@
-"""Note where a request comes from, for the audit log."""
+"""Note the interface, client address and user of a request, for the audit log."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ class PortfolioEngine:
         self.last_seq = last_seq
         self._strategy = strategy
         self._account = state.account
-        if spec.limits.needs_new_state or spec.broker.charges:
+        # Older releases would ignore these limits and charges: they cannot read this format.
+        if spec.limits.unknown_to_older_releases or spec.broker.charges:
             state.raise_format_to(HOOKS_FORMAT)
         self._orders = OrderBook(spec, state, is_reporting=_overrides(strategy, "on_report"))
         self._context = EventContext(spec, state, self._orders.symbols)

@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Per cent below the highest equity at which the portfolio halts. Judged at equity points."""
 
     @property
-    def needs_new_state(self) -> bool:
+    def unknown_to_older_releases(self) -> bool:
         """Return whether a limit is set that older releases of Ginkgo would ignore.
 
         The state then gets a format that they refuse to read: HOOKS_FORMAT or higher.

@@ -68,9 +68,9 @@ class BoardConsumer(CountedSocket):
         process_publisher().subscribe(self._deliver, self._view)
 
     def release(self) -> None:
-        """Free the place of the page, unsubscribe from the publisher and end the tasks."""
+        """Stop counting this page, unsubscribe it from the publisher and end its tasks."""
         super().release()
-        if self._tasks:
+        if self._tasks:  # else it was not subscribed
             process_publisher().unsubscribe(self._deliver)
         for task in self._tasks:
             task.cancel()

@@ -110,7 +110,10 @@ def prune_roll_outs(keep_s: float) -> Transaction[int]:
 
 
 def prune_vanished(keep_s: float) -> Transaction[int]:
-    """Delete a batch of reports of vanished commits settled over `keep_s` ago; return how many."""
+    """Delete reports of vanished commits that an operator settled over `keep_s` ago.
+
+    Return how many: at most a batch.
+    """
     return len((yield from query(VANISHED, keep_s=keep_s)))
 
 

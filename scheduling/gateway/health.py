@@ -56,7 +56,7 @@ class Probe:
 
     @property
     def wait_s(self) -> float | None:
-        """Seconds to wait for a connection; None: as long as the pool allows."""
+        """Seconds to wait for a connection: few after a failure; None: as the pool allows."""
         return RETRY_LIMIT_S if self.error else None
 
     @property

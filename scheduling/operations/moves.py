@@ -212,7 +212,7 @@ def _refusal_of(found: NoMove, target: str | None) -> Refused:
 def _kind_and_revision(snapshot: Snapshot, name: str, run: Run) -> tuple[str, int | None]:
     """Return the kind of the handoff that moves the portfolio, and the revision that it brings.
 
-    None: the revision that runs once the run is locked.
+    None: the revision that the run has when its row is locked for the handoff.
     """
     statuses = {view.id: view.status for view in snapshot.nodes}
     if run.node_id is None:

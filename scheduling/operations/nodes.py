@@ -80,10 +80,10 @@ def uncordon(node: str, *, actor: str) -> Node:
 
 
 def label(node: str, labels: Mapping[str, str], *, actor: str, reason: str = "") -> Node:
-    """Give the node these labels and no others, whatever its daemon starts with. Idempotent.
+    """Give the node these labels and no others, also if its daemon registers with others.
 
-    Portfolios that need a label which is gone move away. Raise NotFound, or Invalid for too many
-    labels and for a malformed one that the node does not have yet.
+    Idempotent. Portfolios that need a label which is gone move away. Raise NotFound, or
+    Invalid for too many labels and for a malformed one that the node does not have yet.
     """
     with transaction.atomic():
         # Concurrent writers, which wait: another operator, and the daemon that registers.

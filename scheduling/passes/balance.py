@@ -92,7 +92,8 @@ def enact(
         batch = batches.pop(0)
         answers = _request_batch(batch, observed, timing, actor)
         for change, answer in zip(batch, answers, strict=True):
-            if answer is None:  # its row was locked, or its batch failed: request it alone
+            # Its row was locked, or its batch failed. Alone, it waits for the lock or is rejected.
+            if answer is None:
                 batches.append([change])
             elif isinstance(answer, Rejected):
                 rejected.append(answer)

@@ -80,7 +80,7 @@ class Recorder:
         self._changed.set()
 
     async def run(self) -> Recorded:
-        """Record until `end`. Raise WriterReplaced, RowRefused or SourceLost.
+        """Record until `end()` is called. Raise WriterReplaced, RowRefused or SourceLost.
 
         Rows that were read before a failure of the source are stored.
         """

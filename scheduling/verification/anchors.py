@@ -160,10 +160,11 @@ class SummedRows:
 def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, summed: SummedRows) -> None:
     """Store the end of a verification as an anchor for the next one, in place of invalid anchors.
 
-    Nothing is stored if the rows are summed up to another seq than the anchor's. Four statements.
+    Nothing is stored if `summed` ends at another seq than the anchor, or if a later epoch began
+    before it.
     """
-    inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
-    if inputs is None or anchor.seq != summed.seq:  # None: a later epoch began before the anchor
+    inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)  # None: a later epoch began
+    if inputs is None or anchor.seq != summed.seq:
         return
     execute(
         keep_anchor(

@@ -138,7 +138,7 @@ def _answer(
 
 
 def obstacle_on(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the code of what keeps an operator from moving the portfolio to this node, or None."""
+    """Return the code of why an operator cannot move the portfolio to the node at index `node`."""
     same = portfolio.node == fleet.nodes[node].id
     return "same_node" if same else obstacle(fleet, portfolio, node)
 

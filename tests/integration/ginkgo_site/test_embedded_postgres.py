@@ -233,7 +233,9 @@ def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(
 
 
 @AS_ROOT_ONLY
-def test_a_home_that_nobody_can_reach_keeps_its_data_elsewhere_and_says_so(home: Path) -> None:
+def test_data_is_kept_elsewhere_with_a_note_if_the_user_of_the_server_cannot_reach_the_home(
+    home: Path,
+) -> None:
     home.chmod(0o700)
     server = started(home)
     (note,) = server.notes

@@ -150,7 +150,7 @@ def cut_off_before_its_first_commit(world: World, portfolio: int, node: int) -> 
 
 @given(phases, st.sampled_from((1, 2, 3, 4, 5)))
 @SOME
-def test_target_partitioned_after_the_drain_is_rolled_back_in_time(
+def test_handoff_whose_target_is_cut_off_before_its_first_commit_is_rolled_back_in_time(
     warm_up_s: float, portfolio: int
 ) -> None:
     world = a_world(warm_up_s)

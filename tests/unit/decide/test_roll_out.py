@@ -165,7 +165,7 @@ def test_a_portfolio_that_is_not_ready_lets_others_go_first(
         ({"phase": "halted"}, "is halted before r3 was proven; it runs once it is started"),
     ],
 )
-def test_change_by_an_operator_ends_only_the_item_of_that_portfolio(
+def test_portfolio_that_an_operator_changes_ends_its_own_item_only(
     found: dict[str, Any], sentence: str
 ) -> None:
     steps = next_steps(roll_out(PROVEN_CANARY, item(1, "changing", **found), item(2)), LIMITS)
