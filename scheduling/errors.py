@@ -28,10 +28,10 @@ NOUNS = (
     gettext_noop("handoff"),
     gettext_noop("incident"),
     gettext_noop("node"),
+    gettext_noop("node token"),
     gettext_noop("portfolio"),
     gettext_noop("roll-out"),
     gettext_noop("secret"),
-    gettext_noop("token of a node"),
     gettext_noop("token of a user"),
     gettext_noop("user"),
 )
@@ -58,7 +58,10 @@ class NotFound(Refused):
 
     def __init__(self, what: str, name: str) -> None:
         self.what = what
-        text = _("There is no {what} named {name}.", what=_(what), name=name)
+        if name.isdecimal():  # such as `handoff 5`
+            text = _("There is no {what} {name}.", what=_(what), name=name)
+        else:
+            text = _("There is no {what} named {name}.", what=_(what), name=name)
         super().__init__("not_found", text, status=404)
 
 

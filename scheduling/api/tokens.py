@@ -81,6 +81,6 @@ class NodeTokenDetail(ForOperators):
     def delete(self, request: Request, pk: int) -> Response:
         """Revoke the token. Idempotent."""
         reason = read_body(request, ReasonBody)["reason"]
-        token = existing("token of a node", str(pk), NodeToken.objects.filter(pk=pk))
+        token = existing("node token", str(pk), NodeToken.objects.filter(pk=pk))
         revoke_token(token, actor=actor_of(request), reason=reason)
         return Response(status=204)

@@ -37,7 +37,7 @@ _MISSING_TITLES = {
     "node": gettext_lazy("No such node"),
     "portfolio": gettext_lazy("No such portfolio"),
     "roll-out": gettext_lazy("No such roll-out"),
-    "token of a node": gettext_lazy("No such token"),
+    "node token": gettext_lazy("No such token"),
     "user": gettext_lazy("No such user"),
 }
 

@@ -242,7 +242,7 @@ def revoke_token(request: HttpRequest, name: str, number: int) -> HttpResponse:
     """Revoke one token of the node."""
     token = NodeToken.objects.select_related("node").filter(pk=number, node__name=name).first()
     if token is None:
-        raise NotFound("token of a node", str(number))
+        raise NotFound("node token", str(number))
     what = _("token %(token)s of %(name)s") % {"token": token.name or token.pk, "name": name}
     return perform_action(
         request,

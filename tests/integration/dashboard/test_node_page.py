@@ -168,4 +168,5 @@ def test_api_changes_labels_and_creates_and_revokes_node_tokens(operator: Any, v
     assert issued.json()["token"] not in str(row)
     assert operator.delete(f"node-tokens/{row['id']}/", {"reason": "lost"}).status_code == 204
     assert NodeToken.objects.get().state == "revoked"
-    problem(operator.delete("node-tokens/999999/"), 404, "not_found")
+    missing = problem(operator.delete("node-tokens/999999/"), 404, "not_found")
+    assert missing["detail"] == "There is no node token 999999."
