@@ -104,7 +104,10 @@ def parse() -> argparse.Namespace:
 
 def write_files(folder: Path, args: argparse.Namespace, alertmanager: int, webhook: int) -> None:
     """Copy the configuration of Prometheus and Alertmanager into `folder`, adapted to this trial.
-    `alertmanager` and `webhook` become the ports, the web processes of --url the targets."""
+
+    Prometheus scrapes the web processes of --url. Alertmanager listens on the port `alertmanager`
+    and sends to the port `webhook`.
+    """
     targets = json.dumps([urlsplit(url).netloc for url in args.url])
     text = (FILES / "prometheus.yml").read_text(encoding="utf-8")
     lines = []

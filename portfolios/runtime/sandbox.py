@@ -380,8 +380,8 @@ def confine_preloading(parent: int, reads: Sequence[str]) -> None:
     """Confine a process that imports packages from outside and then forks portfolio processes.
 
     It becomes the user of strategies and may read what they may, write nothing and, unless they may
-    use the network, open no socket. It can still fork, and kill what it forked; `apply_sandbox`
-    takes that from each portfolio process.
+    use the network, open no socket. It dies with `parent`. It can still fork, and kill what it
+    forked; `apply_sandbox` takes both rights from each portfolio process.
     """
     if _libc is not None:
         # Each portfolio process restricts itself to its own part of /proc. It could not give itself

@@ -105,7 +105,7 @@ class HostedPortfolio:
         return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"
 
     def process(self) -> Process:
-        """Return the state of this slot for `decide.reconcile`."""
+        """Return this slot, with its portfolio, epoch and phase, as `decide.reconcile` sees it."""
         return Process(
             slot=self.slot,
             portfolio=self.portfolio,

@@ -235,7 +235,10 @@ class RecordedFeedReader(Listeners):
         self._wake(None)
 
     def _add(self, records: list[Record]) -> None:
-        """Append records to the ring, and wake the listeners of their symbols."""
+        """Append records to the ring, and wake the listeners of their symbols.
+
+        A record without a symbol wakes all of them.
+        """
         for record in records:
             self._newest += 1
             self._records[self._newest] = record
@@ -243,9 +246,9 @@ class RecordedFeedReader(Listeners):
                 del self._records[self._oldest]
                 self._oldest += 1
         self._head = max(self._head, self._newest)
-        new = {record.symbol for record in records}
-        if new:
-            self._wake(None if "" in new else new)
+        symbols = {record.symbol for record in records}
+        if symbols:
+            self._wake(None if "" in symbols else symbols)
 
     async def _ask(
         self, after: int, released_us: int = 0, *, limit: int = MAX_FEED_RECORDS, wait_s: float = 0

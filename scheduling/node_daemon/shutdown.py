@@ -19,7 +19,7 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
     """Hand portfolios over within `leave_within_s`; commit the work of the others; say goodbye.
 
     Heartbeats with `leaving` ask the server to move the portfolios: each runs here until its target
-    is prepared. The goodbye releases those that remain, which are all while moves are frozen.
+    is prepared. The goodbye releases those that remain; while moves are frozen, all remain.
     """
     LOG.info("leaving: handing portfolios over")
     node.leaving = True

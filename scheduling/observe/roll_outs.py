@@ -264,13 +264,13 @@ def roll_outs() -> QuerySet[RollOutRow]:
 
 def roll_out_view(row: RollOutRow, items: tuple[ItemView, ...]) -> RollOutView:
     """Return a roll-out with these items."""
-    known = same_named(RollOutView, row) | {
+    fields = same_named(RollOutView, row) | {
         "artifact": str(row.artifact),
-        "artifact_sha256": row.artifact_sha256,
+        "artifact_sha256": row.artifact_sha256,  # a property, which `same_named` does not see
         "items": items,
         "counts": Counter(item.state for item in items),
     }
-    return RollOutView(**known)
+    return RollOutView(**fields)
 
 
 def _item_view(row: RollOutItem) -> ItemView:
