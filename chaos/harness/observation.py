@@ -51,7 +51,7 @@ class ClusterRun:
 
     @property
     def ownership(self) -> tuple[str | None, str | None, int]:
-        """Owner and epoch, which a fault that moves nothing must not change."""
+        """Node, incarnation and epoch: they stay the same under a fault that moves no portfolio."""
         return self.node, self.incarnation, self.epoch
 
 

@@ -358,8 +358,9 @@ def offer_to_oom_killer() -> None:
 def apply_sandbox(parent: int | None = None, reads: Sequence[str] = ()) -> list[str]:
     """Apply the sandbox to this process. Return a sentence for each protection that is missing.
 
-    With `parent`, set the parent-death signal again, which a change of user clears. `reads` are
-    more files and folders that it may read, such as the artifact of its strategy.
+    If it runs as root, it becomes the user of strategies. That clears the parent-death signal; with
+    `parent`, a process id, it is set again. `reads` are further files and folders that the process
+    may read, such as the artifact of its strategy.
     """
     if _libc is None:
         return [

@@ -319,7 +319,7 @@ def decode_outline(data: bytes) -> StateOutline:
     size = memoryview(raw.account).nbytes + memoryview(raw.metrics).nbytes
     if size > MAX_OUTLINE_BYTES:
         raise StateUnreadable(
-            f"its account and metrics have {size:,} bytes; pages read {MAX_OUTLINE_BYTES:,} at most"
+            f"its account and metrics have {size:,} bytes; pages show up to {MAX_OUTLINE_BYTES:,}"
         )
     try:
         account = _account_decoder.decode(raw.account)

@@ -264,7 +264,7 @@ def _stop(roll_out: RollOut, changes: dict[int, Change], cause: Item) -> Steps:
 
 
 def _skip_waiting(roll_out: RollOut, changes: dict[int, Change]) -> None:
-    """Add the change that skips each item that waits and has no change yet."""
+    """Add a change to `skipped` for each waiting item without a change."""
     for item in roll_out.items:
         if item.state == "waiting" and item.id not in changes:
             changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))

@@ -31,7 +31,10 @@ def want_running(portfolio: int) -> Transaction[None]:
 
 
 def want_stopped(portfolio: int) -> Transaction[None]:
-    """Store that the portfolio should be stopped. A requested stop ends the ownership."""
+    """Store that the portfolio should be stopped.
+
+    This alone ends no ownership: the caller also requests the stop.
+    """
     yield from query(DESIRE, portfolio=portfolio, state="stopped")
 
 

@@ -23,7 +23,7 @@ class FigureRow(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Return whether both configurations have this figure, with different values."""
+        """Return whether there was a configuration before, with another value of this figure."""
         return bool(self.before) and self.before != self.after
 
 

@@ -54,6 +54,7 @@ class Column:
 
     @property
     def load(self) -> float:
+        """Return the weight of the cards and of the slots that handoffs reserve."""
         return self.used + self.held
 
     @property

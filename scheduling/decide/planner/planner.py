@@ -377,11 +377,11 @@ class _Planner:
         return Plan(
             place=tuple(place),
             move=tuple(move),
-            pending=tuple(sorted((*unplaced, *self.worklist.pending), key=_pending_order)),
-            stuck=tuple(sorted(self.worklist.stuck, key=_pending_order)),
-            older=tuple(sorted(self.worklist.older, key=_pending_order)),
+            pending=tuple(sorted((*unplaced, *self.worklist.pending), key=_placing_key)),
+            stuck=tuple(sorted(self.worklist.stuck, key=_placing_key)),
+            older=tuple(sorted(self.worklist.older, key=_placing_key)),
         )
 
 
-def _pending_order(pending: Pending) -> tuple[float, float, str, int]:
+def _placing_key(pending: Pending) -> tuple[float, float, str, int]:
     return placing_order(pending.portfolio)

@@ -44,7 +44,7 @@ def node_view(
 
 
 def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:
-    """Return the status of a row of NODES: that of its lease, unless it is lost or has left."""
+    """Return the status of a node by its row of NODES: lost or left, else that of its lease."""
     lease = LeaseView(
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
         marked_lost=row.status == "lost",

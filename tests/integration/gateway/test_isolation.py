@@ -260,7 +260,7 @@ async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
     assert_canary_is_exact(gateway, CANARY)
 
 
-async def test_without_the_sandbox_killed_processes_are_reported_and_restarted(
+async def test_processes_that_a_strategy_without_a_sandbox_kills_are_reported_and_restarted(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     ward = await Ward.start(gateway, daemons, GINKGO_STRATEGY_GUARD="no")
