@@ -166,7 +166,7 @@ def _filled_order_error(fill: FillLine, to_seq: int) -> str:
 
 
 def _number_error(what: str, text: str) -> str:
-    """Return why the `what` of a line, such as its price, is no number for its column, or ""."""
+    """Return why the `what` of a line, such as its price, cannot be stored as a number, or ""."""
     # PostgreSQL would accept NaN, and every sum over the account would then be NaN.
     if not NUMBER.fullmatch(text):
         return f"the {what} {text[:40]!r} is not a decimal number"

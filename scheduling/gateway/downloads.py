@@ -41,7 +41,7 @@ async def serve_download(scope: Scope, headers: Mapping[bytes, bytes], send: Sen
     found = _PATH.fullmatch(scope["path"])
     if found is None:
         raise RequestRejected(
-            404, "not_found", f"{scope['path'][:80]} is no address of an artifact or environment."
+            404, "not_found", f"{scope['path'][:80]} is not the address of an artifact or lock."
         )
     if scope["method"] != "GET":
         raise RequestRejected(405, "invalid", "Files for nodes are read with GET only.")

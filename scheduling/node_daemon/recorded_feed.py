@@ -182,7 +182,7 @@ class RecordedFeedReader(Listeners):
             events = [decode_event(encoded) for encoded in answer.events]
             if not events:
                 break  # the feed no longer keeps the records of this range
-            # A record without a symbol is no event of one, such as a gap of the whole feed.
+            # A record without a symbol, such as a gap of the whole feed, is not an event.
             wanted = [e for e in events if e.symbol and (symbols is None or e.symbol in symbols)]
             found = wanted + found
             end = after if after >= answer.first_seq else 0  # 0: no older record is kept
