@@ -140,7 +140,7 @@ def test_search_and_filters_are_in_the_address_and_survive_a_reload(board):
     page = board.page
     page.keyboard.press("/")
     page.keyboard.type("vod")
-    page.wait_for_selector("#col-node-00", state="hidden")
+    page.wait_for_selector("#col-node-33 .card")
     assert board.columns() == ["col-node-33"]
     assert page.locator(".card").evaluate_all(NAMES) == ["p-333"]
     assert page.evaluate("location.search") == "?q=vod"
