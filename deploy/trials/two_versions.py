@@ -172,6 +172,7 @@ class Trial:
                 environment={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"},
                 output=output,
                 folder=self.home,
+                death_signal=signal.SIGTERM,
             )
         for web in WEBS:
             self.wait_until_ready(web)
@@ -202,8 +203,8 @@ class Trial:
         """Run a command of one of the versions. Return what it printed; if it fails, raise
         AssertionError, unless `is_checked` is False."""
         environment = self.environment() | {"PYTHONPATH": str(version.checkout)}
-        options = {"cwd": version.checkout, "env": environment, "check": is_checked}
-        return command(version.python, "manage.py", *words, **options)
+        argv = (version.python, "manage.py", *words)
+        return command(*argv, check=is_checked, cwd=version.checkout, env=environment)
 
     def start_nodes(self, names: tuple[str, ...], version: Version) -> None:
         """Start daemons, and wait until they have registered."""

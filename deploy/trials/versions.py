@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ class Unit:
                 environment=self.environment | paths,
                 output=output,
                 folder=version.checkout,
+                death_signal=signal.SIGTERM,
             )
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 import psycopg
+from typing_extensions import override
 
 from chaos.harness.many import servers
 from chaos.harness.many.layout import PASSWORD, POSTGRES, REDIS_PORT, WEB_PORT, WEBS, Layout
@@ -40,6 +41,7 @@ class ManyLauncher(Launcher):
         self._layout = layout
         self._servers: list[Service] = []
 
+    @override
     def _start_database(self) -> None:
         servers.prepare(self._layout)
         self._serve("etcd", servers.etcd(self._layout))
@@ -48,7 +50,8 @@ class ManyLauncher(Launcher):
         for server in POSTGRES:
             self._serve(f"pg-{server}", servers.patroni(self._layout, server))
 
-    def _finish_database(self) -> None:
+    @override
+    def _wait_for_database(self) -> None:
         self._await(self._prepare_primary, "The primary of PostgreSQL")
         self._await(self._has_standby, "A synchronous standby of PostgreSQL")
 
@@ -77,6 +80,7 @@ class ManyLauncher(Launcher):
         except psycopg.Error:
             return False
 
+    @override
     def _start_web(self) -> None:
         for web in WEBS:
             argv = web_command(self._layout.web_host(web), WEB_PORT)
@@ -87,9 +91,11 @@ class ManyLauncher(Launcher):
             "haproxy", servers.haproxy(self._layout, self._address.host, self._address.port)
         )
 
+    @override
     def _start_watcher(self) -> None:
         self._start_two(super()._start_watcher, "watcher")
 
+    @override
     def _start_worker(self) -> None:
         self._start_two(super()._start_worker, "worker")
 
@@ -126,9 +132,11 @@ class ManyLauncher(Launcher):
                 )
             time.sleep(0.2)
 
+    @override
     def _all_services(self) -> list[Service]:
         return [*self._servers, *super()._all_services()]
 
+    @override
     def _stop(self, in_order: bool) -> None:
         super()._stop(in_order)
         for service in reversed(self._servers):
