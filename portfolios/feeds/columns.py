@@ -65,10 +65,11 @@ class TimeForm(NamedTuple):
                 " the times of another zone?",
             )
         if local.utcoffset() != local.replace(fold=1).utcoffset():
+            needed = ", for which --time-format needs %z" if self.form else ""
             return WrongTime(
                 "ambiguous_time",
                 f"time {text} came twice in {self.zone}: the clock was put back then. Give it with"
-                f" its offset, such as {local.isoformat()}, or in UTC.",
+                f" its offset, such as {local.isoformat()}{needed}, or in UTC.",
             )
         return local.isoformat()
 

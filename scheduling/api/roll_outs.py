@@ -88,7 +88,7 @@ class RollOutList(TableView):
         of="an artifact",
     )
     def post(self, request: Request) -> Response:
-        """Begin a roll-out; 409 `roll_out_in_progress` with the number of the other one."""
+        """Begin a roll-out; 409 `roll_out_in_progress` with the other's number until it ends."""
         body = read_body(request, RollOutBody)
         reason = body.pop("reason")
         made = operations.roll_out(NewRollOut(**body), actor=actor_of(request), reason=reason)

@@ -139,11 +139,11 @@ def _check_secrets(facts: Installation) -> Iterator[Finding]:
         yield kind(
             "secrets",
             facts.keys_problem,
-            f"a key that reads the {facts.secrets_stored} stored secrets"
+            f"{facts.secrets_stored} stored secrets that can be read"
             if facts.secrets_stored
             else "a key for secrets, such as addresses of alerts",
             "Set GINKGO_ENCRYPTION_KEYS to the same keys on every host "
-            "(manage.py secret key makes one).",
+            "(manage.py secret key makes one), or set again the secret that is named.",
         )
 
 

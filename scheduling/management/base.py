@@ -14,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import ProgrammingError
+from psycopg.errors import UndefinedColumn, UndefinedTable
 from rest_framework.utils.encoders import JSONEncoder
 from rich.console import Console
 from rich.text import Text
@@ -96,17 +95,17 @@ class GinkgoCommand(BaseCommand):
             self._fail("unavailable", line[:1].upper() + line[1:])
         except DATABASE_AWAY as error:
             self._fail("unavailable", f"The database does not answer: {_first_line(error)}")
-        except (ProgrammingError, psycopg.ProgrammingError) as error:
-            self._fail(
-                "unavailable",
-                f"The database lacks a table or a column: {_first_line(error)} "
-                "Run manage.py migrate first.",
-            )
         except KeyboardInterrupt:
             self._fail("interrupted", "Interrupted; a request that was already made continues.")
         except CommandError:
             raise
         except Exception as error:
+            if isinstance(error.__cause__ or error, UndefinedTable | UndefinedColumn):
+                self._fail(
+                    "unavailable",
+                    f"The database lacks a table or a column: {_first_line(error)} "
+                    "Run manage.py migrate first.",
+                )
             if options["traceback"] or not self._from_shell:
                 raise
             message = f"{type(error).__name__}: {_first_line(error)}"

@@ -109,7 +109,7 @@ def wait_until_empty(node: str, wait_s: float) -> None:
     runs = Run.objects.filter(node__name=node).select_related("portfolio").order_by("portfolio")
     until = time.monotonic() + wait_s
     with _status(f"drain of {node}") as status:
-        while left := list(runs):
+        while left := list(runs.all()):
             names = ", ".join(run.portfolio.name for run in left[:3])
             if status:
                 status.update(f"drain of {node}: {len(left)} left, {names}")

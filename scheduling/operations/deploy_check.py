@@ -115,8 +115,8 @@ def _unmigrated_finding(pending: int) -> Finding:
     return Finding(
         "error",
         "migrations",
-        f"{count(pending, 'migration')} of this version must still be applied; of the database, "
-        "nothing else was looked at.",
+        f"{count(pending, 'migration')} of this version must still be applied; before that, "
+        "only Django's own checks are made.",
         "no migration left to apply",
         "Run manage.py migrate, before processes of this version start.",
     )

@@ -351,7 +351,7 @@ def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
     try:
         with open(plan.path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            reader = csv.reader(chain([first], file), delimiter=separator_of(first))
+            reader = csv.reader(chain([first], file), delimiter=separator_of(first), strict=True)
             header = next(reader, None)
             if not header:
                 raise Invalid([error("file", "empty", f"{plan.path} is empty.")])
@@ -369,7 +369,7 @@ def _read(plan: ImportPlan, times: TimeForm) -> Iterator[_Line]:
     except MissingColumn as missing:
         raise Invalid([error("column", "missing_column", why) for why in missing.args]) from None
     except (OSError, UnicodeDecodeError, csv.Error) as wrong:
-        why = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
+        why = wrong.strerror if isinstance(wrong, OSError) else f"{wrong} (is a quote not closed?)"
         if isinstance(wrong, UnicodeDecodeError):
             why = (
                 "it is not text in UTF-8. Convert it, as with `iconv -f GBK -t UTF-8`; a Parquet"

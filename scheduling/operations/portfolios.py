@@ -139,12 +139,14 @@ def _checked(new: NewPortfolio) -> tuple[NewPortfolio, list[dict[str, str]]]:
         errors += validation.configuration_errors(
             new.strategy,
             new.config,
-            [] if feed_errors else new.symbols,  # of an unknown feed nothing is known
+            new.symbols,
             new.limits,
             artifact,
             None if feed_errors else (new.feed or None),
         )
         errors += validation.missing_symbols_errors(new.strategy, new.symbols, artifact)
+    if feed_errors:  # of the symbols of an unknown feed nothing is known
+        errors = [each for each in errors if each["code"] != "unknown_symbol"]
     errors += feed_errors
     errors += validation.name_errors(new.name)
     errors += validation.cash_errors(new.starting_cash)

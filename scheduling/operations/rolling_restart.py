@@ -242,8 +242,11 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
             _restart_daemon(node)
     else:
         _restart_daemon(node)
-    how = "emptied and restarted" if moved else "restarted without a move: no other node is open"
-    yield f"{node.name} {how} within {time.monotonic() - began_s:.1f} s."
+    took = f"restarted within {time.monotonic() - began_s:.1f} s"
+    if moved:
+        yield f"{node.name} was emptied and {took}."
+    else:
+        yield f"{node.name} was {took}, without a move: no other node is open."
 
 
 @contextmanager

@@ -55,8 +55,9 @@ def figure_rows(outcome: DryRun) -> list[FigureRow]:
 def dry_run_sentence(outcome: DryRun) -> str:
     """Return `Over the last 10,000 events …: 41 orders instead of 22.`"""
     after, before = outcome.after, outcome.before
-    # A halt ends a run early: the range is that of the run which went further.
-    longest = max(filter(None, (after, before)), key=lambda figures: figures.events)
+    longest = after
+    if before and after.halted:  # it ended early: the range is that of the run which went further
+        longest = max(after, before, key=lambda figures: figures.events)
     first, last = (longest.first_at or "")[:10], (longest.last_at or "")[:10]
     if is_chinese(get_language()):
         which = "最近" if outcome.is_newest else "最早"

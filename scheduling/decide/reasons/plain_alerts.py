@@ -111,7 +111,7 @@ ALERTS = (
      r"请运行 manage.py raise_epoch_floor"),
     # Deliveries
     ("A test message, requested by (.+)\\.", r"测试消息，由 \1 请求。"),
-    ("it failed with @", r"发送失败：\1"),
+    ("(?:apprise|it) failed with @", r"发送失败：\1"),
     ("not delivered in # s: (.+)", r"\1 秒内未能送达：\2"),
     ("not delivered in # s", r"\1 秒内未能送达"),
     ("it has no address: GINKGO_ALERT_URL is not set", r"没有地址：未设置 GINKGO_ALERT_URL"),

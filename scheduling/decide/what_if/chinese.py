@@ -27,8 +27,7 @@ def summary_clauses(answer: Answer) -> list[tuple[str, str]]:
 
 def empty_summary(answer: Answer) -> str:
     """Return the summary of an answer without moves."""
-    runs = "" if answer.already_pending else "：一切按预期运行"
-    return f"{'没有组合会移动' if answer.scenario else '无需操作'}{runs}。"
+    return "没有组合会移动。" if answer.scenario else "无需操作。"
 
 
 def notes(answer: Answer, lease_ttl_s: float) -> list[str]:

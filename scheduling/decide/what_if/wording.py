@@ -69,9 +69,7 @@ def summary(answer: Answer, language: str | None = "en") -> list[TextSpan]:
     if pending.waiting:
         parts.append(TextSpan(f"{number(len(pending.waiting))} would wait", "warn"))
     if not parts:
-        nothing = "Nothing would move" if answer.scenario else "Nothing to do"
-        runs = "" if answer.already_pending else ": everything runs as it should"
-        return [TextSpan(f"{nothing}{runs}.")]
+        return [TextSpan("Nothing would move." if answer.scenario else "Nothing to do.")]
     pieces: list[TextSpan] = []
     for position, span in enumerate(parts):
         if position:

@@ -41,6 +41,9 @@ def changed_labels(labels: dict[str, str], changes: list[str]) -> dict[str, str]
     given = set()
     for change in changes:
         key, equals, value = change.partition("=")
+        if not equals and not change.endswith("-"):
+            message = f"{change!r} is neither KEY=VALUE nor KEY-, such as zone=a or zone-."
+            raise Invalid([{"field": "changes", "code": "invalid", "message": message}])
         name = key if equals else change.removesuffix("-")
         if name in given:
             message = f"{name} is given twice; give it once."
@@ -48,9 +51,6 @@ def changed_labels(labels: dict[str, str], changes: list[str]) -> dict[str, str]
         given.add(name)
         if equals:
             labels[key] = value
-        elif change.endswith("-"):
-            labels.pop(change[:-1], None)
         else:
-            message = f"{change!r} is neither KEY=VALUE nor KEY-, such as zone=a or zone-."
-            raise Invalid([{"field": "changes", "code": "invalid", "message": message}])
+            labels.pop(name, None)
     return labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db.models import F
+from django.db.models import F, Q
 
 from portfolios.models import Portfolio
 from scheduling.decide.reasons import count
@@ -52,9 +52,11 @@ class Command(GinkgoCommand):
             return self.show(document, _lines(document))
         documents = []
         present = Portfolio.objects.present().order_by("name")
-        compared = present.filter(run__last_seq__gte=F("first_seq"))
-        eventless = present.count() - compared.count()
-        for name in list(compared.values_list("name", flat=True)):
+        has_events = Q(run__last_seq__gte=F("first_seq"))
+        found = list(present.annotate(has_events=has_events).values_list("name", "has_events"))
+        names = [name for name, committed in found if committed]
+        eventless = len(found) - len(names)
+        for name in names:
             try:
                 documents.append(_verify(name, options["to"], options["full"]))
             except NotFound:  # deleted since the names were read
@@ -64,9 +66,8 @@ class Command(GinkgoCommand):
         not_identical = [each["portfolio"] for each in documents if each["state"] != "identical"]
         if not_identical:
             total = count(len(documents), "portfolio")
-            names = ", ".join(not_identical)
-            text = f"Not identical: {len(not_identical)} of {total}: {names}."
-            raise Failed("different", text, results=documents)
+            text = f"Not identical: {len(not_identical)} of {total}: {', '.join(not_identical)}."
+            raise Failed("different", text, results=documents, without_events=eventless)
         sentence = f"Identical: {count(len(documents), 'portfolio')} with committed events."
         if eventless:
             sentence += f" Without a committed event, and not compared: {eventless}."

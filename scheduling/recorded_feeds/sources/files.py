@@ -120,7 +120,7 @@ class _TextFile:
                 return object_row(found, *self._layout) or line
             if self._columns is None:
                 self._separator = separator_of(text)
-            cells = next(csv.reader([text], delimiter=self._separator), [])
+            cells = next(csv.reader([text], delimiter=self._separator, strict=True), [])
         except (ValueError, csv.Error):
             if self._columns is None and not self._is_json:  # or the first row would be the header
                 raise SourceLost(

@@ -201,6 +201,17 @@ def test_dry_run_of_an_edit_shows_the_difference_and_both_backtests(desk: Client
     assert Portfolio.objects.get().revision == 1
 
 
+def test_dry_run_of_an_edit_counts_the_events_of_the_new_symbols(desk: Client) -> None:
+    make_portfolio("p", strategy="sma_cross", symbols=["IBM", "KO"])
+
+    def events(symbols: str) -> int:
+        answer = desk.post("/portfolios/p/edit/", opened(desk, symbols=symbols, act="backtest"))
+        (counted,) = re.findall(r"Over the first ([\d,]+) events", text_of(answer))
+        return int(counted.replace(",", ""))
+
+    assert events("IBM") < events("IBM, KO")
+
+
 def test_backtest_that_a_limit_halts_names_the_whole_range_and_the_event_of_the_halt(
     desk: Client,
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from io import StringIO
 from types import SimpleNamespace
@@ -45,11 +46,17 @@ def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:
     return str(caught.value), document
 
 
-@pytest.mark.parametrize("kind", [django.db.ProgrammingError, psycopg.errors.UndefinedColumn])
+MISSING = 'column "x" does not exist'
+
+
+@pytest.mark.parametrize("error_of_django", [django.db.ProgrammingError(MISSING), None])
 def test_a_command_on_tables_of_an_older_release_says_that_they_must_be_migrated(
-    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    monkeypatch: pytest.MonkeyPatch, error_of_django: Exception | None
 ) -> None:
-    monkeypatch.setattr(operations, "unfreeze", raising(kind('column "x" does not exist')))
+    error: Exception = psycopg.errors.UndefinedColumn(MISSING)
+    if error_of_django:
+        error_of_django.__cause__ = error
+    monkeypatch.setattr(operations, "unfreeze", raising(error_of_django or error))
     assert refused("freeze", "--undo") == (
         'The database lacks a table or a column: column "x" does not exist. '
         "Run manage.py migrate first.",
@@ -307,7 +314,7 @@ def test_commands_drain_and_cordon_a_node_and_undo_both(command: str, flag: str)
     assert refused(command, "nix")[1]["code"] == "not_found"
 
 
-def test_drain_waits_until_the_node_is_empty() -> None:
+def test_drain_waits_until_the_node_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
     make_node("node-2")
     sentence, problem = refused("drain_node", "node-1", "--wait", "0.1")
@@ -315,6 +322,9 @@ def test_drain_waits_until_the_node_is_empty() -> None:
     assert "still runs 1 portfolio after 0.1 s: canary-1; it is still draining." in sentence
     told_so = said("drain_node", "node-2", "--wait", "5").strip()
     assert told_so == "node-2 is drained: it runs nothing."
+    node = Node.objects.get(name="node-2")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: Run.objects.update(node=node))
+    assert "node-1 is drained" in said("drain_node", "node-1", "--wait", "5")
 
 
 def test_rebalance_dry_run_changes_nothing() -> None:

@@ -100,7 +100,8 @@ def test_an_only_node_is_restarted_without_a_drain(
     Node.objects.filter(name="node-2").delete()
     register_again_once_ended(monkeypatch, daemon)
     (said,) = restart()
-    assert said.startswith("node-1 restarted without a move: no other node is open within")
+    assert said.startswith("node-1 was restarted within")
+    assert said.endswith(" s, without a move: no other node is open.")
     assert not Event.objects.filter(kind="node_draining").exists()
 
 
@@ -109,7 +110,7 @@ def test_the_drain_of_a_rolling_restart_ends_though_its_daemon_was_killed(
 ) -> None:
     # It registers again without having left: then no drain ends by itself.
     register_again_once_ended(monkeypatch, daemon)
-    assert restart()[0].startswith("node-1 emptied and restarted within")
+    assert restart()[0].startswith("node-1 was emptied and restarted within")
     assert Event.objects.filter(kind="node_draining").exists()
     assert not node_1().draining
 

@@ -73,6 +73,15 @@ def test_every_reason_of_a_handoff_is_told_in_chinese(module: str, reason: str) 
     [
         ("its process ended: KeyError\n  VIX", "其进程终止：KeyError\n  VIX"),
         ("r3 was rejected: its process ended: KeyError VIX", "r3 被拒绝：其进程终止：KeyError VIX"),
+        ("a failover came first", "故障转移在先"),
+        ("attempt 2 of 5 ended after seq 7: KeyError",
+         "第 2 次尝试（共 5 次）在 seq 7 之后终止：KeyError"),
+        ("stopped before seq 8: the next events are 90 s old, limit 60 s, and catch_up is halt; "
+         "start resumes there",
+         "在 seq 8 之前停止：后续事件已过 90 秒，上限 60 秒，"
+         "而 catch_up 为 halt；启动后从此处继续"),
+        ("not delivered in 600 s: apprise failed with TimeoutError",
+         "600 秒内未能送达：发送失败：TimeoutError"),
         ("node-3 is lost", "node-3 失联"),
         ("node-3 has left", "node-3 已离开"),
         ("node-3 is lost; node-1 has the lowest load of 3 nodes: 1 → 2 of 5",

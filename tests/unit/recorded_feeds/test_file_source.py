@@ -182,6 +182,10 @@ async def test_lines_that_are_not_rows_are_passed_on_to_be_refused(tmp_path: Pat
         assert [str(row) for row in await one.rows(5)] == [
             "1.10", "b'nonsense'", "b'\\xff'", "b'[]'", "2",
         ]  # fmt: skip
+    path = tmp_path / "fx.csv"
+    path.write_text(f'time,price,quantity\n"x,1,1\n{lines(2)}')
+    async with reading(path) as one:
+        assert [str(row) for row in await one.rows(2)] == ["b'\"x,1,1'", "2"]
 
 
 async def test_json_lines_are_read_by_the_stated_names_symbol_and_zone(tmp_path: Path) -> None:
