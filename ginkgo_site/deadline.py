@@ -175,7 +175,7 @@ class _Limited:
         return _process_limit_s if self.limit_s is None else self.limit_s
 
     def _endpoint(self) -> tuple[str, str]:
-        """Return host and port of the server."""
+        """Return host and port of the database server."""
         info = self.info  # type: ignore[attr-defined]
         return info.host, str(info.port)
 

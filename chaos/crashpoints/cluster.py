@@ -40,7 +40,7 @@ class FailpointCluster(Cluster):
         self.points = home / "failpoints"
         super().__init__(
             home,
-            *("--node-restart", "0", *options),
+            *("--node-restart", "0", *options),  # after 0 s
             GINKGO_FAILPOINTS=f"@{self.points}",
             **CRASH_POINT_LIMITS,
             **environment,

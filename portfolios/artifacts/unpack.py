@@ -62,7 +62,7 @@ def unpack(wheel: Path, folder: Path) -> str:
             targets: dict[PurePosixPath, zipfile.ZipInfo] = {}
             for member in members:
                 if targets.setdefault(_relative_path(member), member) is not member:
-                    raise WheelUnusable(f"has the file {member.filename!r} twice")
+                    raise WheelUnusable(f"has the file {member.filename!r} twice; build it again")
             folder.mkdir(mode=0o755)
             written = 0
             for path, member in targets.items():

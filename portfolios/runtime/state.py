@@ -187,9 +187,9 @@ class Account(msgspec.Struct, omit_defaults=True):
     @property
     def equity(self) -> Decimal:
         """Return cash plus the value of positions at the last prices seen, 4 places."""
-        equity = self.cash  # in the context of money, whatever a strategy did to its own
+        equity = self.cash
         for position in self.positions.values():
-            equity = add(equity, position.value)
+            equity = add(equity, position.value)  # +: in a decimal context that strategies change
         return equity
 
     def symbols_in_use(self) -> frozenset[str]:

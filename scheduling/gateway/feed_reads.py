@@ -58,8 +58,8 @@ class FeedHeads:
     async def read(self, feed: str | None = None) -> None:
         """Read the heads of all feeds, or of one, and wake waiting requests. One statement."""
         async with self._reading, work_pool().connection() as connection:
-            self._apply_hints()
-            self._hinted.clear()  # the read sees these heads; hints that come during it are newer
+            self._apply_hints()  # those of feeds that are not read now
+            self._hinted.clear()  # hints that come during the read are newer than it
             found = await aexecute_autocommit(connection, heads(feed))
         if feed is None:
             self._heads.clear()

@@ -158,7 +158,7 @@ class StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
     async def wait_during_start(self) -> bool:
-        """Wait for the first signal. Return False: the start ends without anything to hand over."""
+        """Wait for the first signal. Return False, where `_start` returns True."""
         await self.first.wait()
         return False
 

@@ -40,7 +40,7 @@ class Editable(Protocol):
 
     @property
     def id(self) -> int:
-        """Its key."""
+        """The primary key of the portfolio."""
 
     @property
     def revision(self) -> int:

@@ -40,7 +40,7 @@ def replay_portfolio(
     show: Callable[[Sequence[PrintedLine]], None] | None = None,
     progress: Progress = lambda first, at, last: None,
 ) -> Replay:
-    """Replay up to `to_seq`, from the newest verified state before `from_seq` or the first event.
+    """Replay up to `to_seq`: from the newest verified state before `from_seq`, else from the start.
 
     `show` gets what the strategy prints at the events of the range, and while it is loaded. What
     the replay produces is compared with the stored rows as in a verification, but the replay goes

@@ -88,11 +88,9 @@ class Rebalancer:
         A source without a possible step is left out until it receives a portfolio.
         """
         fleet = self.fleet
-        heap = [
-            (-fleet.relative_load(node), node)
-            for node in (range(len(fleet.nodes)) if self.moves_left > 0 else self.planned)
-            if self._may_give(node)
-        ]
+        # To give a planned move another target takes no further move.
+        sources = range(len(fleet.nodes)) if self.moves_left > 0 else self.planned
+        heap = [(-fleet.relative_load(node), node) for node in sources if self._may_give(node)]
         heapify(heap)
         while heap:
             negated_load, node = heap[0]

@@ -38,7 +38,7 @@ def fail(handoff: Row, run: Row, error: str, *, bump: bool = True) -> Transactio
         from_=["preparing", "draining"],
         to="failed",
         error=error,
-        deadline_s=0,
+        deadline_s=0,  # without a meaning: an ended handoff has no deadline
     )
     if moved is None:
         return  # the grant or another failure was faster

@@ -67,7 +67,7 @@ class ParquetFile:
             if not self._open_if_whole():
                 if is_complete and self._is_there():
                     raise SourceLost(
-                        f"{self.path} is not a whole Parquet file, though another one follows it:"
+                        f"{self.path} is not a whole Parquet file, though a later file exists:"
                         " write it again, or move it away, and start the recorder again."
                     )
                 return []

@@ -350,7 +350,7 @@ async def test_a_parquet_file_that_cannot_be_read_is_reported(tmp_path: Path) ->
     (tmp_path / "1.parquet").write_bytes(b"PAR1 no footer")
     (tmp_path / "2.parquet").write_bytes(b"PAR1 garbage PAR1")
     async with reading(tmp_path) as one:
-        assert "1.parquet is not a whole Parquet file, though another" in await one.lost()
+        assert "1.parquet is not a whole Parquet file, though a later" in await one.lost()
     (tmp_path / "1.parquet").unlink()
     async with reading(tmp_path) as two:
         assert "2.parquet cannot be read as Parquet behind row 0: " in await two.lost()
