@@ -39,7 +39,7 @@ class DeadMansSwitch:
 
     def __init__(self) -> None:
         self._ended = threading.Event()
-        # A daemon thread: a process that stops does not wait for a service that takes messages.
+        # A daemon thread: a web process that stops does not wait until an alert has been sent.
         self._thread = threading.Thread(target=self._run, name="dead-mans-switch", daemon=True)
 
     def start(self) -> None:

@@ -37,7 +37,8 @@ class LineLimiter:
         #: Key of a line → when it was last written, and how many equal ones were suppressed since.
         self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
         self._minute, self._lines = 0, 0  #: the current minute, and the lines written in it
-        self._suppressed = 0  #: lines that no later line has reported yet
+        #: Suppressed lines that are in no count of `_written`, and that no line has reported yet.
+        self._suppressed = 0
         self._lock = threading.Lock()
 
     def count(self, key: tuple[str, ...], now: float) -> tuple[int, int]:
@@ -99,13 +100,13 @@ def record_limited(kind: str, name: str, cause: str, **data: Any) -> None:
 
 def on_login(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     """Record a login."""
-    record_limited("logged_in", _name(user), "")
+    record_limited("logged_in", _name(user), cause="")
 
 
 def on_logout(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     """Record a logout."""
     if user is not None:
-        record_limited("logged_out", _name(user), "")
+        record_limited("logged_out", _name(user), cause="")
 
 
 def on_login_failed(sender: Any, credentials: Any, request: Any = None, **kwargs: Any) -> None:

@@ -77,7 +77,7 @@ def stop_and_start(context: FaultContext) -> None:
 
 
 def quiet_feed(context: FaultContext) -> None:
-    """The feed releases nothing for 10 s; no portfolio may move (I9)."""
+    """The feed releases nothing for 10 s, for which no portfolio may change its owner (I9)."""
     context.mark_all_affected("there is nothing to commit")
     context.undo.callback(_set_feed_rate, context, _feed_rate(context))
     _set_feed_rate(context, 0.0)

@@ -174,12 +174,12 @@ class Quote(Event, array_like=True, frozen=True, gc=False, tag="quote"):
 
     @property
     def high_units(self) -> int:
-        """Return the ask."""
+        """Return the ask, the high of a quote that is taken for a bar."""
         return self.ask_units
 
     @property
     def low_units(self) -> int:
-        """Return the bid."""
+        """Return the bid, the low of a quote that is taken for a bar."""
         return self.bid_units
 
     close_units = open_units

@@ -193,7 +193,10 @@ class LossRow:
 
 
 def loss_rows(scenario: Scenario, fleet: FleetView) -> list[LossRow]:
-    """Return a row per node; of many nodes, those whose loss is not absorbed come first."""
+    """Return a row for each node that has not left, MAX_ROWS at most.
+
+    If there are more, those whose loss would not be absorbed come first, so that none is left out.
+    """
     nodes = [node for node in fleet.nodes if node.status != "left"]
     if len(nodes) > MAX_ROWS:
         nodes.sort(key=lambda node: node.loss is None or node.loss.absorbed)

@@ -190,7 +190,7 @@ class ExecutionNode:
         """Send a heartbeat and apply the answer. Return the seconds until the next heartbeat.
 
         Raise Superseded if another daemon took the name, RegistrationRefused if the token is not
-        valid, RequestRefused, or ServerUnavailable if no answer came.
+        valid, RequestRefused for another refusal, ServerUnavailable if no answer came.
         """
         sent_us = boottime_us()
         heartbeat = self._heartbeat(sent_us)

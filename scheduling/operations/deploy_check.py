@@ -97,7 +97,7 @@ def deploy_check(urls: Sequence[str] = (), ca: Path | None = None) -> DeployChec
 
 
 def _database_finding(error: DatabaseError) -> Finding:
-    """Return the finding of a database that does not answer, or that Ginkgo cannot use."""
+    """Return the finding for the error of a database that is away or that Ginkgo cannot use."""
     unusable = find_unusable(error)
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return Finding(

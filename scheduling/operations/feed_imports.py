@@ -135,8 +135,8 @@ def _import_in_database(
                 if now.in_stream:  # someone created the feed after `_prepare_and_undo`
                     raise Refused(
                         "feed_busy",
-                        f"Nothing was imported: feed {plan.feed} was just created in a stream; "
-                        "repeat.",
+                        f"Nothing was imported: another request has just created feed {plan.feed}, "
+                        "in a JetStream stream. Import again.",
                     )
                 first, last = execute(_append_all(plan.feed, events, writer_row.head))
             return Imported(len(events), first, last, wrong)

@@ -279,13 +279,13 @@ def remove_feed(name: str, *, actor: str) -> None:
     users = Portfolio.objects.filter(feed=feed).order_by("archived_at", "name")
     if users:
         listed = ", ".join(
-            user.name + (" (deleted; its history needs it)" if user.archived_at else "")
-            for user in users[:10]
+            user.name + (" (deleted)" if user.archived_at else "") for user in users[:10]
         )
         more = f" and {len(users) - 10} more" if len(users) > 10 else ""
         raise Refused(
             "feed_in_use",
-            f"Feed {name} cannot be removed: portfolios need it: {listed}{more}.",
+            f"Feed {name} cannot be removed: the history of portfolios, also of deleted ones, "
+            f"needs it: {listed}{more}.",
             portfolios=[user.name for user in users[:MAX_ERRORS]],
         )
     try:

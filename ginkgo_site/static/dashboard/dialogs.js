@@ -87,11 +87,17 @@ function setWaiting(form, waiting) {
   for (const part of form.querySelectorAll("section, [type=submit]:not([data-cancel])")) part.inert = waiting;
 }
 
+// Return the token of the present session: a sign-in in another tab replaced the one of the form.
+function csrfToken() {
+  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+}
+
 // Send the form of the dialog. A request that a repeat would carry out twice is sent once: without an answer, wait
 // until the server is back, and let the user look.
 async function send(form, button) {
   const focused = document.activeElement;
   const body = new URLSearchParams(new FormData(form, button));
+  body.set("csrfmiddlewaretoken", csrfToken() || body.get("csrfmiddlewaretoken"));
   const post = () => request(form.action, { method: "POST", body });
   setWaiting(form, true);
   let response = null;
@@ -116,7 +122,7 @@ async function send(form, button) {
 
 // Show the outcome of a form: an error or refusal in the dialog; else close it, and go on or stay on the page.
 async function finish(form, response) {
-  if (response.redirected) location.reload();
+  if (response.redirected) showAwayNote(form.action, "signed-out");
   else if (response.headers.get("Content-Type")?.startsWith("application/json")) {
     const outcome = await response.json();
     dialog.close();

@@ -134,8 +134,8 @@ function connect() {
   mine.onclose = (event) => {
     if (socket !== mine) return;
     socket = null;
-    if (event.code === NOT_ALLOWED)
-      location.reload(); // signed out or no longer allowed; the reloaded page shows it
+    // Signed out or no longer allowed: the reloaded page shows it. What is typed in a dialog stays meanwhile.
+    if (event.code === NOT_ALLOWED && !document.querySelector("dialog[open]")) location.reload();
     else retry();
     if (event.code === TOO_MANY) cause = event.reason;
     updateBadge();

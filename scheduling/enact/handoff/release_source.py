@@ -79,7 +79,7 @@ def fail_if_symbols_in_use(handoff: Row, run: Row) -> Transaction[str]:
         return ""
     why = symbols_refusal(run.name, symbols, f"r{handoff.to_revision}").message
     yield from fail(handoff, run, why)
-    if handoff.to_revision == run.wanted_revision:
+    if handoff.to_revision == run.wanted_revision:  # it stays so, and pages say why it waits
         yield from note_symbols_in_use(run, handoff.to_revision, symbols)
     return why
 

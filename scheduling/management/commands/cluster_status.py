@@ -1,4 +1,4 @@
-"""manage.py cluster_status"""
+"""manage.py cluster_status: nodes, portfolios and handoffs of the fleet"""
 
 from __future__ import annotations
 

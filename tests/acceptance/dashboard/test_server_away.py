@@ -83,6 +83,26 @@ def test_page_reconnects_to_a_restarted_web_process_without_a_reload(window, tab
     installation.call("POST", "/api/portfolios/canary-3/unpin/", {})
 
 
+def test_text_typed_in_a_dialog_outlives_a_sign_out_and_a_sign_in_in_another_tab(
+    window, tab, installation
+):
+    page, access = window.page, installation.access
+    window.mark()
+    window.open_node_action("node-3", "Cordon")
+    page.fill("dialog [name=reason]", "typed before the sign-out")
+    tab.open("/nodes/")
+    tab.page.click(".signout button")
+    page.click("dialog footer button[type=submit]:not([data-cancel])")
+    page.locator("dialog [data-case=signed-out]").wait_for()
+    tab.sign_in(access["username"], access["password"])
+    window.confirm("Cordon node-3")
+    assert window.was_not_reloaded()
+    (newest, *_) = installation.get("/api/events/?kind=node_cordoned&node=node-3")["results"]
+    assert newest["reason"] == "typed before the sign-out"
+    installation.call("POST", "/api/nodes/node-3/uncordon/", {})
+    window.wait_until_live()
+
+
 def test_action_sent_while_the_server_is_away_is_kept_and_sent_again(window, installation):
     window.mark()
     page = window.page

@@ -156,7 +156,7 @@ def test_import_into_a_feed_that_was_just_created_in_a_stream_is_refused(
         return accepted(*arguments)
 
     monkeypatch.setattr(feed_imports, "_accepted", after_creation)
-    with pytest.raises(Refused, match="feed new was just created in a stream") as refused:
+    with pytest.raises(Refused, match="has just created feed new") as refused:
         feed_imports.import_csv(plan, actor="t")
     assert refused.value.code == "feed_busy"
     assert not FeedRecord.objects.exists()

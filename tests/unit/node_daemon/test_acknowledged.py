@@ -43,7 +43,7 @@ def test_checkpoint_at_or_after_the_acknowledged_position_is_not_reported(
     assert known.next_claims() == []
 
 
-def test_checkpoint_before_the_acknowledged_position_is_reported_with_missing_orders(
+def test_checkpoint_before_the_acknowledged_position_is_reported_with_the_orders_it_lacks(
     known: Acknowledgements,
 ) -> None:
     assert known.claim_lost_commits(1, known.position(1), checkpoint(60))
