@@ -87,10 +87,10 @@ def share_connections(database: dict[str, Any]) -> None:
 
 
 def prepare_statements(database: dict[str, Any]) -> None:
-    """Change Django's settings dictionary to prepare statements that a session repeats.
+    """Change Django's settings dictionary: sessions prepare the statements that they repeat.
 
     Call it before the process connects. It is for a process that repeats a few statements for as
-    long as it runs and looks after their plans (`scheduling/db/kept_plans.py`). Django's own
+    long as it runs and renews their plans (`scheduling/db/kept_plans.py`). Django's own
     queries have their parameters in the text and are never prepared.
     """
     database["OPTIONS"]["prepare_threshold"] = 1

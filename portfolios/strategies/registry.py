@@ -42,12 +42,12 @@ def get(name: str) -> type[Strategy]:
         strategies, broken = _load_all()
         found = strategies.get(name)
         if found is None:
-            known = _(
+            message = _(
                 "unknown strategy {name!r}; there are: {names}", name=name, names=sorted(strategies)
             )
             for problem in broken:
-                known = _("{known}; {problem}", known=known, problem=problem)
-            raise UnknownStrategy(known)
+                message = _("{known}; {problem}", known=message, problem=problem)
+            raise UnknownStrategy(message)
     return found
 
 

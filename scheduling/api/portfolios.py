@@ -293,7 +293,7 @@ class PortfolioCheckpoint(ApiView):
         except StateUnreadable as unreadable:
             why = escape(str(unreadable))[:300]
             if run.node_id is None:
-                remedy = "No node runs the portfolio to replace it: restore a backup."
+                remedy = "No node runs the portfolio, so no commit replaces it: restore a backup."
             else:
                 remedy = "The next commit of the portfolio replaces it."
             message = (

@@ -128,7 +128,7 @@ class LoadBar:
 
 
 def load_bars(document: Mapping[str, Any]) -> list[LoadBar]:
-    """Return a bar per node; of many nodes only those whose load changes."""
+    """Return a bar per node; of over MAX_ROWS nodes, the first MAX_ROWS whose load changes."""
     loads = [load for load in document["load"] if load["status"] != "left"]
     if len(loads) > MAX_ROWS:
         loads = [load for load in loads if load["before"] != load["after"]][:MAX_ROWS]

@@ -44,7 +44,7 @@ def revision_choices(
 def with_granted_revision(
     portfolio: PortfolioView, can_run: Callable[[Requirements], bool]
 ) -> PortfolioView:
-    """Return a portfolio without a living owner, with the revision that would be granted.
+    """Return the portfolio, which has no living owner, with the revision that a grant gives it.
 
     That is the first of its choices that an open node can run (`can_run`), else its first choice.
     """

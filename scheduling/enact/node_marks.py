@@ -70,7 +70,10 @@ RETURNING id
 
 
 def drain(node: str, *, actor: str, reason: str, until_return: bool) -> Transaction[bool]:
-    """Mark the node as draining. Return False if no node has this name, or it drains already."""
+    """Mark the node as draining. Return False if no node has this name, or it drains already.
+
+    With `until_return`, the drain ends once the node's daemon has left and registers again.
+    """
     row = yield from query_one(
         DRAIN, node=node, actor=actor[:150], reason=reason[:200], until_return=until_return
     )

@@ -136,7 +136,7 @@ def _import_in_database(
                     raise Refused(
                         "feed_busy",
                         f"Nothing was imported: another request has just created feed {plan.feed}, "
-                        "in a JetStream stream. Import again.",
+                        "in a JetStream stream instead of the database. Import again.",
                     )
                 first, last = execute(_append_all(plan.feed, events, writer_row.head))
             return Imported(len(events), first, last, wrong)

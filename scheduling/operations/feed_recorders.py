@@ -77,7 +77,7 @@ class RecordingPlan:
     columns: Mapping[str, str] = field(default_factory=dict)  #: field → header or path
     symbol: str = ""  #: of every row; empty: each row has its own
     skip_bad: bool = False  #: leave out wrong rows of a file instead of ending
-    tick_s: float | None = None  #: record the time so often while no row comes; None: never
+    tick_every_s: float | None = None  #: record the time so often while no row comes
     take_over: bool = False  #: begin although another recorder seems to run
 
 
@@ -135,7 +135,9 @@ async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: st
     ]
     try:
         async with log_of(feed, session) as log:
-            recorder = Recorder(log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_s)
+            recorder = Recorder(
+                log, source, writer, skip_bad=plan.skip_bad, tick_s=plan.tick_every_s
+            )
             for signal_number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signal_number, recorder.end)
             return await recorder.run()
@@ -215,8 +217,8 @@ def _plan_errors(plan: RecordingPlan) -> list[dict[str, str]]:
     if plan.websocket and plan.time_unit and plan.time_unit not in UNITS_US:
         message = f"--time-unit is {plan.time_unit!r}; give one of {', '.join(UNITS_US)}."
         errors.append(error("time_unit", "invalid", message))
-    if plan.tick_s is not None and not 0.1 <= plan.tick_s <= 86_400:
-        message = f"--tick-every is {plan.tick_s}; give 0.1 to 86,400 seconds."
+    if plan.tick_every_s is not None and not 0.1 <= plan.tick_every_s <= 86_400:
+        message = f"--tick-every is {plan.tick_every_s}; give 0.1 to 86,400 seconds."
         errors.append(error("tick_every", "out_of_range", message))
     known = MESSAGE_FIELDS if plan.websocket else FIELDS
     for name in plan.columns:

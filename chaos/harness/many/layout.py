@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def etcd(self) -> str:
-        """Host and port of etcd."""
+        """Host and port of etcd, on the network of the database."""
         return f"{self.inner}:2379"
 
     @property

@@ -61,9 +61,10 @@ def what_if(request: HttpRequest) -> HttpResponse:
 
 
 def _step(step: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """Return a placement or move as a row of the page.
+    """Return a placement or move as a row of the page, with a `limit_s` added.
 
-    `limit_s`: the longest time without an owner in a failover from a node assumed lost, else None.
+    That is the longest time without an owner in a failover from a node that the scenario assumes
+    lost; None for other steps.
     """
     longest = document["verdict"]["without_owner"]
     fails_over = step.get("cause") == "failover" and step["source_node"] in document["lose"]

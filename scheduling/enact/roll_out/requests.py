@@ -66,7 +66,7 @@ def create(
         yield from _refuse_held(portfolios, made.id)
         raise Refused(
             "roll_out_in_progress",
-            _("Another roll-out of one of these portfolios has just ended; repeat the request."),
+            _("Another roll-out had one of these portfolios and has just ended: request it again."),
         )
     yield from audit_all(
         "roll_out_started",

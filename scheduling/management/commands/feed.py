@@ -147,6 +147,7 @@ class Command(GinkgoCommand):
         )  # fmt: skip
 
     def _record(self, options: dict[str, Any]) -> None:
+        """Record until SIGTERM or SIGINT; RecordingPlan explains the options."""
         limit_statements(STATEMENT_LIMIT_S)
         done = feed_recorders.record(
             feed_recorders.RecordingPlan(
@@ -169,7 +170,7 @@ class Command(GinkgoCommand):
                 columns=_pairs("column", options["column"]),
                 symbol=options["symbol"],
                 skip_bad=options["skip_bad"],
-                tick_s=options["tick_every"],
+                tick_every_s=options["tick_every"],
                 take_over=options["take_over"],
             ),
             actor=self.actor,

@@ -56,11 +56,12 @@ def node_status(row: Any, now: datetime, policy: LeasePolicy) -> str:
 def _reason(
     row: Any, status: str, now: datetime, policy: LeasePolicy
 ) -> tuple[str, dict[str, Any] | None]:
-    """Return why the node is lost or suspect, as (sentence, data); ("", None) if it is neither."""
+    """Return why the node is lost or suspect, as (sentence, data); ("", None) if not known."""
     if status == "lost":
         return row.lost_reason, row.lost_why
     if status != "suspect" or row.renewed_at is None:
         return "", None
+    # A closed connection cuts the lease short.
     closed = row.cut_at if row.cut_by == "closed" else None
     reason = Reason(
         "suspect",

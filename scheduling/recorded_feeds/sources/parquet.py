@@ -110,7 +110,10 @@ class ParquetFile:
         return True
 
     def _read_rows(self) -> Iterator[list[Item]]:
-        """Yield the rows after the first `at`. Raise SourceLost if the file cannot be read."""
+        """Yield the rows after those already read.
+
+        Raise SourceLost if the file cannot be read or lacks a column.
+        """
         try:
             file = pq.ParquetFile(self._file)
             names = file.schema_arrow.names

@@ -92,7 +92,9 @@ def test_portfolios_behind_on_one_node_share_an_alert(hand: OwnerSession) -> Non
     assert Alert.objects.count() == 1
 
 
-def test_stalled_or_blocked_portfolio_has_no_behind_alert(hand: OwnerSession) -> None:
+def test_behind_opens_no_alert_while_stalled_or_while_no_commit_succeeds(
+    hand: OwnerSession,
+) -> None:
     Run.objects.update(behind_since=ago(61))
     Gateway.objects.update(commits_stood_at=ago(0), commits_stand_since=ago(61))
     assert list(open_alerts()) == ["commits_stand"]

@@ -30,5 +30,5 @@ def test_a_roll_out_is_refused_if_the_one_that_held_its_portfolio_has_just_ended
         NEW_ITEMS: [],
         HELD_BY_OTHERS: [],
     }
-    with pytest.raises(Refused, match="has just ended; repeat the request"):
+    with pytest.raises(Refused, match="has just ended: request it again"):
         run_with(rows, steps)

@@ -31,7 +31,7 @@ def test_launcher_options_have_the_documented_defaults() -> None:
 @pytest.mark.parametrize(
     "argv", [["--port", "70000"], ["--nodes", "-1"], ["--node-restart", "x"], ["--prot", "1"]]
 )
-def test_a_wrong_option_is_a_usage_error(argv: list[str]) -> None:
+def test_a_wrong_launcher_option_is_a_usage_error(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(argv)
     assert caught.value.code == 2
