@@ -146,7 +146,7 @@ class CommitTimes:
 
 
 def read_commit_times(metrics: dict[str, float]) -> CommitTimes:
-    """Return how long requests of commits took and how many failed, by `read_metrics`."""
+    """Return how long requests of commits took and how many failed. See `read_metrics`."""
     within: Counter[float] = Counter()
     failed, total_s = 0, 0.0
     for name, value in metrics.items():

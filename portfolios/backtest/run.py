@@ -153,7 +153,10 @@ class _Run:
         return reply
 
     def _reply(self, request: Load | Batch, at_seq: int) -> Reply:
-        """Return the process's reply. Raise StrategyStopped if it is Failed or the process ends."""
+        """Return the reply of the process. Raise StrategyStopped if it is Failed, or if it ends.
+
+        `at_seq` is the first event of a batch, or the one before which the strategy is loaded.
+        """
         spec = self._backtest.spec
         try:
             reply = self._ask(request)

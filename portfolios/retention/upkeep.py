@@ -237,7 +237,7 @@ def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: Maintena
 
 
 def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> None:
-    """Archive the old rows that no partition takes.
+    """Archive the old rows that are in no partition of their age.
 
     These are orders that outlived their partition and have ended, and rows of portfolios that were
     far behind their feed. They are few.

@@ -40,7 +40,7 @@ class RevisionChoice:
     lines: list[Difference]  #: none if nothing runs
 
 
-def configuration_of(revision: Revision) -> dict[str, Any]:
+def compared_fields(revision: Revision) -> dict[str, Any]:
     """Return the fields in which two revisions are compared."""
     artifact = revision.artifact_id
     return {
@@ -61,7 +61,7 @@ def compare(portfolio: int, one: int, other: int) -> Comparison | None:
     older, newer = rows.get(min(one, other)), rows.get(max(one, other))
     if older is None or newer is None:
         return None
-    lines = differences(configuration_of(older), configuration_of(newer))
+    lines = differences(compared_fields(older), compared_fields(newer))
     return Comparison(older, newer, lines)
 
 
@@ -83,7 +83,7 @@ def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[Revis
     for row in sorted(rows, key=attrgetter("number"), reverse=True):
         shown = revision_row(row, portfolio)
         # If nothing runs, each revision is compared with itself: it shows no differences.
-        before = configuration_of(running or row)
+        before = compared_fields(running or row)
         creator = _("by %(name)s") % {"name": row.created_by} if row.created_by else ""
         choices.append(
             RevisionChoice(
@@ -92,7 +92,7 @@ def revision_choices(portfolio: PortfolioView, chosen: int | None) -> list[Revis
                 word=shown["word"],
                 remark=row.status_reason or row.note or creator,
                 is_running=row is running,
-                lines=differences(before, configuration_of(row)),
+                lines=differences(before, compared_fields(row)),
             )
         )
     return choices

@@ -106,7 +106,7 @@ class Admission:
     __slots__ = ("_key", "_queue")
 
     def __init__(self, node: int, kind: str) -> None:
-        """Prepare for `async with`, which waits."""
+        """Wait for nothing yet. `kind` is a key of LIMITS."""
         self._key = node, kind
 
     async def __aenter__(self) -> None:

@@ -65,7 +65,7 @@ def make_config(
 ) -> NodeConfig:
     """Return the settings. Raise InvalidArguments with a sentence if they are invalid."""
     if not _NAME.fullmatch(name or ""):
-        raise InvalidArguments(f"--name is {name!r}; use at most 80 letters, digits, - and _.")
+        raise InvalidArguments(f'--name is {name!r}; use at most 80 letters, digits, "-" and "_".')
     if not token:
         token = _read_token(token_file) if token_file else environment.get(TOKEN_VARIABLE, "")
     if not token:

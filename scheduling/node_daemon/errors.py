@@ -8,16 +8,16 @@ NodeError
 ├── ServerUnavailable        the outcome is unknown: try again
 ├── RequestRefused           the server refused this one request
 ├── ChildFailed              a portfolio process failed; `stage` says how
-│   ├── FeedLacksRecords     its feed dropped or lost the next records
-│   ├── ForkserverDied       it ended with the process from which all are forked
+│   ├── FeedLacksRecords     RecordsMissing, met while it loaded its next events
+│   ├── ForkserverDied       it ended because its forkserver ended
 │   └── CodeUnavailable      its artifact or its environment is not available on this node
 │       └── DiskFull         the disk has no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
 ├── LimitReached             a limit stops the portfolio
-├── RecordsMissing           a recorded feed no longer has the next event
+├── RecordsMissing           a recorded feed no longer has the records that were read
 └── CommitRefused            the answer to a commit
     ├── Fenced               a higher epoch exists: end the process
-    ├── SequenceConflict     conflict or ahead: return to the checkpoint
+    ├── SequenceConflict     it is `conflict` or `ahead`: return to the checkpoint
     ├── CommitRejected       the commit itself is invalid
     └── ReleaseGranted       released and granted elsewhere: keep the process warm
 """

@@ -168,7 +168,7 @@ class RecordedFeedReader(Listeners):
         end, before = to_seq, max(to_seq - WARM_UP_SPAN, 0)
 
         async def ask(after: int) -> tuple[int, FeedAnswer]:
-            """Return the kept records in (after, end], and the seq before the first of them."""
+            """Return the seq before the first kept record in (after, end], and these records."""
             answer = await self._ask(after, limit=end - after)
             if after + 1 < answer.first_seq <= end:
                 after = answer.first_seq - 1

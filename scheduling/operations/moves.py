@@ -202,7 +202,7 @@ def _immovable(runs: dict[str, Run]) -> Iterator[tuple[str, Refused]]:
 def _refusal_of(found: NoMove, target: str | None) -> Refused:
     """Return the refusal of a portfolio that cannot move to `target`, or (None) to any node."""
     name, why = found.portfolio, reason_sentence(found.reason)
-    if target is not None and found.reason.code == "on_node":  # the reason is the target itself
+    if target is not None and found.reason.code == "on_node":  # as "node-2 is lost"
         message = _("{name} cannot move to {target}: {why}.", name=name, target=target, why=why)
     else:
         message = _("{name} {why}.", name=name, why=why)

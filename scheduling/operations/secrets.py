@@ -164,7 +164,7 @@ def _add_key() -> None:
     except OSError as error:
         raise SecretUnreadable(
             f"A new key cannot be put into {env.encryption_keys_file}: {error.strerror}. Nothing"
-            " was changed. Run this as the owner of that file, who may also write to its folder."
+            " was changed. Run this as a user who may write that file and its folder."
         ) from None
 
 

@@ -150,7 +150,7 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
 @require_safe
 @viewer_required
 def equity(request: HttpRequest, name: str) -> HttpResponse:
-    """Return the curve of `?range=`, its orders, handoffs and tenures; times are epoch seconds."""
+    """Return the curve of `?range=`, its orders, handoffs and tenures; times are Unix seconds."""
     fleet = read_fleet_view()
     shown = find_portfolio(fleet, name)
     __, since = _since(request)

@@ -112,9 +112,9 @@ def request_all(
 ) -> Transaction[list[Row | Refused | None]]:
     """Begin handoffs of different portfolios in a constant number of statements.
 
-    Return the row of each handoff or its refusal, in the order of the requests, in which they also
-    take the capacity of nodes. If not `patient`, do not wait for a portfolio whose run is locked:
-    return None for it, as for one that was deleted.
+    Return the row of each handoff or its refusal, in the order of the requests; earlier ones take
+    the capacity of nodes first. If not `patient`, do not wait for a portfolio whose run is locked:
+    return None for it, and also for a deleted one.
     """
     runs = yield from lock_runs([each.portfolio for each in requested], patient=patient)
     # Concurrent writers until here: a release, a register, a stop, an operator or another pass.

@@ -166,7 +166,7 @@ class Stream:
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_S)
         self._kept = kept or BlockCache(KEPT_BYTES)
-        #: A part of the cache's keys. A new mark makes this stream forget what it has cached.
+        #: Part of every key in the cache. A new mark makes this stream forget what it has cached.
         self._connection_mark = object()
         #: Message number → (first, last seq), the most recently used last.
         self._ranges: OrderedDict[int, tuple[int, int]] = OrderedDict()

@@ -166,7 +166,7 @@ async def test_a_source_that_continues_by_number_leaves_no_gap_when_it_comes_bac
 
 
 @pytest.mark.parametrize("numbers", [{"number": ""}, {"numbers_restart": True}])
-async def test_without_lasting_numbers_a_lost_connection_is_a_gap(
+async def test_a_lost_connection_is_a_gap_unless_numbers_continue_after_it(
     market: Market, numbers: dict[str, Any]
 ) -> None:
     async with reading(market.url, **numbers) as one:
