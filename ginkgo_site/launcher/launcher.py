@@ -259,9 +259,10 @@ class Launcher:
         except psycopg.OperationalError:  # it answered a moment ago, and nothing depends on this
             return []
 
-    def _announce(self, login: dict[str, Any], waiting: list[str]) -> None:
+    def _announce(self, login: dict[str, Any], unassigned: list[str]) -> None:
+        """Print a sentence for each unassigned portfolio, and how to log in; store the latter."""
         password = login["password"] or "(as you changed it)"
-        for sentence in waiting:
+        for sentence in unassigned:
             self._say(sentence)
         self._say(f"Ready after {time.monotonic() - self._began:.1f} s: {self._address.url}/")
         self._say(f"Log in as {login['username']} with password {password}")

@@ -245,7 +245,11 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
     if len(name) > 100 or len(version) > 64:
         raise WheelRefused(
             "not_a_wheel",
-            _("{label} has a name of over 100, or a version of over 64 characters.", label=label),
+            _(
+                "{label} is of a distribution whose name has over 100 characters, or whose version "
+                "has over 64. Shorten it, and build again.",
+                label=label,
+            ),
         )
 
 

@@ -76,10 +76,10 @@ class Ring:
     def _fill(self, first: int, head: int) -> None:
         """Extend the window up to `head`, dropping the oldest events beyond the capacity.
 
-        An empty window begins with `first` instead of being filled: after a daemon has started, its
-        portfolios are near the head, and would wait while a whole window is read and encoded.
+        An empty window begins at `first`, not a whole capacity before the head: after a daemon has
+        started, its portfolios are near the head, and would wait while so much is read and encoded.
         """
-        if self._newest < self._oldest:
+        if self._newest < self._oldest:  # it is empty
             self._clear(from_seq=first)
         if head - self._newest > self._capacity:
             self._clear(from_seq=head - self._capacity + 1)

@@ -52,8 +52,9 @@ class HandoffAdmin(RelatedAdmin):
         """Return the time without commits in ms, or a dash if it is unknown."""
         return milliseconds(row.pause_ms)
 
+    # Not the column `why` itself, of which a list shows the JSON.
     @admin.display(description=_("reason"))
-    def reason_shown(self, row: Handoff) -> str:  # `why` is a column: a list would show its JSON
+    def reason_shown(self, row: Handoff) -> str:
         """Return the error of the handoff; without one, the reason for the handoff."""
         return localized_text(row.error) if row.error else localized_reason(row)
 

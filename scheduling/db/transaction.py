@@ -97,8 +97,8 @@ LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %(limit)s
 class FirstSteps(NamedTuple):
     """Steps that every transaction of a request begins with, and those that undo them."""
 
-    begin: Callable[[], Transaction[None]]
-    undo: Callable[[], Transaction[None]]
+    steps: Callable[[], Transaction[None]]
+    undoing: Callable[[], Transaction[None]]
 
 
 _first_steps: ContextVar[FirstSteps | None] = ContextVar("ginkgo_first_steps", default=None)
@@ -121,15 +121,15 @@ def beginning_with(
 
 
 def execute_first_steps() -> None:
-    """Commit the steps of `beginning_with` now: what follows acts outside of the database."""
+    """Commit the steps of `beginning_with` alone, before an action outside of the database."""
     if (first := _first_steps.get()) is not None:
-        execute_autocommit(first.begin())
+        execute_autocommit(first.steps())
 
 
 def undo_first_steps() -> None:
     """Undo what `execute_first_steps` committed: the action outside of the database did nothing."""
     if (first := _first_steps.get()) is not None:
-        execute_autocommit(first.undo())
+        execute_autocommit(first.undoing())
 
 
 def execute(steps: Transaction[T]) -> T:
@@ -141,7 +141,7 @@ def execute(steps: Transaction[T]) -> T:
         cursor.execute(LIMIT_IDLE.encode(), {"limit": IDLE_LIMIT})
         _note_origin(cursor)
         if (first := _first_steps.get()) is not None:
-            _run_steps(cursor, first.begin(), None)
+            _run_steps(cursor, first.steps(), None)
         outcome = _run_steps(cursor, steps, tracer)
     if tracer is not None:
         time.sleep(tracer.committed())

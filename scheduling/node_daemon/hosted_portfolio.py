@@ -399,7 +399,9 @@ class HostedPortfolio:
         try:
             return msgspec.convert(self.entry.spec, Spec)
         except msgspec.ValidationError as error:
-            raise ChildFailed("load", f"its specification is invalid: {error}") from None
+            raise ChildFailed(
+                "load", f"this version of the daemon cannot read its specification: {error}"
+            ) from None
 
     def _on_release_kept(self) -> None:
         """Continue after a release that was answered `keep`: the handoff has failed."""

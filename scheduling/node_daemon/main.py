@@ -115,7 +115,7 @@ async def _serve_until_stopped(
 
 
 async def _start(node: ExecutionNode) -> bool:
-    """Load what the node needs and register it. Return True: `wait_during_start` returns False."""
+    """Load what the node needs and register it. Return True: it was not interrupted."""
     try:
         await node.load()
     except ChildFailed as failure:
@@ -158,7 +158,7 @@ class StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
     async def wait_during_start(self) -> bool:
-        """Wait for the first signal. Return False, where `_start` returns True."""
+        """Wait for the first signal, in a race with `_start`. Return False: it was interrupted."""
         await self.first.wait()
         return False
 

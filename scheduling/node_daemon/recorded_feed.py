@@ -89,7 +89,7 @@ class RecordedFeedReader(Listeners):
     # --- methods that `FeedReader` has too ---------------------------------------------------
 
     def head(self, age_us: int = 0) -> int:
-        """Return the newest known seq. `age_us` has no effect: see `stale_head`."""
+        """Return the newest known seq. `age_us`, which other feeds have, has no effect here."""
         return self._head
 
     def stale_head(self, cursor: int, age_us: int) -> int:

@@ -61,8 +61,8 @@ class BoardPage:
     pending: int  #: portfolios that no column shows, neither stopped, halted nor quarantined
     stopped_by_system: int  #: halted or quarantined portfolios that no column shows
     stopped_manually: int  #: stopped portfolios that no column shows
-    running: tuple[RunningRow, ...]  #: handoffs under way
-    running_more: int  #: rows that `running` leaves out
+    under_way: tuple[RunningRow, ...]  #: handoffs under way
+    under_way_more: int  #: rows that `under_way` leaves out
     recent: tuple[RecentRow, ...]
     counts: FleetCounts
     first_in_trouble: str = ""  #: name of the node of the first column in trouble
@@ -134,8 +134,8 @@ def build_board_page(fleet: FleetView, good_after_s: float = GOOD_AFTER_S) -> Bo
         pending=len(unassigned) - stopped_by_system,
         stopped_by_system=stopped_by_system,
         stopped_manually=stopped_manually,
-        running=tuple(running_row(h, fleet.at) for h in fleet.handoffs_active[:MAX_RUNNING_ROWS]),
-        running_more=max(len(fleet.handoffs_active) - MAX_RUNNING_ROWS, 0),
+        under_way=tuple(running_row(h, fleet.at) for h in fleet.handoffs_active[:MAX_RUNNING_ROWS]),
+        under_way_more=max(len(fleet.handoffs_active) - MAX_RUNNING_ROWS, 0),
         recent=recent_rows(fleet.handoffs_single, fleet.losses),
         counts=_fleet_counts(fleet, columns),
         first_in_trouble=first_in_trouble.node.name if first_in_trouble else "",

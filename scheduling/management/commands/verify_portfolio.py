@@ -40,7 +40,7 @@ class Command(GinkgoCommand):
         """Verify and show the results; exit with 1 if any is not identical."""
         if bool(options["name"]) == options["all"]:
             raise CommandError(
-                "Give either the NAME of one portfolio or --all, not both.", returncode=2
+                "Give the NAME of one portfolio, or --all instead of it.", returncode=2
             )
         if options["name"]:
             document = _verify(options["name"], options["to"], options["full"])
@@ -52,9 +52,9 @@ class Command(GinkgoCommand):
             return self.show(document, _lines(document))
         documents = []
         present = Portfolio.objects.present().order_by("name")
-        has_events = Q(run__last_seq__gte=F("first_seq"))
-        found = list(present.annotate(has_events=has_events).values_list("name", "has_events"))
-        names = [name for name, committed in found if committed]
+        present = present.annotate(has_events=Q(run__last_seq__gte=F("first_seq")))
+        found = list(present.values_list("name", "has_events"))
+        names = [name for name, has_events in found if has_events]
         eventless = len(found) - len(names)
         for name in names:
             try:
@@ -67,7 +67,9 @@ class Command(GinkgoCommand):
         if not_identical:
             total = count(len(documents), "portfolio")
             text = f"Not identical: {len(not_identical)} of {total}: {', '.join(not_identical)}."
-            raise Failed("different", text, results=documents, without_events=eventless)
+            differs = any(each["state"] == "different" for each in documents)
+            code = "different" if differs else "cannot_verify"
+            raise Failed(code, text, results=documents, without_events=eventless)
         sentence = f"Identical: {count(len(documents), 'portfolio')} with committed events."
         if eventless:
             sentence += f" Without a committed event, and not compared: {eventless}."

@@ -191,7 +191,8 @@ class Stream:
         if info is None or info.state.messages:
             raise StreamMissing(
                 f"The NATS server has a stream {self._name} already, perhaps of another"
-                " installation: choose another name for the feed, or delete the stream."
+                " installation: choose another name for the feed, or delete the stream if nothing"
+                " uses it."
             )
 
     async def delete(self) -> None:

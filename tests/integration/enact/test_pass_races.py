@@ -74,7 +74,7 @@ def test_sweep_during_a_heartbeat_marks_no_node_lost() -> None:
         assert execute(mark_lost(timing())) == []
 
 
-def test_heartbeat_that_waited_for_a_register_is_superseded() -> None:
+def test_heartbeat_that_waited_for_a_newer_registration_is_superseded() -> None:
     node, newer = make_node("node-1"), uuid4()
     held = Held(register(node.row.pk, node.name, register_message(newer), timing(), GATEWAY_ID))
     answer = behind(held, node.beat, repeats=node)

@@ -56,7 +56,7 @@ def test_a_broken_strategy_module_is_reported_and_affects_no_other(
         registry.get("mine")
 
 
-def test_built_in_strategy_is_found_without_importing_modules_of_the_environment(
+def test_built_in_strategy_is_found_without_importing_external_strategy_modules(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "slow_to_import.py").write_text("raise SystemExit('imported')\n")
