@@ -218,7 +218,7 @@ class Logs:
         self._run(self._open())
 
     def _wait_until(self, holds: Callable[[], bool], every_s: float = 0.002) -> None:
-        """Wait until `holds()` while the event loop runs, on which the head follows appends."""
+        """Wait until `holds()`. Tasks of the event loop let the head follow appends meanwhile."""
 
         async def wait() -> None:
             began = time.monotonic()

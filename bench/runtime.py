@@ -130,7 +130,7 @@ def portfolio_process(spec: Spec, events: Sequence[Event], size: int) -> Speed:
 
 
 def _cpu_s(pid: int | None) -> float:
-    """Return the CPU seconds of a process, to a microsecond or so."""
+    """Return the CPU seconds of a process with one thread, to a microsecond or so."""
     with open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[0]) / 1e9
 

@@ -37,7 +37,7 @@ class LineLimiter:
         #: Key of a line → when it was last written, and how many equal ones were suppressed since.
         self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
         self._minute, self._lines = 0, 0  #: the current minute, and the lines written in it
-        #: Suppressed lines that are in no count of `_written`, and that no line has reported yet.
+        #: Lines over MAX_LINES, and those of keys dropped from `_written`; the next line has them.
         self._suppressed = 0
         self._lock = threading.Lock()
 

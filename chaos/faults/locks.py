@@ -24,6 +24,7 @@ FROZEN_AT = "operations.migrate:after_touch=pause(30)"
 #: A frozen transaction loses its session after 1.5 s; the rest is for a busy machine.
 FREED_WITHIN_S = 1.5 + 3.0
 
+HELD_FOR_S = 0.5  #: then a transaction counts as frozen
 #: Sessions that have been idle in a transaction for some seconds.
 _HELD = """
 SELECT pid FROM pg_stat_activity
@@ -40,15 +41,17 @@ def held_transaction(context: FaultContext) -> None:
     armed = {"GINKGO_REHEARSAL": "1", "GINKGO_FAILPOINTS": FROZEN_AT}
     with another_process(context, argv, **armed):
         if not context.expect(
-            lambda: context.cluster.query(_HELD, 0.5), 30 * BUDGET_FACTOR, "a frozen transaction"
+            lambda: context.cluster.query(_HELD, HELD_FOR_S),
+            30 * BUDGET_FACTOR,
+            "a frozen transaction",
         ):
             return
         context.expect(
-            lambda: not context.cluster.query(_HELD, 0.5),
+            lambda: not context.cluster.query(_HELD, HELD_FOR_S),
             FREED_WITHIN_S * BUDGET_FACTOR,
             "the end of the frozen transaction",
         )
-        context.sleep(2)
+        context.sleep(2)  # for the handoff, if the transaction was kept, to appear
     handoffs = context.cluster.query(
         "SELECT h.id FROM scheduling_handoff h JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
         " WHERE p.name = %s AND h.state IN ('requested', 'preparing', 'draining', 'activating')",

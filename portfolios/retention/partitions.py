@@ -105,7 +105,7 @@ ORDER BY c.relname
 
 
 def feed_heads() -> list[FeedHead]:
-    """Return the head of every feed. Two statements, and one for each recorded feed."""
+    """Return head and rate of every feed. Two statements; one for each recorded feed's rate."""
     with connection.cursor() as cursor:
         cursor.execute(PACKAGED_HEADS)
         packaged = cursor.fetchall()

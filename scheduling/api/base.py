@@ -81,7 +81,7 @@ class _TrueOrFalseField(forms.NullBooleanField):
     widget = _TrueOrFalseWidget
 
     def clean(self, value: Any) -> bool | None:
-        """Return True, False, or None if nothing was given. Raise ValidationError for a text."""
+        """Return True, False, or None if nothing was given. Raise ValidationError for the rest."""
         if isinstance(value, str):
             message = f"must be true or false, not {value!r}"
             raise forms.ValidationError(message, code="invalid_choice")

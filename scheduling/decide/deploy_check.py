@@ -284,7 +284,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
 
 
 def _check_surroundings(facts: Installation) -> Iterator[Finding]:
-    """Check clock, disks, Redis, addresses, operators and alert channels."""
+    """Check clock, disks, Redis, NATS, addresses, operators and alert channels."""
     offset_s = abs(facts.clock_offset_s) - facts.clock_uncertainty_s
     if offset_s > CLOCK_WARNING_S:
         kind = _error if offset_s > CLOCK_ERROR_S else _warning
@@ -308,7 +308,7 @@ def _check_surroundings(facts: Installation) -> Iterator[Finding]:
         yield _error(
             "redis",
             f"Redis does not answer: {facts.redis_problem}. Pushes wait for the next heartbeat, "
-            "and open boards for a reload.",
+            "and boards show nothing new until they are reloaded.",
             "an answer within a second",
             "Start Redis, correct REDIS_URL, or unset REDIS_URL: then PostgreSQL carries pushes.",
         )

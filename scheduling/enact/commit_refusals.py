@@ -184,8 +184,8 @@ def classify(
 ) -> CommitResult | None:
     """Return the answer to a refused commit, from `found`, its run as it is now. Pure.
 
-    Return None if the run matches the commit: the row was locked, and whether the commit passes is
-    not known yet.
+    Return None if the run matches the commit: it was refused only because another transaction had
+    locked the row, so the daemon tries again.
     """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:

@@ -71,6 +71,8 @@ def append_in_stream(
 ) -> Appended:
     """Append the events that `decide` returns for the newest state, all or none.
 
+    It may also return an Appended, if they were stored by an earlier request.
+
     If another append comes first, `decide` is called again, up to `tries` times in all. Raise
     Refused, with a sentence that says whether anything was stored.
     """
@@ -81,11 +83,12 @@ def append_in_stream(
         nonlocal outcome
         state = await log.state(source)
         decided = decide(state, await log.instruments())
-        if isinstance(decided, Appended):
+        if isinstance(decided, Appended):  # a repeat
             done = decided
         else:
             log.check_clock()
-            if source is None:  # with a source, the log itself recognizes a repeat
+            # They store the idempotency key; with a source, the log itself recognizes a repeat.
+            if source is None:
                 await sync_to_async(execute_first_steps)()
             outcome = (
                 "whether the append was stored is not known: repeat it with its source and number,"

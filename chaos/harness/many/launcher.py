@@ -45,7 +45,7 @@ class ManyLauncher(Launcher):
     def _start_database(self) -> None:
         servers.prepare(self._layout)
         self._serve("etcd", servers.etcd(self._layout))
-        self._serve("redis", servers.redis(self._layout))
+        self._serve("redis", servers.redis(self._layout))  # PostgreSQL is awaited later
         self._await(lambda: servers.answers(self._layout.front, REDIS_PORT), "Redis")
         for server in POSTGRES:
             self._serve(f"pg-{server}", servers.patroni(self._layout, server))

@@ -62,8 +62,9 @@ class _TextFile:
         if self._size() < at or self.proof(at) != proof:
             raise SourceLost(
                 f"{self.path} is not the file that was recorded up to byte {at:,} (line {line:,}):"
-                f" it was replaced, cut or changed. Record the rest of the old file under its new"
-                " name with --file, or begin this one at its first line with --from-start."
+                f" it was replaced, cut or changed. If the old file was renamed, record its rest"
+                " first, with its new name as --file; begin this one at its first line with"
+                " --from-start."
             )
         self.read()  # for the columns in the header; the rows are dropped
         self.at, self.line = at, line

@@ -340,7 +340,7 @@ RARE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("rare", RARE)
-def test_requests_with_a_rare_field_do_not_use_the_statement_for_plain_commits(
+def test_requests_with_metrics_order_ends_or_unusual_orders_are_not_plain(
     rare: dict[str, Any],
 ) -> None:
     plain = make_commit(orders=[MARKET_ORDER])
