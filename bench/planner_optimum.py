@@ -118,7 +118,8 @@ class Tally:
         smallest = min(each.capacity for each in world.nodes if each.id in living)
         peak = peak_of(found.after, living)
         self.above.append(max(0.0, peak / best.value - 1) if best.value else 0.0)
-        # All are shares of a capacity; a weight is the largest share on the smallest node.
+        # Peaks are shares of a capacity. A plan may be above the optimum by the share that the
+        # heaviest portfolio takes of the smallest node.
         self.within_one_weight.append(peak - best.value <= heaviest / smallest + 1e-6)
         self.unproven += not best.proven
         if found.pending:

@@ -48,14 +48,18 @@ def row(
     value: float,
     unit: str,
     *,
-    spread: Any = None,
+    spread: list[float] | None = None,
     against: Any = None,
     at_most: float | None = None,
     target: str = "",
     met: bool | None = None,
     note: str = "",
 ) -> dict[str, Any]:
-    """Return one result; `ratio` is `value / against`. `at_most` is a target for the value."""
+    """Return one result of `path`, a code path or a setup.
+
+    `spread` is [lowest, highest], `against` the value to compare with, which gives `ratio`, and
+    `at_most` a target for the value.
+    """
     if at_most is not None:
         target, met = f"<= {at_most:g}", value <= at_most
     ratio = round(value / against, 4) if isinstance(against, (int, float)) and against else None

@@ -79,7 +79,7 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def group_add(self, group: str, channel: str) -> None:
         state = self._state()
         state.groups.setdefault(group, set()).add(channel)
-        state.queue(channel)
+        state.queue(channel)  # creates it
         await state.wait_until_listening()
 
     async def group_discard(self, group: str, channel: str) -> None:

@@ -90,7 +90,7 @@ class Alive:
     """Reports of a process without asyncio, whose main loop calls `tell` at each turn."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next = 0.0  #: when to report next; 0: nothing was reported
 
     def tell(self) -> None:
         """Report that the process is alive, at most once a second; first also that it is ready."""

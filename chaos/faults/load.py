@@ -119,7 +119,7 @@ def _feed_rate(context: FaultContext) -> float:
 
 
 def _set_feed_rate(context: FaultContext, rate: float) -> None:
-    """Change the feed's rate from one second on, when every node has received the change."""
+    """Change the feed's rate one second from now: every node has received the change by then."""
     context.cluster.query(
         """
         INSERT INTO portfolios_feedsegment (feed_id, from_seq, from_time, rate)

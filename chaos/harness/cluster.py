@@ -157,7 +157,7 @@ class Cluster(ObservedInstallation):
     def commits_held_back(self, name: str) -> Iterator[None]:
         """Lock the run of a portfolio: its node has events that it processed and cannot commit.
 
-        When the block begins, other portfolios have committed newer events.
+        The block begins once other portfolios have committed newer events, so that it has some.
         """
         with self.connect_monitor() as db, db.transaction():
             db.execute("SET LOCAL idle_in_transaction_session_timeout = 0")

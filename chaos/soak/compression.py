@@ -26,9 +26,9 @@ class Compression:
         """Compressed days per real day."""
         return self.days * DAY_S / (self.minutes * 60)
 
-    def real_days(self, days: float) -> str:
-        """Return compressed days in real days, as the text of a setting."""
-        return f"{max(days / self.factor, 0.0001):.6f}"
+    def real_days(self, compressed_days: float) -> str:
+        """Return how many real days they take, as the text of a setting, which may not be 0."""
+        return f"{max(compressed_days / self.factor, 0.0001):.6f}"
 
     def times(self) -> Times:
         """Return chaos's short time limits, with the retention compressed."""

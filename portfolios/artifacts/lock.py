@@ -174,7 +174,7 @@ def _parse(number: int, line: str) -> tuple[Requirement, set[tuple[str, str]]]:
 
 
 def _is_version(text: str) -> bool:
-    """Return whether `text` is one version; `1.*`, which == takes too, is not."""
+    """Return whether `text` is one version; the pattern `1.*`, which may follow `==`, is not."""
     try:
         Version(text)
     except InvalidVersion:

@@ -242,15 +242,19 @@ def _check_name(label: str, name: str, version: str, metadata: email.message.Mes
                 version=stated_version[:64],
             ),
         )
-    if len(name) > 100 or len(version) > 64:
-        raise WheelRefused(
-            "not_a_wheel",
-            _(
-                "{label} is of a distribution whose name has over 100 characters, or whose version "
-                "has over 64. Shorten it, and build again.",
-                label=label,
-            ),
-        )
+    for what, text, limit in ((_("name"), name, 100), (_("version"), version, 64)):
+        if len(text) > limit:
+            raise WheelRefused(
+                "not_a_wheel",
+                _(
+                    "The {what} in {label} has {length} characters, limit {limit}: shorten it, and "
+                    "build again.",
+                    what=what,
+                    label=label,
+                    length=len(text),
+                    limit=limit,
+                ),
+            )
 
 
 def _pythons(label: str, tags: Iterable[Tag], requires: str) -> tuple[str, tuple[str, ...]]:

@@ -87,7 +87,7 @@ def _time_labels(points: Sequence[CurvePoint], at: _Scale) -> Iterable[str]:
 def _marks(
     points: Sequence[CurvePoint], orders: Iterable[OrderLine], at: _Scale, equity: _Scale
 ) -> Iterable[str]:
-    """Yield triangles on the curve, up for purchases, down for sales; neighbours share one."""
+    """Yield triangles on the curve, up for purchases, down for sales; close ones share one."""
     #: (column of MARK_WIDTH pixels, side) → x and y of its first fill, and all of its fills
     marks: dict[tuple[int, str], tuple[float, float, list[tuple[int, OrderLine]]]] = {}
     newest = 0  # index of the newest point before the fill

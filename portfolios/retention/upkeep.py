@@ -92,7 +92,7 @@ def attach_partitions() -> list[str]:
 
 
 def has_expired_partitions() -> bool:
-    """Return whether a partition may have expired, or an earlier pass left a detached one."""
+    """Return whether a partition has expired, or is detached and was not dropped yet."""
     heads = feed_heads()
     return any(
         detached_tables(kind) or any(_is_expired(kind, one, heads) for one in partitions(kind))

@@ -310,7 +310,7 @@ class PortfolioEngine:
     def _decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
         """Carry out intents, report on them to the strategy, and carry out what it answers."""
         with localcontext(CONTEXT):
-            self._orders.decide(event, intents, result)
+            self._orders.carry_out(event, intents, result)
         if self._orders.reports:
             self._deliver_reports(event, result)
 
@@ -323,7 +323,7 @@ class PortfolioEngine:
             intents = self._call(self._strategy.on_report, event, reports.popleft())
             if intents:
                 with localcontext(CONTEXT):
-                    self._orders.decide(event, intents, result)
+                    self._orders.carry_out(event, intents, result)
         endless = RuntimeError(f"on_report caused {MAX_REPORTS:,} further reports at one event")
         raise StrategyFailed(self.spec.strategy, event.seq, endless)
 

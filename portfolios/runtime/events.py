@@ -46,7 +46,7 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def high_units(self) -> int:
-        """Return the highest price; 0 without a price."""
+        """Return the highest price, in units of its last place; 0 without a price."""
         return 0
 
     @property

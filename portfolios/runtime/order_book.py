@@ -141,8 +141,8 @@ class OrderBook:
 
     # --- decisions ---------------------------------------------------------------------------
 
-    def decide(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
-        """Carry out intents. Raise StrategyFailed if one is invalid."""
+    def carry_out(self, event: Event, intents: Sequence[Intent], result: BatchResult) -> None:
+        """Carry out intents, and add the outcomes. Raise StrategyFailed if one is invalid."""
         for given in intents:
             try:
                 intent = _validate(given)
@@ -317,8 +317,8 @@ def _validate_kind(intent: OrderIntent) -> OrderIntent:
     for name in ("limit_price", "stop_price"):
         is_given = getattr(intent, name) is not None
         if is_given != (name == needed):
-            wanted = f"needs {needed} and takes no other price" if needed else "takes no price"
-            raise ValueError(f"{intent!r} is not a valid order: {intent.kind} {wanted}")
+            rule = f"needs {needed} and takes no other price" if needed else "takes no price"
+            raise ValueError(f"{intent!r} is not a valid order: kind {intent.kind} {rule}")
     return intent._replace(
         limit_price=_validate_price(intent, intent.limit_price),
         stop_price=_validate_price(intent, intent.stop_price),

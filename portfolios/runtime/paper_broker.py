@@ -62,7 +62,7 @@ def _stop_fill_price(stop: Decimal, buys: bool, bar: PriceRange) -> Decimal | No
 
 
 def _slip(price: Decimal, buys: bool, bar: PriceRange, settings: BrokerSettings) -> Decimal:
-    """Return `price` made worse by the slippage: within the bar, with the places of its prices."""
+    """Return `price` made worse by the slippage, within the bar and to the places of its prices."""
     if not settings.slips:
         return price
     slippage = CONTEXT.multiply(price, settings.slippage_bps * BPS)

@@ -233,7 +233,7 @@ def _is_network_allowed() -> bool:
 def _install_syscall_filter(*, preloading: bool = False) -> bool:
     """Install the system-call filter of a portfolio process, or (`preloading`) of its forkserver.
 
-    Return False if the kernel has none.
+    Return False if it cannot be installed: an unknown machine, or a kernel without seccomp.
     """
     known = _MACHINES.get(platform.machine())
     if _libc is None or known is None:
@@ -242,11 +242,11 @@ def _install_syscall_filter(*, preloading: bool = False) -> bool:
     if preloading:
         code = _preload_filter(arch, numbers)
     else:
-        everything = numbers | _COMMON_NUMBERS
-        code = _portfolio_filter(os.getpid(), arch, everything, network=_is_network_allowed())
+        all_numbers = numbers | _COMMON_NUMBERS
+        code = _portfolio_filter(os.getpid(), arch, all_numbers, network=_is_network_allowed())
     program = _Program(len(code) // 8, code)
-    done: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
-    return done == 0
+    result: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
+    return result == 0
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ class Comparison:
     def _compare_fills(
         self, wanted: Sequence[FillRow], found: Sequence[StoredFill]
     ) -> Iterator[FieldDifference]:
-        """Yield the differences of fills, and of the stored outcomes of their orders."""
+        """Yield the differences of fills, and their orders that are not stored as filled."""
         for (seq, index), fill, stored in pair_by_key(
             wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
         ):

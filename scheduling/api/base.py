@@ -82,7 +82,7 @@ class _TrueOrFalseField(forms.NullBooleanField):
 
     def clean(self, value: Any) -> bool | None:
         """Return True, False, or None if nothing was given. Raise ValidationError for the rest."""
-        if isinstance(value, str):
+        if isinstance(value, str):  # neither "true" nor "false": the widget has converted these
             message = f"must be true or false, not {value!r}"
             raise forms.ValidationError(message, code="invalid_choice")
         return super().clean(value)

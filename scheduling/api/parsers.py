@@ -78,7 +78,7 @@ def _refuse_unstorable(value: Any, depth: int) -> None:
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ParseError("The body holds a lone surrogate, which no text can contain.")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ParseError("The body holds a number too large to be stored.")
+        raise ParseError("The body holds a number beyond 1.8e308; send a smaller one.")
     elif isinstance(value, dict):
         for key, inner in value.items():
             _refuse_unstorable(key, depth + 1)

@@ -127,9 +127,9 @@ def _choice_word(choice: Any) -> str:
 
 
 def as_text(kind: Kind, value: Any) -> str:
-    """Return a value as its field shows it: a text without quotes, anything else as JSON.
+    """Return a value as its field shows it: as JSON, but a text without its quotes.
 
-    A text in a JSON field has its quotes, unless it is empty.
+    In a JSON field a text has its quotes, unless it is empty. LEFT_OUT is shown as nothing.
     """
     if value is LEFT_OUT:
         return ""

@@ -81,7 +81,7 @@ def next_released_us(feed: str, seq: str) -> str:
     """Return an SQL expression: the microseconds at which the record after `seq` was released.
 
     NULL: there is no such record. If the feed is in a stream, only some records have rows: the time
-    is then that of the next record with a row.
+    is then that of the next record with a row, or that of the head.
     """
     return f"""coalesce(
         (SELECT c.released_us FROM portfolios_feedrecord c
@@ -119,7 +119,7 @@ def gateway_served(seconds: str) -> str:
 def own_gateway_failed(lease: str, seconds: str) -> str:
     """Return an SQL condition: the node of the lease's row `lease` could not reach its gateway.
 
-    The gateway of the last heartbeat has not been fit without a break for the time that the
+    The gateway of its last heartbeat was unfit at some moment of the last seconds, as many as the
     parameter named `seconds` holds. A gateway that stopped in order does not count: it closed its
     connections, so that the node went to another.
     """

@@ -309,8 +309,11 @@ class Feeder:
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming
 
-    async def _run_batch(self, batch: Batch, record: bytes) -> None:
-        """Run a batch, add its results, and adapt the size of the next one."""
+    async def _run_batch(self, batch: Batch, record_hash: bytes) -> None:
+        """Run a batch, add its results, and adapt the size of the next one.
+
+        `record_hash` is that of the batch's last seq, or b"".
+        """
         self.memory = None
         began_s = boottime_s()
         try:
@@ -326,9 +329,9 @@ class Feeder:
         self.engine_seq = result.to_seq  # lower than that of the batch if a limit halts it there
         self._halted = result.halt
         self.events_seen = True
-        if record and result.to_seq < batch.to_seq:
-            record = _record_hash(batch.events, result.to_seq)
-        self._builder.add(result, record, asked_for_state=batch.want_state)
+        if record_hash and result.to_seq < batch.to_seq:
+            record_hash = _record_hash(batch.events, result.to_seq)
+        self._builder.add(result, record_hash, asked_for_state=batch.want_state)
         lines = len(result.orders) + len(result.fills) + len(result.ended) + len(result.equity)
         if took_s > SLOW_BATCH_S or lines > MANY_LINES:
             self._batch_events = max(self._batch_events // 4, MIN_BATCH_EVENTS)

@@ -275,8 +275,11 @@ class HostedPortfolio:
         """Return the reader of its feed. Raise ChildFailed if this node has none."""
         if reader := self._context.feeds.get(self.entry.feed):
             return reader
-        text = f"this node cannot read the feed {self.entry.feed}; if it is packaged, install"
-        raise ChildFailed("exit", f"{text} the server's release on the node")
+        raise ChildFailed(
+            "exit",
+            f"this node cannot read the feed {self.entry.feed}; if it is packaged, install the "
+            "server's release on the node",
+        )
 
     def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
         self.feeder = Feeder(

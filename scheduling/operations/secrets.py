@@ -186,6 +186,6 @@ def _decrypt(row: Secret, keys: MultiFernet) -> str:
     if name != row.name:
         raise SecretUnreadable(
             f"The row of the secret {row.name} holds the value of {quoted(name)}: somebody copied "
-            "or renamed it in the database. Set it again under each name."
+            "or renamed it in the database. Set both secrets again."
         )
     return str(value)

@@ -18,7 +18,10 @@ class Difference(NamedTuple):
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Return what differs in the fields that both have; nested objects field by field."""
+    """Return a line for each field of both that differs.
+
+    An object gives a line for each entry that differs or that only one side has.
+    """
     return [
         line
         for change in changed_fields(before, after)

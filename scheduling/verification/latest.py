@@ -103,7 +103,10 @@ class VerificationView:
 
 
 def newest_verification(portfolio: int, name: str) -> VerificationView:
-    """Return the newest verification, shown as failed if no runner works on it. One statement."""
+    """Return the portfolio's newest verification, or a view that says that there is none.
+
+    One that runs or waits is shown as failed if no runner works on it. One statement.
+    """
     where = {"portfolio": portfolio, "silent_s": SILENT_S, "unclaimed_s": UNCLAIMED_S}
     with django_cursor() as cursor:
         row: Any = cursor.execute(NEWEST, where).fetchone()

@@ -54,8 +54,8 @@ def replay_portfolio(
             raise Refused(
                 "wrong_range",
                 _(
-                    "{name} cannot be replayed from seq {first:,}: the range ends at seq "
-                    "{to_seq:,}, and its first event is seq {first_seq:,}.",
+                    "{name} cannot be replayed from seq {first:,}: choose one from {first_seq:,}, "
+                    "its first event, to {to_seq:,}, the end of the range.",
                     name=evidence.name,
                     first=first,
                     to_seq=recorded.to_seq,

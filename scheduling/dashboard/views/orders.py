@@ -51,7 +51,7 @@ def orders(request: HttpRequest) -> HttpResponseBase:
     """
     context = page_context(request, "orders")
     filters = filters_of(request, "portfolio", "node", "symbol", "side", "status")
-    span = span_of(request, context)
+    span = span_of(request, context)  # None: a time cannot be read, and `context` says so
     begin, end = (span.begin, span.end) if span else (None, None)
     ranged = orders_between(begin, end, datetime.now(UTC))
     rows = ranged.none() if span is None else filter_orders(ranged, filters)

@@ -83,7 +83,7 @@ class FleetState:
         )
 
     def individual_portfolios(self) -> list[PortfolioView]:
-        """Return the portfolios that are not settled on a settled node, sorted by name."""
+        """Return all portfolios, sorted by name, but those that are settled on a settled node."""
         found = list(self.index.unsettled.values())
         for node_id, settled in self.index.settled_by_node.items():
             node_index = self.index_by_id.get(node_id)

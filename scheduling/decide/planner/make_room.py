@@ -72,7 +72,8 @@ class RoomFinder:
 
     def by_reassigning(self, portfolio: PortfolioView) -> Room | None:
         """Reassign placements of this plan so that the portfolio fits. Return where, or None."""
-        self._may_move_running, self._load = False, self.fleet.held
+        self._may_move_running = False
+        self._load = self.fleet.held  # nothing that runs leaves, so only what is free now counts
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def already_coming(self, portfolio: PortfolioView) -> Room | None:

@@ -86,14 +86,14 @@ class _Planner:
 
     def plan(self) -> Plan:
         """Place and move portfolios in the order of the goals, and return the plan."""
-        to_place, to_relocate = self.worklist.to_place(), self.worklist.to_relocate()
+        to_place, to_move_off = self.worklist.to_place(), self.worklist.to_move_off()
         self.fleet.smallest_waiting = min(
-            (task.portfolio.weight for task in (*to_place, *to_relocate)), default=0
+            (task.portfolio.weight for task in (*to_place, *to_move_off)), default=0
         )
         self._place(to_place)
         self._make_room()
-        for task in to_relocate:
-            self._relocate(task)
+        for task in to_move_off:
+            self._move_off(task)
         reassigned = self._rebalance()
         # Reassigning a placement can free room for portfolios that are still unplaced.
         while reassigned and self.unplaced and self._retry_unplaced():
@@ -258,8 +258,12 @@ class _Planner:
 
     # Drains, pins and broken rules: within the limits
 
-    def _relocate(self, task: PlacementTask) -> None:
-        """Find a target and start the move, leave it to a later pass, or record it as stuck."""
+    def _move_off(self, task: PlacementTask) -> None:
+        """Move a portfolio off a node that it should leave.
+
+        Start the move; leave it to a later pass if the limits allow none now; or record the
+        portfolio as stuck if no node takes it.
+        """
         source = task.source
         assert source is not None
         if self._find_target(task, {source}) is None:

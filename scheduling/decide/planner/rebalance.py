@@ -185,8 +185,8 @@ class Rebalancer:
         members = fleet.spread_members(portfolio)
         if portfolio.spread_hard:
             avoid.update(members)
-        elif members:  # never to a node with more other members of its group than its own has
-            at_source = members.get(source, 1)  # the portfolio itself is one
+        elif members:  # only to a node with fewer members of its group than its own has, with it
+            at_source = members.get(source, 1)
             avoid.update(node for node, count in members.items() if count >= at_source)
         requirements = portfolio.requirements
         pool = self.pools.get(requirements)

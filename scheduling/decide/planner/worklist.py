@@ -1,4 +1,4 @@
-"""Classify portfolios by the action they need: fail over, place, drain, return to pin, relocate.
+"""Classify portfolios by the action they need: fail over, place, drain, return to pin, move off.
 
 Building the worklist examines each portfolio that is not settled on a settled node, and adds the
 places it holds to the fleet state.
@@ -74,7 +74,7 @@ class Worklist:
             *_in_placing_order(self.place),
         ]
 
-    def to_relocate(self) -> list[PlacementTask]:
+    def to_move_off(self) -> list[PlacementTask]:
         """Return running portfolios that should leave their node, in order of precedence."""
         return [
             *_in_placing_order(self.drain),
@@ -137,7 +137,7 @@ class Worklist:
             stays = 1 if len(sharing) == fleet.group_members(group).get(node) else 0
             for portfolio in sharing[stays:]:
                 self.running(node).remove(portfolio)
-                self._add_relocation(self.misplaced, portfolio, node, "rebalance", why="spread")
+                self._add_move_off(self.misplaced, portfolio, node, "rebalance", why="spread")
 
     def _task_without_owner(self, portfolio: PortfolioView) -> PlacementTask | None:
         """Return the task of a portfolio that should run and has no living owner, else None."""
@@ -204,13 +204,13 @@ class Worklist:
         fleet = self.fleet
         pin = fleet.pinned_node(portfolio)
         if fleet.nodes[node].draining:
-            self._add_relocation(self.drain, portfolio, node, "drain")
+            self._add_move_off(self.drain, portfolio, node, "drain")
         elif pin == node:
             self._note_older_revision(portfolio, node)
         elif pin is not None:
-            self._add_relocation(self.pin, portfolio, node, "pin", only_node=pin)
+            self._add_move_off(self.pin, portfolio, node, "pin", only_node=pin)
         elif not (fleet.meets(portfolio.requirements)[node] or self._meets_wanted(portfolio, node)):
-            self._add_relocation(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
+            self._add_move_off(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
         else:
             self.running(node).append(portfolio)
             self._note_older_revision(portfolio, node)
@@ -249,7 +249,7 @@ class Worklist:
         wanted = portfolio.wanted
         return wanted is not None and not wanted.lacking_on(self.fleet.nodes[node])
 
-    def _add_relocation(
+    def _add_move_off(
         self,
         bucket: list[PlacementTask],
         portfolio: PortfolioView,

@@ -26,8 +26,8 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         actor = options["by"] or self.actor
         if options["undo"]:
-            given = (option for option, _ in fleet_actions.FREEZE.options)
-            self.refuse_unused("--undo", options, "reason", *given)
+            freeze_options = (option for option, _help in fleet_actions.FREEZE.options)
+            self.refuse_unused("--undo", options, "reason", *freeze_options)
             operations.unfreeze(actor=actor)
             self.show(freeze_document(), fleet_actions.UNFREEZE.done)
             return

@@ -1,4 +1,7 @@
-"""manage.py storm [--release | --hold] [--reason TEXT] [--by NAME]"""
+"""manage.py storm [--release | --hold] [--reason TEXT] [--by NAME]
+
+Without an option, show whether failover is held.
+"""
 
 from __future__ import annotations
 

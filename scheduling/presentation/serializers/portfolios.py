@@ -107,7 +107,7 @@ class PendingStartDocument(Document):
 
 
 class DeletedDocument(Document):
-    """The handoff that releases a deleted portfolio; null if no node owned it."""
+    """A deleted portfolio: `handoff` releases it, and is null if no node owned it."""
 
     handoff = HandoffDocument(allow_null=True)
 

@@ -254,7 +254,8 @@ class Stream:
         """
         name, where = pieces_name(self.feed), f"{subject(self.feed)}.pieces"
         await self._answer(self._js.add_stream(stream_config(name, where)), name)
-        # Not by the message that `block` follows: pieces that a later message names must stay.
+        # Another writer may have stored messages since the one that `block` follows: only pieces
+        # after those of the newest message are orphans.
         _, newest = await self.last()
         await self._delete_orphans(newest.piece)
         stored: list[Piece] = []

@@ -32,9 +32,9 @@ class ParquetFile:
         self.path, self._layout = path, layout
         self._file: BufferedReader | None = None
         self.inode = os.stat(path).st_ino
-        #: Both: how many rows were read. A FilePosition has two, since in a CSV file they differ.
+        #: How many rows were read: two names, since in a CSV file place and line differ.
         self.at = self.line = 0
-        self._rows: Iterator[list[Item]] = iter(())
+        self._batches: Iterator[list[Item]] = iter(())  #: of rows not read yet
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
         """Continue behind what was recorded. Raise SourceLost if the file is another one."""
@@ -44,7 +44,7 @@ class ParquetFile:
                 " Put the old one back, or begin this one at its first row with --from-start."
             )
         self.at = self.line = at
-        self._rows = self._read_rows()
+        self._batches = self._read_rows()
 
     def refuse_if_cut(self) -> None:
         """Do nothing: a whole file is not written to any more, and was opened once."""
@@ -71,8 +71,8 @@ class ParquetFile:
                         " write it again, or move it away, and start the recorder again."
                     )
                 return []
-            self._rows = self._read_rows()
-        return next(self._rows, [])
+            self._batches = self._read_rows()
+        return next(self._batches, [])
 
     def _is_there(self) -> bool:
         """Return whether the file still has its name: it may be moved away or written again."""

@@ -72,7 +72,7 @@ def test_wheel_is_inspected_and_stored_with_its_strategies() -> None:
     assert (event.actor, event.reason) == ("olive", "momentum-demo 1.0")
 
 
-def test_parameters_are_checked_by_schema_and_across_fields_in_a_process() -> None:
+def test_parameters_are_checked_by_schema_and_across_fields() -> None:
     artifact = add().artifact
 
     def errors(**config: Any) -> list[tuple[str, str]]:

@@ -94,7 +94,7 @@ def test_replay_command_shows_printed_lines_and_outcome(talker: Portfolio) -> No
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--from", "99999999"), "talker cannot be replayed from seq 99,999,999: the range ends"),
+        (("--from", "99999999"), "talker cannot be replayed from seq 99,999,999: choose one from"),
         (("--to", "99999999"), "cannot be replayed up to seq 99999999: it has committed seq"),
         (("--from", "0"), "must be at least 1"),
     ],

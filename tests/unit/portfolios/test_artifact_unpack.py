@@ -49,9 +49,9 @@ def test_digest_of_unpacked_code_is_equal_for_equal_wheels_and_changes_with_a_fi
         (wheels.counter("x", requires_python="three"), unpack.WheelUnusable,
          "has an invalid Requires-Python: 'three'"),
         (wheels.Wheel({"../out.py": ""}), unpack.WheelUnusable,
-         "has a file that may lead out of its folder: '../out.py'"),
+         "has a link, or a file whose path may leave its folder: '../out.py'"),
         (wheels.Wheel({"/etc/out.py": ""}), unpack.WheelUnusable,
-         "has a file that may lead out of its folder: '/etc/out.py'"),
+         "has a link, or a file whose path may leave its folder: '/etc/out.py'"),
     ],
 )  # fmt: skip
 def test_unusable_wheel_is_refused(

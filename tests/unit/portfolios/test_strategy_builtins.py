@@ -31,7 +31,7 @@ def test_buy_and_hold_buys_each_of_its_symbols() -> None:
     assert [(o.seq, o.symbol) for o in run(engine, bars).orders] == [(1, "KO"), (2, "GE")]
 
 
-def test_sma_cross_buys_above_and_sells_not_above() -> None:
+def test_sma_cross_buys_when_fast_is_above_slow_and_sells_otherwise() -> None:
     # fast 2, slow 3. At 3: (10+10)/2 = (10+10+10)/3, not above. At 4: 11 > 10.67, buy.
     # At 5 the order fills; (12+8)/2 = 10 < (10+12+8)/3 is 10, not above: sell.
     traded = decisions("sma_cross", ["10", "10", "10", "12", "8", "8"], fast=2, slow=3)
