@@ -224,7 +224,10 @@ class Logs:
             began = time.monotonic()
             while not holds():
                 if time.monotonic() - began > WAIT_S:
-                    raise SystemExit(f"feeds: head or portfolios did not follow in {WAIT_S:g} s.")
+                    raise SystemExit(
+                        f"feeds: heads of feeds or portfolios did not reach {self._appended} within"
+                        f" {WAIT_S:g} s. Is the machine busy?"
+                    )
                 await asyncio.sleep(every_s)
 
         self._run(wait())

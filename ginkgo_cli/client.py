@@ -153,7 +153,9 @@ class Client:
             raise failed from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
-            sentence = f"{self.access.server} does not answer: {cause or type(cause).__name__}."
+            sentence = (
+                f"{self.access.server} does not answer: {str(cause) or type(cause).__name__}."
+            )
             never_sent = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
             was_sent = not isinstance(cause, never_sent)
             if was_sent and request.get_method() != "GET":

@@ -24,7 +24,7 @@ class Context:
     given: argparse.Namespace
 
     def show(self, document: Any, text: str | Callable[[], str]) -> None:
-        """Print `document` with --json, otherwise `text`, or what it returns as a function."""
+        """Print `document` with --json, otherwise `text`; if that is a function, its result."""
         if self.given.json:
             print(printable(json.dumps(document, indent=2, ensure_ascii=False)))
         else:

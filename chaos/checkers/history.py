@@ -40,7 +40,7 @@ def history_violations(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Failu
     """Return violations in the stored history. `ask` runs a query and returns its rows."""
     found = invariants.tiling_violations(TenureRow(*row) for row in ask(_TENURES))
     found += [
-        ("I5", f"order {order} (seq {seq}) is outside the tenure of epoch {epoch} on {node}")
+        ("I5", f"order {order} (seq {seq}) does not fit a tenure of epoch {epoch} on {node}")
         for order, epoch, seq, node in ask(_STRAY_ORDERS)
     ]
     found += [

@@ -59,7 +59,7 @@ def kill_forkserver(context: FaultContext) -> None:
 
 
 def freeze_daemon_short(context: FaultContext) -> None:
-    """SIGSTOP of a daemon for less than its lease."""
+    """SIGSTOP of a daemon for 12 s of a lease of 30 s, of which 10 s may be over already."""
     node = context.choose_node()
     with context.suspended_node(node):
         context.sleep(context.ttl_s * 12 / 30)

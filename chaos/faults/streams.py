@@ -63,7 +63,7 @@ def full(context: FaultContext) -> None:
     live = live_feed(context)
     with ExitStack() as repaired:
         repaired.callback(live.limit_growth, None)
-        live.limit_growth(2_000)
+        live.limit_growth(more_bytes=2_000)
         _expect_refusals(context, live, "maximum bytes")
         context.sleep(context.ttl_s)
     _expect_growth(context, live)

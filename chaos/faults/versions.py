@@ -82,7 +82,9 @@ def dropped_symbol(context: FaultContext) -> None:
     if answer is not None and answer.status < 500 and answer.json.get("code") != "symbol_in_use":
         context.report("fault", f"{name} was allowed to drop a symbol that it holds", answer.json)
     context.call_api(path, {"symbols": SYMBOLS}, "PATCH")
-    if not shows("ordering what r2 adds", lambda p: SYMBOLS[2] in _ordered_symbols(context, name)):
+    if not shows(
+        "ordering what r2 adds", lambda p: SYMBOLS[2] in _symbols_with_orders(context, name)
+    ):
         return
     # An exit before r2 is proven takes the portfolio back to r1.
     with suppress(psutil.Error):
@@ -110,7 +112,7 @@ def _read_portfolio(context: FaultContext, path: str) -> dict[str, Any]:
     return found
 
 
-def _ordered_symbols(context: FaultContext, name: str) -> set[str]:
+def _symbols_with_orders(context: FaultContext, name: str) -> set[str]:
     found = context.cluster.query(
         "SELECT o.symbol FROM portfolios_order o JOIN portfolios_portfolio p"
         " ON p.id = o.portfolio_id WHERE p.name = %s AND o.status IN ('open', 'filled')",

@@ -49,7 +49,7 @@ def _commit_request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
 
 
 def _one_portfolio_twice(incarnation: str) -> bytes:
-    """Return a commit request of 919 kB that names one portfolio twice."""
+    """Return a request of 8,201 commits, far more than are taken, with one portfolio twice."""
     commits = _commits(8_200)
     return _commit_request(incarnation, [*commits, commits[-1]])
 

@@ -284,7 +284,7 @@ class Trial:
 
     @property
     def nodes(self) -> list[str]:
-        """The started nodes, from a copy: the thread of the load reads while nodes are added."""
+        """The started nodes. `list` copies: the load generator reads while nodes are added."""
         return [name for name in list(self.units) if name in (*OLD_NODES, *NEW_NODES)]
 
     def rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:

@@ -39,7 +39,9 @@ def inspect_artifact(sha256: str) -> list[FoundStrategy]:
 def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
     """Return the declarations of a strategy class. Raise ArtifactUnusable."""
     if not NAME.fullmatch(name):
-        raise ArtifactUnusable(f"{found.__name__} has the name {name[:80]!r}; {NAME_RULE}")
+        raise ArtifactUnusable(
+            f"the strategy class {found.__name__} has the name {name[:80]!r}; {NAME_RULE}"
+        )
     versions = (found.version, found.state_version)
     if not all(isinstance(number, int) and 0 <= number <= LARGEST for number in versions):
         raise ArtifactUnusable(

@@ -376,7 +376,7 @@ def parse_requirement(text: str) -> Requirement:
         raise InvalidRequirement(f"it has {len(text):,} characters, limit {MAX_REQUIREMENT:,}")
     try:
         return Requirement(text)
-    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits; 500 parentheses
+    except (ValueError, RecursionError) as error:  # such as of 500 parentheses
         raise InvalidRequirement(str(error)) from None
 
 

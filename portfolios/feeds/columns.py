@@ -34,9 +34,12 @@ class TimeForm(NamedTuple):
             return text
         if self.unit:
             at_text = str(epoch_time(text, UNITS_US[self.unit]))
-            if at_text != text:
+            if at_text != text:  # else it is no such number
                 return at_text
-            message = f"time is {text[:40]!r}; give a number of {self.unit} since 1970."
+            message = (
+                f"time is {text[:40]!r}; give a number of {self.unit} since 1970, of a time between"
+                " 1900 and 2199, or another --time-unit."
+            )
             return WrongTime("wrong_type", message)
         try:
             at = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(text)
@@ -62,7 +65,7 @@ class TimeForm(NamedTuple):
             return WrongTime(
                 "no_such_time",
                 f"time {text} does not exist in {self.zone}: the clock was put forward then. Are"
-                " the times of another zone?",
+                " these the times of another zone?",
             )
         if local.utcoffset() != local.replace(fold=1).utcoffset():
             needed = ", for which --time-format needs %z" if self.form else ""

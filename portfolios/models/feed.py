@@ -53,7 +53,7 @@ class FeedSegment(models.Model):
     """From `from_seq` on, since `from_time`, the feed runs at `rate` events a second. Append-only.
 
     The head is from_seq + floor((now - from_time) * rate) of the last segment. A change of rate
-    appends a segment at the current head, so that no event changes its release time.
+    appends a segment that begins shortly ahead, so that no released event changes its time.
     """
 
     feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="segments")

@@ -367,7 +367,7 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
             "out_of_range",
             _("{name}: {value} is not a finite number.", name=name, value=value),
         )
-    elif isinstance(converted, Decimal) and not str(value).isascii():
+    elif isinstance(converted, Decimal) and not str(value).isascii():  # digits of another script
         yield FieldError(name, "wrong_type", sentence_of_decoder(name, NOT_A_DECIMAL, value))
 
 

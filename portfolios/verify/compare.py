@@ -104,7 +104,11 @@ class Comparison:
     def _compare_orders(
         self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
     ) -> Iterator[FieldDifference]:
-        """Yield the differences of orders. Keep the stored outcomes of those open in the run."""
+        """Yield the differences of orders.
+
+        Remember the stored outcome of each order that is open in the reference run: its fill is
+        compared with it later.
+        """
         without_repeats = [order for order in found if not self._is_repeated_refusal(order)]
         for key, order, stored in pair_by_key(
             wanted, lambda o: (o.seq, o.index), without_repeats, lambda o: (o.row.seq, o.row.index)
@@ -122,7 +126,8 @@ class Comparison:
             if waits:
                 self._outcomes[key] = stored.outcome
             status = stored.outcome.status
-            # The row has the order's last status already; the run may reach it at a later event.
+            # The row has the order's last status already. In the reference run the order stays open
+            # until a later event, so any status of a placed order is right here.
             expected = status if waits and status in PLACED else order.status
             fields = [
                 ("status", status, expected),

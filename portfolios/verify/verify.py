@@ -89,8 +89,8 @@ class _Verification:
         since = None if self._processed is None else self._processed.since
         self._counts = Counts() if start is None else replace(start.counts)
         figures = figures_since(recorded.state)
-        # Whether a version without figures made the anchor, after the event at which the recorded
-        # figures begin: the run cannot compute them.
+        # Whether an older Ginkgo, which kept no figures, made the anchor, and the recorded figures
+        # begin before it: this run starts too late to compute them.
         self._ignores_figures = start is not None and (
             figures is not None and figures <= start.seq and figures_since(start.state) != figures
         )

@@ -119,7 +119,7 @@ def store(
 def delete(artifact: str, label: str, actor: str, reason: str = "") -> Transaction[bool]:
     """Delete the artifact of this sha256, which the audit log calls `label`.
 
-    Return False if a revision or roll-out names it, or it does not exist.
+    Return False, and delete nothing, if a revision or roll-out names it, or it does not exist.
     """
     yield from query(DELETE_STRATEGIES, artifact=artifact)
     if (yield from query_one(DELETE_ARTIFACT, artifact=artifact)) is None:

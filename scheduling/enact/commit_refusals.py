@@ -205,7 +205,8 @@ def classify(
     if found.node_id != node or found.incarnation != incarnation:
         return answer("fenced", f"epoch {commit.epoch} belongs to another node or incarnation")
     if found.batch == UUID(commit.batch):
-        # The run is still at the epoch of the release, so the release did not hand over.
+        # The run is still at the epoch of the release, so the release did not hand over:
+        # the source keeps the portfolio.
         return answer("ok" if commit.release is None else "keep", "this batch was committed before")
     if found.unreleased:
         # The version of the desired set makes the node fetch that set, which has the feed's rate.

@@ -193,9 +193,9 @@ def grant(
 ) -> Transaction[GrantRow | None]:
     """Grant `portfolio` to `owner`. Return the new epoch and the last seq.
 
-    Return None if the portfolio was granted since `seen_epoch` was read. `lost_owner`: the grant
-    follows the loss of the owner, which counts as an attempt until the next progress. `phase` and
-    `run_reason` are those of the run from now on.
+    Return None if the portfolio was granted since `seen_epoch` was read. `lost_owner`: the node of
+    the owner was lost, and this counts as an attempt until the portfolio makes progress. `phase`
+    and `run_reason` are those of the run from now on.
     """
     row = yield from query_one(
         GRANT,

@@ -31,15 +31,19 @@ RETURNING r.portfolio_id, c.name
 def accept_python(
     version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
 ) -> Transaction[list[str]]:
-    """Accept `version` ("": withdraw the acceptance) for the runs of `names`, or of all if None.
+    """Let portfolios run under Python `version`, though they last ran under another.
 
-    Return the names of the changed portfolios.
+    `names` are theirs, None all; "" as the version withdraws an acceptance. Return the names of the
+    changed portfolios.
     """
     rows = yield from query(
         ACCEPT_PYTHON, version=version, names=None if names is None else list(names)
     )
     if rows:
-        lines = [Line(row.portfolio_id, None, reason, {"version": version}) for row in rows]
+        lines = [
+            Line(portfolio=row.portfolio_id, node=None, reason=reason, data={"version": version})
+            for row in rows
+        ]
         yield from audit_all("python_accepted", lines, actor=actor)
         yield from notify_watchers()
     return sorted(row.name for row in rows)

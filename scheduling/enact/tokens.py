@@ -108,7 +108,7 @@ def revoke_node_tokens(
 ) -> Transaction[int]:
     """Revoke the token with this id, or all of a node. Return how many were not revoked before."""
     rows = yield from query(REVOKE_NODE_TOKENS, token=token, node=node)
-    lines = [Line(None, row.node, reason, {}) for row in rows]
+    lines = [Line(portfolio=None, node=row.node, reason=reason, data={}) for row in rows]
     if lines:
         yield from audit_all("node_token_revoked", lines, actor=actor)
     return len(rows)

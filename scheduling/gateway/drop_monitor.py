@@ -20,7 +20,10 @@ class DropMonitor:
         self.dropped: set[int] = set()
 
     def overload_reason(self) -> str:
-        """Return why the silence of nodes since the last call proves nothing, or "". Count anew."""
+        """Return why the silence of nodes since the last call proves nothing, or "".
+
+        Then begin to count anew.
+        """
         arrived, dropped = self.stored | self.dropped, self.dropped - self.stored
         self.stored, self.dropped = set(), set()
         if len(dropped) > MAX_DROPPED_SHARE * len(arrived):

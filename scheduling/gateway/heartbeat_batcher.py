@@ -36,7 +36,7 @@ OVERLOADED_S = MAX_WAIT_S / 3
 
 
 class Waiting(NamedTuple):
-    """A heartbeat that waits since `since_s` (monotonic); `row` gets its row of `renew_leases`."""
+    """A heartbeat that waits since `since_s` (monotonic) for its `row` of `renew_leases`."""
 
     node: int
     heartbeat: Heartbeat

@@ -60,16 +60,17 @@ class Acknowledgements:
     def claim_lost_commits(
         self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer
     ) -> bool:
-        """Return whether the checkpoint `found` lacks acknowledged commits. If so, keep a claim.
+        """Return whether the checkpoint `found` lacks acknowledged commits; then keep a claim.
 
         In a database that keeps acknowledged commits, neither epoch nor seq of a portfolio ever
         decreases. `position` is what `self.position` returned before `found` was requested: an
-        older process of the portfolio may commit while the checkpoint is on its way.
+        older process of the portfolio may commit while the checkpoint is on its way, which is no
+        loss.
         """
         epoch, seq = position
         if epoch <= found.epoch and seq <= found.last_seq:
             return False
-        # The portfolio continues from `found`: a later checkpoint must not be claimed again.
+        # The portfolio continues from `found`: of a later checkpoint no claim may be kept.
         memory = self._memory.pop(portfolio, None) or _Memory(epoch, seq)
         self._missing.append(
             AcknowledgedCommits(

@@ -59,7 +59,7 @@ class ArtifactCache:
         """Return what `code_of` returns; runs once for all callers that wait for this artifact."""
         target = self.folder.path / sha256
         try:
-            damage = await asyncio.to_thread(_damage, target, sha256)
+            damage = await asyncio.to_thread(_damage, target, sha256)  # "": it is not there
             # `mark_used` returns False if the artifact was evicted after the check for damage.
             if damage is not None or not self.folder.mark_used(sha256):
                 if damage:

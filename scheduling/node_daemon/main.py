@@ -94,7 +94,8 @@ async def _serve_until_stopped(
     listening = asyncio.create_task(context.forkserver.listen(), name="forkserver")
     log = LogSender(client, context.incarnation, context.log)
     try:
-        if not await first_of(_start(node), signals.wait_during_start()):
+        has_started = await first_of(_start(node), signals.wait_during_start())
+        if not has_started:
             return 0
         return await first_of(
             _shut_down_when_asked(node, client, signals, log),

@@ -42,7 +42,7 @@ def drain(
 
 
 def _make_room(node: str, actor: str) -> None:
-    """Begin the moves between other nodes that let more portfolios leave the node."""
+    """Begin moves among other nodes, so that they have room for more of this node's portfolios."""
     times = timing()
     observed = observe(times)
     moves = room_for_drain(observed.snapshot, node)

@@ -234,7 +234,9 @@ def _restart_node(node: Node, drain_s: float, actor: str) -> Iterator[str]:
     if not _runs_here(node):
         yield f"{node.name} was not touched: its daemon has ended meanwhile."
         return
-    others = Node.objects.filter(status=NodeStatus.ALIVE, cordoned=False).exclude(pk=node.pk)
+    others = Node.objects.filter(status=NodeStatus.ALIVE, cordoned=False, draining=False).exclude(
+        pk=node.pk
+    )
     moved = others.exists()
     if moved:
         with _draining(node, actor):

@@ -51,7 +51,10 @@ def render(reason: Reason, language: str | None = "en") -> str:
 
 
 def reason_document(reason: Reason, language: str | None = "en") -> dict[str, Any]:
-    """Return a reason as the API returns it: `{"code": …, "params": {…}, "reason": …}`."""
+    """Return a reason as the API returns it: `{"code": …, "params": {…}, "reason": …}`.
+
+    `language` is that of the sentence, as for `render`.
+    """
     return {**as_data(reason), "reason": render(reason, language)}
 
 

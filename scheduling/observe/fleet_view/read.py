@@ -56,7 +56,8 @@ PAUSE_SAMPLES = 50  #: pauses of which the percentiles are shown
 def read_fleet_view(times: Timing | None = None) -> FleetView:
     """Return the fleet as of one snapshot. At most thirteen statements, whatever its size.
 
-    Raise SnapshotUnavailable if the database cannot be read.
+    `times` are the durations to judge by, None those of the settings. Raise SnapshotUnavailable if
+    the database cannot be read.
     """
     times = times or timing()
     with repeatable_read("the fleet") as cursor:

@@ -307,6 +307,6 @@ def _read_cursor(cursor: str) -> dict[str, Any]:
         return {key: found[key] for key in ("file", "at", "line", "proof")}
     except (ValueError, KeyError, TypeError):
         raise SourceLost(
-            "The feed was recorded from another source, not from files: begin these at their first"
-            " line with --from-start."
+            "The feed was recorded from another source, not from files: begin the files at their"
+            " first line with --from-start."
         ) from None

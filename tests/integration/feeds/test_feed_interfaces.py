@@ -330,7 +330,7 @@ def test_import_with_skip_bad_leaves_out_and_names_rows_after_a_time_hole(tmp_pa
     assert FeedRecord.objects.count() == 1
 
 
-def test_import_with_skip_bad_leaves_out_lines_whose_symbol_is_none(tmp_path: Path) -> None:
+def test_import_with_skip_bad_leaves_out_lines_with_an_invalid_symbol(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     rows = ("A,1,1", "BRK B,2,1", "C,3,1,4", "*,5,1", "A,6,1")
     lines = (f"2026-11-02T10:0{minute}Z,{row}\n" for minute, row in enumerate(rows))

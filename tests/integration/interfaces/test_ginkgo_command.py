@@ -238,7 +238,7 @@ def answering(*answers: bytes) -> Iterator[str]:
         thread.join()
 
 
-def test_action_whose_refusal_was_cut_off_is_repeated(
+def test_request_whose_error_answer_is_incomplete_is_repeated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("ginkgo_cli.client.FIRST_WAIT_S", 0.01)

@@ -28,7 +28,7 @@ def test_node_is_suspect_after_two_intervals(after_s: float, status: str) -> Non
     assert status_of(LeaseView(HEARTBEAT + 30), HEARTBEAT + after_s, POLICY) == status
 
 
-def test_node_with_a_shortened_lease_is_suspect() -> None:
+def test_node_whose_lease_a_closed_socket_shortened_is_suspect() -> None:
     assert status_of(LeaseView(HEARTBEAT + 3), HEARTBEAT, POLICY) == "suspect"
 
 

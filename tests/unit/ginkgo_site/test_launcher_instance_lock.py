@@ -58,7 +58,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     InstanceLock(tmp_path).acquire()
 
 
-def test_a_home_that_cannot_be_made_is_named() -> None:
+def test_error_names_a_home_that_cannot_be_created() -> None:
     with pytest.raises(StartupError, match="/proc/nowhere cannot be written"):
         InstanceLock(Path("/proc/nowhere")).acquire()
 

@@ -83,8 +83,8 @@ def test_times_of_a_file_are_read_in_the_form_that_is_stated(
     [
         (UTC, "9706011928", "wrong_type", "or state another form with --time-format"),
         (UTC._replace(form="%y%m%d"), "noon", "wrong_type", "'%y%m%d', as --time-format says."),
-        (TimeForm(unit="ms"), "noon", "wrong_type", "'noon'; give a number of ms since 1970."),
-        (TimeForm(unit="s"), "1e9999999", "wrong_type", "give a number of s since 1970."),
+        (TimeForm(unit="ms"), "noon", "wrong_type", "'noon'; give a number of ms since 1970"),
+        (TimeForm(unit="s"), "1e9999999", "wrong_type", "give a number of s since 1970, of a time"),
         (TimeForm(), "2017-04-19 09:00", "time_zone_missing", "with --time-zone, such as UTC"),
         (TimeForm(ZoneInfo("America/New_York")), "2026-03-08 02:30", "no_such_time",
          "does not exist in America/New_York"),
