@@ -210,7 +210,8 @@ def _slot() -> Iterator[None]:
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
             _(
-                "{max_parallel} checks of strategies are running, the limit; repeat the request.",
+                "{max_parallel} checks of strategies are running, as many as may run at once; "
+                "repeat the request in a moment.",
                 max_parallel=MAX_PARALLEL,
             )
         )

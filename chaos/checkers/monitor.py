@@ -153,7 +153,10 @@ class Monitor:
             self._database = None
 
     def _take_sample(self) -> None:
-        """Read all runs, check them, and keep the longest gap and pause of the present step."""
+        """Read and check all runs; keep the step's longest time between two commits.
+
+        That of portfolios that no fault affects is its gap, that of any portfolio its pause.
+        """
         rows = self._ask(RUNS)
         runs = {portfolio_id: RunSample(*run) for portfolio_id, *run, _ in rows}
         is_quiet = any(is_paused for *_, is_paused in rows)

@@ -89,7 +89,7 @@ def _choose_portfolio_behind_proxy(context: FaultContext) -> ClusterRun:
         if run.phase == "running" and run.name != HALTING and run.node in context.topology.tokens
     }
     if not nodes:
-        raise NotAvailable(f"no running portfolio but {HALTING} on a node behind a proxy")
+        raise NotAvailable(f"no portfolio except {HALTING} is running on a node behind a proxy")
     chosen = context.rng.choice(sorted(str(node) for node in nodes))
     return context.choose_portfolio(on=chosen, but=[HALTING])
 

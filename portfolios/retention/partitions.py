@@ -296,9 +296,9 @@ def rest_table(kind: RecordKind) -> str:
 
 @transaction.atomic
 def move_rest(kind: RecordKind) -> list[PortfolioRows]:
-    """Move old rows of the default partition, except for open orders, into `rest_table`.
+    """Move old rows of the default partition into `rest_table`, and return which these were.
 
-    Return which rows were moved.
+    Open orders stay, except for those of deleted portfolios, which nothing will end.
     """
     default, rest = f"{kind.table}_default", rest_table(kind)
     old = f"t.{kind.at} < clock_timestamp() - make_interval(secs => {kind.keep_s})"
@@ -313,7 +313,7 @@ def move_rest(kind: RecordKind) -> list[PortfolioRows]:
         cursor.execute(
             f"CREATE TABLE {rest} (LIKE {kind.table} INCLUDING DEFAULTS INCLUDING STORAGE)"
         )
-        # Concurrent writer: a commit that ends an order. It waits for the row, or has ended it.
+        # Concurrent writer: a commit that ends an order. It is open in this snapshot, so it stays.
         cursor.execute(
             f"WITH moved AS (DELETE FROM {default} t WHERE {old} RETURNING *)"
             f" INSERT INTO {rest} SELECT * FROM moved"

@@ -76,7 +76,8 @@ class OrderBook:
         They are taken in the order of their decisions.
         """
         orders = self._account.open_orders
-        # An order that a timer placed at this event was decided before the strategy saw its prices.
+        # An order that a timer placed at this very event waits for the next one: the open of a bar
+        # was before the timer.
         workable = [o for o in orders if o.symbol == event.symbol and o.seq < event.seq]
         if not workable:
             return
@@ -84,7 +85,7 @@ class OrderBook:
         slips = self._spec.broker.slips
         for order in workable:
             price: Decimal | None
-            if order.kind == "market" and not slips:  # the most common, without a look at the range
+            if order.kind == "market" and not slips:  # the most common order needs no range
                 price = event.price(event.fill_units(order.side))
             else:
                 price = fill_price(order, _price_range(event, order.side), self._spec.broker)
@@ -240,7 +241,7 @@ class OrderBook:
             row.seq, row.index, row.symbol, row.side, row.quantity, row.price, row.kind,
             row.limit_price, row.stop_price, row.time_in_force, row.tag,
         )  # fmt: skip
-        if row.kind != "market" or row.tag:
+        if row.kind != "market" or row.tag:  # older releases do not know these orders
             self._state.raise_format_to(HOOKS_FORMAT)
         self._account.open_orders.append(order)
         self.symbols.add(row.symbol)

@@ -104,7 +104,7 @@ class AlertChannelList(ForOperators, TableView):
         summary="Send alerts to an address",
     )
     def post(self, request: Request) -> Response:
-        """Store the channel, or another address of an existing channel."""
+        """Store a new channel, or replace the address of an existing one."""
         given = read_body(request, AlertChannelBody)
         row = alert_actions.ADD_ALERT_CHANNEL.call(
             given["name"], given["address"], actor=actor_of(request)

@@ -44,7 +44,7 @@ class LossDocument(Document):
 
 
 class ResilienceDocument(Document):
-    """Whether the loss of any single node would be absorbed, as of `as_of` or later."""
+    """Whether the loss of any single node would be absorbed; `as_of`: the oldest forecast."""
 
     as_of = serializers.DateTimeField(allow_null=True)
     absorbed = serializers.IntegerField(help_text="Number of nodes whose loss would be absorbed.")

@@ -163,7 +163,10 @@ def _load_bar(
 def _load_remarks(
     load: Mapping[str, Any], document: Mapping[str, Any], full: bool, new: bool
 ) -> Iterator[str]:
-    """Yield the states of the node that explain its bar; `new`: the scenario adds the node."""
+    """Yield remarks on a node for its bar, such as that it is full.
+
+    `load` is its entry in the what-if `document`; `new`: the scenario adds it.
+    """
     if load["status"] == "lost":
         yield state_word("lost")
         return

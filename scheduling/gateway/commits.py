@@ -164,11 +164,11 @@ async def _release_all(
 def _note_release(
     span: tracing.Span, sender: NodeIdentity, commit: Commit, result: CommitResult | None
 ) -> None:
-    """Record in the trace who released and with which result; None: the row was locked."""
+    """Record in the trace who released and with which result. None: its row was locked."""
     answer = "locked" if result is None else result.answer
     detail = "" if result is None else result.detail
     span.note(
-        "" if answer in ("ok", "handed_over") else detail or answer,
+        error="" if answer in ("ok", "handed_over") else detail or answer,
         node=sender.name,
         portfolio_id=commit.portfolio,
         epoch=commit.epoch,

@@ -134,6 +134,9 @@ class HeartbeatBatcher:
 
 
 def _newest(batch: list[Waiting]) -> dict[int, Heartbeat]:
-    """Return the newest heartbeat of each node, without those that waited too long."""
-    oldest_s = time.monotonic() - MAX_WAIT_S
-    return {w.node: w.heartbeat for w in batch if w.since_s >= oldest_s}
+    """Return the newest heartbeat of each node, without those that waited too long.
+
+    `batch` is in order of arrival, so a later heartbeat replaces an earlier one.
+    """
+    earliest_s = time.monotonic() - MAX_WAIT_S
+    return {w.node: w.heartbeat for w in batch if w.since_s >= earliest_s}

@@ -58,11 +58,11 @@ def wait_for_all(outcomes: Iterable[MoveOutcome], wait_s: float) -> list[MoveOut
     for each in outcomes:
         if each.handoff is not None:
             try:
-                each = replace(each, handoff=wait_for(each.handoff, wait_s, until))
+                each = replace(each, handoff=wait_for(each.handoff, wait_s, until=until))
             except Failed as failed:
                 each = replace(each, refused=failed)
         ended.append(each)
-    # Read anew: where a wait failed, the handoff is that from before it.
+    # An outcome whose wait failed still has the handoff as it was before the wait.
     newest = HANDOFFS.in_bulk([each.handoff.pk for each in ended if each.handoff])
     return [
         replace(each, handoff=newest.get(each.handoff.pk, each.handoff)) if each.handoff else each

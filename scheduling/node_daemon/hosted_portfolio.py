@@ -417,7 +417,7 @@ class HostedPortfolio:
     # --- ends --------------------------------------------------------------------------------
 
     def _become_warm(self) -> None:
-        """Keep the process without feeding it, unless it has ended."""
+        """Go to phase `warm`: keep the process without feeding it; drop one that has ended."""
         self.phase = "warm"
         if self.child is not None and self.child.has_ended:
             self._kill_child()

@@ -103,7 +103,7 @@ CROSS JOIN LATERAL (
 
 
 def read_losses(cursor: psycopg.Cursor[Any]) -> list[NodeLossView]:
-    """Return the loss of every lost node and the newest others, newest first. Two statements."""
+    """Return the loss of every lost node and the newest others. At most two statements."""
     rows = cursor.execute(LOSSES.encode(), {"most": MAX_RECENT_LOSSES}).fetchall()
     lost = [row for row in rows if row.is_now]
     moves: dict[int, list[MoveView]] = {}

@@ -107,7 +107,8 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
             return Added(known, False)
         _refuse_full(label, len(wheel))
         raise Refused(
-            "artifact_gone", _("{label} was added and deleted meanwhile; repeat.", label=label)
+            "artifact_gone",
+            _("{label} was not stored: another upload came between. Repeat.", label=label),
         )
     return Added(Artifact.objects.get(sha256=sha256), True)
 

@@ -33,7 +33,7 @@ from scheduling.recorded_feeds.jetstream.mirrored_log import MirroredLog, databa
 from scheduling.recorded_feeds.jetstream.stream import Stream, connected
 from scheduling.recorded_feeds.postgres_log import PostgresLog
 from scheduling.recorded_feeds.reads import nats_url
-from scheduling.recorded_feeds.recorder import InstrumentedLog, Recorded, Recorder
+from scheduling.recorded_feeds.recorder import LogWithInstruments, Recorded, Recorder
 from scheduling.recorded_feeds.recorder_session import RecorderSession
 from scheduling.recorded_feeds.sources.base import FileLayout, Source, SourceLost
 from scheduling.recorded_feeds.sources.files import FileSource
@@ -148,7 +148,7 @@ async def _record(plan: RecordingPlan, feed: FeedRow, source: Source, writer: st
 
 
 @asynccontextmanager
-async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[InstrumentedLog]:
+async def log_of(feed: FeedRow, session: RecorderSession) -> AsyncIterator[LogWithInstruments]:
     """Open the log of a feed for the block, in the database or in a stream.
 
     Raise LogUnavailable if the feed is in a stream whose server does not answer.

@@ -132,7 +132,7 @@ def _check_labels(labels: Mapping[str, str], before: Mapping[str, str]) -> None:
 
 
 def _apply_marks(name: str, marks: Transaction[bool]) -> Node:
-    """Carry out `marks` and return the node with them. Raise NotFound if there is no such node."""
+    """Change marks of the node, and return it. Raise NotFound if there is no such node."""
     execute(marks)
     return existing("node", name, Node.objects.filter(name=name))
 

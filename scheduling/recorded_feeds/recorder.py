@@ -29,7 +29,7 @@ MAX_RETRY_S = 5.0
 LOG_EVERY = 1_000  #: of the rows left out, one in so many is logged after the first ten
 
 
-class InstrumentedLog(RecordedLog, Protocol):
+class LogWithInstruments(RecordedLog, Protocol):
     """A log that knows its instruments."""
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
@@ -54,7 +54,7 @@ class Recorder:
 
     def __init__(
         self,
-        log: InstrumentedLog,
+        log: LogWithInstruments,
         source: Source,
         writer: str,
         *,

@@ -61,8 +61,8 @@ class CandidatePool:
         """Return the node that is least loaded with `weight` added, or None if none has room.
 
         Loads are relative to the capacity. Nodes in `avoid` are skipped, and those whose present
-        load is above `most_loaded` (which a pool with `counts` does not support). In a pool with
-        `counts`, a node with fewer group members goes before one with a lower load.
+        load is above `most_loaded`. In a pool with `counts`, a node with fewer group members goes
+        before one with a lower load, and `most_loaded` cannot be used.
         """
         held = self._held
         chosen: tuple[int, float, int] | None = None
@@ -79,7 +79,7 @@ class CandidatePool:
                 elif node in avoid:
                     set_aside.append(heappop(heap))
                 elif free < weight:
-                    if held is self._load and self._counts is None:
+                    if held is self._load and self._counts is None:  # the top has the most room
                         break  # if the least loaded node is too full, so are the others
                     set_aside.append(heappop(heap))
                 else:

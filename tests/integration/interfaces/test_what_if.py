@@ -222,7 +222,7 @@ def test_what_if_page_offers_actions_to_operators_only(page: Client) -> None:
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
 
 
-def test_an_invalid_scenario_is_a_page_with_the_error(page: Client) -> None:
+def test_an_invalid_scenario_is_answered_with_a_page_with_the_error(page: Client) -> None:
     assert "There is no node named nix." in shown(page, "?lose=nix", 404)
     assert "'x': the capacity is not a whole number" in shown(page, "?add=x", 400)
     assert "cannot be both lost and drained" in shown(page, "?lose=node-1&drain=node-1", 400)

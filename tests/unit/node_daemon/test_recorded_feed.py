@@ -171,7 +171,7 @@ async def test_stale_head_is_the_last_record_older_than_the_given_age(gateway: G
 @pytest.mark.parametrize(
     "error", [ServerUnavailable("away"), RegistrationRefused("unknown")], ids=["away", "token"]
 )
-async def test_records_are_read_once_the_gateway_answers_again(
+async def test_records_are_read_as_soon_as_the_gateway_answers_again(
     gateway: Gateway, error: Exception
 ) -> None:
     reader = await following(gateway, 101)
