@@ -56,7 +56,8 @@ export function showAwayForm(address, state = "away") {
 }
 
 // Show above the form in the dialog what became of its request. `state`: repeat (it is sent again and again), ask (it
-// is not sent again, since it may have arrived), back (the server answers again), failed (an error of the server) or signed-out.
+// is not sent again, since it may have arrived), back (the server answers again), failed (an error of the server) or
+// signed-out.
 export function showAwayNote(address, state) {
   let note = dialog.querySelector("[data-failed]");
   if (!note) {
