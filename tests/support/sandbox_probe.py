@@ -196,27 +196,32 @@ LIMITS: dict[str, Callable[[], object]] = {
 }
 
 
-def try_it(name: str, deed: Callable[[], object]) -> list[Any]:
-    """Enter the sandbox and act. Return [name, outcome, what this kernel lacks].
+KINDS = {"calls": CALLS, "files": FILES, "fine": FINE, "limits": LIMITS}
 
-    The outcome is the name of the error that refused `deed`, else "done", or of LIMITS its result.
+
+def try_it(kind: str, name: str) -> list[Any]:
+    """Enter the sandbox and act. Return [kind, name, outcome, what this kernel lacks].
+
+    The outcome is the name of the error that refused the deed, else "done", or of LIMITS its
+    result.
     """
     limit_process(int(MEMORY))
     lacking = apply_sandbox()
     try:
-        came = deed()
+        came = KINDS[kind][name]()
     except OSError as error:
-        return [name, errno.errorcode[error.errno or 0], lacking]
-    return [name, came if name in LIMITS else "done", lacking]
+        return [kind, name, errno.errorcode[error.errno or 0], lacking]
+    return [kind, name, came if kind == "limits" else "done", lacking]
 
 
 def main() -> None:
     """Try each action in a fork of its own, so that none changes the process of another."""
-    deeds = {**CALLS, **FILES, **FINE, **LIMITS}
-    for name in CHOSEN or deeds:
+    for kind, name in [(kind, name) for kind, deeds in KINDS.items() for name in deeds]:
+        if CHOSEN and name not in CHOSEN:
+            continue
         pid = os.fork()
         if pid == 0:
-            os.write(1, json.dumps(try_it(name, deeds[name])).encode() + b"\n")
+            os.write(1, json.dumps(try_it(kind, name)).encode() + b"\n")
             os._exit(0)
         os.waitpid(pid, 0)
 

@@ -42,19 +42,12 @@ def a_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def used_home() -> Iterator[Path]:
-    """Return a home with data, for those who leave it as sound as it is."""
+    """Return a home with data and a very long path, for those who leave it as sound as it is."""
     with a_home() as folder:
-        started(folder).stop()
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[EmbeddedPostgres]:
-    """Return a server for those who only look at it."""
-    with a_home() as home:
-        server = started(home)
-        yield server
+        server = started(folder / ("a" * 60) / ("b" * 60))
         server.stop()
+        yield server.home
+        shutil.rmtree(Path(server.url.partition("host=")[2]))
 
 
 def started(home: Path) -> EmbeddedPostgres:
@@ -135,19 +128,21 @@ def test_server_starts_despite_a_lock_file_with_the_pid_of_another_program(used_
     again.stop()
 
 
-def test_a_server_that_cannot_start_says_why(home: Path) -> None:
-    server = started(home)
-    server.stop()
-    (server.data / "postgresql.conf").write_text("work_mem = nonsense\n")
+def test_a_server_that_cannot_start_says_why(used_home: Path) -> None:
+    server = EmbeddedPostgres(used_home)
+    settings = server.data / "postgresql.auto.conf"
+    sound = settings.read_text()
+    settings.write_text("work_mem = nonsense\n")
     with pytest.raises(StartupError, match="PostgreSQL did not start"):
         start(server)
+    settings.write_text(sound)
 
 
-def test_a_home_with_a_very_long_path_still_gets_a_socket(home: Path) -> None:
-    server = started(home / ("a" * 60) / ("b" * 60))
+def test_a_home_with_a_very_long_path_still_gets_a_socket(used_home: Path) -> None:
+    server = started(used_home)
+    assert len(str(used_home)) > 120 > len(server.url)
     assert query(server.url, "SELECT 1") == 1
     server.stop()
-    shutil.rmtree(Path(server.url.partition("host=")[2]))
 
 
 AS_ROOT = os.geteuid() == 0
@@ -170,8 +165,8 @@ def as_user(uid: int, url: str) -> str:
     return done.stdout.strip()
 
 
-def test_database_user_of_ginkgo_is_owner_and_no_superuser(running: EmbeddedPostgres) -> None:
-    server, home = running, running.home
+def test_database_user_of_ginkgo_is_owner_and_no_superuser(used_home: Path) -> None:
+    server = started(used_home)
     assert query(server.url, "SELECT current_user") == "ginkgo"
     assert query(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = 'ginkgo'") is False
     owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'ginkgo'"
@@ -179,17 +174,20 @@ def test_database_user_of_ginkgo_is_owner_and_no_superuser(running: EmbeddedPost
     assert query(server.admin_url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         query(server.url, "SELECT pg_read_file('/etc/hostname')")
-    assert stat.S_IMODE((home / "database.url").stat().st_mode) == 0o600
-    assert stat.S_IMODE((home / "logs").stat().st_mode) == 0o700
+    assert stat.S_IMODE((used_home / "database.url").stat().st_mode) == 0o600
+    assert stat.S_IMODE((used_home / "logs").stat().st_mode) == 0o700
+    server.stop()
 
 
 @AS_ROOT_ONLY
-def test_the_socket_is_closed_to_other_users_of_the_machine(running: EmbeddedPostgres) -> None:
-    assert running.process is not None
-    assert psutil.Process(running.process.pid).uids().real == POSTGRES_UID
+def test_the_socket_is_closed_to_other_users_of_the_machine(used_home: Path) -> None:
+    server = started(used_home)
+    assert server.process is not None
+    assert psutil.Process(server.process.pid).uids().real == POSTGRES_UID
     for uid in (STRATEGY_UID, 65534):
-        assert as_user(uid, running.url) == "PermissionError"
-    assert "nobody" not in (running.data / "pg_ident.conf").read_text()
+        assert as_user(uid, server.url) == "PermissionError"
+    assert "nobody" not in (server.data / "pg_ident.conf").read_text()
+    server.stop()
 
 
 def test_a_home_of_an_earlier_release_is_changed_at_its_next_start(

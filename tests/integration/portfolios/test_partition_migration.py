@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from importlib import import_module
 from typing import NamedTuple
 from uuid import uuid4
@@ -60,10 +61,16 @@ def old_database() -> Iterator[Migrator]:
         yield migrator
 
 
+FILES = """
+SELECT relname, relfilenode FROM pg_class
+WHERE relkind = 'r' AND relname ~ '^portfolios_(order|fill)'
+"""
+
+
 class Partitioned(NamedTuple):
     """A database that was partitioned while it traded."""
 
-    url: str
+    migrator: Migrator
     last_seq: int
     waits_s: list[float]  #: of its commits meanwhile
     elsewhere_s: list[float]  #: of commits to a table that no migration touches
@@ -105,15 +112,15 @@ def partitioned() -> Iterator[Partitioned]:
             ended.set()
             for thread in threads:
                 thread.join()
-        yield Partitioned(migrator.url, seq, waits, elsewhere)
+        yield Partitioned(migrator, seq, waits, elsewhere)
 
 
 def test_tables_are_partitioned_while_portfolios_commit(partitioned: Partitioned) -> None:
-    url, seq, waits, elsewhere = partitioned
+    migrator, seq, waits, elsewhere = partitioned
     assert len(waits) > 100
     limit_s = max(MAX_WAIT_S, 2 * max(elsewhere, default=0.0))
     assert max(waits) < limit_s, f"{max(waits):.3f} s of {len(waits)} commits"
-    with psycopg.connect(url, autocommit=True) as session:
+    with psycopg.connect(migrator.url, autocommit=True) as session:
         for table, column in (("order", "seq"), ("fill", "fill_seq"), ("equitypoint", "seq")):
             name = f"portfolios_{table}"
             kind = session.execute(
@@ -129,7 +136,7 @@ def test_tables_are_partitioned_while_portfolios_commit(partitioned: Partitioned
 
 
 def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) -> None:
-    with psycopg.connect(partitioned.url, autocommit=True) as session:
+    with psycopg.connect(partitioned.migrator.url, autocommit=True) as session:
         bounds = session.execute(
             b"SELECT relname FROM pg_class WHERE relname LIKE 'portfolios\\_order\\_from\\_%' "
             b"AND relkind = 'r' ORDER BY length(relname), relname"
@@ -158,6 +165,19 @@ def test_unique_constraints_hold_in_every_partition(partitioned: Partitioned) ->
             *(f"portfolios_order_from_{low}" for low in ahead),
             "portfolios_order_default",
         ]
+
+
+def test_migration_to_prices_of_more_decimal_places_rewrites_no_table(
+    partitioned: Partitioned,
+) -> None:
+    with psycopg.connect(partitioned.migrator.url, autocommit=True) as session:
+        before: dict[str, int] = dict(session.execute(FILES.encode()).fetchall())
+        partitioned.migrator.migrate("portfolios", "0007_price_places")
+        assert dict(session.execute(FILES.encode()).fetchall()) == before
+        assert any(table.startswith("portfolios_order_from_") for table in before)
+        session.execute(b"UPDATE portfolios_fill SET price = '1.07083' WHERE fill_seq = 5")
+        found = session.execute(b"SELECT price FROM portfolios_fill WHERE fill_seq = 5").fetchone()
+    assert found == (Decimal("1.07083"),)
 
 
 def test_first_partition_ends_beyond_the_head_by_a_day_or_a_partition_whichever_is_less() -> None:

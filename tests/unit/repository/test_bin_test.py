@@ -55,8 +55,6 @@ BOTH = ["database", "rest"]
 #: What fails in each run and attempt, the exit code, and the runs that are repeated.
 CASES = {
     "all pass": ({}, 0, []),
-    "one fails once": ({"quick": [LATE, PASSES]}, 0, ["quick"]),
-    "one fails twice": ({"quick": [LATE, LATE]}, 1, ["quick"]),
     "two runs fail once": ({"database": [LATE, PASSES], "rest": [LATE, PASSES]}, 0, BOTH),
     "one of two fails twice": ({"database": [LATE, PASSES], "rest": [LATE, LATE]}, 1, BOTH),
     "more than ten fail": ({"pure": [(1, [*"abcdefghijk"]), PASSES]}, 1, []),

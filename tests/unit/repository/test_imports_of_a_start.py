@@ -23,29 +23,66 @@ def printed_by(program: str, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_a_web_process_imports_nothing_slow_that_few_installations_use() -> None:
-    start = (
-        "import sys, ginkgo_site.asgi\n"
-        "from django.urls import get_resolver\n"
-        "get_resolver().url_patterns\n"
-    )
-    imported = set(printed_by(start + IMPORTED))
-    assert "scheduling" in imported
-    assert not imported & SLOW
+#: Begins and ends as under uvicorn, without the gateway, which needs a database.
+WEB = """
+import asyncio, gc, sys
+from ginkgo_site import asgi
+from django.urls import get_resolver
+get_resolver().url_patterns
+
+async def nothing():
+    pass
+
+async def receive(coming=iter(("startup", "shutdown"))):
+    return {"type": f"lifespan.{next(coming)}"}
+
+async def send(message):
+    print(message["type"], gc.get_freeze_count() > len(gc.get_objects()))
+
+asgi.open_gateway = asgi.close_gateway = nothing
+gc.unfreeze()
+asyncio.run(asgi.application({"type": "lifespan"}, receive, send))
+"""
+
+
+@pytest.fixture(scope="module")
+def web() -> list[str]:
+    """Return the words that a web process prints: its answers, and the modules it imported."""
+    return printed_by(WEB + IMPORTED)
+
+
+def test_a_web_process_imports_nothing_slow_that_few_installations_use(web: list[str]) -> None:
+    assert "scheduling" in web
+    assert not SLOW & set(web)
+
+
+def test_startup_of_a_web_process_freezes_imported_objects(web: list[str]) -> None:
+    assert web[:4] == ["lifespan.startup.complete", "True", "lifespan.shutdown.complete", "True"]
 
 
 SET_UP = """
-import sys
+import gc, sys
 from ginkgo_site.django_start import set_up_django
 set_up_django()
+print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))
 print(*sys.modules)
 """
 
 
-def test_a_command_does_not_import_the_admin_or_what_its_pages_need() -> None:
-    imported = set(printed_by(SET_UP))
+@pytest.fixture(scope="module")
+def set_up() -> list[str]:
+    """Return what a process prints that has set up Django."""
+    return printed_by(SET_UP)
+
+
+def test_a_command_does_not_import_the_admin_or_what_its_pages_need(set_up: list[str]) -> None:
+    imported = set(set_up)
     assert "scheduling.models" in imported
     assert not imported & {"scheduling.admin", "scheduling.operations", "scheduling.presentation"}
+
+
+def test_garbage_collection_skips_imported_objects_but_not_later_ones(set_up: list[str]) -> None:
+    assert set_up[:2] == ["True", "True"]
 
 
 def test_the_checks_of_the_admin_import_its_pages_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,15 +110,3 @@ def test_a_node_starts_its_forkserver_before_it_imports_the_rest(tmp_path: Path)
     imported = set(printed_by(NODE, GINKGO_HOME=str(tmp_path)))
     assert "scheduling" in imported
     assert not imported & {"aiohttp", "psutil", "uvloop"}
-
-
-COLLECTED = """
-import gc
-from ginkgo_site.django_start import set_up_django
-set_up_django()
-print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))
-"""
-
-
-def test_garbage_collection_skips_imported_objects_but_not_later_ones() -> None:
-    assert printed_by(COLLECTED) == ["True", "True"]
