@@ -198,14 +198,6 @@ def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
 # --- what stays ---------------------------------------------------------------------------------
 
 
-def test_rows_younger_than_their_retention_are_kept(portfolio: Portfolio, tmp_path: Path) -> None:
-    make_records(portfolio, 3)
-    make_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
-    maintain(tmp_path, {})
-    assert Order.objects.count() == 4
-    assert not Fill.objects.exists()
-
-
 def test_rows_of_a_feed_that_is_far_behind_keep_their_own_partition_only(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
@@ -424,8 +416,9 @@ def test_archive_lock_of_a_frozen_process_expires(tmp_path: Path, settings: Any)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.slow
 def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
-    portfolio: Portfolio, tmp_path: Path
+    portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(partitioning, "MAX_ATTEMPTS", 2)
     make_records(portfolio, 3)
     with psycopg.connect(conninfo()) as dump, psycopg.connect(conninfo(), autocommit=True) as web:
         dump.execute("SET idle_in_transaction_session_timeout = 0")

@@ -209,11 +209,7 @@ ENGLISH = [
 ]  # fmt: skip
 
 CHINESE = [
-    ("place", STEP, "node-3 在 3 个节点中负载最低：2 → 4，共 8"),
     ("failover", {**STEP, "how": "prepared"}, "node-1 失联；node-3 已准备就绪：负载 2 → 4，共 8"),
-    ("rebalance", STEP, "均衡负载：node-1 6 → 4，共 8；node-3 2 → 4，共 8"),
-    ("no_selector", REQUIREMENTS,
-     "需要 gpu=yes：6 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器"),
     ("no_strategy", {**REQUIREMENTS, "other": True, "nodes": 2},
      "需要策略 pairs_trade 2：其他 2 个节点中 0 个具备；在一个节点上安装，或更换组合的策略"),
     ("no_room", {**ROOM, "nodes": 9, "more": {"cordoned": 1, "full": 7}},
@@ -225,8 +221,6 @@ CHINESE = [
     ("halted_all", {"actor": "ann", "why": "wrong prices", "halt": 3},
      "ann 紧急停止了全部组合：wrong prices；"
      "单独启动它，或撤销第 3 号紧急停止，重新启动当时停止的全部组合"),
-    ("on_node", STATE, "node-2 已满：负载 8/8，该组合需要 2"),
-    ("roll_out_not_running", {"state": "halted"}, "已叫停，故保持不变；请先启动，再重新发布"),
 ]  # fmt: skip
 
 
@@ -239,9 +233,9 @@ def test_every_code_is_covered_in_both_languages() -> None:
     assert {code for code, _, _ in ENGLISH} == set(SENTENCES) == set(chinese.SENTENCES)
 
 
-@pytest.mark.parametrize(("code", "params", "sentence"), ENGLISH)
-def test_chinese_sentence_matches_english(code: str, params: dict[str, Any], sentence: str) -> None:
-    check_translated(Reason(code, params))
+def test_chinese_sentence_matches_english() -> None:
+    for code, params, _ in ENGLISH:
+        check_translated(Reason(code, params))
 
 
 @pytest.mark.parametrize(("code", "params", "sentence"), CHINESE)
@@ -292,21 +286,19 @@ def test_other_languages_than_chinese_render_in_english(
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
-@pytest.mark.parametrize(("code", "params", "sentence"), ENGLISH)
-def test_invalid_parameters_never_raise(
-    code: str, params: dict[str, Any], sentence: str, language: str
-) -> None:
-    for key in params:
-        without = {name: value for name, value in params.items() if name != key}
-        bad: tuple[Any, ...] = (None, "x", [1], {}, 1e400)
-        for wrong in (without, *({**params, key: value} for value in bad)):
-            assert render(Reason(code, wrong), language)
+def test_invalid_parameters_never_raise(language: str) -> None:
+    for code, params, _ in ENGLISH:
+        for key in params:
+            without = {name: value for name, value in params.items() if name != key}
+            bad: tuple[Any, ...] = (None, "x", [1], {}, 1e400)
+            for wrong in (without, *({**params, key: value} for value in bad)):
+                assert render(Reason(code, wrong), language)
 
 
-@pytest.mark.parametrize("remedy", ["cordoned", "draining", "flapping", "spread", "more"])
-def test_every_remedy_is_an_action(remedy: str) -> None:
-    sentence = render(Reason("no_room", {**ROOM, "remedy": remedy, "remedy_node": "node-6"}))
-    assert re.search(r"; (add|uncordon|undo|wait) .+", sentence)
+def test_every_remedy_is_an_action() -> None:
+    for remedy in ("cordoned", "draining", "flapping", "spread", "more"):
+        sentence = render(Reason("no_room", {**ROOM, "remedy": remedy, "remedy_node": "node-6"}))
+        assert re.search(r"; (add|uncordon|undo|wait) .+", sentence)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

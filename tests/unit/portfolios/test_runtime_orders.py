@@ -133,10 +133,11 @@ def test_an_invalid_order_is_the_strategys_failure(monkeypatch: Any, wrong: Any)
 
 
 def test_the_number_of_resting_orders_is_limited(monkeypatch: Any) -> None:
-    many = [limit("buy", "0.01") for _ in range(1_001)]
+    monkeypatch.setattr("portfolios.runtime.order_book.MAX_RESTING", 10)
+    many = [limit("buy", "0.01") for _ in range(11)]
     result = run(scripted(monkeypatch, {1: many}), [prices(1, *FLAT)])
-    assert result.orders[-1].reason == "1000 limit and stop orders are open, the most there may be"
-    assert [o.status for o in result.orders].count("open") == 1_000
+    assert result.orders[-1].reason == "10 limit and stop orders are open, the most there may be"
+    assert [o.status for o in result.orders].count("open") == 10
 
 
 class Reported(Scripted):

@@ -18,10 +18,10 @@ ONE_A_SECOND = Segment(1, 0, 1.0)
 
 
 def test_canary_digest_equals_that_of_the_log_across_the_end_of_a_lap() -> None:
-    lines = [f"{row['Symbol']} {Decimal(row['Close']):.4f}" for row in table_rows()]
-    digest = bytes(32)
+    rows, digest = table_rows(), bytes(32)
     for seq in range(92_000, 92_501):
-        line = f"{seq} {lines[(seq - 1) % len(lines)]}"
+        row = rows[(seq - 1) % len(rows)]
+        line = f"{seq} {row['Symbol']} {Decimal(row['Close']):.4f}"
         digest = hashlib.sha256(digest + line.encode()).digest()
     canary = spec("canary", first_seq=92_000)
     seen = replay([(92_000, canary)], open_feed("replay"), [ONE_A_SECOND], 92_500)

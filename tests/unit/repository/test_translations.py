@@ -6,6 +6,7 @@ import ast
 import gettext
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from string import Formatter
 
@@ -49,6 +50,12 @@ def texts_of_modules() -> Iterator[str]:
                     yield text
 
 
+@cache
+def texts() -> set[str]:
+    """Return the texts of templates and modules that Ginkgo translates."""
+    return {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO
+
+
 def catalog(name: str) -> Callable[[str], str]:
     """Return the function that translates a text by the catalogue of this name."""
     with (CATALOGS / f"{name}.mo").open("rb") as file:
@@ -59,15 +66,14 @@ chinese, chinese_of_scripts = catalog("django"), catalog("djangojs")
 
 
 def test_every_text_has_a_chinese_translation() -> None:
-    texts = {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO
-    assert "Newest handoffs" in texts  # of a template
-    assert "waits for its daemon to register" in texts
-    assert "{name} is to be stopped; start it first." in texts
-    assert sorted(text for text in texts if chinese(text) == text) == []
+    assert "Newest handoffs" in texts()  # of a template
+    assert "waits for its daemon to register" in texts()
+    assert "{name} is to be stopped; start it first." in texts()
+    assert sorted(text for text in texts() if chinese(text) == text) == []
 
 
 def test_translation_keeps_numbers_and_placeholders() -> None:
-    for text in {*texts_of_templates(), *texts_of_modules()} - OF_DJANGO:
+    for text in texts():
         translated = chinese(text)
         assert sorted(FIGURE.findall(text)) == sorted(FIGURE.findall(translated)), text
         assert set(values_in(text)) == set(values_in(translated)), text
