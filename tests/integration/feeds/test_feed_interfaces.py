@@ -443,7 +443,6 @@ def test_list_of_feeds_names_a_feed_without_instruments(capsys: pytest.CaptureFi
         ("", [], "file", "is empty"),
         (HEADER + GOOD + '"' + LATER, [], "file", "is a quote not closed?"),
         (HEADER + GOOD, ["--time-format", "%H:%M"], "time_format", "a form with the year"),
-        (HEADER + GOOD, ["--time-format", "%Q"], "time_format", "a form with the year"),
         (HEADER + GOOD, ["--time-unit", "h"], "time_unit", "give one of s, ms, us, ns"),
         (HEADER + (GOOD + LATER).replace("1.07050", "x") * 9, [], "line 2", "… and 13 more."),
     ],
@@ -459,22 +458,6 @@ def test_refusal_of_a_wrong_file_says_where_and_nothing_is_imported(
     assert where in str(refused.value)
     assert words in str(refused.value)
     assert not FeedRow.objects.filter(name="eur").exists()
-
-
-def test_a_time_that_daylight_saving_skips_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "spring.csv"
-    path.write_text(
-        "time,price,quantity\n2026-03-08 01:59:00,1.1,1\n2026-03-08 02:30:00,1.2,1\n"
-        "2026-03-08 02:31:00-05:00,1.3,1\n2026-03-08 03:59:00,1.4,1\n"
-    )
-    given = ("import", "eur", str(path), "--symbol", "E", "--time-zone", "America/New_York")
-    with pytest.raises(CommandError) as refused:
-        run(*given)
-    assert "time 2026-03-08 02:30:00 does not exist in America/New_York" in str(refused.value)
-    assert not FeedRecord.objects.exists()
-    run(*given, "--skip-bad")
-    times = FeedRecord.objects.order_by("seq").values_list("time_us", flat=True)
-    assert [(us - times[0]) // 60_000_000 for us in times] == [0, 32, 60]
 
 
 def test_a_source_number_too_far_ahead_is_refused(either: ApiClient) -> None:

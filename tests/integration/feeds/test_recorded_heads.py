@@ -52,17 +52,12 @@ def test_a_commit_up_to_the_head_is_accepted_and_one_beyond_it_returns_to_the_ch
     assert hand.commit(5) == "ok"
 
 
-def lose_records(after: int) -> None:
-    """Let the database be one that was promoted without the records after `after`."""
-    FeedRecord.objects.filter(seq__gt=after).delete()
-    FeedWriter.objects.update(head=after)
-
-
 def test_a_commit_computed_from_records_that_the_database_lost_is_refused(
     hand: OwnerSession,
 ) -> None:
     of_the_lost = hand.next_commit(3)
-    lose_records(after=1)
+    FeedRecord.objects.filter(seq__gt=1).delete()  # as a database promoted without them
+    FeedWriter.objects.update(head=1)
     assert hand.send(of_the_lost).answer == "conflict"
     append_trades(range(10, 12), price=61)  # under the numbers of the lost ones
     answer = hand.send(of_the_lost)

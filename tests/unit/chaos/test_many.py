@@ -17,7 +17,6 @@ from chaos.checkers.blast_radius import BlastRadius
 from chaos.checkers.findings import Findings
 from chaos.checkers.invariants import RunSample, Sample
 from chaos.checkers.monitor import Monitor
-from chaos.faults.registry import FLEETS
 from chaos.harness.many import servers
 from chaos.harness.many.layout import POSTGRES, WEBS, Layout
 from chaos.runner import run
@@ -75,13 +74,6 @@ def test_packages_of_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch)
     assert servers.missing().endswith(
         "apt-get install etcd-server haproxy patroni postgresql-17 redis-server util-linux"
     )
-
-
-def test_the_fleet_of_several_machines_has_its_faults() -> None:
-    names = set(FLEETS["many"])
-    assert names >= {"web-frozen-sticky", "web-killed", "web-database-cut", "proxy-away"}
-    assert names >= {"redis-frozen", "primary-killed", "primary-frozen", "primary-dropped"}
-    assert names >= {"switchover", "async-promotion"}
 
 
 def test_a_time_within_its_budget_is_measured_and_a_longer_one_reported(tmp_path: Path) -> None:

@@ -11,9 +11,3 @@ def test_candidate_pool_reorders_a_node_whose_load_has_risen() -> None:
     assert pool.best(1) == 0
     load[0] = 2
     assert (pool.best(1), pool.lowest_relative_load()) == (1, 0.2)
-
-
-def test_candidate_pool_keeps_an_avoided_node_for_later_choices() -> None:
-    load = [0.0, 1.0]
-    pool = CandidatePool([0, 1], [5, 5], load, load)
-    assert [pool.best(1, avoid={0}), pool.best(1)] == [1, 0]

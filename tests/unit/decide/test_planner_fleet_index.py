@@ -11,23 +11,6 @@ GPU = {"gpu": "yes"}
 HARD = {"spread_group": "alpha", "spread_hard": True}
 
 
-def test_lightest_portfolio_of_a_node_is_updated_with_additions_and_removals() -> None:
-    index = FleetIndex.of(on(1, "a", weight=3))
-    assert index.settled_by_node[1].lightest == 3
-    (light,) = on(1, "b", weight=2)
-    index.update([light])
-    assert index.settled_by_node[1].lightest == 2
-    index.update([], gone=[light.id])
-    assert index.settled_by_node[1].lightest == 3
-
-
-def test_added_portfolio_counts_towards_what_the_portfolios_of_its_node_require() -> None:
-    index = FleetIndex.of(on(1, "a"))
-    assert index.settled_by_node[1].all_can_run_on(node(1))
-    index.update(on(1, "b", selector=GPU))
-    assert not index.settled_by_node[1].all_can_run_on(node(1))
-
-
 def test_requirements_are_checked_again_after_new_labels() -> None:
     settled = FleetIndex.of(on(1, "a", selector=GPU)).settled_by_node[1]
     assert settled.all_can_run_on(node(1, labels=GPU))

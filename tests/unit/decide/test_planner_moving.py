@@ -240,17 +240,6 @@ def test_no_rebalance_in_a_pass_with_failovers() -> None:
     assert set(then.values()) == {"node-3"}
 
 
-def test_drain_moves_two_at_a_time() -> None:
-    snapshot = world([node(1, draining=True), node(2), node(3)], on(1, "a", "b", "c", "d"))
-    sizes = []
-    for _ in range(3):
-        plan = make_plan(snapshot, POLICY)
-        sizes.append(len(moves(plan, "drain")))
-        snapshot = applied(snapshot, plan)
-    assert sizes == [2, 2, 0]
-    assert loads(snapshot) == {"node-1": 0, "node-2": 2, "node-3": 2}
-
-
 def test_added_node_gets_load_with_the_fewest_moves() -> None:
     # 9 over 3, then a fourth: 3 3 3 0 → two moves → 2 2 3 2, a difference of 1 that no move lowers.
     running = [*on(1, "a", "b", "c"), *on(2, "d", "e", "f"), *on(3, "g", "h", "i")]

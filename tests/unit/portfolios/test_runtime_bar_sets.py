@@ -122,15 +122,6 @@ def test_a_failure_names_the_event_that_completed_the_bars() -> None:
         run(engine, [at(1, "KO", 5), at(2, "GE", 5)])
 
 
-def test_warm_up_events_complete_bars_too_and_place_no_order() -> None:
-    chosen = spec("cheapest_of_all", symbols=["KO", "GE"], first_seq=4)
-    engine = PortfolioEngine.fresh(chosen, [at(1, "KO", 5), at(2, "GE", 5), at(3, "KO", 6)])
-    assert not engine.state.account.open_orders
-    result = run(engine, [at(4, "GE", 6)])
-    assert [[seq for _, seq, _ in found] for found in sets(engine)] == [[2, 1], [4, 3]]
-    assert [order.seq for order in result.orders] == [4]
-
-
 @pytest.mark.parametrize(
     ("symbols", "events", "complete"),
     [

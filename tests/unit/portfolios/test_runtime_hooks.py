@@ -89,15 +89,6 @@ def test_a_timer_that_sets_itself_again_waits_for_the_next_event() -> None:
     assert seen_by(engine) == [1, "timer 0", 2, "timer 0", 3]
 
 
-def test_an_order_of_a_timer_fills_at_a_later_event() -> None:
-    engine = hooked_engine(
-        {1: lambda ctx: ctx.set_timer(2_000_000)}, lambda ctx, due: [buy("KO", "1")]
-    )
-    result = run(engine, bars(1, 2, 3))
-    assert [(o.seq, o.index) for o in result.orders] == [(2, 0)]
-    assert [(f.order_seq, f.fill_seq) for f in result.fills] == [(2, 3)]
-
-
 def test_a_tick_fires_timers_of_a_strategy_with_symbols_and_is_counted_as_an_event() -> None:
     engine = hooked_engine({1: lambda ctx: ctx.set_timer(2_000_000)}, symbols=["KO"])
     assert engine.symbols == {"KO", ""}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +27,8 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.state import decode_state, strategy_view
-from portfolios.runtime.worker import LossyStream, serve
-from tests.support.market_factories import bar, spec
+from portfolios.runtime.worker import LossyStream, PortfolioWorker, serve
+from tests.support.market_factories import spec
 
 
 class Peer:
@@ -117,29 +115,6 @@ def test_a_trial_load_may_be_followed_by_a_load_of_the_newest_state(
     assert strategy_view(decode_state(third.result.state))["gaps"] == 0
 
 
-def test_worker_answers_with_orders_fills_and_suppression(process: tuple[Peer, Any]) -> None:
-    peer, _ = process
-    peer.ask(Load(spec("buy_and_hold"), None, 0))
-    events = encode_events([bar(1, "KO", "10", "10"), bar(2, "GE", "1", "1")])
-    stale = peer.ask(Batch(0, 2, True, events))
-    assert isinstance(stale, Result)
-    assert [order.status for order in stale.result.orders] == ["suppressed", "suppressed"]
-    fresh = peer.ask(Batch(2, 4, False, encode_events([bar(s, "KO", "9", "9") for s in (3, 4)])))
-    assert isinstance(fresh, Result)
-    assert [(fill.order_seq, fill.fill_seq) for fill in fresh.result.fills] == [(3, 4)]
-
-
-def test_failed_load_is_answered_with_its_error(process: tuple[Peer, Any]) -> None:
-    peer, _ = process
-    reply = peer.ask(Load(spec("martingale"), None, 0))
-    assert isinstance(reply, Failed)
-    assert (reply.stage, reply.seq) == ("load", None)
-    assert reply.error.startswith("UnknownStrategy: unknown strategy 'martingale'; there are: ")
-    bad = peer.ask(Load(spec("canary"), b"torn", 5))
-    assert isinstance(bad, Failed)
-    assert bad.error.startswith("StateUnreadable: ")
-
-
 def test_a_failure_at_an_event_discards_the_portfolio_until_it_is_loaded_again(
     process: tuple[Peer, Any],
 ) -> None:
@@ -155,23 +130,6 @@ def test_a_failure_at_an_event_discards_the_portfolio_until_it_is_loaded_again(
     assert isinstance(peer.ask(batch(1, 9)), Result)
 
 
-def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: Any) -> Reply:
-    """Return what a loop in a thread answers to ten events of a strategy that fails."""
-    monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
-    streams = sys.stdout, sys.stderr
-    ours, theirs = socket.socketpair()
-    loop = threading.Thread(target=serve, args=(theirs,))
-    loop.start()
-    peer = Peer(ours)
-    try:
-        loaded = peer.ask(Load(spec(name, parameters=parameters), None, 0))
-        return peer.ask(batch(1, 10)) if isinstance(loaded, Loaded) else loaded
-    finally:
-        ours.close()
-        loop.join(5)
-        sys.stdout, sys.stderr = streams
-
-
 @pytest.mark.parametrize(
     ("name", "parameters", "stage", "seq", "error"),
     [
@@ -184,7 +142,11 @@ def test_failure_of_a_strategy_is_answered_with_seq_and_trace(
     monkeypatch: pytest.MonkeyPatch, name: str, parameters: dict[str, int], stage: str,
     seq: int | None, error: str,
 ) -> None:  # fmt: skip
-    reply = answer_of_faulty(monkeypatch, name, **parameters)
+    monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
+    worker = PortfolioWorker()
+    reply = worker.answer(Load(spec(name, parameters=parameters), None, 0))
+    if isinstance(reply, Loaded):
+        reply = worker.answer(batch(1, 10))
     assert isinstance(reply, Failed)
     assert (reply.stage, reply.seq, reply.error) == (stage, seq, error)
     assert "faulty_strategies.py" in reply.trace

@@ -19,12 +19,9 @@ def test_default_parameters_of_each_built_in_strategy_are_valid(name: str) -> No
 @pytest.mark.parametrize(
     ("name", "parameters", "field", "code"),
     [
-        ("sma_cross", {"fast": "ten"}, "fast", "wrong_type"),
         ("sma_cross", {"fast": 2.5}, "fast", "wrong_type"),
         ("sma_cross", {"fast": True}, "fast", "wrong_type"),
         ("sma_cross", {"fast": None}, "fast", "wrong_type"),
-        ("sma_cross", {"fast": 0}, "fast", "out_of_range"),
-        ("sma_cross", {"slow": 1001}, "slow", "out_of_range"),
         ("sma_cross", {"fast": 30, "slow": 30}, "fast", "conflict"),
         ("sma_cross", {"speed": 3}, "speed", "unknown_parameter"),
         ("sma_cross", {"quantity": "0"}, "quantity", "out_of_range"),
@@ -35,10 +32,8 @@ def test_default_parameters_of_each_built_in_strategy_are_valid(name: str) -> No
         ("sma_cross", {"quantity": "1e-999999"}, "quantity", "out_of_range"),
         ("sma_cross", {"quantity": "NaN"}, "quantity", "out_of_range"),
         ("sma_cross", {"quantity": "much"}, "quantity", "wrong_type"),
-        ("sma_cross", {"quantity": []}, "quantity", "wrong_type"),
         ("sma_cross", {"quantity": "٣"}, "quantity", "wrong_type"),
         ("mean_reversion", {"lookback": 1}, "lookback", "out_of_range"),
-        ("mean_reversion", {"entry_z": 0}, "entry_z", "out_of_range"),
         ("mean_reversion", {"entry_z": float("nan")}, "entry_z", "out_of_range"),
         ("mean_reversion", {"exit_z": 2.0}, "exit_z", "conflict"),
         ("buy_and_hold", {"quantity": "1_000_000_001"}, "quantity", "out_of_range"),
@@ -54,21 +49,23 @@ def test_a_wrong_parameter_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "sentence"),
+    ("name", "parameters", "code", "sentence"),
     [
-        ("sma_cross", {"fast": "ten"}, "fast is 'ten'; give a whole number."),
-        ("sma_cross", {"fast": 0}, "fast is 0; give a whole number, 1 or more."),
-        ("sma_cross", {"slow": 1001}, "slow is 1001; give a whole number, 1000 or less."),
-        ("sma_cross", {"quantity": []}, "quantity is []; give a decimal number."),
-        ("mean_reversion", {"entry_z": 0}, "entry_z is 0; give a number, over 0."),
-        ("mean_reversion", {"entry_z": "x" * 60}, f"entry_z is '{'x' * 36}…; give a number."),
+        ("sma_cross", {"fast": "ten"}, "wrong_type", "fast is 'ten'; give a whole number."),
+        ("sma_cross", {"fast": 0}, "out_of_range", "fast is 0; give a whole number, 1 or more."),
+        ("sma_cross", {"slow": 1001}, "out_of_range",
+         "slow is 1001; give a whole number, 1000 or less."),
+        ("sma_cross", {"quantity": []}, "wrong_type", "quantity is []; give a decimal number."),
+        ("mean_reversion", {"entry_z": 0}, "out_of_range", "entry_z is 0; give a number, over 0."),
+        ("mean_reversion", {"entry_z": "x" * 60}, "wrong_type",
+         f"entry_z is '{'x' * 36}…; give a number."),
     ],
-)
+)  # fmt: skip
 def test_error_about_a_wrong_value_says_in_plain_words_what_is_wanted(
-    name: str, parameters: dict[str, Any], sentence: str
+    name: str, parameters: dict[str, Any], code: str, sentence: str
 ) -> None:
     (error,) = registry.get(name).validate(parameters, [])
-    assert error.message == sentence
+    assert (error.code, error.message) == (code, sentence)
 
 
 def test_every_wrong_parameter_is_named_at_once() -> None:

@@ -279,12 +279,6 @@ def test_a_shell_can_read_the_example_file_of_variables() -> None:
     assert read["GINKGO_HTTPS"] == "yes"
 
 
-def test_the_files_of_prometheus_are_yaml() -> None:
-    """Prometheus's own programs check what the files say, in `bin/check`."""
-    for path in (DEPLOY / "prometheus").glob("*.yml"):
-        assert document(f"prometheus/{path.name}")
-
-
 def test_every_rule_is_tested_and_leads_to_a_receiver() -> None:
     groups = document("prometheus/ginkgo.rules.yml")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
