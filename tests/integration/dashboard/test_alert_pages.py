@@ -15,7 +15,6 @@ from unittest import mock
 import pytest
 from django.core.management import call_command
 from django.test import Client
-from drf_spectacular.generators import SchemaGenerator
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.encryption_keys import new_key
@@ -32,7 +31,7 @@ from scheduling.operations.alerts import test_channel as check_channel
 from scheduling.permissions import Role
 from scheduling.tasks import deliver_alerts
 from scheduling.timing import timing
-from tests.support.api_client import PROBLEM, fields_of, problem
+from tests.support.api_client import fields_of, problem
 from tests.support.factories import ago, make_settled_nodes
 from tests.support.pages import DIALOG, signed_in, text_of
 
@@ -162,11 +161,11 @@ def test_alert_page_keeps_closed_alerts_and_hides_channels_from_viewers(desk: Cl
     assert viewer.post(f"/alerts/{alert.pk}/acknowledge/").status_code == 403
 
 
-@pytest.mark.parametrize(("count", "shown"), [(0, 0), (7, 7), (100, 99)])
-def test_alert_icon_shows_the_number_in_its_address_and_99_at_most(count: int, shown: int) -> None:
-    answer = Client().get(f"/alerts/icon-{count}.svg")
-    assert answer["Content-Type"] == "image/svg+xml"
-    assert f">{shown}<" in answer.content.decode()
+def test_alert_icon_shows_the_number_in_its_address_and_99_at_most() -> None:
+    for count, shown in ((0, 0), (7, 7), (100, 99)):
+        answer = Client().get(f"/alerts/icon-{count}.svg")
+        assert answer["Content-Type"] == "image/svg+xml"
+        assert f">{shown}<" in answer.content.decode()
 
 
 def test_an_alert_sends_one_message_when_it_opens_and_one_when_it_closes(channel: Webhook) -> None:
@@ -274,26 +273,24 @@ def test_channel_address_is_a_secret_that_no_page_shows(desk: Client, webhook: W
     assert Event.objects.get(kind="alert_channel_removed").reason == "moved"
 
 
-@pytest.mark.parametrize(
-    ("name", "address", "field", "said"),
-    [
-        ("on-call", "https://example.org/hook", "address", "for a webhook write jsons://"),
-        ("on-call", "syslog://", "address", "is not one of json, jsons"),
-        ("on-call", "file:///etc/passwd", "address", "is not one of"),
-        ("on-call", "tgram://t/1/?a=b&%54emplate=/etc/x", "address", "parameter template would"),
-        ("On Call", "json://localhost", "name", "use small letters"),
-        ("environment", "json://localhost", "name", "GINKGO_ALERT_URL defines the channel"),
-    ],
+REFUSED_CHANNELS = (
+    ("on-call", "https://example.org/hook", "address", "for a webhook write jsons://"),
+    ("on-call", "syslog://", "address", "is not one of json, jsons"),
+    ("on-call", "file:///etc/passwd", "address", "is not one of"),
+    ("on-call", "tgram://t/1/?a=b&%54emplate=/etc/x", "address", "parameter template would"),
+    ("On Call", "json://localhost", "name", "use small letters"),
+    ("environment", "json://localhost", "name", "GINKGO_ALERT_URL defines the channel"),
 )
-def test_refused_channel_names_the_wrong_field(
-    desk: Client, operator: Any, name: str, address: str, field: str, said: str
-) -> None:
-    answer = desk.post("/alert-channels/", {"name": name, "address": address}, **DIALOG)
-    assert answer.status_code == 400
-    assert said in text_of(answer)
-    refused = operator.post("alert-channels/", {"name": name, "address": address})
-    assert fields_of(problem(refused, 400, "invalid")) == {field: "invalid"}
-    assert not AlertChannel.objects.exists()
+
+
+def test_refused_channel_names_the_wrong_field(desk: Client, operator: Any) -> None:
+    for name, address, field, said in REFUSED_CHANNELS:
+        answer = desk.post("/alert-channels/", {"name": name, "address": address}, **DIALOG)
+        assert answer.status_code == 400
+        assert said in text_of(answer)
+        refused = operator.post("alert-channels/", {"name": name, "address": address})
+        assert fields_of(problem(refused, 400, "invalid")) == {field: "invalid"}
+        assert not AlertChannel.objects.exists()
 
 
 def test_alert_address_of_the_environment_becomes_a_channel_that_nobody_can_delete(
@@ -305,9 +302,6 @@ def test_alert_address_of_the_environment_becomes_a_channel_that_nobody_can_dele
     lose("node-1")
     assert deliver_alerts() == "1 delivered"
     problem(operator.delete("alert-channels/environment/", {"reason": ""}), 409, "invalid")
-    schema = SchemaGenerator().get_schema(request=None, public=True)
-    described = schema["components"]["responses"]["Problem409"]["content"][PROBLEM]["schema"]
-    assert "invalid" in described["allOf"][1]["properties"]["code"]["enum"]
     settings.GINKGO = replace(settings.GINKGO, alert_url=None)
     deliver_alerts()
     assert not AlertChannel.objects.get().enabled

@@ -102,10 +102,10 @@ def test_edit_form_gives_the_portfolio_another_artifact(desk: Client) -> None:
     }  # fmt: skip
     desk.post("/portfolios/p/edit/", fields)
     assert Portfolio.objects.get().revision == 1  # nothing was changed
-    desk.post("/portfolios/p/edit/", {**fields, "strategy": other})
+    desk.post("/portfolios/p/edit/", {**fields, "strategy": other, "note": "two"})
     portfolio = Portfolio.objects.get()
     wanted = portfolio.revisions.get(number=portfolio.revision)
-    assert (portfolio.revision, wanted.artifact_id) == (2, second.sha256)
+    assert (portfolio.revision, wanted.artifact_id, wanted.note) == (2, second.sha256, "two")
     fields["base"] = EditBase.of(portfolio).token
     wrong = desk.post("/portfolios/p/edit/", {**fields, "strategy": "momentum@ffffffff"})
     assert wrong.status_code == 400

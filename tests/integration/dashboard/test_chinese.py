@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass
+from functools import cache
 from html import unescape
 from typing import Any
 
@@ -67,10 +68,13 @@ def seen(page: str) -> str:
 
 def english(page: str, data: set[str]) -> set[str]:
     """Return the English words of a page that are neither data nor the same in Chinese."""
-    text = seen(page)
-    for known in sorted(filter(None, data), key=len, reverse=True):
-        text = text.replace(known, " ")
-    return set(WORD.findall(text)) - SAME
+    return set(WORD.findall(any_of(frozenset(data)).sub(" ", seen(page)))) - SAME
+
+
+@cache
+def any_of(texts: frozenset[str]) -> re.Pattern[str]:
+    """Return a pattern of these texts, of which it prefers the longer ones."""
+    return re.compile("|".join(map(re.escape, sorted(texts - {""}, key=len, reverse=True))) or "$")
 
 
 def texts_in(value: Any) -> set[str]:

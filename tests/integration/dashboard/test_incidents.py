@@ -16,7 +16,6 @@ from scheduling.db.transaction import execute_autocommit
 from scheduling.enact.lease import mark_lost
 from scheduling.models import Event, Run, Tenure, Verification
 from scheduling.observe.fleet_view import portfolios as portfolio_views
-from scheduling.permissions import Role
 from scheduling.timing import timing
 from tests.support.api_client import counted_statements, problem
 from tests.support.factories import (
@@ -28,14 +27,9 @@ from tests.support.factories import (
     make_settled_nodes,
     newest_handoff,
 )
-from tests.support.pages import signed_in, text_of
+from tests.support.pages import text_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def desk() -> Client:
-    return signed_in(Role.VIEWER, "vera")
 
 
 def lose(node: FakeNode) -> int:
@@ -61,8 +55,8 @@ def failed_over(events: int = 0) -> tuple[FakeNode, FakeNode, int]:
     return first, second, number
 
 
-def page_of(desk: Client, number: int) -> str:
-    return text_of(desk.get(f"/incidents/{number}/"))
+def page_of(reader: Client, number: int) -> str:
+    return text_of(reader.get(f"/incidents/{number}/"))
 
 
 def row_of(page: str, portfolio: str) -> str:
@@ -72,7 +66,7 @@ def row_of(page: str, portfolio: str) -> str:
 
 
 def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_had_no_owner(
-    desk: Client,
+    reader: Client,
 ) -> None:
     first, second = make_settled_nodes(2)
     for name in ("moved", "waiting"):
@@ -81,7 +75,7 @@ def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_had_no_ow
     Run.objects.update(last_commit_at=ago(40))
     number = lose(first)
     fail_over("moved", second)
-    page = page_of(desk, number)
+    page = page_of(reader, number)
     assert "1 of 2 portfolios have a new owner; the longest was without one for 4" in page
     assert "1 has no owner yet." in page
     assert 'data-outcome="moved"' in row_of(page, "moved")
@@ -96,16 +90,16 @@ def test_incident_page_tells_where_each_portfolio_went_and_how_long_it_had_no_ow
     assert f'href="/handoffs/{handoff.pk}/"' in row_of(page, "moved")
 
 
-def test_time_without_an_owner_is_from_the_last_commit_to_the_first(desk: Client) -> None:
+def test_time_without_an_owner_is_from_the_last_commit_to_the_first(reader: Client) -> None:
     _, second, number = failed_over()
     Tenure.objects.filter(node=second.row).update(pause_ms=33_100)
-    document = desk.get(f"/incidents/{number}/export.json").json()
+    document = reader.get(f"/incidents/{number}/export.json").json()
     (outage,) = document["outages"]
     assert outage["without_owner_s"] == document["longest_without_owner_s"] == 33.1
     assert (outage["outcome"], outage["target_node"]) == ("moved", "node-2")
 
 
-def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> None:
+def test_orders_decided_on_events_of_the_outage_are_counted(reader: Client) -> None:
     _, second, number = failed_over()
     portfolio = Portfolio.objects.get(name="p")
     seq, epoch = Run.objects.get().last_seq, Run.objects.get().epoch
@@ -117,71 +111,73 @@ def test_orders_decided_on_events_of_the_outage_are_counted(desk: Client) -> Non
     for place, (status, decided_at, of_epoch) in enumerate(orders):
         given: dict[str, Any] = {"decided_at": decided_at, "committed_at": begun, "node": "node-2"}
         make_order(portfolio, seq + 1 + place, status=status, epoch=of_epoch, **given)
-    page = page_of(desk, number)
+    page = page_of(reader, number)
     assert "1 order was suppressed meanwhile." in page
     assert 'href="/portfolios/p/?status=suppressed"' in row_of(page, "p")
 
 
-def test_incident_shows_only_verifications_that_went_past_the_change_of_owner(desk: Client) -> None:
+def test_incident_shows_only_verifications_that_went_past_the_change_of_owner(
+    reader: Client,
+) -> None:
     first, _, number = failed_over(events=3)
     portfolio, last = Portfolio.objects.get(name="p"), Tenure.objects.get(node=first.row).to_seq
     assert last is not None
     asked = {"portfolio": portfolio, "requested_at": ago(9)}
     before = Verification.objects.create(**asked, state="different", to_seq=last)
-    assert "different" not in row_of(page_of(desk, number), "p")
+    assert "different" not in row_of(page_of(reader, number), "p")
     before.delete()
     Verification.objects.create(**asked, state="identical", to_seq=last + 2)
-    assert "identical" in row_of(page_of(desk, number), "p")
+    assert "identical" in row_of(page_of(reader, number), "p")
 
 
-def test_node_that_is_back_in_time_keeps_its_portfolios(desk: Client) -> None:
+def test_node_that_is_back_in_time_keeps_its_portfolios(reader: Client) -> None:
     (first,) = make_settled_nodes(1)
     make_running_portfolio("p", first, events=5)
     number = lose(first)
     first.beat()
-    page = page_of(desk, number)
+    page = page_of(reader, number)
     assert "1 was kept: the node was back in time." in page
     assert "back at" in page
 
 
-def test_each_loss_of_a_node_has_its_own_page(desk: Client) -> None:
+def test_each_loss_of_a_node_has_its_own_page(reader: Client) -> None:
     first, _, earlier = failed_over()
     first.beat()
     make_running_portfolio("q", first, events=5)
     later = lose(first)
-    assert 'data-portfolio="q"' not in page_of(desk, earlier)
-    assert 'data-portfolio="p"' not in page_of(desk, later)
-    assert desk.get("/nodes/node-1/incident/")["Location"] == f"/incidents/{later}/"
+    assert 'data-portfolio="q"' not in page_of(reader, earlier)
+    assert 'data-portfolio="p"' not in page_of(reader, later)
+    assert reader.get("/nodes/node-1/incident/")["Location"] == f"/incidents/{later}/"
     handoff = newest_handoff(Portfolio.objects.get(name="p"))
-    assert desk.get(f"/handoffs/{handoff.pk}/incident/")["Location"] == f"/incidents/{earlier}/"
-    listed = re.findall(r'data-incident="(\d+)"', text_of(desk.get("/incidents/")))
+    assert reader.get(f"/handoffs/{handoff.pk}/incident/")["Location"] == f"/incidents/{earlier}/"
+    listed = re.findall(r'data-incident="(\d+)"', text_of(reader.get("/incidents/")))
     assert listed == [str(later), str(earlier)]
-    assert f'href="/incidents/{later}/"' in text_of(desk.get("/nodes/node-1/"))
-    assert 'data-incident="' not in text_of(desk.get("/incidents/?node=node-2"))
+    assert f'href="/incidents/{later}/"' in text_of(reader.get("/nodes/node-1/"))
+    assert 'data-incident="' not in text_of(reader.get("/incidents/?node=node-2"))
 
 
-def test_exported_incident_has_a_line_for_each_portfolio(desk: Client) -> None:
+def test_exported_incident_has_a_line_for_each_portfolio(reader: Client) -> None:
     first, second = make_settled_nodes(2)
     for name in ("a", "b"):
         make_running_portfolio(name, first, events=5)
     number = lose(first)
     fail_over("a", second)
-    answer = desk.get(f"/incidents/{number}/export.csv")
+    answer = reader.get(f"/incidents/{number}/export.csv")
     assert answer["Content-Disposition"] == f'attachment; filename="incident-{number}.csv"'
     rows = list(csv.DictReader(StringIO(answer.content.decode())))
     assert {row["portfolio"]: row["outcome"] for row in rows} == {"a": "moved", "b": "waits"}
 
 
-def test_unknown_incident_is_not_found(desk: Client) -> None:
+def test_unknown_incident_is_not_found(reader: Client) -> None:
     make_settled_nodes(1)
     unknown = ("/incidents/999/", "/incidents/999/export.csv", "/handoffs/999/incident/")
     for address in (*unknown, "/nodes/node-1/incident/"):
-        assert desk.get(address).status_code == 404, address
-    assert desk.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
+        assert reader.get(address).status_code == 404, address
+    assert reader.get(f"/incidents/?before={10**25}&node=%00").status_code == 200
 
 
 def test_incident_pages_need_as_many_statements_for_many_portfolios_as_for_few(
-    desk: Client, monkeypatch: pytest.MonkeyPatch
+    reader: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolio_views, "SPARKLINE_INTERVAL_S", 0.0)  # read in each request
     first, second = make_settled_nodes(2)
@@ -193,9 +189,9 @@ def test_incident_pages_need_as_many_statements_for_many_portfolios_as_for_few(
         for name in names:
             fail_over(name, second)
         for address in (f"/incidents/{number}/", "/incidents/"):
-            desk.get(address)
+            reader.get(address)
             with counted_statements() as seen:
-                desk.get(address)
+                reader.get(address)
             counts.append(len(seen))
     assert counts[:2] == counts[2:]
 

@@ -92,24 +92,30 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def board(browser: Browser, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def window(browser: Browser, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    """Return a window of an operator, in which no page is open yet."""
     monkeypatch.setattr(context, "read_fleet_view", large_fleet)
     user = User.objects.create_user("mira")
     user.groups.add(Group.objects.get_or_create(name="operator")[0])
     client = Client()
     client.force_login(user)
     session = client.cookies["sessionid"].value
-    opened = open_context(browser)
+    opened = open_context(browser, base_url=live_server.url)
     opened.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
     shown = Board(opened.new_page())
-    shown.page.goto(live_server.url)
-    shown.page.wait_for_selector(".card")
     yield shown
     assert shown.errors == []
     opened.close()
 
 
-def test_only_columns_near_the_window_have_cards_and_scrolling_fills_the_others(board):
+@pytest.fixture
+def board(window: Board) -> Board:
+    window.page.goto("/")
+    window.page.wait_for_selector(".card")
+    return window
+
+
+def test_only_columns_near_the_window_have_cards_and_a_strip_links_to_lost_nodes_elsewhere(board):
     page = board.page
     assert len(board.columns()) == NODES
     assert board.cards_of("00") == 10
@@ -119,11 +125,8 @@ def test_only_columns_near_the_window_have_cards_and_scrolling_fills_the_others(
     page.wait_for_selector("#col-node-70 .card")
     page.wait_for_selector("#col-node-00 .card", state="detached")
     assert board.cards_of("70") == 10
-
-
-def test_lost_node_outside_the_window_is_listed_in_the_trouble_strip_with_a_link(board):
-    page = board.page
     assert page.locator("#trouble-strip").is_hidden()
+
     page.evaluate("window.scrollTo(0, 400)")
     board.show(large_fleet(**LOST))
     entry = page.locator("#trouble-strip li")
@@ -168,13 +171,12 @@ def test_node_groups_can_be_folded_and_show_their_counts(board):
     assert page.locator("#col-node-00").is_hidden()
     assert page.locator("#col-node-01").is_visible()
     assert page.evaluate("location.search") == "?group=zone&folded=z0"
+    page.click(".group-button >> text=zone=z0")
     page.select_option("#board-group", "")
     assert page.locator(".node-group").count() == 0
     assert page.locator("#col-node-00 .card").first.is_visible()
 
-
-def test_nodes_without_the_label_and_values_with_a_comma_fold_as_well(board):
-    page = board.page
+    # Without the label, and with values that the address has to quote.
     fleet = large_fleet()
     for row, labels in ((0, {}), (1, {"zone": "a,b"}), (2, {"zone": "50%"})):
         fleet.nodes[row] = dataclasses.replace(fleet.nodes[row], labels=labels)
@@ -189,38 +191,15 @@ def test_nodes_without_the_label_and_values_with_a_comma_fold_as_well(board):
     assert page.locator("#col-node-01").is_hidden()
 
 
-def test_heatmap_is_filtered_by_name_and_phase_also_outside_of_nodes(board):
-    page = board.page
-    fleet = large_fleet()
-    stray = [portfolio(n, None, id=2_000 + i, phase="pending") for i, n in enumerate(("vod", "x"))]
-    board.show(dataclasses.replace(fleet, portfolios=[*fleet.portfolios, *stray]))
-    page.click("text=Heatmap")
-    page.wait_for_selector(".heat-cell[data-cell=x]")
-    page.fill("#board-search", "vod")
-    cells = page.locator("#heatmap [data-cells] .heat-cell")
-    assert cells.evaluate_all("all => all.map(cell => cell.dataset.cell)") == ["p-333", "vod"]
-    assert page.inner_text("[data-count=waiting]") == "1"
-
-
-def test_long_word_in_the_reason_of_a_halt_keeps_the_way_back_on_the_screen(board):
-    page = board.page
-    halt = HaltView(4, ago(60), "olive", "https://example.org/" + "x" * 180, 9, 9, 9, None, "")
-    for width in (390, 1440):
-        page.set_viewport_size({"width": width, "height": 844})
-        board.show(dataclasses.replace(large_fleet(), halts=[halt]))
-        box = page.locator(".banner-halt a[href='/halts/4/undo/']").bounding_box()
-        assert box["x"] + box["width"] <= width
-
-
-def test_open_page_of_something_that_is_deleted_says_so(board):
-    page = board.page
-    page.goto(f"{page.url}handoffs/")
+def test_open_page_of_something_that_is_deleted_says_so(window):
+    page = window.page
+    page.goto("/handoffs/")
     missing = "<main>There is no such thing.</main>"
     page.route("**/handoffs/", lambda route: route.fulfill(status=404, body=missing))
     page.wait_for_selector("text=There is no such thing.")
 
 
-def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):
+def test_heatmap_has_a_named_cell_for_each_portfolio_and_is_filtered_as_the_board(board):
     page = board.page
     page.click("text=Heatmap")
     cells = page.locator("#heatmap [data-cells] .heat-cell")
@@ -239,20 +218,15 @@ def test_heatmap_has_a_named_cell_for_each_portfolio_and_shows_its_state(board):
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.dataset.cell") == "p-100"
 
-
-def test_row_view_has_rows_of_26_pixels_that_keep_the_message_of_a_card(board):
-    page = board.page
-    page.click("text=Rows")
-    assert page.locator("#col-node-00 .card").first.bounding_box()["height"] == 26
-    fleet = large_fleet()
-    fleet.portfolios[0] = dataclasses.replace(fleet.portfolios[0], stalled=True, stalled_s=42.0)
-    board.show(fleet)
-    page.wait_for_selector("#card-p-000.stalled")
-    assert "stalled 42 s" in page.locator("#card-p-000").text_content()
-    assert page.locator("#card-p-000 .card-message .i").is_visible()
+    stray = [portfolio(n, None, id=2_000 + i, phase="pending") for i, n in enumerate(("vod", "x"))]
+    board.show(dataclasses.replace(fleet, portfolios=[*fleet.portfolios, *stray]))
+    page.wait_for_selector(".heat-cell[data-cell=x]")
+    page.fill("#board-search", "vod")
+    assert cells.evaluate_all("all => all.map(cell => cell.dataset.cell)") == ["p-333", "vod"]
+    assert page.inner_text("[data-count=waiting]") == "1"
 
 
-def test_figures_change_in_place_and_a_moved_card_keeps_the_focus(board):
+def test_figures_of_cards_and_rows_change_in_place_and_a_moved_card_keeps_the_focus(board):
     page = board.page
     board.show(large_fleet())
     page.focus("#card-p-000")
@@ -267,6 +241,14 @@ def test_figures_change_in_place_and_a_moved_card_keeps_the_focus(board):
     board.show(fleet)
     page.wait_for_selector("#card-p-000", state="detached")
 
+    page.click("text=Rows")
+    assert page.locator("#col-node-00 .card").first.bounding_box()["height"] == 26
+    fleet.portfolios[100] = dataclasses.replace(fleet.portfolios[100], stalled=True, stalled_s=42.0)
+    board.show(fleet)
+    page.wait_for_selector("#card-p-100.stalled")
+    assert "stalled 42 s" in page.locator("#card-p-100").text_content()
+    assert page.locator("#card-p-100 .card-message .i").is_visible()
+
 
 #: Of "Sign out" in the top bar, from middle to middle in px, while the badge has its longest text.
 DISTANCE_BELOW_THE_BRAND = """() => {
@@ -279,8 +261,15 @@ DISTANCE_BELOW_THE_BRAND = """() => {
 }"""
 
 
-def test_narrow_board_has_a_short_top_bar_and_opens_the_column_of_a_lost_node(board):
+def test_narrow_board_fits_its_window_and_opens_the_column_of_a_lost_node(board):
     page = board.page
+    # A long word does not push the way back out of the window.
+    halt = HaltView(4, ago(60), "olive", "https://example.org/" + "x" * 180, 9, 9, 9, None, "")
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        board.show(dataclasses.replace(large_fleet(), halts=[halt]))
+        box = page.locator(".banner-halt a[href='/halts/4/undo/']").bounding_box()
+        assert box["x"] + box["width"] <= width
     page.set_viewport_size({"width": 721, "height": 844})
     assert page.evaluate(DISTANCE_BELOW_THE_BRAND) < 3
     page.set_viewport_size({"width": 390, "height": 844})

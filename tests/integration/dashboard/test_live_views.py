@@ -252,18 +252,18 @@ async def test_hint_makes_the_publisher_read_the_board_at_once(
     assert source.reads == reads + 1
 
 
-@pytest.mark.parametrize(
-    ("requested", "view"),
-    [
-        ("board", LiveView("board", "", True)),
-        ("portfolio:aapl-sma", LiveView("portfolio", "aapl-sma", True)),
-        ("page", LiveView("page", "", True)),
-        ("portfolio:", LiveView("page", "", True)),
-        ("anything else", LiveView("page", "", True)),
-    ],
+VIEWS = (
+    ("board", LiveView("board", "", True)),
+    ("portfolio:aapl-sma", LiveView("portfolio", "aapl-sma", True)),
+    ("page", LiveView("page", "", True)),
+    ("portfolio:", LiveView("page", "", True)),
+    ("anything else", LiveView("page", "", True)),
 )
-def test_parse_view_returns_the_view_of_each_requested_page(requested, view):
-    assert parse_view(requested, True) == view
+
+
+def test_parse_view_returns_the_view_of_each_requested_page():
+    for requested, view in VIEWS:
+        assert parse_view(requested, True) == view
 
 
 @pytest.mark.django_db

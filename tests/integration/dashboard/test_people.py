@@ -39,12 +39,12 @@ def test_new_user_sets_a_password_by_a_link_that_works_once(desk: Client) -> Non
     assert "vera" in text_of(desk.get("/people/"))
 
 
-@pytest.mark.parametrize("name", ["mira", "bad name!", ""])
-def test_invalid_or_taken_user_name_is_refused(desk: Client, name: str) -> None:
-    answer = desk.post("/people/add/", {"name": name, "role": "viewer"})
-    assert answer.status_code == 400
-    assert 'data-field="name"' in text_of(answer)
-    assert User.objects.count() == 1
+def test_invalid_or_taken_user_name_is_refused(desk: Client) -> None:
+    for name in ("mira", "bad name!", ""):
+        answer = desk.post("/people/add/", {"name": name, "role": "viewer"})
+        assert answer.status_code == 400
+        assert 'data-field="name"' in text_of(answer)
+        assert User.objects.count() == 1
 
 
 def test_role_and_access_are_changed_with_a_reason(desk: Client) -> None:

@@ -151,8 +151,9 @@ def test_portfolio_that_no_node_runs_is_not_said_to_run_another_revision():
         assert card_message(portfolio("a", None, running_revision=running, **stopped), NOW) is None
 
 
-def test_handoff_steps_are_marked_as_done_running_or_to_come():
-    draining = next(h for h in busy_fleet().handoffs_active if h.id == 4182)
+def test_handoff_steps_are_marked_as_done_running_to_come_failed_or_omitted():
+    fleet = busy_fleet()
+    draining = next(h for h in fleet.handoffs_active if h.id == 4182)
     steps = [(s.name, s.mark, s.text) for s in build_steps(draining, NOW)]
     # requested 1.712 s ago, prepared 1.3 s ago; the drain may take 5 s
     assert steps == [
@@ -161,14 +162,8 @@ def test_handoff_steps_are_marked_as_done_running_or_to_come():
         ("grant", "", ""),
         ("activate", "", ""),
     ]
-
-
-def test_failed_preparation_marks_only_the_prepare_step():
-    failed = next(h for h in busy_fleet().handoffs_recent if h.id == 4175)
+    failed = next(h for h in fleet.handoffs_recent if h.id == 4175)
     assert [s.mark for s in build_steps(failed, NOW)] == ["fail", "", "", ""]
-
-
-def test_failover_omits_the_drain_step():
     gone = handoff(1, "a", kind="failover", state="activating", granted_at=ago(1))
     assert [s.mark for s in build_steps(gone, NOW)][1:] == ["omitted", "done", "now"]
 
