@@ -44,12 +44,6 @@ WRITES = (
     ("POST", "schedule/freeze/"), ("POST", "nodes/node-1/drain/"), ("POST", "halt/"),
 )  # fmt: skip
 
-DRAWN = settings(
-    max_examples=examples(60),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
 
 @pytest.fixture
 def caller(db: Any) -> ApiClient:
@@ -58,7 +52,11 @@ def caller(db: Any) -> ApiClient:
     return make_api_client(Role.OPERATOR, "olive")
 
 
-@DRAWN
+@settings(
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(write=st.sampled_from(WRITES), body=bodies)
 def test_api_accepts_or_refuses_any_body_without_an_internal_error(
     caller: ApiClient, write: tuple[str, str], body: Any
@@ -69,30 +67,3 @@ def test_api_accepts_or_refuses_any_body_without_an_internal_error(
     if answer.status_code >= 400:
         assert answer.headers["Content-Type"] == PROBLEM
         assert answer.json()["detail"]
-
-
-@DRAWN
-@given(
-    path=st.sampled_from(
-        (
-            "portfolios/", "nodes/", "handoffs/", "events/", "feed/", "schedule/plan/",
-            "schedule/targets/", "portfolios/canary-1/orders/", "portfolios/canary-1/equity/",
-        )
-    ),
-    name=st.sampled_from(
-        (
-            "limit", "cursor", "from", "portfolio", "node", "state", "kind", "since", "status",
-            "from_seq", "to_seq", "lose", "phase", "symbol", "active",
-        )
-    ),
-    value=st.text(max_size=20)
-    | st.integers().map(str)
-    | st.sampled_from((*SENSIBLE, "cD0x", "nan", "1e400")),
-)  # fmt: skip
-def test_api_accepts_or_refuses_any_parameter_without_an_internal_error(
-    caller: ApiClient, path: str, name: str, value: str
-) -> None:
-    answer = caller.get(path, **{name: value})
-    assert answer.status_code in (200, 400, 404), answer.content
-    if answer.status_code >= 400:
-        assert answer.headers["Content-Type"] == PROBLEM
