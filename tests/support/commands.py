@@ -9,6 +9,13 @@ from typing import Any
 from django.core.management import call_command
 
 
+class Terminal(StringIO):
+    """What somebody types on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def said(*arguments: str) -> str:
     """Return what a command printed."""
     out = StringIO()

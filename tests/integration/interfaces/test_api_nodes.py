@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from scheduling.models import Event
 from scheduling.observe.incarnations import digest
 from scheduling.operations.tokens import issue_node_token
@@ -38,31 +36,24 @@ def test_a_lost_node_is_lost_in_its_document_and_in_filtered_lists(viewer: ApiCl
     assert [node["name"] for node in fit] == ["node-2"]
 
 
-@pytest.mark.parametrize("act", ["drain", "disable"])
-def test_api_drains_and_undrains_a_node(operator: ApiClient, act: str) -> None:
+def test_api_drains_and_undrains_a_node(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1"))
-    answer = operator.post(f"nodes/node-1/{act}/", {"reason": "new kernel"})
-    assert answer.status_code == 200
-    document = answer.json()
-    assert document["draining"] is True
-    assert document["schedulable"] is False
-    assert (document["drain_reason"], document["drain_actor"]) == ("new kernel", "olive")
-    assert document["portfolios"] == ["canary-1"]
-    assert operator.post("nodes/node-1/undrain/").json()["draining"] is False
+    for act in ("drain", "disable"):
+        answer = operator.post(f"nodes/node-1/{act}/", {"reason": "new kernel"})
+        assert answer.status_code == 200
+        document = answer.json()
+        assert document["draining"] is True
+        assert document["schedulable"] is False
+        assert (document["drain_reason"], document["drain_actor"]) == ("new kernel", "olive")
+        assert document["portfolios"] == ["canary-1"]
+        assert operator.post("nodes/node-1/undrain/").json()["draining"] is False
     kinds = Event.objects.filter(node__name="node-1", actor="olive").values_list("kind", flat=True)
     assert set(kinds) == {"node_draining", "node_undrained"}
 
 
-def test_api_cordons_and_uncordons_a_node(operator: ApiClient) -> None:
-    make_node("node-1")
-    document = operator.post("nodes/node-1/cordon/").json()
-    assert document["cordoned"] is True
-    assert document["schedulable"] is False
-    assert operator.post("nodes/node-1/uncordon/").json()["cordoned"] is False
-
-
-def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: ApiClient) -> None:
+def test_api_cordons_and_uncordons_a_node_that_never_registered(operator: ApiClient) -> None:
     issue_node_token("node-1", actor="ops")
     document = operator.post("nodes/node-1/cordon/").json()
     assert (document["name"], document["status"]) == ("node-1", "new")
-    assert document["cordoned"] is True
+    assert (document["cordoned"], document["schedulable"]) == (True, False)
+    assert operator.post("nodes/node-1/uncordon/").json()["cordoned"] is False

@@ -20,10 +20,6 @@ HOLD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def follow(caller: ApiClient, page: dict[str, Any]) -> dict[str, Any]:
-    return dict(caller.get(page["next"].partition("/api/")[2]).json())
-
-
 @pytest.fixture
 def holder(db: Any) -> Any:
     """Return a portfolio that bought three symbols and saw a thousand events."""
@@ -60,19 +56,6 @@ def test_orders_are_filtered_by_status_symbol_side_and_seq(viewer: ApiClient) ->
     assert [order["symbol"] for order in ibm] == ["IBM"]
     assert viewer.get(path, side="sell").json()["results"] == []
     assert viewer.get(path, from_seq=ibm[0]["seq"], to_seq=ibm[0]["seq"]).json()["results"] == ibm
-
-
-@pytest.mark.usefixtures("holder")
-def test_pages_of_a_list_contain_each_order_once(viewer: ApiClient) -> None:
-    path = "portfolios/tech-hold/orders/"
-    whole = [order["id"] for order in viewer.get(path).json()["results"]]
-    assert len(whole) == 3
-    page = viewer.get(path, limit=1).json()
-    seen = [order["id"] for order in page["results"]]
-    while page["next"]:
-        page = follow(viewer, page)
-        seen += [order["id"] for order in page["results"]]
-    assert seen == whole
 
 
 @pytest.mark.usefixtures("holder")
@@ -148,9 +131,9 @@ def test_api_lists_at_most_five_thousand_events_of_a_feed_and_none_beyond_its_he
     assert newest["results"][0]["time"].startswith("+")
 
 
-@pytest.mark.parametrize("name", ["none", "a\0b", "\0"])
-def test_the_events_of_an_unknown_feed_are_not_found(viewer: ApiClient, name: str) -> None:
-    problem(viewer.get("feed/", feed=name), 404, "not_found")
+def test_the_events_of_an_unknown_feed_are_not_found(viewer: ApiClient) -> None:
+    for name in ("none", "a\0b", "\0"):
+        problem(viewer.get("feed/", feed=name), 404, "not_found")
 
 
 def test_a_reused_name_inherits_neither_audit_log_nor_handoffs_nor_alerts(

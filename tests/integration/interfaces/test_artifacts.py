@@ -53,7 +53,7 @@ def mine(body: str, **given: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_wheel_is_inspected_and_stored_with_its_strategies() -> None:
+def test_wheel_is_inspected_and_stored_once_with_its_strategies() -> None:
     filename, wheel = make_wheel()
     added = operations.add_artifact(filename, wheel, actor="olive")
     assert added.is_new
@@ -70,6 +70,9 @@ def test_wheel_is_inspected_and_stored_with_its_strategies() -> None:
     assert sorted(properties) == ["fast", "quantity", "slow"]
     (event,) = Event.objects.filter(kind="artifact_added")
     assert (event.actor, event.reason) == ("olive", "momentum-demo 1.0")
+    again = operations.add_artifact(filename, wheel, actor="olive")
+    assert (again.artifact, again.is_new) == (artifact, False)
+    assert Event.objects.filter(kind="artifact_added").count() == 1
 
 
 def test_parameters_are_checked_by_schema_and_across_fields() -> None:
@@ -86,13 +89,6 @@ def test_parameters_are_checked_by_schema_and_across_fields() -> None:
     assert errors(fast="x") == [("config.fast", "wrong_type")]
     assert errors(fast=9, slow=3) == [("config.fast", "conflict")]
     assert errors(fast=2, slow=5) == []
-
-
-def test_same_bytes_again_are_the_same_artifact() -> None:
-    first = add().artifact
-    again = add()
-    assert (again.artifact, again.is_new) == (first, False)
-    assert Event.objects.filter(kind="artifact_added").count() == 1
 
 
 def test_upload_of_a_stored_version_with_other_bytes_is_refused() -> None:
@@ -114,14 +110,10 @@ def test_upload_of_stored_bytes_with_another_lock_is_refused() -> None:
     ("given", "code", "said"),
     [
         ({"entry_points": ""}, "inspection_failed", "declares no entry point"),
-        ({"entry_points": "[ginkgo.strategies]\na = momentum_demo:nothing\n"},
-         "inspection_failed", "cannot be imported: AttributeError"),
-        ({"files": {"momentum_demo/__init__.py": "import nonesuch_package"}},
-         "inspection_failed", "No module named 'nonesuch_package'"),
         ({"files": {"momentum_demo/__init__.py": "import os; os._exit(3)"}},
          "inspection_failed", "exited with status 3"),
         ({"files": {"momentum_demo/__init__.py": "open('/etc/shadow')"}},
-         "inspection_failed", "PermissionError"),
+         "inspection_failed", "cannot be imported: PermissionError"),
         (mine("version = 'new'"), "inspection_failed", "must be whole numbers"),
         (mine("@classmethod\n    def schema(cls): return {'type': 'nonsense'}"),
          "inspection_failed", "no valid schema"),
@@ -151,9 +143,9 @@ def test_dependency_that_no_index_has_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.django_db(transaction=True)
 def test_inspection_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategy_inspection, "INSPECT_LIMIT_S", 4.0)
+    monkeypatch.setattr(strategy_inspection, "INSPECT_LIMIT_S", 1.0)
     refusal = refused(files={"momentum_demo/__init__.py": "while True: pass"})
-    assert "did not answer within 4 s" in refusal.message
+    assert "did not answer within 1 s" in refusal.message
 
 
 def test_full_artifact_store_refuses_an_upload_and_names_what_helps(

@@ -17,7 +17,7 @@ from scheduling.management.hidden_input import read_hidden
 from scheduling.models import Control, Event, Handoff, RollOut
 from scheduling.operations.fleet import MAX_RAISE
 from tests.support.api_client import ApiClient, problem
-from tests.support.commands import said, told
+from tests.support.commands import Terminal, said, told
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -35,65 +35,74 @@ def misused(*arguments: str) -> str:
 # --- options without an effect --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "option", [["--stopped"], ["--weight", "3"], ["--feed", "fx"], ["--wait", "5"]]
-)
-def test_options_of_one_portfolio_are_refused_for_a_file_of_many(
-    option: list[str], tmp_path: Path
-) -> None:
+def test_options_of_one_portfolio_are_refused_for_a_file_of_many(tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
     file.write_text(json.dumps({"name": "canary-1", "strategy": "canary"}))
-    assert (
-        misused("create_portfolio", "--file", str(file), *option) == f"--file takes no {option[0]}."
-    )
+    for option in (["--stopped"], ["--weight", "3"], ["--feed", "fx"], ["--wait", "5"]):
+        told_about = misused("create_portfolio", "--file", str(file), *option)
+        assert told_about == f"--file takes no {option[0]}."
     assert not Portfolio.objects.exists()
     said("create_portfolio", "--file", str(file))
     assert Portfolio.objects.get().desired_state == "running"
 
 
-@pytest.mark.parametrize(
-    ("command", "told_about"),
-    [
-        (["freeze", "--undo", "--failover"], "--undo takes no --failover."),
-        (["freeze", "--undo", "--reason", "over"], "--undo takes no --reason."),
-        (["halt_all", "--undo", "--expect", "3"], "--undo takes no --expect."),
-        (["storm", "--by", "olive"], "storm without --hold and --release takes no --by."),
-        (["secret", "set", "a", "--reason", "new"], "set takes no --reason."),
-        (["secret", "list", "--new-key"], "list takes no --new-key."),
-        (["secret", "rotate", "--reason", "new"], "rotate takes no --reason."),
-        (["roll_out", "--stop", "1", "--at-a-time", "5"], "--stop takes no --at-a-time."),
-        (["roll_out", "--back", "1", "--canary", "a"], "--back takes no --canary."),
-        (["roll_out", "--show", "1", "--reason", "x"], "--show takes no --reason."),
-    ],
+WITHOUT_EFFECT = (
+    ("freeze --undo --failover", "--undo takes no --failover."),
+    ("freeze --undo --reason over", "--undo takes no --reason."),
+    ("halt_all --undo --expect 3", "--undo takes no --expect."),
+    ("storm --by olive", "storm without --hold and --release takes no --by."),
+    ("secret set a --reason new", "set takes no --reason."),
+    ("secret list --new-key", "list takes no --new-key."),
+    ("secret rotate --reason new", "rotate takes no --reason."),
+    ("roll_out --stop 1 --at-a-time 5", "--stop takes no --at-a-time."),
+    ("roll_out --back 1 --canary a", "--back takes no --canary."),
+    ("roll_out --show 1 --reason x", "--show takes no --reason."),
+    ("drain_node node-1 --undo --plan", "--undo takes no --plan"),
+    ("drain_node node-1 --undo --make-room", "--undo takes no --make-room"),
+    ("cordon_node node-1 --undo --reason done", "--undo takes no --reason"),
+    ("alert_channel set ops --reason new", "set takes no --reason"),
+    ("alert_channel list ops", "list takes no NAME"),
+    ("secret list one", "list takes no NAME"),
+    ("alert_channel set", "set needs the NAME of a channel"),
+    ("alert_channel test", "test needs the NAME of a channel"),
+    ("alert_channel remove", "remove needs the NAME of a channel"),
+    ("secret set", "set needs a NAME"),
+    ("create_portfolio", "NAME and --strategy, or --file"),
+    ("create_portfolio a --file many.jsonl", "not both"),
+    ("create_portfolio --strategy canary --file many.jsonl", "not both"),
+    ("feed append fx rows.jsonl --number 1", "--source and --number together"),
 )
-def test_an_option_without_an_effect_is_wrong_usage(command: list[str], told_about: str) -> None:
+
+
+def test_arguments_without_an_effect_or_without_each_other_are_wrong_usage() -> None:
     operations.freeze(actor="cast")
-    assert misused(*command) == told_about
+    for command, told_about in WITHOUT_EFFECT:
+        assert told_about in misused(*command.split()), command
     assert Control.objects.get().frozen_at is not None
     assert not Secret.objects.exists()
 
 
-@pytest.mark.parametrize(
-    ("command", "told_about"),
-    [
-        (["update_portfolio", "p", "--set", "fast=1", "--set", "fast=2"], "argument --set: fast"),
-        (["update_portfolio", "p", "--selector", "zone=a", "--selector", "zone=b"],
-         "argument --selector: zone"),
-        (["create_portfolio", "p", "--strategy", "canary", "--selector", "zone=a",
-          "--selector", "zone=b"], "argument --selector: zone"),
-        (["backtest", "--strategy", "canary", "--config", "fast=1", "--config", "fast=2"],
-         "argument --config: fast"),
-    ],
+GIVEN_TWICE = (
+    (["update_portfolio", "p", "--set", "fast=1", "--set", "fast=2"], "argument --set: fast"),
+    (["update_portfolio", "p", "--selector", "zone=a", "--selector", "zone=b"],
+     "argument --selector: zone"),
+    (["create_portfolio", "p", "--strategy", "canary", "--selector", "zone=a",
+      "--selector", "zone=b"], "argument --selector: zone"),
+    (["backtest", "--strategy", "canary", "--config", "fast=1", "--config", "fast=2"],
+     "argument --config: fast"),
 )  # fmt: skip
-def test_key_given_twice_in_one_option_is_wrong_usage(command: list[str], told_about: str) -> None:
-    assert misused(*command) == f"Error: {told_about} is given twice; give it once"
 
 
-@pytest.mark.parametrize("changes", [["zone=a", "zone=b"], ["zone=a", "zone-"]])
-def test_a_label_that_is_changed_twice_in_one_command_is_refused(changes: list[str]) -> None:
+def test_key_given_twice_in_one_option_is_wrong_usage() -> None:
+    for command, told_about in GIVEN_TWICE:
+        assert misused(*command) == f"Error: {told_about} is given twice; give it once"
+
+
+def test_a_label_that_is_changed_twice_in_one_command_is_refused() -> None:
     node = make_node("n1")
-    with pytest.raises(CommandError, match=r"^changes: zone is given twice; give it once\.$"):
-        call_command("label_node", "n1", *changes)
+    for changes in (["zone=a", "zone=b"], ["zone=a", "zone-"]):
+        with pytest.raises(CommandError, match=r"^changes: zone is given twice; give it once\.$"):
+            call_command("label_node", "n1", *changes)
     node.row.refresh_from_db()
     assert node.row.labels == {}
 
@@ -110,14 +119,11 @@ def test_json_may_stand_before_the_action_of_a_feed_and_after_it() -> None:
 # --- empty texts, as of an unset variable ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["--lose", "--drain", "--add"])
-@pytest.mark.parametrize("empty", ["", " ", ","])
-def test_what_if_option_with_an_empty_value_is_wrong_usage_and_moves_nothing(
-    option: str, empty: str
-) -> None:
+def test_what_if_option_with_an_empty_value_is_wrong_usage_and_moves_nothing() -> None:
     make_node("node-1", capacity=1)
     make_portfolio("waits")
-    assert "is empty; leave it out, or give a value" in misused("rebalance", option, empty)
+    for option, empty in (("--lose", ""), ("--drain", " "), ("--add", ",")):
+        assert "is empty; leave it out, or give a value" in misused("rebalance", option, empty)
     assert not Handoff.objects.exists()
 
 
@@ -140,11 +146,11 @@ def test_empty_option_of_roll_out_or_freeze_is_wrong_usage_and_not_left_out() ->
 # --- values ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", [0, -1, MAX_RAISE + 1, 2**63 - 100])
-def test_raise_of_the_epoch_floor_by_more_than_its_limit_is_refused(by: int) -> None:
+def test_raise_of_the_epoch_floor_by_more_than_its_limit_is_refused() -> None:
     before = make_running_portfolio("canary-1", make_node("node-1")).run.epoch
-    with pytest.raises(Invalid, match=r"by: by is .*; give 1 to 1,000,000,000,000\."):
-        operations.raise_epoch_floor(by, actor="olive")
+    for by in (0, MAX_RAISE + 1):
+        with pytest.raises(Invalid, match=r"by: by is .*; give 1 to 1,000,000,000,000\."):
+            operations.raise_epoch_floor(by, actor="olive")
     raised = operations.raise_epoch_floor(1, actor="olive")
     assert [one.epoch for one in raised] == [before + 1]
 
@@ -173,10 +179,6 @@ def test_hidden_input_is_read_as_utf_8_whatever_the_locale(
 
 
 def test_hidden_input_that_ends_at_the_prompt_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     def ended(prompt: str) -> str:
         raise EOFError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,32 +43,32 @@ def new(**given: Any) -> NewPortfolio:
 # --- create --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ({"name": ""}, "name"),
-        ({"name": "no slug!"}, "name"),
-        ({"name": "n" * 81}, "name"),
-        ({"symbols": ["NOSUCH"]}, "symbols"),
-        ({"weight": 1.5}, "weight"),
-        ({"weight": True}, "weight"),
-        ({"priority": "high"}, "priority"),
-        ({"selector": {"zone": 3}}, "selector"),
-        ({"selector": ["zone"]}, "selector"),
-        ({"spread_group": "g" * 81}, "spread_group"),
-        ({"spread_hard": "yes"}, "spread_hard"),
-        ({"catch_up": "maybe"}, "catch_up"),
-        ({"catch_up": [1]}, "catch_up"),
-        ({"weight": [1]}, "weight"),
-        ({"starting_cash": Decimal("NaN")}, "starting_cash"),
-        ({"starting_cash": Decimal("0.00001")}, "starting_cash"),  # stored, it would be 0
-        ({"desired_state": "asleep"}, "desired_state"),
-        ({"desired_state": [1]}, "desired_state"),
-    ],
-    ids=str,
+INVALID_FIELDS = (
+    ({"name": ""}, "name"),
+    ({"name": "no slug!"}, "name"),
+    ({"name": "n" * 81}, "name"),
+    ({"symbols": ["NOSUCH"]}, "symbols"),
+    ({"weight": 1.5}, "weight"),
+    ({"weight": True}, "weight"),
+    ({"priority": "high"}, "priority"),
+    ({"selector": {"zone": 3}}, "selector"),
+    ({"selector": ["zone"]}, "selector"),
+    ({"spread_group": "g" * 81}, "spread_group"),
+    ({"spread_hard": "yes"}, "spread_hard"),
+    ({"catch_up": "maybe"}, "catch_up"),
+    ({"catch_up": [1]}, "catch_up"),
+    ({"weight": [1]}, "weight"),
+    ({"starting_cash": Decimal("NaN")}, "starting_cash"),
+    ({"starting_cash": Decimal("0.00001")}, "starting_cash"),  # stored, it would be 0
+    ({"desired_state": "asleep"}, "desired_state"),
+    ({"desired_state": [1]}, "desired_state"),
 )
-def test_invalid_field_of_a_new_portfolio_is_named(given: dict[str, Any], field: str) -> None:
-    assert fields(lambda: operations.create_portfolio(new(**given), actor="ann")) == [field]
+
+
+def test_invalid_field_of_a_new_portfolio_is_named() -> None:
+    for given, field in INVALID_FIELDS:
+        create = partial(operations.create_portfolio, new(**given), actor="ann")
+        assert fields(create) == [field], given
 
 
 def test_refusal_of_an_invalid_starting_cash_quotes_the_given_amount() -> None:
@@ -102,48 +103,46 @@ def test_new_portfolio_with_a_name_that_is_taken_is_refused() -> None:
 # --- names of nothing ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda: operations.revise_portfolio("none", {"weight": 2}, actor="ann"),
-        lambda: operations.delete_portfolio("none", actor="ann"),
-        lambda: operations.migrate("none", "node-1", actor="ann"),
-        lambda: operations.reload("none", actor="ann"),
-        lambda: operations.start("none", actor="ann"),
-        lambda: operations.stop("none", actor="ann"),
-        lambda: operations.unpin("none", actor="ann"),
-        lambda: operations.drain("none", actor="ann"),
-        lambda: operations.undrain("none", actor="ann"),
-        lambda: operations.cordon("none", actor="ann"),
-        lambda: operations.uncordon("none", actor="ann"),
-    ],
+ON_MISSING = (
+    lambda: operations.revise_portfolio("none", {"weight": 2}, actor="ann"),
+    lambda: operations.delete_portfolio("none", actor="ann"),
+    lambda: operations.migrate("none", "node-1", actor="ann"),
+    lambda: operations.reload("none", actor="ann"),
+    lambda: operations.start("none", actor="ann"),
+    lambda: operations.stop("none", actor="ann"),
+    lambda: operations.unpin("none", actor="ann"),
+    lambda: operations.drain("none", actor="ann"),
+    lambda: operations.undrain("none", actor="ann"),
+    lambda: operations.cordon("none", actor="ann"),
+    lambda: operations.uncordon("none", actor="ann"),
 )
-def test_operation_on_a_missing_object_is_not_found(act: Callable[[], Any]) -> None:
-    refusal = refused(act)
-    assert (refusal.code, refusal.status) == ("not_found", 404)
-    assert refusal.message.startswith("There is no ")
+
+
+def test_operation_on_a_missing_object_is_not_found() -> None:
+    for act in ON_MISSING:
+        refusal = refused(act)
+        assert (refusal.code, refusal.status) == ("not_found", 404)
+        assert refusal.message.startswith("There is no ")
 
 
 # --- revise --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"name": "q"}, "name"),
-        ({"starting_cash": "1"}, "starting_cash"),
-        ({"nonsense": 1}, "nonsense"),
-        ({"weight": -1}, "weight"),
-        ({"strategy": "nonsense"}, "strategy"),
-        ({"limits": {"largest_order": "many"}}, "limits"),
-    ],
-    ids=str,
+INVALID_CHANGES = (
+    ({"name": "q"}, "name"),
+    ({"starting_cash": "1"}, "starting_cash"),
+    ({"nonsense": 1}, "nonsense"),
+    ({"weight": -1}, "weight"),
+    ({"strategy": "nonsense"}, "strategy"),
+    ({"limits": {"largest_order": "many"}}, "limits"),
 )
-def test_an_invalid_change_names_its_field(
-    node: FakeNode, changes: dict[str, Any], field: str
-) -> None:
+
+
+def test_an_invalid_change_names_its_field(node: FakeNode) -> None:
     make_trader("p", node)
-    assert fields(lambda: operations.revise_portfolio("p", changes, actor="ann")) == [field]
+    for changes, field in INVALID_CHANGES:
+        revise = partial(operations.revise_portfolio, "p", changes, actor="ann")
+        assert fields(revise) == [field], changes
 
 
 def test_an_edit_without_a_change_makes_no_revision(node: FakeNode) -> None:

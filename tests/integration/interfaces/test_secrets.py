@@ -67,19 +67,16 @@ def test_a_key_file_is_private_and_made_once(key_file: Path) -> None:
     assert list(key_file.parent.iterdir()) == [key_file]
 
 
-@pytest.mark.parametrize(("mode", "usable"), [(0o600, True), (0o440, True), (0o644, False),
-                                              (0o660, False), (0o604, False)])  # fmt: skip
-def test_a_key_file_that_others_may_read_is_refused_with_what_helps(
-    key_file: Path, mode: int, usable: bool
-) -> None:
+def test_a_key_file_that_others_may_read_is_refused_with_what_helps(key_file: Path) -> None:
     set_secret("broker-key", VALUE, actor="ann")
-    key_file.chmod(mode)
-    if usable:
+    for mode in (0o600, 0o440):
+        key_file.chmod(mode)
         assert read_secret("broker-key", used_by="source of feed fx") == VALUE
-        return
-    with pytest.raises(encryption_keys.KeysUnavailable) as refused:
-        encryption_keys.read_file(key_file)
-    assert f"(mode {mode:o}): run chmod 600 {key_file}." in str(refused.value)
+    for mode in (0o644, 0o660, 0o604):
+        key_file.chmod(mode)
+        with pytest.raises(encryption_keys.KeysUnavailable) as refused:
+            encryption_keys.read_file(key_file)
+        assert f"(mode {mode:o}): run chmod 600 {key_file}." in str(refused.value)
 
 
 def test_a_value_is_stored_encrypted_and_read_back(key_file: Path) -> None:
@@ -198,23 +195,21 @@ def test_the_command_reads_the_value_from_standard_input(
     assert Fernet(run("key").strip())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "value", "sentence"),
-    [
-        (("set", "No Slug"), "x", "'No Slug' is not a valid name"),
-        (("set", "one"), "", "the value has 0 characters; give 1 to 8,000."),
-        (("set", "one"), "x" * 9_000, "the value has 8,003 characters"),
-        (("set", "one"), b"\xff\xfe", "the value is not UTF-8 text."),
-        (("delete", "one"), "", "There is no secret named one."),
-    ],
+INVALID_INPUT = (
+    (("set", "No Slug"), "x", "'No Slug' is not a valid name"),
+    (("set", "one"), "", "the value has 0 characters; give 1 to 8,000."),
+    (("set", "one"), "x" * 9_000, "the value has 8,003 characters"),
+    (("set", "one"), b"\xff\xfe", "the value is not UTF-8 text."),
+    (("delete", "one"), "", "There is no secret named one."),
 )
+
+
 @pytest.mark.usefixtures("key_file")
-def test_command_refuses_invalid_input_with_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], value: str | bytes, sentence: str
-) -> None:
-    with pytest.raises(CommandError, match=sentence.replace("(", r"\(")):
-        run(*arguments, value=value, monkeypatch=monkeypatch)
-    assert not Secret.objects.exists()
+def test_command_refuses_invalid_input_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, value, sentence in INVALID_INPUT:
+        with pytest.raises(CommandError, match=sentence.replace("(", r"\(")):
+            run(*arguments, value=value, monkeypatch=monkeypatch)
+        assert not Secret.objects.exists()
 
 
 def test_api_accepts_secret_values_and_returns_none(

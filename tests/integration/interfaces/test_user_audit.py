@@ -254,20 +254,18 @@ def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
     assert "rack 4" in listed
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--days", "0"], "1 to 3,650"),
-        (["--name", "a\nb"], "U\\+000A"),
-        (["--name", "x" * 81], "give 80 at most"),
-    ],
+INVALID = (
+    (["--days", "0"], "1 to 3,650"),
+    (["--name", "a\nb"], "U\\+000A"),
+    (["--name", "x" * 81], "give 80 at most"),
 )
-def test_invalid_lifetime_or_name_of_a_token_is_refused(
-    arguments: list[str], sentence: str
-) -> None:
-    with pytest.raises(CommandError, match=sentence):
-        call_command("create_node_token", "node-1", *arguments)
-    assert not NodeToken.objects.exists()
+
+
+def test_invalid_lifetime_or_name_of_a_token_is_refused() -> None:
+    for arguments, sentence in INVALID:
+        with pytest.raises(CommandError, match=sentence):
+            call_command("create_node_token", "node-1", *arguments)
+        assert not NodeToken.objects.exists()
 
 
 # --- a node's token in a file ---------------------------------------------------------------------

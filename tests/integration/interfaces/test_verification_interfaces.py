@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.db.models import F
 from django.test import Client
 from django.utils import translation
@@ -30,6 +31,7 @@ from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient, problem
 from tests.support.concurrency import Held, behind
 from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
+from tests.support.kept_rows import KeptRows
 from tests.support.pages import signed_in
 from tests.support.patches import raising
 
@@ -38,13 +40,17 @@ pytestmark = pytest.mark.django_db
 PATH = "portfolios/canary-1/verification/"
 
 
+CANARY = KeptRows(lambda: make_running_portfolio("canary-1", make_node("node-1"), events=500))
+
+
 @pytest.fixture(autouse=True)
-def canary(monkeypatch: pytest.MonkeyPatch) -> None:
+def canary(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
     """Let canary-1 have run for 500 events, and replay in this process."""
     monkeypatch.setattr(
         verify, "replay_processes", lambda *_, **__: nullcontext(PortfolioWorker().answer)
     )
-    make_running_portfolio("canary-1", make_node("node-1"), events=500)
+    with transaction.atomic():
+        CANARY.get()
 
 
 def claimed(runner: UUID) -> Row:
@@ -60,17 +66,12 @@ def aged(seconds: float, *fields: str) -> None:
     Verification.objects.update(**{field: F(field) - past for field in fields})
 
 
-def test_portfolio_without_a_verification_says_that_it_was_never_verified(
-    viewer: ApiClient,
+def test_a_requested_verification_is_queued_run_and_shown_until_the_next_request(
+    operator: ApiClient, viewer: ApiClient
 ) -> None:
     document = viewer.get(PATH).json()
     assert (document["state"], document["id"], document["difference"]) == ("never", None, None)
     assert document["sentence"] == "canary-1 has not been verified yet."
-
-
-def test_a_requested_verification_is_queued_run_and_shown(
-    operator: ApiClient, viewer: ApiClient
-) -> None:
     answer = operator.post(PATH)
     assert answer.status_code == 202
     asked = answer.json()
@@ -86,6 +87,10 @@ def test_a_requested_verification_is_queued_run_and_shown(
     kinds = Event.objects.filter(portfolio__name="canary-1", kind__startswith="verif")
     found = list(kinds.order_by("id").values_list("kind", "actor"))
     assert found == [("verification_requested", "olive"), ("verified", "")]
+    aged(3_000, "heard_at", "requested_at")
+    assert operator.get(PATH).json()["state"] == "identical"
+    operator.post(PATH)
+    assert operator.get(PATH).json()["state"] == "waiting"
 
 
 def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
@@ -244,15 +249,6 @@ def test_a_verification_without_progress_does_not_block_the_waiting_ones(
     assert execute(claim(uuid4())) is not None
     Verification.objects.filter(state="running").update(heard_at=ago(91))
     assert claimed(uuid4()).name == "two"
-
-
-def test_a_verdict_is_kept_until_the_next_verification_is_requested(operator: ApiClient) -> None:
-    operator.post(PATH)
-    run_waiting()
-    aged(3_000, "heard_at", "requested_at")
-    assert operator.get(PATH).json()["state"] == "identical"
-    operator.post(PATH)
-    assert operator.get(PATH).json()["state"] == "waiting"
 
 
 @pytest.mark.django_db(transaction=True)
