@@ -85,6 +85,9 @@ def test_drain_makes_room_first_only_if_the_operator_asks_for_it(desk: Client) -
     crowded()
     page = text_of(desk.get("/nodes/node-1/drain/", **DIALOG))
     assert "Make room first (light → node-3): then all of them leave." in page
+    chinese = text_of(desk.get("/nodes/node-1/drain/", headers={"Accept-Language": "zh-CN"}))
+    assert "1 个将留下，因为没有其他节点能接收。" in chinese
+    assert "先腾出空间（light → node-3）" in chinese
     before = Handoff.objects.count()
     desk.post("/nodes/node-1/drain/", {"reason": "kernel update"})
     assert (Handoff.objects.count(), Node.objects.get(name="node-1").draining) == (before, True)
