@@ -58,7 +58,7 @@ def test_orders_are_counted_up_to_a_limit(day: None, monkeypatch: pytest.MonkeyP
         assert (sum(counts.by_status.values()), counts.is_all) == (6, is_all)
 
 
-FILTERS = (
+FILTERS: tuple[tuple[str, list[str]], ...] = (
     ("status=unplaced", ["4", "3", "2", "1"]),
     ("status=refused&portfolio=bad", ["3", "2", "1"]),
     ("portfolio=good", ["2", "1"]),

@@ -86,7 +86,7 @@ def test_admin_shows_a_viewer_every_row_and_lets_not_even_a_superuser_edit_one(
 ) -> None:
     root = signed_in(superuser=True)
     for model in SHOWN:
-        row = model.objects.order_by("-pk").first()
+        row = model.objects.latest("pk")
         change = address(model, "change", row.pk)
         assert viewer.get(address(model)).status_code == 200, model
         assert viewer.get(change).status_code == 200, model

@@ -74,7 +74,7 @@ def test_the_portfolio_document_has_every_documented_field(operator: ApiClient) 
     assert document["account"]["cash"] == f"{float(document['account']['cash']):.4f}"
 
 
-WRONG_FIELDS = (
+WRONG_FIELDS: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"strategy": 7}, "strategy", "invalid"),
     ({"config": {"fast": 3, "slow": 8, "speed": 1}}, "config.speed", "unknown_parameter"),
     ({"config": {"fast": "three", "slow": 8}}, "config.fast", "wrong_type"),

@@ -77,7 +77,8 @@ def test_configuration_invalid_under_the_new_schema_names_its_fields() -> None:
 
 def test_value_that_names_no_artifact_is_refused() -> None:
     make_portfolio("p")
-    for given, code in (("12345678", "unknown_artifact"), (7, "wrong_type")):
+    wrong: tuple[tuple[Any, str], ...] = (("12345678", "unknown_artifact"), (7, "wrong_type"))
+    for given, code in wrong:
         new = NewPortfolio("q", "momentum", symbols=["IBM"], artifact=given)
         change = {"artifact": given}
         for act in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.core.management import CommandError
@@ -63,7 +64,7 @@ def test_api_begins_and_stops_a_roll_out_and_begins_its_way_back(
     assert operator.post(f"{address}stop/", {}).json()["code"] == "roll_out_over"
 
 
-WRONG_FIELDS = (
+WRONG_FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "artifact"),
     ({"artifact": "x"}, "artifact"),
     ({"portfolios": ["a"], "strategy": "buy_and_hold"}, "strategy"),
