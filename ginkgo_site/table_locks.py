@@ -45,7 +45,7 @@ def lock_was_refused(error: OperationalError) -> bool:
 
 
 class PatientMigration(migrations.Migration):
-    """Base class of migrations that alter a table which commits write.
+    """Base class of migrations that alter a table written by commits of nodes.
 
     The statements are generated first and then run together, so that no Python runs under their
     locks. If one does not get its lock in time, all are rolled back and retried.

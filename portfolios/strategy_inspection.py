@@ -36,7 +36,7 @@ from portfolios.sentences import sentence as _
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError, every_symbol_errors
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from portfolios.verify.replay_process import ArtifactCode, Ask, ReplayProcessEnded, replay_process
 
 #: Time limit of a check, the start of its process included. A check that computes too long is ended
@@ -258,7 +258,7 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
     if code is None:
         _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)
     return tuple(
-        FieldError(*(escape(part)[:MAX_ERROR] for part in error))
+        FieldError(*(escape_unprintable(part)[:MAX_ERROR] for part in error))
         for error in reply.errors[:MAX_ERRORS]
     )
 

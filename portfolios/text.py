@@ -19,7 +19,7 @@ UNPRINTABLE = re.compile(
 )
 
 
-def escape(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Return `text` with every unprintable character as its escape, such as `\\n` or `\\u202e`."""
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
@@ -41,7 +41,7 @@ def escape_json(text: str) -> str:
 def quoted(value: Any, longest: int = 80) -> str:
     """Return a value in quotes for an error message: escaped, at most `longest` characters."""
     text = str(value)
-    return f"'{escape(text[:longest])}{'…' if len(text) > longest else ''}'"
+    return f"'{escape_unprintable(text[:longest])}{'…' if len(text) > longest else ''}'"
 
 
 def unprintable_in(value: Any) -> str:

@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote_plus, urlsplit
 
 from portfolios.sentences import sentence as _
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 
 #: What apprise offers without touching this machine. Its other schemes show a desktop message,
 #: write to syslog, or run programs.
@@ -38,7 +38,9 @@ def address_error(address: str) -> str:
     if scheme not in SCHEMES:
         known = "json, jsons, mailto, mailtos, slack, discord, tgram, msteams, matrix, ntfy …"
         return _(
-            "the scheme {scheme!r} is not one of {known}", scheme=escape(scheme[:20]), known=known
+            "the scheme {scheme!r} is not one of {known}",
+            scheme=escape_unprintable(scheme[:20]),
+            known=known,
         )
     parameters = re.split("[?&;]", address)[1:]
     names = {unquote_plus(text.partition("=")[0]).strip().lower() for text in parameters}

@@ -35,7 +35,10 @@ def look() -> None:
 
 
 class DeadMansSwitch:
-    """A thread that looks every LOOK_INTERVAL_S, beside the event loop of a web process."""
+    """A thread of a web process that does every LOOK_INTERVAL_S what is left undone.
+
+    It raises alerts while the watcher is away, and sends their messages while the worker is.
+    """
 
     def __init__(self) -> None:
         self._ended = threading.Event()

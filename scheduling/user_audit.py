@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from django.db import DatabaseError
 
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.request_origin import current
@@ -168,12 +168,14 @@ def after_group(
 ) -> None:
     """Record a new or renamed group."""
     if not raw:
-        record("group_created" if created else "group_changed", group=escape(instance.name))
+        record(
+            "group_created" if created else "group_changed", group=escape_unprintable(instance.name)
+        )
 
 
 def after_group_deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
     """Record a deleted group."""
-    record("group_deleted", group=escape(instance.name))
+    record("group_deleted", group=escape_unprintable(instance.name))
 
 
 def on_m2m_changed(
@@ -187,15 +189,17 @@ def on_m2m_changed(
     if action != "pre_clear" and not keys:
         return
     # No line of the audit log names more than 50.
-    others = [escape(str(other)) for other in model._default_manager.filter(pk__in=keys)[:50]]
+    others = [
+        escape_unprintable(str(other)) for other in model._default_manager.filter(pk__in=keys)[:50]
+    ]
     kind = "group_changed" if what == "group_permissions" else "user_changed"
     change = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared"}[action]
-    subject = escape(str(instance))
+    subject = escape_unprintable(str(instance))
     record(kind, **{"of": subject, "what": what, "reverse": reverse, change: others})
 
 
 def _name(user: Any) -> str:
-    return escape(str(user.get_username()))
+    return escape_unprintable(str(user.get_username()))
 
 
 def connect() -> None:

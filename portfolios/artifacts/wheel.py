@@ -32,7 +32,7 @@ from packaging.utils import (
 )
 
 from portfolios.sentences import sentence as _
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 
 MAX_WHEEL_BYTES = 20 << 20
 MAX_FILE_NAME = 200  #: characters, as many as are stored
@@ -105,7 +105,7 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
             _(
                 "{label} is not a wheel: {error}. Build it with `uv build --wheel`.",
                 label=label,
-                error=escape(str(error)),
+                error=escape_unprintable(str(error)),
             ),
         ) from None
     _check_name(label, name, str(version), metadata)
@@ -113,7 +113,7 @@ def read_wheel(filename: str, data: bytes) -> WheelFacts:
     return WheelFacts(
         name=name,
         version=str(version),
-        summary=escape(" ".join(str(metadata.get("Summary") or "").split()))[:300],
+        summary=escape_unprintable(" ".join(str(metadata.get("Summary") or "").split()))[:300],
         python_tag=min(tags, key=str).interpreter[:40],
         python_requirement=requirement,
         pythons=pythons,

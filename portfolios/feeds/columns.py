@@ -141,9 +141,9 @@ def find_columns(
 ) -> Columns:
     """Return which columns of the file `path` have the fields; `named` is field → header.
 
-    Raise MissingColumn if a needed field has none.
+    `symbol` is that of all rows, if no column has it. Raise MissingColumn if a needed field has none.
     """
-    names = [name.strip().strip("<>") for name in header]
+    names = [name.strip().strip("<>") for name in header]  # some exports write <DATE>
     found: dict[str, int] = {}
     for place, name in enumerate(names):  # by the names of fields, and by ALIASES
         known = name.lower().replace(" ", "_")

@@ -103,8 +103,8 @@ def has_expired_partitions() -> bool:
 def maintain(folder: Path, verified_to: Mapping[int, int]) -> MaintenanceOutcome:
     """Do one maintenance pass. `verified_to`: up to which seq each existing portfolio is verified.
 
-    A verification needs the portfolio's later rows: they are kept up to MAX_KEEP_FACTOR times their
-    retention time. If a lock is not available, nothing fails: the next pass does the rest.
+    The next verification needs the rows after that seq: they are kept up to MAX_KEEP_FACTOR times
+    their retention time. If a lock is not available, nothing fails: the next pass does the rest.
     """
     done, heads = MaintenanceOutcome(), feed_heads()
     for kind in record_kinds():

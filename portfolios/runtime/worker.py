@@ -84,7 +84,10 @@ class PortfolioWorker:
 
     @property
     def event_seq(self) -> int:
-        """Return the seq of the batch's event that is handled now, or was last; else 0."""
+        """Return the seq of the event that is handled now, or was last in this batch.
+
+        0 if the newest request is no batch.
+        """
         return 0 if self._at_work is None else self._at_work.event_seq
 
     def answer(self, request: Load | Batch | Examine | Inspect) -> Reply:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from portfolios.models import Checkpoint, DesiredState
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, read_choice
 from scheduling.api.openapi import described, described_list, query
@@ -291,7 +291,7 @@ class PortfolioCheckpoint(ApiView):
             account, _ = readable_account(bytes(row.state))
             state = readable_strategy(bytes(row.state))
         except StateUnreadable as unreadable:
-            why = escape(str(unreadable))[:300]
+            why = escape_unprintable(str(unreadable))[:300]
             if run.node_id is None:
                 remedy = "No node runs the portfolio, so no commit replaces it: restore a backup."
             else:

@@ -32,6 +32,7 @@ from scheduling.dashboard.value_fields import (
     parameter_fields,
     unprintable_sentence,
 )
+from scheduling.operations.edits import PLACEMENT
 from scheduling.presentation.strategy_list import StrategyLine
 
 CONFIG, LIMITS, BROKER = "config.", "limits.", "limits.broker."
@@ -283,9 +284,8 @@ class PortfolioForm(OperationForm):
         return found
 
     def placement(self) -> dict[str, Any]:
-        """Return the fields that concern the choice of a node."""
-        names = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
-        return {name: self.cleaned_data[name] for name in names}
+        """Return the fields that an edit changes without a new revision."""
+        return {name: self.cleaned_data[name] for name in PLACEMENT}
 
     def new_portfolio(self) -> dict[str, Any]:
         """Return the fields of NewPortfolio, of a form that was checked."""

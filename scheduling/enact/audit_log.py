@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
@@ -50,10 +50,10 @@ def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transacti
     yield from query(
         AUDIT,
         kind=kind,
-        actor=escape(actor)[:150],
+        actor=escape_unprintable(actor)[:150],
         portfolios=[line.portfolio for line in lines],
         nodes=[line.node for line in lines],
-        reasons=[escape(line.reason) for line in lines],
+        reasons=[escape_unprintable(line.reason) for line in lines],
         data=[Jsonb(line.data) for line in lines],
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.wire.messages import MAX_LOG_LINE, StreamLines
@@ -120,7 +120,7 @@ def write_log(
 
 def _stored_text(text: str) -> str:
     """Return `text` shortened and escaped: no terminal or page obeys what a strategy printed."""
-    text = escape(text)
+    text = escape_unprintable(text)
     return text if len(text) <= MAX_LOG_LINE else f"{text[: MAX_LOG_LINE - 1]}…"
 
 

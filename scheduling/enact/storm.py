@@ -99,7 +99,7 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
 
     Each hold begins and ends once, regardless of the number of watchers.
     """
-    yield from query(CLAMP, ttl_s=timing.lease_ttl_s)
+    yield from query(CLAMP, ttl_s=timing.lease_ttl_s)  # in case the clock was set back
     over = yield from query_one(CLOSE)
     if over is not None:
         reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios per pass"

@@ -72,7 +72,7 @@ class ExecutionNode:
         self._ttl_s = 30.0
         self._registered_us = 0  #: by the database's clock
         self._registration_number = 0  #: the count of registrations of this node, by the server
-        self._answered_us = 0  #: when the last answered heartbeat was sent
+        self._answered_sent_us = 0  #: when the last answered heartbeat was sent
         self._unanswered = False  #: a later heartbeat got no answer
         self._last_slot = 0
         self._connected = False  #: the websocket is open
@@ -147,7 +147,7 @@ class ExecutionNode:
         self.desired = None  # the server may have been restored to lower versions
         self.take_desired(registered.desired)
         self._context.lease.renew(sent_us / 1e6, self._ttl_s)
-        self._answered_us, self._unanswered = sent_us, False
+        self._answered_sent_us, self._unanswered = sent_us, False
 
     def end(self) -> None:
         """Kill every process and start nothing more."""
@@ -220,7 +220,7 @@ class ExecutionNode:
             metrics=self._metrics.read(sent_us / 1e6, self._pids()),
             portfolios=self._process_statuses(),
             reports=self._context.outbox.next_reports(),
-            unheard_s=(sent_us - self._answered_us) / 1e6 if self._unanswered else 0.0,
+            unheard_s=(sent_us - self._answered_sent_us) / 1e6 if self._unanswered else 0.0,
             registered_us=self._registered_us,
             registration=self._registration_number,
             acknowledged=acknowledged.next_claims(),
@@ -239,7 +239,7 @@ class ExecutionNode:
         else:
             self._reconcile()
         self._context.lease.renew(sent_us / 1e6, min(self._ttl_s, answer.expires_in_s))
-        self._answered_us, self._unanswered = sent_us, False
+        self._answered_sent_us, self._unanswered = sent_us, False
         if sent.leaving:
             self.leaving_acknowledged.set()
         # After unanswered heartbeats the next one is due at once, since this one renewed the lease

@@ -304,7 +304,7 @@ class Feeder:
         """Return whether an operator's start has lifted the policy `halt` at `cursor`.
 
         A start lifts it up to the head of that moment (`_resume_seq`), and then until no event is
-        stale: events released while the portfolio catches up would halt it again.
+        stale; otherwise events released while the portfolio catches up would halt it again.
         """
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming

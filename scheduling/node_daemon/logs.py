@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from portfolios.json_log import JsonLines
-from portfolios.text import escape, escape_lines
+from portfolios.text import escape_lines, escape_unprintable
 
 LOG = logging.getLogger("ginkgo.node")
 
@@ -22,7 +22,7 @@ class PlainLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line without its traceback, with control characters escaped."""
-        record.message = escape(record.message)
+        record.message = escape_unprintable(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 
 TAIL_BYTES = 4_000  #: of the output, kept for the caller
 CHUNK_BYTES = 65_536
@@ -26,7 +26,7 @@ class Ended:
 
     def summary(self, characters: int = 300) -> str:
         """Return the end of its output as one printable line, its status if it printed nothing."""
-        text = escape(" ".join(self.output.split()))
+        text = escape_unprintable(" ".join(self.output.split()))
         if not text:
             return f"it ended with status {self.status} and printed nothing"
         return text if len(text) <= characters else "…" + text[-characters:]

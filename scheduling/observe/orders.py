@@ -33,7 +33,8 @@ def orders_between(
 ) -> QuerySet[Order]:
     """Return the orders committed from `since` to `until`, newest first, with their portfolios.
 
-    Without `since`, the range begins WINDOW before `until`, or before `now` without both.
+    `until` is excluded. Without `since`, the range begins WINDOW before `until`; without both,
+    WINDOW before `now`.
     """
     start = since or _window_start(until or now)
     rows = Order.objects.select_related("portfolio").filter(committed_at__gte=start)

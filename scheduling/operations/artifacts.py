@@ -23,7 +23,7 @@ from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.sentences import abbreviate
 from portfolios.sentences import sentence as _
 from portfolios.strategies.sources import ENTRY_POINT_GROUP
-from portfolios.text import escape, unprintable_in
+from portfolios.text import escape_unprintable, unprintable_in
 from scheduling.artifact_code import CodeUnavailable, code_of_upload
 from scheduling.db.transaction import execute
 from scheduling.enact import artifacts as enact
@@ -89,7 +89,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
         "sha256": sha256,
         "name": facts.name,
         "version": facts.version,
-        "filename": escape(filename)[-200:],
+        "filename": escape_unprintable(filename)[-200:],
         "wheel": wheel,
         "size": len(wheel),
         "summary": facts.summary,

@@ -58,10 +58,11 @@ class _Chain:
 
 
 def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
-    """Return the start: the newest valid anchor, or with `full` the first event.
+    """Return the start: the newest valid anchor. With `full`, the first event.
 
-    `alive` is called repeatedly, so that the caller can report that the search goes on. One
-    statement, and four for every million events before the newest anchor.
+    Where orders or fills are archived, `full` starts at the oldest valid anchor after them. `alive`
+    is called repeatedly, so that the caller can report that the search goes on. Two statements, and
+    four for each begun million events between two anchors.
     """
     recorded = evidence.recorded
     with django_cursor() as cursor:
@@ -118,7 +119,7 @@ def _split_by_validity(
 
 
 def _kept_from(evidence: Evidence) -> dict[str, int]:
-    """Return kind of sum (KINDS) → the seq from which all rows that it needs are still stored."""
+    """Return, for each checksum of KINDS, the first seq from which all its rows are stored."""
     recorded = evidence.recorded
     archived = recorded.archived
     kept = {kind: archived.last(kind) + 1 for kind in ("orders", "fills", "equity")}

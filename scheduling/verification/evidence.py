@@ -326,6 +326,9 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def read_evidence_rows(id_or_name: str | int) -> EvidenceRows:
-    """Return the rows of a portfolio. Raise NotFound or SnapshotUnavailable."""
+    """Return a portfolio with its tenures, suppressed decisions, audit lines and archived ranges.
+
+    All are of one snapshot. Raise NotFound or SnapshotUnavailable.
+    """
     with repeatable_read("the portfolio") as cursor:
         return EvidenceRows(id_or_name, cursor)

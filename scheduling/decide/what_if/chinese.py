@@ -61,6 +61,7 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
 
 
 def _outcome(p: Mapping[str, Any]) -> str:
+    """Return how many portfolios would still have no place, as the end of a sentence."""
     return "则全部有处可放" if not p["left"] else f"则 {number(p['left'])} 个无处可放"
 
 

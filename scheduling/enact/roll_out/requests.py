@@ -126,11 +126,11 @@ def begin_way_back(roll_out: int, *, actor: str, reason: str) -> Transaction[int
         raise Refused(
             "nothing_changed",
             _(
-                "Roll-out {roll_out} has changed no portfolio yet; stop it instead.",
+                "Roll-out {roll_out} has changed no portfolio yet: stop it, there is no way back.",
                 roll_out=roll_out,
             )
             if locked.state == "running"
-            else _("Roll-out {roll_out} has changed no portfolio yet.", roll_out=roll_out),
+            else _("Roll-out {roll_out} has changed no portfolio.", roll_out=roll_out),
         )
     yield from _refuse_held([row.portfolio_id for row in found], roll_out)
     yield from query(RETURN_ITEMS, roll_out=roll_out, not_returnable=list(NOT_RETURNABLE))

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import LogLine
@@ -67,7 +67,7 @@ class Command(GinkgoCommand):
 
 def _line(line: LogLine) -> str:
     at = line.at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return escape(f"{at} {line.node} r{line.revision} {log_line_text(line)}")
+    return escape_unprintable(f"{at} {line.node} r{line.revision} {log_line_text(line)}")
 
 
 def _json_line(line: LogLine) -> str:

@@ -34,7 +34,7 @@ class Command(GinkgoCommand):
                 type=not_empty,
                 action="append",
                 default=[],
-                help=f"with --dry-run, which it implies: {assumption}; may be repeated",
+                help=f"{assumption}; implies --dry-run; may be repeated",
             )
 
     def act(self, options: dict[str, Any]) -> None:

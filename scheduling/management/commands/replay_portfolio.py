@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from portfolios.verify.printed import LOADING, PrintedLine
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
@@ -63,7 +63,7 @@ class Command(GinkgoCommand):
 
 def _line(line: PrintedLine) -> str:
     where = "loading" if line.seq == LOADING else f"{line.seq:,}"
-    return f"{where:>12}  {escape(line.text)}"
+    return f"{where:>12}  {escape_unprintable(line.text)}"
 
 
 def _document(done: Replay, lines: Sequence[PrintedLine]) -> dict[str, Any]:

@@ -371,8 +371,8 @@ class Stream:
     def _check_continues(self, number: int, before: Block | None, block: Block, at: int) -> None:
         """Raise StreamMissing unless the block of message `number` continues the log.
 
-        It has to begin after the block `before`; without one, at seq `at` or earlier. A claim has
-        no record: its last seq is the one before its first.
+        It has to begin after the block `before`; without one, at the wanted seq `at` or earlier. A
+        writer's claim has no record: its last seq is the one before its first.
         """
         expected = at if before is None else before.to_seq + 1
         follows = block.from_seq == expected or (before is None and block.from_seq < at)

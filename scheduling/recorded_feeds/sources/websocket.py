@@ -15,7 +15,7 @@ from websockets.exceptions import WebSocketException
 
 from portfolios.feeds.messages import MessageLayout, NotUnderstood, read_message
 from portfolios.feeds.rows import WrongMessage, time_text
-from portfolios.text import escape
+from portfolios.text import escape_unprintable
 from scheduling.recorded_feeds.sources.base import Item, SourceLost
 
 logger = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class WebsocketSource:
             logger.warning(
                 "%s sent %d messages, and none has market data where --only, --rows and --column"
                 " say. The newest: %.300s",
-                self._shown, self._messages, escape(str(message)),
+                self._shown, self._messages, escape_unprintable(str(message)),
             )  # fmt: skip
         items: list[Item] = []
         for row, number in rows:

@@ -83,7 +83,7 @@ WITH_CONTROL_CHARACTER = (
 )
 
 
-def test_the_api_names_the_field_with_a_control_character(operator: ApiClient) -> None:
+def test_the_api_names_the_field_that_contains_a_control_character(operator: ApiClient) -> None:
     for change, field in WITH_CONTROL_CHARACTER:
         document = problem(operator.post("portfolios/", PLAIN | change), 400, "invalid")
         assert fields_of(document) == {field: "unprintable"}, document

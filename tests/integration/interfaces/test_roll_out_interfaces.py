@@ -46,7 +46,7 @@ def test_api_begins_and_stops_a_roll_out_and_begins_its_way_back(
     assert again.json()["roll_out"] == made["id"]
     nothing = operator.post(f"{address}back/", {}).json()
     assert nothing["detail"] == (
-        f"Roll-out {made['id']} has changed no portfolio yet; stop it instead."
+        f"Roll-out {made['id']} has changed no portfolio yet: stop it, there is no way back."
     )
     step()
     node.fails(newest_handoff(owner("a", node).portfolio), strategy=True)

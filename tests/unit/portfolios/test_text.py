@@ -9,7 +9,13 @@ import logging
 import pytest
 
 from portfolios.json_log import JsonLines
-from portfolios.text import escape, escape_json, escape_lines, text_errors, unprintable_in
+from portfolios.text import (
+    escape_json,
+    escape_lines,
+    escape_unprintable,
+    text_errors,
+    unprintable_in,
+)
 from portfolios.validation import name_errors
 from scheduling.management.base import PlainConsole
 from scheduling.node_daemon.config import make_config
@@ -23,7 +29,7 @@ BAD = ["\n", "\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066", "\u2028", "\ufe
 def test_every_control_and_bidirectional_character_is_found_wherever_it_stands(letter: str) -> None:
     assert unprintable_in(f"a{letter}b") == letter
     assert unprintable_in({"k": [1, {f"x{letter}": "v"}]}) == letter
-    assert letter not in escape(f"a{letter}b")
+    assert letter not in escape_unprintable(f"a{letter}b")
     (wrong,) = text_errors("reason", f"a{letter}", longest=200)
     assert (wrong["code"], wrong["field"]) == ("unprintable", "reason")
     assert f"U+{ord(letter):04X}" in wrong["message"]
@@ -32,7 +38,7 @@ def test_every_control_and_bidirectional_character_is_found_wherever_it_stands(l
 def test_ordinary_text_of_any_language_is_not_escaped() -> None:
     for text in ("Umstellung für Q3", "维护窗口", "שבת", "naïve 👩‍👩‍👧 ok", "a\u200cb"):
         assert unprintable_in(text) == ""
-        assert escape(text) == text
+        assert escape_unprintable(text) == text
 
 
 @pytest.mark.parametrize("name", ["bad\n", "\nbad", "bad\r", "b\u202ed", "-bad", "bad-", "Bad", ""])
