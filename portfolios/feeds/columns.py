@@ -141,7 +141,7 @@ def find_columns(
 ) -> Columns:
     """Return which columns of the file `path` have the fields; `named` is field → header.
 
-    `symbol` is that of all rows, if no column has it. Raise MissingColumn if a needed field has none.
+    `symbol` is that of all rows, if no column has it. Raise MissingColumn if a field has none.
     """
     names = [name.strip().strip("<>") for name in header]  # some exports write <DATE>
     found: dict[str, int] = {}

@@ -136,8 +136,8 @@ def add_instruments(name: str, instruments: Sequence[NewInstrument], *, actor: s
                 raise Refused(
                     "instrument_differs",
                     f"{one.symbol} of feed {name} has tick {row.tick_size:f}, scale {row.scale} and"
-                    f" lot {row.lot:f}: recorded prices depend on them, so the given"
-                    f" tick {one.tick_size:f}, scale {one.decimal_places} and lot {one.lot:f} cannot"
+                    f" lot {row.lot:f}: recorded prices depend on them, so tick"
+                    f" {one.tick_size:f}, scale {one.decimal_places} and lot {one.lot:f} cannot"
                     " replace them. To record the symbol with these, use another feed.",
                 )
         new = [one for one in instruments if one.symbol not in known]

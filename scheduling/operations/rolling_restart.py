@@ -278,8 +278,8 @@ def _end_drain(node: Node, actor: str) -> None:
             if time.monotonic() > until:
                 raise Refused(
                     "unavailable",
-                    f"The database does not answer, and {node.name} still drains. Once the database "
-                    f"answers, run `manage.py drain_node {node.name} --undo`.",
+                    f"The database does not answer, and {node.name} still drains. Once the "
+                    f"database answers, run `manage.py drain_node {node.name} --undo`.",
                 ) from error
             connection.close()
             time.sleep(POLL_S)

@@ -59,9 +59,7 @@ def discards(session: Session, plans: KeptPlans) -> bool:
     return _run_steps(session.cursor(), plans.discard_outgrown(), None)
 
 
-def test_statement_plans_are_kept_until_a_table_has_doubled(
-    session: Session, plans: KeptPlans
-) -> None:
+def test_statement_plans_are_kept_until_a_table_doubles(session: Session, plans: KeptPlans) -> None:
     for_few = expected_rows(session)
     assert not discards(session, plans)
     session.execute("INSERT INTO grown SELECT generate_series(1, 100000)")
