@@ -31,42 +31,42 @@ class Daemons:
     """Node daemons, started outside the project directory."""
 
     def __init__(self, gateway: FakeGateway, directory: Path) -> None:
-        self._gateway = gateway
-        self._directory = directory
-        self._started: list[Daemon] = []
+        self.gateway = gateway
+        self.directory = directory
+        self.started: list[Daemon] = []
 
     async def start(self, name: str = "node-1", **environment: str) -> Daemon:
         """Start a daemon; its token is its name."""
-        with (self._directory / f"{name}.log").open("ab") as log:
+        with (self.directory / f"{name}.log").open("ab") as log:
             daemon = await asyncio.create_subprocess_exec(
                 *[sys.executable, "-m", "scheduling.node_daemon", "--name", name],
-                *["--server", self._gateway.url],
+                *["--server", self.gateway.url],
                 env={
                     **os.environ,
                     "PYTHONPATH": str(ROOT),
                     "GINKGO_NODE_TOKEN": name,
-                    "GINKGO_NODE_CACHE": str(self._directory / "cache"),
+                    "GINKGO_NODE_CACHE": str(self.directory / "cache"),
                     "GINKGO_BATCH_LIMIT_S": "60",  # a batch may wait long for a processor
                     **environment,
                 },
-                cwd=self._directory,
+                cwd=self.directory,
                 stderr=log,
             )
-        self._started.append(daemon)
+        self.started.append(daemon)
         return daemon
 
     async def end(self) -> None:
         """Kill all daemons and print their logs to stderr."""
-        for daemon in self._started:
+        for daemon in self.started:
             with contextlib.suppress(ProcessLookupError):
                 daemon.kill()
             await daemon.wait()
-        for log in self._directory.glob("*.log"):
+        for log in self.directory.glob("*.log"):
             sys.stderr.write(f"--- {log.name}\n{log.read_text()}")
 
     def log(self, name: str = "node-1") -> str:
         """Return what a daemon wrote to stderr."""
-        return (self._directory / f"{name}.log").read_text()
+        return (self.directory / f"{name}.log").read_text()
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -122,6 +122,7 @@ async def continue_for(gateway: FakeGateway, events: int = 50, portfolio: int = 
     await gateway.until(lambda: gateway.committed(portfolio) > seen + events)
 
 
-def count_processes(gateway: FakeGateway) -> int:
-    """Return how many processes of portfolios the heartbeats have named so far."""
-    return len({a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None})
+def pids_of(gateway: FakeGateway) -> list[int]:
+    """Return the pids of portfolio processes that the heartbeats have named, oldest first."""
+    named = [a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None]
+    return list(dict.fromkeys(named))

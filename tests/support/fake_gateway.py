@@ -51,24 +51,13 @@ class FakeGateway:
         self.bodies: list[bytes] = []
         self.goodbyes: list[str] = []
         self.log_lines: list[tuple[str, int, int, str]] = []  #: node, portfolio, epoch, text
-        self.ttl_s = TTL_S
-        self.stale_order_age_s = 5.0
-        self.next_beat_s = 10.0
-        self.frozen = self.reject_next = self.revoked = False
-        self.pushing = self.socket_open = True
-        self.refuse_register: tuple[int, str, str] | None = None  #: status, code, message
         self.speaks: tuple[int, ...] = wire.SPOKEN
         self.asked_in: list[int] = []  #: the protocol of each registration, refused ones included
-        self.status: dict[str, str] = {}
-        self.refuses_heartbeats = False  #: answer 503 to heartbeats only
-        self.refused_heartbeats = self.lose_release_answers = 0
-        self.away = False  #: answer 503 to everything
-        self.lose_commit_answers = 0  #: number of commit requests to apply and answer with 500
-        self.paused_at: int | None = None  #: the feed is paused at this seq
-        self.release_answer = "handed_over"
         self.files: dict[str, bytes] = {}  #: by sha256: wheels and locks that nodes may fetch
         self.fetched: list[str] = []  #: the sha256 of each request for a file, in order
         self.files_wait: asyncio.Event | None = None  #: files stop half-way until it is set
+        self.stale_order_age_s = 5.0
+        self.behave()
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -88,6 +77,19 @@ class FakeGateway:
         await self._runner.cleanup()
 
     # --- used by tests -----------------------------------------------------------------------
+
+    def behave(self, *, ttl_s: float = TTL_S, next_beat_s: float = 10.0) -> None:
+        """Fail in no way, whatever was asked for before."""
+        self.ttl_s, self.next_beat_s = ttl_s, next_beat_s
+        self.frozen = self.reject_next = self.revoked = False
+        self.pushing = self.socket_open = True
+        self.refuse_register: tuple[int, str, str] | None = None  #: status, code, message
+        self.status: dict[str, str] = {}
+        self.refuses_heartbeats = False  #: answer 503 to heartbeats only
+        self.refused_heartbeats = self.lose_release_answers = 0
+        self.away = False  #: answer 503 to everything
+        self.paused_at: int | None = None  #: the feed is paused at this seq
+        self.release_answer = "handed_over"
 
     def head(self) -> int:
         (segment,) = self.segments
@@ -238,9 +240,6 @@ class FakeGateway:
         self.bodies.append(body)
         asked = msgspec.msgpack.decode(body, type=wire.CommitRequest)
         results = [self._commit_one(node, commit) for commit in asked.commits]
-        if self.lose_commit_answers > 0:
-            self.lose_commit_answers -= 1
-            return _answer(wire.Problem(code="unavailable", message="lost"), 500)
         if self.lose_release_answers > 0 and any(c.release for c in asked.commits):
             self.lose_release_answers -= 1
             return _answer(wire.Problem(code="unavailable", message="lost"), 500)

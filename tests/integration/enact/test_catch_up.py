@@ -18,7 +18,7 @@ from tests.support.daemons import (
     Daemons,
     assert_canary_is_exact,
     awaited_reports,
-    count_processes,
+    pids_of,
     reports,
 )
 from tests.support.fake_gateway import FakeGateway
@@ -201,7 +201,7 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     await gateway.until(lambda: gateway.runs[1].last_seq > missed_to + 50)
     assert reports(gateway, wire.Halted) == []
     assert suppressed_ranges(gateway) == []
-    assert count_processes(gateway) == 1
+    assert len(pids_of(gateway)) == 1
     assert_canary_is_exact(gateway, 1)
 
 

@@ -1,4 +1,4 @@
-"""The node daemon as a program: start, work, shutdown and crash."""
+"""The node daemon as a program: start, shutdown and crash, and settings of its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import signal
 import time
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 
-from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.installation import SLOW_MACHINE_S, budget_s
 from portfolios.runtime.state import Account, decode_state
 from scheduling.node_daemon import cli
 from scheduling.node_daemon.forkserver_client import ForkserverClient
-from scheduling.wire.messages import CommitRequest, SegmentInfo
+from scheduling.wire.messages import Commit, ProcessExited, SegmentInfo
 from tests.support.daemons import (
     FAULTY,
     ROOT,
@@ -24,57 +23,28 @@ from tests.support.daemons import (
     assert_canary_is_exact,
     continue_for,
     family,
+    pids_of,
+    reports,
     run_canary,
 )
 from tests.support.fake_gateway import FakeGateway
 
 
-async def test_daemon_registers_and_commits_every_event_in_order(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    await run_canary(gateway, daemons, 150)
-    assert gateway.registered[0][1].strategies["canary"] == 1
-    assert gateway.runs[1].commits[0].from_seq == gateway.runs[1].commits[0].to_seq
-    assert_canary_is_exact(gateway, 1)
-
-
-async def test_portfolios_of_one_node_share_their_commit_requests(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    for portfolio in (1, 2, 3):
-        gateway.grant("node-1", portfolio)
-    await gateway.want("node-1", *(gateway.entry(p, "run") for p in (1, 2, 3)))
-    await daemons.start()
-
-    def commits_in(bodies: list[bytes]) -> int:
-        return sum(len(msgspec.msgpack.decode(b, type=CommitRequest).commits) for b in bodies)
-
-    # At some time: on a slow machine they are seldom ready within the same 3 ms.
-    await gateway.until(lambda: commits_in(gateway.bodies[-30:]) >= 45)
-
-
-async def test_portfolio_without_events_of_its_symbols_commits_many_seqs_at_once(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run", strategy="sma_cross", symbols=["ZMH"]))
-    await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 60)
-    assert len(gateway.runs[1].commits) < 12  # not one for each event of the others
-
-
-@pytest.mark.slow
 async def test_pause_learned_late_discards_events_that_were_never_released(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.pushing = False
+    gateway.pushing, gateway.next_beat_s = False, 0.2
     await run_canary(gateway, daemons)
+    gateway.refuses_heartbeats = True
     (running,) = gateway.segments
     # Within the next commit: at the end of the last one no further commit would be needed.
     head = gateway.runs[1].last_seq + 5
     gateway.paused_at = head
     gateway.segments = [running, SegmentInfo(head, time.time_ns() // 1000, 0.0)]
     gateway.versions["node-1"] += 1
+    requests = len(gateway.bodies)
+    await gateway.until(lambda: len(gateway.bodies) > requests + 10)  # with unreleased events
+    gateway.refuses_heartbeats = False
     await gateway.until(lambda: gateway.runs[1].last_seq == head)
     await gateway.until(lambda: [a.seq for a in gateway.beats[-1][1].portfolios] == [head])
     assert gateway.runs[1].last_seq == head
@@ -83,38 +53,27 @@ async def test_pause_learned_late_discards_events_that_were_never_released(
     assert_canary_is_exact(gateway, 1)
 
 
-async def run_canary_and_looper(
+async def test_processes_end_with_their_forkserver_or_daemon_whatever_they_do(
     gateway: FakeGateway, daemons: Daemons
-) -> asyncio.subprocess.Process:
-    """Run canary 1, and a portfolio whose process never answers. Return the daemon."""
+) -> None:
     gateway.grant("node-1", 1)
     gateway.grant("node-1", 2)
     looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
     await gateway.want("node-1", gateway.entry(1, "run"), looping)
     daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY)
-    await gateway.until(lambda: gateway.committed(1) > 50)
-    return daemon
 
+    async def the_forkserver_a_canary_and_the_looper() -> list[psutil.Process]:
+        await continue_for(gateway)
+        await gateway.until(lambda: len(family(daemon.pid)) == 3, every_s=0.05)
+        return family(daemon.pid)
 
-async def test_kill_9_of_the_daemon_leaves_no_process_behind(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    daemon = await run_canary_and_looper(gateway, daemons)
-    await gateway.until(lambda: len(family(daemon.pid)) == 3)
-    processes = family(daemon.pid)  # the forkserver, a canary, the looper
+    processes = await the_forkserver_a_canary_and_the_looper()
+    psutil.Process(daemon.pid).children()[0].kill()
+    await gateway.until(lambda: not alive(processes))
+    processes = await the_forkserver_a_canary_and_the_looper()
     daemon.kill()
     await daemon.wait()
     await gateway.until(lambda: not alive(processes))
-
-
-async def test_killing_the_forkserver_restarts_every_portfolio(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    daemon = await run_canary_and_looper(gateway, daemons)
-    children = family(daemon.pid)[1:]
-    psutil.Process(daemon.pid).children()[0].kill()
-    await gateway.until(lambda: not alive(children))  # the looping one too
-    await continue_for(gateway, 150)
     assert_canary_is_exact(gateway, 1)
 
 
@@ -155,52 +114,25 @@ async def test_second_signal_ends_the_daemon_at_once(
 async def test_superseded_daemon_exits_with_3_without_registering_again(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    daemon = await run_canary(gateway, daemons)
-    gateway.next_beat_s, gateway.status["node-1"] = 0.1, "superseded"
+    daemon = await daemons.start()
+    await gateway.until(lambda: "node-1" in gateway.sockets)
+    gateway.status["node-1"] = "superseded"
     await gateway.sockets["node-1"].close()  # makes it beat at once
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 3
     assert len(gateway.registered) == 1
 
 
-async def test_daemon_with_an_unknown_lease_registers_again(
-    gateway: FakeGateway, daemons: Daemons
+@pytest.mark.parametrize("code", ["name_in_use", "protocol"])
+async def test_daemon_waits_for_an_unavailable_server_and_exits_with_4_if_that_refuses_it(
+    gateway: FakeGateway, daemons: Daemons, code: str
 ) -> None:
-    await run_canary(gateway, daemons)
-    gateway.status["node-1"] = "unknown"
-    gateway.grant("node-1", 1)
-    gateway.entries["node-1"] = [gateway.entry(1, "run")]
-    gateway.versions["node-1"] = 0  # even if the server's versions went back
-    await gateway.sockets["node-1"].close()
-    await gateway.until(lambda: len(gateway.registered) >= 2)
-    gateway.status["node-1"] = "ok"
-    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
-    (_, first), (_, second) = gateway.registered[:2]
-    assert first.incarnation == second.incarnation
-    assert_canary_is_exact(gateway, 1)
-
-
-async def test_new_lease_gets_a_new_socket_and_its_registration_number_is_sent(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    gateway.next_beat_s = 0.1
-    await daemons.start()
-    await gateway.until(lambda: "node-1" in gateway.sockets)
-    first = gateway.sockets["node-1"]
-    gateway.status["node-1"] = "unknown"
-    await gateway.until(lambda: len(gateway.registered) > 1)
-    gateway.status["node-1"] = "ok"
-    await gateway.until(lambda: gateway.sockets.get("node-1", first) is not first)
-    await gateway.until(lambda: gateway.beats[-1][1].registration == len(gateway.registered))
-
-
-@pytest.mark.parametrize(
-    ("status", "code"), [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")]
-)
-async def test_refused_registration_exits_with_4_and_a_reason(
-    gateway: FakeGateway, daemons: Daemons, status: int, code: str
-) -> None:
-    gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
-    assert await asyncio.wait_for((await daemons.start()).wait(), SLOW_MACHINE_S) == 4
+    gateway.away = True
+    gateway.refuse_register = (409, code, "Node node-1 runs on hk-02, pid 4711.")
+    daemon = await daemons.start()
+    await gateway.until(lambda: f"waiting for {gateway.url}" in daemons.log())
+    assert daemon.returncode is None
+    gateway.away = False
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 4
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
 
 
@@ -222,18 +154,6 @@ async def test_a_daemon_of_the_next_version_works_with_a_gateway_that_is_not_upg
     await gateway.until(lambda: len(gateway.registered) >= 2)
     gateway.status["node-1"] = "ok"
     assert gateway.asked_in[2] == 8
-
-
-async def test_daemon_waits_for_an_unavailable_server(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
-    gateway.away = True
-    gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    await daemons.start()
-    await asyncio.sleep(1.5)
-    gateway.away = False
-    await gateway.until(lambda: gateway.committed(1) > 20)
 
 
 @pytest.mark.parametrize(
@@ -281,31 +201,89 @@ async def test_position_in_a_removed_symbol_is_still_marked_and_filled(
     await gateway.until(lambda: account().positions["KO"].mark_units != mark)
 
 
-async def test_prints_and_the_traceback_of_a_failure_reach_the_gateway(
-    gateway: FakeGateway, daemons: Daemons
+async def test_wrong_wall_clock_has_no_effect(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path
 ) -> None:
-    parameters = {"at_event": 20, "action": "print_and_raise"}
-    gateway.grant("node-1", 1)
-    await gateway.want(
-        "node-1", gateway.entry(1, "run", strategy="misbehaving", parameters=parameters)
+    off_s = tmp_path / "off_s"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\n"
+        "right, right_ns = time.time, time.time_ns\n"
+        f"def off_s(): return int(open({str(off_s)!r}).read())\n"
+        "time.time = lambda: right() + off_s()\n"
+        "time.time_ns = lambda: right_ns() + off_s() * 10**9\n"
+        "open(__file__ + '.used', 'w')\n"
     )
-    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY)
-    await gateway.until(lambda: any("RuntimeError" in line[3] for line in gateway.log_lines))
-    texts = [
-        text for _, portfolio, epoch, text in gateway.log_lines if (portfolio, epoch) == (1, 1)
-    ]
-    assert texts[0] == "  about to raise"
-    assert any(text.startswith("Traceback") for text in texts)
-    assert len(texts) == len(gateway.log_lines)
-    daemon.send_signal(signal.SIGTERM)
-    await daemon.wait()
+    off_s.write_text("60")
+    # Both limits are far from the minute, and far from what a busy machine is late by.
+    gateway.stale_order_age_s = 30.0
+    assert gateway.ttl_s == 30.0
+    gateway.next_beat_s = 0.5
+    await run_canary(gateway, daemons, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    for wrong in ("60", "-60"):
+        off_s.write_text(wrong)
+        beats, started = len(gateway.beats), len(gateway.runs[1].commits)
+        await gateway.until(lambda: len(gateway.beats) > beats + 1)  # noqa: B023
+        # What it caught up on may have been stale, and behind a minute the lag would stay at 6,000.
+        await gateway.until(lambda: gateway.beats[-1][1].portfolios[0].lag < 30 * 100)
+
+        def newest() -> list[Commit]:
+            return gateway.runs[1].commits[started:][-4:]  # noqa: B023
+
+        await gateway.until(lambda: len(newest()) == 4 and not any(c.suppress for c in newest()))
+        assert abs(gateway.head() - gateway.runs[1].last_seq) < 30 * 100, wrong
+    assert (tmp_path / "sitecustomize.py.used").exists()
+    assert reports(gateway, ProcessExited) == []
+    assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_warm_up_that_finds_too_few_events_writes_a_log_line(
+async def test_node_without_renewal_feeds_nothing_and_keeps_its_processes(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    gateway.grant("node-1", 1, last_seq=2)
-    await gateway.want("node-1", gateway.entry(1, "run", strategy="every_order", symbols=["AA"]))
-    await daemons.start(GINKGO_STRATEGIES="tests.support.strategies.every_order")
-    wanted = "(Ginkgo) The warm-up has 1 of 5 events: feed replay has no more of these symbols"
-    await gateway.until(lambda: any(wanted in line for *_, line in gateway.log_lines))
+    gateway.ttl_s, gateway.next_beat_s = 2.0, 0.5
+    daemon = await run_canary(gateway, daemons)
+    gateway.refuses_heartbeats = True  # commits would be taken
+    await gateway.until(lambda: gateway.since_commit_s(1) > 2)  # it stopped at 0.8 x 2 s
+    gateway.refuses_heartbeats = False
+    await continue_for(gateway, 300)
+    gateway.refuses_heartbeats = True
+    daemon.send_signal(signal.SIGSTOP)
+    fed = gateway.runs[1].last_seq
+    await asyncio.sleep(2.5)
+    daemon.send_signal(signal.SIGCONT)
+    refused = gateway.refused_heartbeats
+    await gateway.until(lambda: gateway.refused_heartbeats > refused + 1)
+    # At most what it had computed when it was suspended: 250 events have come since.
+    assert gateway.runs[1].last_seq < fed + 100
+    gateway.refuses_heartbeats = False
+    await continue_for(gateway, 300)
+    assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
+    assert len(pids_of(gateway)) == 1
+    assert_canary_is_exact(gateway, 1)
+
+
+@pytest.mark.slow
+async def test_suspended_daemon_does_not_time_out_its_portfolios(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    busy = gateway.entry(1, "run", strategy="sleeper", parameters={"seconds": 0.0095})
+    limit_s = max(budget_s(0.75), 6.0)  # a batch on a machine that stands still for seconds
+    await gateway.want("node-1", busy)
+    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S=f"{limit_s:g}")
+    await gateway.until(lambda: gateway.committed(1) > 30)
+    daemon.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(2 * limit_s)
+    daemon.send_signal(signal.SIGCONT)
+    await continue_for(gateway)
+    assert reports(gateway, ProcessExited) == []
+
+
+async def test_revoked_token_ends_the_daemon_with_a_sentence(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    daemon = await daemons.start()
+    await gateway.until(lambda: "node-1" in gateway.sockets)
+    gateway.revoked = True
+    await gateway.sockets["node-1"].close()
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 4
+    assert "was revoked" in daemons.log()

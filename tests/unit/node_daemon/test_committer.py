@@ -108,10 +108,10 @@ async def _send_all(commits: list[wire.Commit]) -> Link:
     return link
 
 
-async def test_request_never_exceeds_the_commit_limit() -> None:
+async def test_commits_share_requests_up_to_the_limit_of_one() -> None:
     link = await _send_all([_commit(portfolio, 0) for portfolio in range(450)])
-    assert max(len(request.commits) for request in link.requests) <= wire.MAX_COMMITS
-    assert sum(len(request.commits) for request in link.requests) == 450
+    assert wire.MAX_COMMITS == 200
+    assert [len(request.commits) for request in link.requests] == [200, 200, 50]
 
 
 async def test_request_never_exceeds_the_line_limit() -> None:
