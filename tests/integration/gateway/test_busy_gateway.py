@@ -16,6 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.database import conninfo
+from portfolios.models import Checkpoint
 from scheduling import operations
 from scheduling.db.disk_space import DiskSpace
 from scheduling.db.transaction import aexecute_autocommit
@@ -230,42 +231,32 @@ def pulse(monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[float]:
     return waits
 
 
-@pytest.mark.usefixtures("no_gap")
-def test_pulse_reports_overload_after_dropped_heartbeats(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serving_since(3600)
-    assert pulse(monkeypatch) == [1.0]
-    assert Gateway.objects.get().serving_since < ago(3000)
+def drop_a_heartbeat(node: FakeNode) -> None:
     BATCHER.drops.dropped.add(node.row.pk)
-    assert pulse(monkeypatch) == [1.0]
-    assert Gateway.objects.get().serving_since > ago(600)
 
 
-@pytest.mark.usefixtures("no_gap")
-def test_pulse_of_a_gateway_that_is_not_ready_resets_its_serving_since(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serving_since(3600)
-    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic() - 6)
-    monkeypatch.setattr(health, "MAX_AGE_S", 600.0)
-    pulse(monkeypatch)
-    assert Gateway.objects.get().serving_since < ago(3000)
-    monkeypatch.setattr(health, "MAX_AGE_S", 5.0)
-    pulse(monkeypatch)
-    assert Gateway.objects.get().serving_since > ago(600)
+def have_written_nothing(_: FakeNode) -> None:
+    HEALTH.write.succeeded_at = time.monotonic() - health.MAX_AGE_S - 1
 
 
-@pytest.mark.usefixtures("no_gap")
-def test_no_silence_counts_while_a_full_disk_takes_every_gateway_out_of_a_proxy(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serving_since(3600)
-    monkeypatch.setattr(background, "DISK_SPACE", DiskSpace())
-    pulse(monkeypatch)
-    assert Gateway.objects.get().serving_since < ago(3000)
+def fill_the_disk(_: FakeNode) -> None:
+    """As it takes every gateway out of a proxy: no silence may count then."""
     background.DISK_SPACE.note_refused(DiskFull())
-    pulse(monkeypatch)
+
+
+@pytest.mark.usefixtures("no_gap")
+@pytest.mark.parametrize("fail", [drop_a_heartbeat, have_written_nothing, fill_the_disk])
+def test_pulse_of_a_gateway_that_may_not_hear_every_heartbeat_resets_its_serving_since(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, fail: Callable[[FakeNode], None]
+) -> None:
+    serving_since(3600)
+    monkeypatch.setattr(health, "MAX_AGE_S", 600.0)
+    monkeypatch.setattr(HEALTH.write, "succeeded_at", time.monotonic())
+    monkeypatch.setattr(background, "DISK_SPACE", DiskSpace())
+    assert pulse(monkeypatch) == [1.0]
+    assert Gateway.objects.get().serving_since < ago(3000)
+    fail(node)
+    assert pulse(monkeypatch) == [1.0]
     assert Gateway.objects.get().serving_since > ago(600)
 
 
@@ -373,7 +364,7 @@ def test_release_to_a_locked_target_has_no_result_and_other_commits_are_answered
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
-    words = [hand.release_message(handoff), neighbour.next_commit(1)]
+    words = [hand.release_message(handoff, 2, state=b"last"), neighbour.next_commit(1)]
 
     async def beside() -> None:
         body = encode(commit_request(node, *words))
@@ -388,6 +379,7 @@ def test_release_to_a_locked_target_has_no_result_and_other_commits_are_answered
         assert [r["answer"] for r in answer["results"]] == ["handed_over", "ok"]
 
     serve(beside)
+    assert bytes(Checkpoint.objects.get(portfolio=hand.portfolio).state) == b"last"
 
 
 def test_commits_blocked_by_a_table_lock_are_reported_and_accepted_after_it(node: FakeNode) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -136,24 +135,6 @@ async def receive_one(layer: PostgresChannelLayer, send: Callable[[], Awaitable[
     heard = await next_of(layer, channel)
     await layer.close()
     return heard
-
-
-def test_two_event_loops_receive_the_same_hint() -> None:
-    heard: list[Any] = []
-    ready = threading.Barrier(3)
-
-    def one_process() -> None:
-        layer = PostgresChannelLayer()
-        heard.append(asyncio.run(receive_one(layer, lambda: asyncio.to_thread(ready.wait))))
-
-    threads = [threading.Thread(target=one_process) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    notify_raw('{"groups": ["board"], "message": {"type": "wake"}}')
-    for thread in threads:
-        thread.join()
-    assert heard == [{"type": "wake"}, {"type": "wake"}]
 
 
 def test_one_layer_serves_two_event_loops_of_one_process() -> None:

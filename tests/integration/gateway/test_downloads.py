@@ -124,12 +124,9 @@ def test_owner_gets_the_artifact_of_its_wanted_revision_before_the_reload(
         assert serve(partial(get, f"/node/artifacts/{sha256}", node)).status == 200
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [("/node/artifacts/abc", 404), ("/node/", 404), ("/node/artifacts/../x", 404)],
-)
-def test_malformed_download_path_is_not_found(node: FakeNode, path: str, status: int) -> None:
-    assert serve(lambda: get(path, node)).status == status
+def test_malformed_download_path_is_not_found(node: FakeNode) -> None:
+    for path in ("/node/artifacts/abc", "/node/", "/node/artifacts/../x"):
+        assert serve(partial(get, path, node)).status == 404, path
 
 
 def test_unknown_token_gets_no_download(artifact: Artifact) -> None:

@@ -58,22 +58,25 @@ def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
 
 
 def test_malformed_body_is_answered_with_a_sentence(node: FakeNode) -> None:
-    bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
+    bodies = (b"", b"\xc1", b"\xc0", b"\x80", b"[1,2", b"\x91\xa1\xff")
+    deep = (b"\x91" * 100_000, b"\x81\xa1a" * 100_000)
+    announced = (b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff")
+    not_utf_8 = (
+        b"\x82\xabincarnation\xa2\xff\xff\xa7commits\x90",
+        b"\x83\xabincarnation\xa1x\xa6reason\xa2\xff\xff\xa7commits\x91\x81\xa5batch\xa2\xff\xff",
+    )
+    no_uuid = encode(Goodbye(incarnation="x"))
     for path in ("register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"):
-        for status, problem in post_all(path, *bodies):
+        for status, problem in post_all(path, *bodies, *deep, *announced, *not_utf_8, no_uuid):
             assert (status, problem["code"]) == (400, "invalid"), path
             assert problem["message"].endswith(".")
 
 
-@pytest.mark.parametrize(
-    ("path", "limit"),
-    [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY), ("log/", MAX_LOG_BODY)],
-)
-def test_body_over_the_limit_is_rejected_before_it_is_complete(
-    node: FakeNode, path: str, limit: int
-) -> None:
-    status, problem = post(path, [b"x" * limit, b"x", b"never read"])
-    assert (status, problem["code"]) == (413, "payload_too_large")
+def test_body_over_the_limit_is_rejected_before_it_is_complete(node: FakeNode) -> None:
+    limits = {"heartbeat/": MAX_SMALL_BODY, "commit/": MAX_COMMIT_BODY, "log/": MAX_LOG_BODY}
+    for path, limit in limits.items():
+        status, problem = post(path, [b"x" * limit, b"x", b"never read"])
+        assert (status, problem["code"]) == (413, "payload_too_large"), path
 
 
 def test_unknown_address_or_method_is_rejected(node: FakeNode) -> None:

@@ -58,9 +58,8 @@ async def test_socket_to_an_unknown_address_is_closed() -> None:
         assert await closed_with(a_socket(path)) == 4404, path
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_board_socket_with_malformed_headers_is_closed() -> None:
+    given: list[dict[str, bytes]] = [
         {},
         {"origin": b"http://["},
         {"origin": b"\xff\xfe"},
@@ -68,10 +67,10 @@ async def test_socket_to_an_unknown_address_is_closed() -> None:
         {"cookie": b"sessionid=\xff\xfe; ;;=;sessionid"},
         {"cookie": b"sessionid=" + b"x" * 5_000},
         {"origin": b"http://localhost", "host": b"localhost", "cookie": b"sessionid=" + b"'" * 40},
-    ],
-)
-async def test_board_socket_with_malformed_headers_is_closed(headers: dict[str, bytes]) -> None:
-    assert await closed_with(a_socket("/ws/board/", b"view=%ff&\xff=\xfe", **headers)) >= 1000
+    ]
+    for headers in given:
+        socket = a_socket("/ws/board/", b"view=%ff&\xff=\xfe", **headers)
+        assert await closed_with(socket) >= 1000, headers
 
 
 async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
@@ -84,30 +83,31 @@ async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
         assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.UNAUTHENTICATED)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        {"bytes": b""},
-        {"bytes": b"\xc1"},
-        {"bytes": b"\x91" * 60_000},
-        {"bytes": b"\x82\xa4type\xa5hello\xabincarnation\xa2\xff\xff"},
-        {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": "x"})},
-        {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": 7})},
-        {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": "\0"})},
-        {"text": "hello"},
-    ],
+MALFORMED: tuple[dict[str, Any], ...] = (
+    {"bytes": b""},
+    {"bytes": b"\xc1"},
+    {"bytes": b"\x91" * 60_000},
+    {"bytes": b"\x82\xa4type\xa5hello\xabincarnation\xa2\xff\xff"},
+    {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": "x"})},
+    {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": 7})},
+    {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": "\0"})},
+    {"text": "hello"},
 )
-async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
+
+
+async def test_malformed_hello_closes_the_socket() -> None:
     await make_admitted_node("node-1")
-    socket = await opened_socket()
-    for _ in range(2):  # in one segment
-        await socket.send_input({"type": "websocket.receive", **words})
-    answer = await socket.receive_output(SLOW_MACHINE_S)
-    assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
-    await socket.send_input({"type": "websocket.disconnect", "code": push_socket.NOT_HELLO})
-    await socket.wait(SLOW_MACHINE_S)
-    assert socket.output_queue.empty()
-    assert not push_socket.OPEN_SOCKETS
+    for words in MALFORMED:
+        socket = await opened_socket()
+        for _ in range(2):  # in one segment
+            await socket.send_input({"type": "websocket.receive", **words})
+        answer = await socket.receive_output(SLOW_MACHINE_S)
+        closed = ("websocket.close", push_socket.NOT_HELLO)
+        assert (answer["type"], answer["code"]) == closed, words
+        await socket.send_input({"type": "websocket.disconnect", "code": push_socket.NOT_HELLO})
+        await socket.wait(SLOW_MACHINE_S)
+        assert socket.output_queue.empty()
+        assert not push_socket.OPEN_SOCKETS
 
 
 async def test_daemon_that_leaves_before_its_socket_opens_keeps_no_place() -> None:

@@ -81,15 +81,6 @@ def test_a_daemon_writes_log_lines_of_its_own_portfolios_only(
     assert texts() == ["one"]
 
 
-def test_the_owner_writes_numbered_lines_with_its_node_and_revision(
-    node: FakeNode, portfolio: Portfolio
-) -> None:
-    assert send(node, lines_of(portfolio.pk, "one", "two")) == 2
-    assert send(node, lines_of(portfolio.pk, "three")) == 1
-    found = list(LogLine.objects.order_by("no").values_list("no", "text", "node", "revision"))
-    assert found == [(1, "one", "node-1", 1), (2, "two", "node-1", 1), (3, "three", "node-1", 1)]
-
-
 def test_a_log_line_has_the_age_that_its_node_reports_and_is_never_in_the_future(
     node: FakeNode, portfolio: Portfolio
 ) -> None:

@@ -212,35 +212,3 @@ def test_large_state_is_accepted() -> None:
     assert (one.portfolio, one.state) == (7, state)
     with pytest.raises(RequestRejected, match="holds a single commit"):
         message_decoding.decode_commits(commits_of(7, 8, state=state))
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"\x91" * 100_000,
-        b"\x81\xa1a" * 100_000,
-        b"\x82\xabincarnation\xa2\xff\xff\xa7commits\x90",
-        b"\x83\xabincarnation\xa1x\xa6reason\xa2\xff\xff\xa7commits\x91\x81\xa5batch\xa2\xff\xff",
-        b"\xdf\xff\xff\xff\xff",
-        b"\xdd\xff\xff\xff\xff",
-        b"\xc6\xff\xff\xff\xff",
-        b"",
-        b"\xc1",
-        b"\xc0",
-    ],
-)
-@pytest.mark.parametrize(
-    "read",
-    [
-        message_decoding.decode_commits,
-        message_decoding.decode_heartbeat,
-        lambda body: message_decoding.decode(body, wire.Register),
-        lambda body: message_decoding.decode(body, wire.CheckpointRequest),
-        lambda body: message_decoding.decode(body, wire.Goodbye),
-    ],
-    ids=["commit", "heartbeat", "register", "checkpoint", "goodbye"],
-)
-def test_malformed_bytes_are_rejected(read: Callable[[bytes], Any], body: bytes) -> None:
-    with pytest.raises(RequestRejected) as declined:
-        read(body)
-    assert declined.value.status == 400

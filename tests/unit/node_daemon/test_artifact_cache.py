@@ -87,11 +87,6 @@ async def test_unusable_artifact_is_refused_and_not_kept(
     assert names(tmp_path) == []
 
 
-async def test_refusal_of_a_download_by_the_gateway_is_raised(tmp_path: Path) -> None:
-    with pytest.raises(RequestRefused, match="There is no such file"):
-        await ArtifactCache(tmp_path, Source(None).fetch).code_of(SHA256)
-
-
 async def test_damaged_code_is_restored_from_the_wheel_without_a_request(tmp_path: Path) -> None:
     source = Source()
     code = await ArtifactCache(tmp_path, source.fetch).code_of(SHA256)

@@ -9,7 +9,6 @@ import pytest
 
 from portfolios.runtime.messages import HEADER, MAX_REPLY_BYTES
 from scheduling.node_daemon.child import _FrameProtocol
-from scheduling.node_daemon.reply_validation import InvalidReply
 
 
 class Wire(asyncio.Transport):
@@ -61,17 +60,6 @@ async def test_reply_without_a_request_is_not_buffered(said: bytes) -> None:
     assert wire.aborted and len(protocol._buffer) == 0
     with pytest.raises(ConnectionResetError):
         await protocol.send(b"2")
-
-
-async def test_reply_over_the_limit_is_refused_at_its_header() -> None:
-    protocol, wire = await frames()
-    asked = protocol.send(b"1")
-    protocol.data_received(HEADER.pack(MAX_REPLY_BYTES + 1))
-    with pytest.raises(
-        InvalidReply, match=f"with {MAX_REPLY_BYTES + 1} bytes, limit {MAX_REPLY_BYTES}"
-    ):
-        asked.result()
-    assert wire.aborted
 
 
 async def test_largest_reply_is_accepted() -> None:
