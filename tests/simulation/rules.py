@@ -1,4 +1,4 @@
-"""Rules for Hypothesis, and for long random runs that choose by weight."""
+"""Random runs of a simulated world that choose its acts by weight."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import Phase
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
 
 EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
 
@@ -18,27 +16,26 @@ PHASES = tuple(Phase) if EXPLORING else (Phase.explicit, Phase.generate)
 
 
 def act(weight: int, /, **options: Sequence[Any]) -> Callable[[Any], Any]:
-    """Turn a method into a rule that `walk` chooses by `weight`. `options`: parameter → values."""
+    """Let `walk` choose a method by `weight`. `options`: parameter → values to choose from."""
 
     def mark(method: Any) -> Any:
-        drawn: dict[str, Any] = {name: st.sampled_from(options[name]) for name in options}
-        made = rule(**drawn)(method)
-        made.act = (weight, options)
-        return made
+        method.act = (weight, options)
+        return method
 
     return mark
 
 
-def acts_of(machine: type[RuleBasedStateMachine]) -> list[tuple[int, str, dict[str, Any]]]:
-    """Return (weight, name, options) of every rule of a machine, by name."""
+def acts_of(machine: type) -> list[tuple[int, str, dict[str, Any]]]:
+    """Return (weight, name, options) of every act of a machine, by name."""
     marked = ((name, getattr(getattr(machine, name), "act", None)) for name in dir(machine))
     return [(found[0], name, found[1]) for name, found in marked if found is not None]
 
 
-def walk(
-    machine: RuleBasedStateMachine, seed: int, acts: int, after_each: Callable[[], None]
-) -> None:
-    """Run `acts` rules, chosen by weight: runs of Hypothesis stay near their initial state."""
+def walk(machine: object, seed: int, acts: int, after_each: Callable[[], None]) -> None:
+    """Do `acts` acts, chosen by weight.
+
+    Not with Hypothesis: its runs stay near their initial state.
+    """
     chance, done = random.Random(seed), []
     known = acts_of(type(machine))
     weights = [weight for weight, _, _ in known]

@@ -10,7 +10,7 @@ equals a crash before the transaction. That one is tested once; the others end w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -41,6 +41,7 @@ from tests.support.factories import (
 )
 
 ENDED = {"done", "failed", "rolled_back", "superseded"}
+State = tuple[int, str]  #: the number of the step under way, and a digest of all rows
 STAY_WITHOUT_OWNER = ("stopped", "halted", "quarantined")  #: phases that only an operator ends
 
 
@@ -114,29 +115,34 @@ class Script:
 class CrashAt:
     """Cuts the connection at the failpoint number `at` of those reached.
 
-    `outside` is the number of the last point up to there that is outside of a transaction.
-    `is_known`: a crash that leaves every row as it was at that point has been tested already.
+    `outside` are numbers of points up to there, outside of transactions, each with the state of the
+    script at that point. A crash that leaves every row as it was at one of these `equals` a crash
+    there, and the script ends with it if that one is among the `tested`.
     """
 
-    def __init__(self, at: int, outside: int = 0, *, is_known: bool = False) -> None:
+    def __init__(self, at: int, outside: dict[int, State], tested: Container[State | None]) -> None:
         self.at = at
         self.points: list[Point] = []
-        self.left_nothing = False
-        self.is_known = is_known
-        self._outside = outside
-        self._rows = ""
+        self.equals: State | None = None
+        self._outside, self._tested = outside, tested
+        self._rows: dict[str, State] = {}
 
     def __call__(self, point: Point) -> float:
         self.points.append(point)
-        if len(self.points) == self._outside:
-            self._rows = every_row()
+        if (number := len(self.points)) in self._outside:
+            self._rows[every_row()] = self._outside[number]
         if len(self.points) == self.at:
             raise ConnectionCut(f"at {point.name}")
         return 0.0
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether a crash with the same effect has been tested."""
+        return self.equals in self._tested
+
     def compare_rows(self) -> None:
-        """Record whether the crash left every row as it was before its transaction."""
-        self.left_nothing = self._rows == every_row()
+        """Record at which point, if any, all rows were as the crash left them."""
+        self.equals = self._rows.get(every_row())
 
 
 @dataclass
@@ -144,8 +150,7 @@ class Trace:
     """The points that a script reaches, in order."""
 
     points: list[Point] = field(default_factory=list)
-    #: By the number of a point outside of transactions: the step under way, a digest of all rows.
-    outside: dict[int, tuple[int, str]] = field(default_factory=dict)
+    outside: dict[int, State] = field(default_factory=dict)  #: by number, outside of transactions
     step: int = 0
 
     def __call__(self, point: Point) -> float:
@@ -154,7 +159,26 @@ class Trace:
             self.outside[len(self.points)] = self.step, every_row()
         return 0.0
 
-    def by_transaction(self, numbers: Iterable[int]) -> dict[int, list[int]]:
+    def crashes(self, numbers: Iterable[int]) -> Iterator[CrashAt]:
+        """Return a crash at each of these points, to be caused before the next one is asked for.
+
+        One that leaves the rows of a point outside of its transaction equals a crash there, and so
+        do crashes after the earlier statements of that transaction, which are left out. An
+        operation may be several transactions within one, so the first point of its step counts too.
+        """
+        tested: set[State | None] = set()
+        for last, inside in self._by_transaction(numbers).items():
+            step, _ = self.outside[last]
+            first = min(n for n, (of, _) in self.outside.items() if of == step)
+            outside = {n: self.outside[n] for n in (first, last)}
+            for number in reversed(inside):
+                crash = CrashAt(number, outside, tested)
+                yield crash
+                if crash.equals is not None:
+                    tested.add(crash.equals)
+                    break
+
+    def _by_transaction(self, numbers: Iterable[int]) -> dict[int, list[int]]:
         """Return point outside of transactions → those of `numbers` up to the next such point."""
         found: dict[int, list[int]] = {}
         for number in numbers:
@@ -163,9 +187,15 @@ class Trace:
 
 
 def every_row() -> str:
-    """Return a digest of all rows of portfolios and scheduling."""
+    """Return a digest of all rows of portfolios and scheduling but the pass lock.
+
+    That one ends after every crash.
+    """
     models = [
-        m for app in ("portfolios", "scheduling") for m in apps.get_app_config(app).get_models()
+        model
+        for app in ("portfolios", "scheduling")
+        for model in apps.get_app_config(app).get_models()
+        if model is not PassLock
     ]
     each = " UNION ALL ".join(
         f"(SELECT coalesce(string_agg(t::text, ' ' ORDER BY t::text), '') AS rows"
@@ -211,7 +241,7 @@ def _perform(script: Script, world: World, crash: CrashAt, *, goes_on: bool = Tr
                 step.do(world)
         except ConnectionCut:
             crash.compare_rows()
-            if not goes_on or (crash.left_nothing and crash.is_known):
+            if not goes_on or crash.is_tested:
                 return
             _pass_lock_ends()
             if step.is_repeated:

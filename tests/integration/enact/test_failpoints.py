@@ -23,7 +23,6 @@ from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit
 from tests.support.crash_injection import (
-    CrashAt,
     Script,
     ScriptStep,
     Trace,
@@ -272,25 +271,17 @@ def outcomes_of_crashes(
 ) -> Iterator[tuple[str, World]]:
     """Crash the script at each of these points; yield the point's name and the resulting world.
 
-    Of the crashes in one step that leave the same rows, one is yielded, since all of them continue
-    in the same way. A transaction that leaves nothing after its last statement leaves nothing after
-    those before.
+    Of crashes with the same effect one is yielded, since all of them continue in the same way.
     """
-    reached, seen = trace_of(act, world), set[tuple[int, str]]()
+    trace = trace_of(act, world)
     with rolled_back():
         act.begins(world)
-        for outside, inside in reached.by_transaction(numbers).items():
-            for number in reversed(inside):
-                is_known = reached.outside[outside] in seen
-                dying = CrashAt(number, outside, is_known=is_known)
-                with rolled_back():
-                    now = renewed(world)
-                    name = crash_at(act, now, dying, goes_on=goes_on)
-                    if not (dying.left_nothing and is_known):
-                        yield f"{name} ({number})", now
-                if dying.left_nothing:
-                    seen.add(reached.outside[outside])
-                    break
+        for crash in trace.crashes(numbers):
+            with rolled_back():
+                now = renewed(world)
+                name = crash_at(act, now, crash, goes_on=goes_on)
+                if not crash.is_tested:
+                    yield f"{name} ({crash.at})", now
 
 
 def violations_after_crashes(act: Script, world: World, numbers: Iterable[int]) -> list[str]:

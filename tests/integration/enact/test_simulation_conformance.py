@@ -1,25 +1,17 @@
 """The simulation equals PostgreSQL: the same acts give the same answers and rows.
 
-Every transaction runs on both under one clock, in any order that Hypothesis draws, with stale and
+Every transaction runs on both under one clock, in a random order, with stale and
 repeated messages among them. After each act every row is compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import transaction
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    run_state_machine_as_test,
-)
 
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import handoff, lease, process_failures
@@ -36,7 +28,7 @@ from tests.simulation.comparison import comparable, entries, in_order, outcome, 
 from tests.simulation.database import Store
 from tests.simulation.fleet import GATEWAYS, a_store, registration
 from tests.simulation.reads import simulated_database
-from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
+from tests.simulation.rules import EXPLORING, act, seeds, walk
 
 NODES, PORTFOLIOS = 3, 3
 TIMES = Timing()
@@ -52,11 +44,10 @@ STATUSES = (("open",), ("refused",), ("open", "refused", "suppressed"), ("suppre
 SPANS = (0.125, 0.5, 1, 2.875, 3, 5, 5.125, 9, 10, 10.125, 29, 30, 30.125, 61, 130)
 
 
-class Conformance(RuleBasedStateMachine):
+class Conformance:
     """One act after another, on both."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.atomic = transaction.atomic()
         self.atomic.__enter__()
         self.db: Store = a_store(NODES, PORTFOLIOS)
@@ -81,17 +72,14 @@ class Conformance(RuleBasedStateMachine):
         assert comparable(model) == comparable(product)
         return product
 
-    @invariant()
-    def every_row_is_the_same(self) -> None:
+    def compare(self) -> None:
+        """Assert that every row and every desired set is the same."""
         for table in postgres.TABLES:
             model = in_order(table, postgres.of_simulation(self.db, table))
             product = in_order(table, postgres.read(table))
             assert [line for line in model if line not in product] == [], table
             assert [line for line in product if line not in model] == [], table
             assert model == product, table
-
-    @invariant()
-    def every_set_is_the_same(self) -> None:
         for node in self.db.nodes:
             model, product = self.db.execute(desired_set(node)), execute(desired_set(node))
             assert entries(model) == entries(product)
@@ -109,12 +97,11 @@ class Conformance(RuleBasedStateMachine):
 
     # --- time and nodes ----------------------------------------------------------------------
 
-    @initialize(count=st.integers(1, NODES), running=st.integers(0, PORTFOLIOS))
-    def some_run_already(self, count: int, running: int) -> None:
-        for node in range(1, count + 1):
+    def all_run(self) -> None:
+        for node in WHICH:
             self.node_registers(node, new=True)
-        for portfolio in range(1, running + 1):
-            node = 1 + portfolio % count
+        for portfolio in WHOSE:
+            node = 1 + portfolio % NODES
             self.both(lambda: operators.move("place", portfolio, node, None, TIMES))  # noqa: B023
             self.the_protocol_goes_on(portfolio, steps=2)
 
@@ -434,44 +421,30 @@ class Conformance(RuleBasedStateMachine):
         self.both(lambda: acquire(self.watchers[0].holder))
 
 
-@pytest.mark.slow
-@pytest.mark.django_db
-def test_simulation_equals_postgresql_for_each_statement() -> None:
+@pytest.fixture
+def machine(db: None) -> Iterator[Conformance]:
+    """Return one whose nodes and portfolios run."""
     assert timing() == TIMES
-    run_state_machine_as_test(
-        Conformance, settings=settings(max_examples=4, stateful_step_count=30, phases=PHASES)
-    )
+    machine = Conformance()
+    try:
+        machine.all_run()
+        yield machine
+    finally:
+        machine.teardown()
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("seed", seeds(2))
-def test_simulation_equals_postgresql_over_a_long_sequence(seed: int) -> None:
-    machine = Conformance()
-    machine.some_run_already(NODES, PORTFOLIOS)
-
-    def compare() -> None:
-        machine.every_row_is_the_same()
-        machine.every_set_is_the_same()
-
-    try:
-        walk(machine, seed, 3000 if EXPLORING else 100, compare)
-    finally:
-        machine.teardown()
+def test_simulation_equals_postgresql_over_a_long_sequence(machine: Conformance, seed: int) -> None:
+    walk(machine, seed, 3000 if EXPLORING else 100, machine.compare)
 
 
-@pytest.mark.django_db
-def test_simulation_equals_postgresql_for_a_whole_roll_out() -> None:
-    machine = Conformance()
-    try:
-        machine.some_run_already(NODES, PORTFOLIOS)
-        machine.somebody_rolls_out(2, others=2, at_a_time=2, canary_s=0.0, archived=False)
-        go_on(machine, lambda: machine.db.roll_outs[1].state == "finished")
-        machine.somebody_ends_a_roll_out(1, "take back")
-        go_on(machine, lambda: machine.db.roll_outs[1].state == "back")
-        items = machine.db.roll_out_items.values()
-        assert [item.state for item in items] == ["returned"] * PORTFOLIOS
-    finally:
-        machine.teardown()
+def test_simulation_equals_postgresql_for_a_whole_roll_out(machine: Conformance) -> None:
+    machine.somebody_rolls_out(2, others=2, at_a_time=2, canary_s=0.0, archived=False)
+    go_on(machine, lambda: machine.db.roll_outs[1].state == "finished")
+    machine.somebody_ends_a_roll_out(1, "take back")
+    go_on(machine, lambda: machine.db.roll_outs[1].state == "back")
+    items = machine.db.roll_out_items.values()
+    assert [item.state for item in items] == ["returned"] * PORTFOLIOS
 
 
 def go_on(machine: Conformance, is_over: Callable[[], bool]) -> None:
@@ -484,5 +457,5 @@ def go_on(machine: Conformance, is_over: Callable[[], bool]) -> None:
         machine.watcher_ticks(0, rebalance=False)
         for portfolio in WHOSE:
             machine.the_protocol_goes_on(portfolio, steps=3)
-        machine.every_row_is_the_same()
+        machine.compare()
     raise AssertionError(f"it is not over: {machine.db.roll_out_items}")

@@ -244,7 +244,7 @@ def refused() -> str:
     return caught.value.message
 
 
-def test_feed_with_another_hash_cannot_be_verified(trader: Portfolio) -> None:
+def test_feed_with_another_hash_cannot_be_verified(moved: Portfolio) -> None:
     FeedRow.objects.update(sha256="0" * 64)
     assert "has the hash" in refused() and "install that data again" in refused()
 
@@ -262,18 +262,18 @@ def test_portfolio_whose_feed_lost_a_record_cannot_be_verified_or_replayed() -> 
         replay_portfolio(NAME)
 
 
-def test_revision_of_a_strategy_version_not_installed_cannot_be_verified(trader: Portfolio) -> None:
-    Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
+def test_revision_of_a_strategy_version_not_installed_cannot_be_verified(moved: Portfolio) -> None:
+    Revision.objects.filter(portfolio=moved, number=1).update(strategy_version=9)
     assert refused() == (
         "trader cannot be verified: its revision 1 ran version 9 of sma_cross, and version 1 is"
         " installed here; verify it on a machine that has version 9."
     )
-    Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
+    Revision.objects.filter(portfolio=moved, number=1).update(strategy="gone")
     assert "its revision 1 ran gone, which is not installed here" in refused()
 
 
-def test_portfolio_whose_revision_was_deleted_cannot_be_verified(trader: Portfolio) -> None:
-    Revision.objects.filter(portfolio=trader, number=1).delete()
+def test_portfolio_whose_revision_was_deleted_cannot_be_verified(moved: Portfolio) -> None:
+    Revision.objects.filter(portfolio=moved, number=1).delete()
     told = "epoch 1 ran r1, and that revision no longer exists."
     assert refused() == f"trader cannot be verified: {told}"
 

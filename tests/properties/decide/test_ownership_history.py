@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduling.decide.ownership_history import (
@@ -16,6 +16,7 @@ from scheduling.decide.ownership_history import (
     find_disagreement,
     rebuild_history,
 )
+from tests.support.drawn_examples import examples
 
 NODES = ("node-1", "node-2", "node-3")
 CAUSES = ("place", "migrate", "reload", "failover", "register", "rollback")
@@ -73,12 +74,14 @@ def run_of(history: list[OwnershipPeriod]) -> CurrentRun:
 
 
 @given(histories())
+@settings(max_examples=examples(100))
 def test_audit_log_alone_rebuilds_the_history(history: list[OwnershipPeriod]) -> None:
     assert rebuild_history(audit_lines_of(history)) == history
     assert find_disagreement(audit_lines_of(history), tenures_of(history), run_of(history)) is None
 
 
 @given(histories(), st.data())
+@settings(max_examples=examples(100))
 def test_missing_lines_and_missing_extra_or_different_tenures_are_a_disagreement(
     history: list[OwnershipPeriod], data: st.DataObject
 ) -> None:
@@ -97,6 +100,7 @@ def test_missing_lines_and_missing_extra_or_different_tenures_are_a_disagreement
 
 
 @given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))
+@settings(max_examples=examples(100))
 def test_run_has_to_match_the_last_audit_line(history: list[OwnershipPeriod], field: str) -> None:
     other: Any = 99 if field in ("epoch", "revision") else "other"
     run = replace(run_of(history), **{field: other})

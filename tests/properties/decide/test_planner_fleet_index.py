@@ -57,14 +57,6 @@ def test_updated_index_gives_the_plan_of_a_new_index(
         snapshot = after
 
 
-@given(snapshots(), POLICIES)
-@settings(max_examples=examples(100), deadline=None)
-def test_plan_does_not_change_the_index(snapshot: Snapshot, policy: Policy) -> None:
-    index = FleetIndex.of(snapshot.portfolios)
-    first = make_plan(snapshot, policy, index)
-    assert repr(make_plan(snapshot, policy, index)) == repr(first)
-
-
 def test_index_keeps_settled_portfolios_as_totals_and_lists_the_unsettled_ones() -> None:
     index = FleetIndex.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
     assert {each.name for each in index.unsettled.values()} == {"c"}
