@@ -13,7 +13,7 @@ from scheduling import operations
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from tests.support.api_client import ApiClient, problem
 from tests.support.commands import said, told
-from tests.support.factories import expire_lease, lose, make_node, make_portfolio, make_trader, tick
+from tests.support.factories import expire_lease, lose, make_node, make_portfolio, make_trader
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -60,18 +60,6 @@ def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_supersed
     node = make_node("node-1")
     raise_floor(1000)
     assert replace(node, incarnation=uuid4()).beat().held_by is None
-
-
-def test_running_portfolios_are_placed_again_from_the_last_commit() -> None:
-    hand = make_trader("one", make_node("node-1"), events=4)
-    stood = hand.run()
-    raise_floor(1000)
-    again = make_node("node-1")
-    tick()
-    again.prepare()
-    assert again.commit("one") == "ok"
-    run = hand.run()
-    assert (run.epoch, run.last_seq) == (stood.epoch + 1001, stood.last_seq)
 
 
 def test_epoch_floor_leaves_stopped_and_deleted_portfolios_stopped() -> None:

@@ -7,7 +7,7 @@ import pytest
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.decide.types import Policy
-from scheduling.models import Node, Run
+from scheduling.models import Run
 from scheduling.passes.balance import balance
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
@@ -102,17 +102,6 @@ def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: Nodes)
     assert (placed.kind, placed.to_revision) == ("place", 1)
 
 
-def test_good_revision_that_no_node_has_is_not_placed(nodes: Nodes) -> None:
-    hand = make_good_portfolio(nodes[0])
-    hand.die()
-    assert hand.run().attempts == 1
-    Node.objects.update(strategies={"canary": 9})
-    lose(nodes[0])
-    run_pass()
-    failover = newest_handoff(hand.portfolio)
-    assert (failover.kind, failover.to_revision) == ("failover", 2)
-
-
 def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(nodes: Nodes) -> None:
     hand = make_good_portfolio(nodes[0])
     refusal = refused(lambda: operations.reload("p", actor="ann"))
@@ -121,12 +110,3 @@ def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(nodes: Nod
         "node-1, which runs p, lacks strategy canary 9, which r2 needs; install it there first."
     )
     assert hand.run().phase == "running"
-
-
-def test_wanted_revision_is_loaded_once_the_node_has_its_strategy(nodes: Nodes) -> None:
-    hand = make_good_portfolio(nodes[0])
-    run_pass()
-    Node.objects.filter(name="node-1").update(strategies={"canary": 9})
-    run_pass()
-    reload = newest_handoff(hand.portfolio)
-    assert (reload.kind, reload.to_revision) == ("reload", 2)

@@ -10,7 +10,7 @@ from django.core.management import CommandError
 from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.management.commands import halt_all as command
-from scheduling.models import Event, Handoff, Node, Run, Tenure
+from scheduling.models import Event, Node, Run, Tenure
 from scheduling.observe.fleet_view.read import read_fleet_view
 from scheduling.observe.halts import read_halt
 from scheduling.operations import halt_all, undo_halt
@@ -20,14 +20,11 @@ from tests.support.factories import (
     FakeNode,
     OwnerSession,
     expire_lease,
-    lose,
     make_node,
     make_portfolio,
-    make_running_portfolio,
     make_trader,
     owner,
     prove_revision,
-    tick,
 )
 from tests.support.refusals import refused
 
@@ -100,16 +97,6 @@ def test_halt_between_release_and_first_commit_fences_both_nodes(
     halt_all(actor="olive")
     assert pair[1].send(first)[0].answer == "fenced"
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
-
-
-def test_portfolios_stopped_by_halt_all_do_not_start_by_themselves(
-    pair: Pair, one: OwnerSession
-) -> None:
-    make_portfolio("waiting")
-    lose(pair[1])
-    halt_all(actor="olive")
-    assert tick().balance.requested == ()
-    assert not Handoff.objects.filter(state="preparing").exists()
 
 
 def test_halt_waits_neither_for_nodes_nor_for_a_freeze(one: OwnerSession) -> None:
@@ -206,21 +193,6 @@ def test_a_halt_remains_in_force_when_later_halts_are_undone(one: OwnerSession) 
         undo_halt(actor="olive")
     (found,) = read_fleet_view().halts
     assert (found.halt, found.waiting) == (first.halt, 1)
-
-
-def test_portfolios_continue_from_the_last_commit_after_undo(pair: Pair) -> None:
-    make_running_portfolio("one", pair[0], events=4)
-    before = Run.objects.get()
-    halt_all(actor="olive")
-    undo_halt(actor="olive")
-    tick()
-    (chosen,) = [daemon for daemon in pair if daemon.desired("prepare")]
-    chosen.prepare()
-    assert chosen.commit("one", 4) == "ok"
-    after = Run.objects.get()
-    assert (after.last_seq, after.epoch) == (before.last_seq + 4, before.epoch + 2)
-    edges = list(Tenure.objects.order_by("epoch").values_list("from_seq", "to_seq"))
-    assert edges[0][1] == edges[1][0] == before.last_seq
 
 
 def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(one: OwnerSession) -> None:

@@ -126,11 +126,6 @@ def test_alert_states_the_reason_in_both_languages(node: FakeNode) -> None:
     assert shown.why == alert.why
 
 
-def test_node_with_a_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
-    Lease.objects.update(expires_at=ago(-0.5))
-    assert mark_lost_nodes() == []
-
-
 @pytest.mark.parametrize(
     ("serving", "last_beat", "lost"),
     [(20.0, 0.0, []), (3600.0, 3.1, []), (31.0, 0.0, ["node-1"])],

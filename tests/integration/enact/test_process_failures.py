@@ -17,7 +17,7 @@ from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.presentation.audit_lines import audit_sentence
 from scheduling.presentation.serializers.history import EventDocument
 from scheduling.timing import timing
-from tests.integration.enact.handoff.conftest import activating, draining, revised
+from tests.integration.enact.handoff.conftest import activating, revised
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -120,14 +120,6 @@ def test_ids_of_exits_that_an_audit_line_counts_are_neither_in_the_api_nor_in_it
     assert newest.data["deaths"][0] not in audit_sentence(newest)
 
 
-def test_an_idle_exit_beyond_the_limit_still_ends_a_stop(hand: OwnerSession) -> None:
-    for _ in range(10):
-        hand.die(idle=True)
-    operations.stop("p", actor="ann")
-    assert hand.die(idle=True) == "stopped"
-    assert hand.run().phase == "stopped"
-
-
 def test_an_idle_exit_beyond_the_limit_still_rejects_an_unproven_revision(
     hand: OwnerSession,
 ) -> None:
@@ -162,31 +154,6 @@ def test_fifth_exit_quarantines_the_portfolio_and_other_portfolios_continue(
     assert neighbour.commit(1) == "ok"
 
 
-def test_start_lifts_a_quarantine(hand: OwnerSession) -> None:
-    for _ in range(5):
-        hand.die(failed_seq=hand.run().last_seq + 1)
-    operations.start("p", actor="ann")
-    hand.daemon.prepare()
-    assert hand.commit(1) == "ok"
-    assert (hand.run().phase, hand.run().attempts, hand.run().failed_seq) == ("running", 0, None)
-
-
-def test_source_exit_while_preparing_keeps_the_handoff(hand: OwnerSession) -> None:
-    target = make_node("node-2")
-    handoff = operations.migrate("p", "node-2", actor="ann")
-    assert hand.die() == "restart"
-    assert target.ready(handoff) == "draining"
-
-
-def test_drained_source_can_be_released_after_its_exit(hand: OwnerSession) -> None:
-    target = make_node("node-2")
-    handoff = draining(hand, target)
-    assert hand.die() == "restart"
-    assert hand.release(handoff).answer == "handed_over"
-    assert owner("p", target).commit(1) == "ok"
-    assert hand.run().attempts == 0
-
-
 def test_target_exit_before_its_first_commit_rolls_back(hand: OwnerSession) -> None:
     target = make_node("node-2")
     activating(hand, target)
@@ -204,13 +171,6 @@ def test_exit_during_a_stop_ends_the_stop(hand: OwnerSession, deaths: int) -> No
     at = hand.run()
     assert (at.phase, at.node_id, at.reason) == ("stopped", None, "enough")
     assert newest_handoff(hand.portfolio).state == "done"
-
-
-def test_exit_of_an_unproven_revision_during_a_stop_does_not_reload(hand: OwnerSession) -> None:
-    second_revision(hand)
-    operations.stop("p", actor="ann")
-    assert hand.die() == "stopped"
-    assert hand.run().phase == "stopped"
 
 
 def test_revision_is_good_after_a_minute_with_progress(node: FakeNode) -> None:
@@ -241,19 +201,6 @@ def test_exit_of_an_unproven_revision_falls_back_at_once(hand: OwnerSession) -> 
     assert hand.commit(1) == "ok"
     assert newest_handoff(hand.portfolio).state == "done"
     assert wanted_reloads() == []
-
-
-def test_rejected_revision_is_tried_again_on_request(hand: OwnerSession) -> None:
-    second_revision(hand)
-    hand.die()
-    hand.commit(1)
-    assert (operations.reload("p", actor="ann").to_revision, status(hand, 2)) == (2, "unproven")
-
-
-def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node: FakeNode) -> None:
-    hand = make_trader("p", node, events=0)
-    assert hand.die() == "restart"
-    assert status(hand, 1) == "unproven"
 
 
 def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to(

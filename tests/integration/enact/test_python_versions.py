@@ -47,12 +47,6 @@ def run_pass() -> None:
     balance("s", timing(), Policy())
 
 
-def test_run_and_tenure_record_the_version_of_their_node(old_node: FakeNode) -> None:
-    hand = make_owner(old_node)
-    assert Node.objects.get().python == "3.11"
-    assert (hand.run().python, Tenure.objects.get().python) == ("3.11", "3.11")
-
-
 def test_a_portfolio_fails_over_only_to_a_node_with_its_python_version(old_node: FakeNode) -> None:
     hand = make_owner(old_node)
     make_node("node-2", python="3.13")

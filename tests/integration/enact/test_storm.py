@@ -130,14 +130,6 @@ def test_failover_waits_while_suspect_nodes_may_complete_a_storm(
     assert count_failovers() == 1
 
 
-def test_a_restarted_control_plane_keeps_the_hold(nodes: Nodes) -> None:
-    lose_three(nodes)
-    Node.objects.filter(status="lost").update(status_since=ago(31))  # losses alone would not hold
-    for name in ("watcher", "worker"):
-        tick(name)
-    assert count_failovers() == 0
-
-
 def test_failover_continues_after_the_hold_and_losses_during_the_hold_begin_no_second_storm(
     nodes: Nodes,
 ) -> None:

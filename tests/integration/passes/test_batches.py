@@ -278,15 +278,6 @@ def test_audit_log_names_the_target_or_for_a_stop_the_source() -> None:
     assert names[-2:] == [("migrate", "node-2"), ("stop", "node-1")]
 
 
-def test_stopping_portfolio_is_shown_as_draining_with_a_reason() -> None:
-    (first,) = make_settled_nodes(1)
-    hand = make_trader("p", first)
-    operations.stop("p", actor="ann", reason="an upgrade")
-    asked = newest_handoff(hand.portfolio)
-    assert (hand.run().phase, hand.run().reason) == ("draining", asked.reason)
-    assert "an upgrade" in asked.reason
-
-
 def test_stop_has_the_drain_deadline_and_move_the_prepare_deadline() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
@@ -342,13 +333,3 @@ def test_placement_takes_the_wanted_revision_and_after_a_failure_the_good_one(
     Run.objects.filter(pk=portfolio.pk).update(good_revision=1, attempts=attempts)
     tick()
     assert newest_handoff(portfolio).to_revision == revision
-
-
-def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
-    first, second = make_settled_nodes(2)
-    hand = make_trader("p", first)
-    first.fails(begin_reload("p"), strategy=True)
-    Node.objects.filter(pk=first.row.pk).update(draining=True)
-    tick()
-    begun = newest_handoff(hand.portfolio)
-    assert (begun.kind, begun.to_revision, begun.target_node) == ("migrate", 1, second.row)

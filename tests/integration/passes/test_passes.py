@@ -8,7 +8,6 @@ import pytest
 from django.db import transaction
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from portfolios.models import Revision
 from scheduling import operations, scheduler, tasks
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import execute
@@ -139,16 +138,6 @@ def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None
     assert told.data == {"handoff": made.pk}
 
 
-def test_a_failed_failover_keeps_the_pin() -> None:
-    first, second, hand = pinned_trader()
-    lose(first)
-    tick()
-    first.beat()
-    second.prepare()
-    assert newest_handoff(hand.portfolio).state == "failed"
-    assert hand.run().pinned_node == first.row
-
-
 def test_drain_ends_the_pin_of_a_portfolio_with_the_grant_and_not_before() -> None:
     first, second, hand = pinned_trader()
     operations.drain("node-1", actor="ann")
@@ -169,22 +158,6 @@ def test_a_move_of_a_portfolio_to_its_pinned_node_keeps_the_pin() -> None:
     assert hand.run().pinned_node == second.row
 
 
-def test_a_portfolio_that_failed_to_start_is_placed_later_with_its_good_revision() -> None:
-    first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
-    prove_revision(hand.portfolio)
-    reload = begin_reload("p")
-    first.ready(reload)
-    hand.release(reload)
-    lose(first)
-    tick()
-    assert (hand.run().phase, hand.run().attempts) == ("pending", 1)
-    second.prepare()
-    tick()
-    made = newest_handoff(hand.portfolio)
-    assert (made.kind, made.to_revision, made.target_node) == ("place", 1, second.row)
-
-
 def test_a_target_that_could_not_start_a_portfolio_is_not_asked_again_at_once() -> None:
     node = make_node("node-1")
     portfolio = make_portfolio("p")
@@ -196,48 +169,12 @@ def test_a_target_that_could_not_start_a_portfolio_is_not_asked_again_at_once() 
     assert len(tick().balance.requested) == 1
 
 
-def test_a_drain_goes_elsewhere_after_its_target_failed_twice() -> None:
-    first, second, third = (make_node(f"node-{n}") for n in (1, 2, 3))
-    hand = make_trader("p", first)
-    operations.drain("node-1", actor="ann")
-    tick()
-    second.fails(newest_handoff(hand.portfolio))
-    Handoff.objects.filter(state="failed").update(finished_at=ago(5))
-    tick()
-    second.fails(newest_handoff(hand.portfolio))
-    Handoff.objects.filter(state="failed").update(finished_at=ago(9))
-    tick()
-    assert newest_handoff(hand.portfolio).target_node == third.row
-    assert hand.run().node_id == first.row.pk
-
-
-def test_failed_moves_do_not_delay_a_failover() -> None:
-    first, second = make_node("node-1"), make_node("node-2")
-    hand = make_trader("p", first)
-    for _ in range(5):
-        operations.migrate("p", "node-2", actor="ann")
-        second.fails(newest_handoff(hand.portfolio))
-    lose(first)
-    tick()
-    assert newest_handoff(hand.portfolio).kind == "failover"
-
-
 def test_a_failed_stop_is_requested_again_by_the_sweep() -> None:
     hand = make_trader("p", make_node("node-1"))
     operations.stop("p", actor="ann")
     Handoff.objects.filter(kind="stop").update(state="failed", finished_at=ago(1))
     assert sweep("x", timing()).stops == 1
     assert newest_handoff(hand.portfolio).kind == "stop"
-
-
-def test_sweep_reloads_to_a_wanted_revision_unless_that_revision_is_rejected() -> None:
-    hand = make_trader("p", make_node("node-1"))
-    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    Handoff.objects.filter(kind="reload").update(state="superseded", finished_at=ago(1))
-    Revision.objects.filter(portfolio=hand.portfolio, number=2).update(status="rejected")
-    assert sweep("x", timing()).reloads == 0
-    Revision.objects.filter(portfolio=hand.portfolio, number=2).update(status="unproven")
-    assert sweep("x", timing()).reloads == 1
 
 
 def test_portfolio_whose_owner_incarnation_has_no_lease_becomes_pending() -> None:

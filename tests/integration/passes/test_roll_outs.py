@@ -88,15 +88,6 @@ def test_new_revision_keeps_the_configuration_and_names_who_began_the_roll_out()
     assert found.note == f"roll-out {number}"
 
 
-def test_roll_out_changes_two_at_a_time_after_its_canary() -> None:
-    node, number = begun("a", "b", "c", "d", at_a_time=2, canary_seconds=0)
-    step()
-    assert list(states(number).values()) == ["changing", "waiting", "waiting", "waiting"]
-    reload_done("a", node)
-    step()
-    assert list(states(number).values()) == ["proving", "changing", "changing", "waiting"]
-
-
 def test_rejected_canary_stops_the_roll_out_and_the_way_back_closes_its_alert() -> None:
     node, number = begun("a", "b")
     step()
@@ -136,20 +127,6 @@ def test_alert_closes_when_an_operator_gives_another_revision() -> None:
     assert state(number) == "stopped"
 
 
-def test_rejection_after_the_first_commit_stops_the_roll_out_too() -> None:
-    node, number = begun("a", "b", "c", canary_seconds=0)
-    step()
-    reload_done("a", node)
-    step()
-    assert reload_done("b", node).die() == "fell_back"
-    step()
-    assert states(number) == {"a": "proving", "b": "rejected", "c": "skipped"}
-    assert state(number) == "stopping", "the canary is still being proven"
-    prove_all()
-    step()
-    assert states(number)["a"] == "done" and state(number) == "stopped"
-
-
 def test_portfolio_that_an_operator_changed_before_its_turn_is_skipped() -> None:
     node, first, second = make_fleet("a", "b", "c")
     number = begin(second, "a", "b", "c", canary_seconds=0)
@@ -160,19 +137,6 @@ def test_portfolio_that_an_operator_changed_before_its_turn_is_skipped() -> None
     assert states(number) == {"a": "proving", "b": "skipped", "c": "changing"}
     assert reasons(number)["b"] == "an operator changed it to r2 meanwhile, so it is left as it is"
     assert pinned("b") == first.version
-
-
-def test_portfolio_that_an_operator_changes_meanwhile_leaves_the_roll_out() -> None:
-    _, number = begun("a", "b")
-    step()
-    operations.revise_portfolio("a", {"limits": {"largest_order": "5"}}, actor="bob")
-    step()
-    assert states(number) == {"a": "left", "b": "skipped"}
-    assert state(number) == "stopped", "its canary proves nothing any more"
-    operations.return_roll_out(number, actor="ann")
-    step()
-    assert states(number)["a"] == "not_returned" and state(number) == "back"
-    assert Portfolio.objects.get(name="a").revision == 3
 
 
 def test_stopped_deleted_halted_and_unfit_portfolios_are_skipped_with_a_sentence() -> None:
@@ -322,15 +286,6 @@ def test_operator_stops_a_roll_out_after_the_portfolio_that_it_is_changing() -> 
     with pytest.raises(Refused, match=f"Roll-out {number} is stopping: it starts no further"):
         operations.stop_roll_out(number, actor="bob")
     assert open_alerts() == {}
-
-
-def test_portfolio_can_be_in_one_open_roll_out_only() -> None:
-    _, number = begun("a", "b")
-    with pytest.raises(Refused, match=f"b is part of roll-out {number}, which has not ended"):
-        begin(make_artifact("3.0"), "b")
-    operations.stop_roll_out(number, actor="bob")
-    step()
-    begin(make_artifact("4.0"), "b")
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [

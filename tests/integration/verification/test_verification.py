@@ -210,6 +210,7 @@ def test_verdict_notes_that_the_state_has_no_event_count(trader: Portfolio) -> N
     assert verdict.document()["events_digest"] is None
 
 
+@pytest.mark.parametrize("world", ["from the first event"], indirect=True)
 @pytest.mark.parametrize("then", ["commit", "move", "adapt"])
 def test_event_count_that_begins_after_the_first_event_is_compared_from_its_beginning(
     world: tuple[Portfolio, FakeNode], then: str

@@ -221,24 +221,3 @@ def test_the_way_back_returns_what_was_changed_and_nothing_that_an_operator_chan
             assert item.wanted == 2
         else:
             assert item.wanted == wanted[item.id]
-
-
-@given(st.integers(1, 14), st.integers(1, 4))
-@settings(max_examples=examples(50), deadline=None)
-def test_healthy_portfolios_all_get_the_new_revision(count: int, at_a_time: int) -> None:
-    items = tuple(
-        decide.Item(id, f"p{id}", is_canary=id == 0, seen_revision=2, wanted=2, running=2)
-        for id in range(count)
-    )
-    world = World(decide.RollOut(1, "running", 0.0, items, at_a_time))
-    passes = 0
-    while world.roll_out.state == "running":
-        world.step()
-        for item in items:
-            world.happen("runs", item.id)
-            world.happen("proven", item.id)
-        passes += 1
-        assert passes < 3 * count + 6
-    assert world.roll_out.state == "finished"
-    assert [item.state for item in world.roll_out.items] == ["done"] * count
-    assert [item.wanted for item in world.roll_out.items] == [3] * count

@@ -33,15 +33,6 @@ def test_missed_first_commit_deadline_grants_back_to_the_source(
     assert Handoff.objects.get(pk=handoff.pk).pause_ms is not None
 
 
-def test_failed_activation_grants_back_at_once(
-    hand: OwnerSession, source: FakeNode, target: FakeNode
-) -> None:
-    handoff = activating(hand, target)
-    assert target.fails(handoff, "activate") == "rolled_back"
-    assert hand.run().node_id == source.row.pk
-    assert target.fails(handoff, "activate") == "late"
-
-
 def test_failed_activation_of_a_handoff_without_a_grant_changes_nothing(
     hand: OwnerSession, target: FakeNode
 ) -> None:

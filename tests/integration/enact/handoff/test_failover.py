@@ -10,18 +10,6 @@ from tests.support.factories import FakeNode, OwnerSession, lose, owner
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_a_failover_grants_as_soon_as_the_target_is_ready(
-    hand: OwnerSession, target: FakeNode
-) -> None:
-    lose(hand.daemon)
-    before = hand.run()
-    assert target.ready(failing_over(hand, target)) == "activating"
-    at = hand.run()
-    assert (at.epoch, at.node_id) == (before.epoch + 1, target.row.pk)
-    assert owner("p", target).commit(1) == "ok"
-    assert hand.send(hand.next_commit(1, epoch=before.epoch)).answer == "fenced"
-
-
 def test_failover_fails_if_the_owner_returns_before_the_grant(
     hand: OwnerSession, target: FakeNode
 ) -> None:

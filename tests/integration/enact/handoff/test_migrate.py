@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from scheduling import operations
-from scheduling.models import Event, Node, Tenure
+from scheduling.models import Node
 from tests.integration.enact.handoff.conftest import activating, draining, migrated
 from tests.support.factories import (
     FakeNode,
@@ -139,35 +139,6 @@ def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:
     assert refusal.code == "node_full"
     told = "Node node-2 has no room for b (weight 1): 1 of 1 are taken; choose another."
     assert refusal.message == told
-
-
-def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: FakeNode) -> None:
-    expire_lease(target)
-    assert refused(lambda: hand.move_to(target)).code == "node_lost"
-
-
-def test_tenures_leave_no_gap_and_equal_the_grants_of_the_audit_log(
-    hand: OwnerSession, source: FakeNode, target: FakeNode
-) -> None:
-    activating(hand, target)
-    owner("p", target).commit(5)
-    back = migrated(owner("p", target), source)
-    source.ready(back)
-    expire_handoff(back)
-    hand.commit(2)
-    hand.release(operations.stop("p", actor="ann"), events=1)
-    operations.start("p", actor="ann")
-    source.prepare()
-    target.prepare()
-    at = hand.run()
-    tenures = list(Tenure.objects.filter(portfolio=hand.portfolio).order_by("epoch"))
-    assert [t.to_seq for t in tenures[:-1]] == [t.from_seq for t in tenures[1:]]
-    assert (tenures[-1].epoch, tenures[-1].to_seq) == (at.epoch, None)
-    told = Event.objects.filter(portfolio=hand.portfolio, kind="granted").order_by("id")
-    assert [
-        (e.data["epoch"], e.node_id, e.data["incarnation"], e.data["revision"], e.data["from_seq"])
-        for e in told
-    ] == [(t.epoch, t.node_id, str(t.incarnation), t.revision, t.from_seq) for t in tenures]
 
 
 def test_every_change_of_a_desired_set_raises_its_version(

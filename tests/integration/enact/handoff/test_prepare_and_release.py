@@ -30,15 +30,6 @@ from tests.support.factories import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
-def test_failed_prepare_does_not_affect_the_source(hand: OwnerSession, target: FakeNode) -> None:
-    before = hand.run()
-    handoff = migrated(hand, target)
-    assert target.fails(handoff) == "failed"
-    after = hand.run()
-    assert (after.epoch, after.phase, after.attempts) == (before.epoch, "running", 0)
-    assert error(handoff) == "it broke"
-
-
 def test_late_prepare_fails_the_handoff(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
     assert expire_handoff(handoff) == "failed"
@@ -61,13 +52,6 @@ def test_target_gets_time_to_build_an_environment_except_for_a_failover(
     failover = failing_over(hand, target)
     waits_s = (failover.deadline_at - failover.requested_at).total_seconds()
     assert waits_s == pytest.approx(30, abs=0.1)
-
-
-def test_step_within_its_deadline_is_not_expired(hand: OwnerSession, target: FakeNode) -> None:
-    handoff = migrated(hand, target)
-    assert execute(find_overdue(timing())) == []
-    expire_if_late(handoff)
-    assert state_of(handoff) == "preparing"
 
 
 @pytest.mark.parametrize(
