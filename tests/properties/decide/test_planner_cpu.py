@@ -107,18 +107,3 @@ def test_measurement_noise_moves_no_portfolio_back_and_forth(
         snapshot = applied(snapshot, plan)
         if plan.move:
             assert unevenness(snapshot, true) < before
-
-
-@given(fleets_with_usage())
-@settings(max_examples=examples(80), deadline=None)
-def test_cpu_passes_terminate_without_raising_the_highest_usage(
-    fleet: tuple[Snapshot, dict[int, float]],
-) -> None:
-    snapshot, true = fleet
-    highest = max(loads(snapshot, true).values())
-    for _ in range(40):
-        plan = make_plan(replace(snapshot, cpu=Cpu(dict(loads(snapshot, true)), true)), Policy())
-        snapshot = applied(snapshot, plan)
-        assert max(loads(snapshot, true).values()) <= highest + 1e-9
-        highest = max(loads(snapshot, true).values())
-    assert plan.changes == 0

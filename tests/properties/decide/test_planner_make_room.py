@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduling.decide.planner.planner import make_plan
-from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
+from scheduling.decide.types import NodeView, Policy, PortfolioView, Snapshot
 from tests.properties.decide.test_planner import UNLIMITED, plan_until_settled, steps
 from tests.support.drawn_examples import examples
 from tests.support.plan_factories import NOW, applied, node, portfolio, world
@@ -113,40 +113,6 @@ def test_no_portfolio_stays_pending_for_which_two_moves_would_make_room(snapshot
     assert allowed(settled)
     for entry in last.pending:
         assert not any(allowed(other) for other in with_two_moves(settled, entry.portfolio))
-
-
-@given(crowded_snapshots())
-@settings(max_examples=examples(100), deadline=None)
-def test_no_further_moves_while_room_is_being_made(snapshot: Snapshot) -> None:
-    plan = make_plan(snapshot, UNLIMITED)
-    if any(move.reason.code == "makes_room" for move in plan.move):
-        again = make_plan(with_active_handoffs(snapshot, plan), UNLIMITED)
-        assert again.move == ()
-        assert {entry.portfolio.id for entry in again.pending} == {
-            entry.portfolio.id for entry in plan.pending
-        }
-
-
-def with_active_handoffs(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """The snapshot with all handoffs of the plan active and none done."""
-    target = {moved.id: to.id for moved, to in steps(plan)}
-    ends = Counter(target.values())
-    ends.update(move.source.id for move in plan.move if move.source)
-    return replace(
-        snapshot,
-        nodes=tuple(replace(n, handoffs=n.handoffs + ends[n.id]) for n in snapshot.nodes),
-        portfolios=tuple(
-            replace(
-                p,
-                handoff=HandoffView(
-                    100 + p.id, "place" if p.node is None else "migrate", p.node, target[p.id]
-                ),
-            )
-            if p.id in target
-            else p
-            for p in snapshot.portfolios
-        ),
-    )
 
 
 @given(crowded_snapshots(), st.lists(st.integers(1, 3), max_size=4))
