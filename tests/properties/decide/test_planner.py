@@ -295,6 +295,19 @@ def test_healthy_fleet_settles_in_two_passes_and_then_has_no_improving_move(
             assert target.id == source.id or after >= before - 1e-9
 
 
+@given(st.integers(1, 6), st.integers(0, 30))
+@settings(max_examples=examples(100))
+def test_equal_portfolios_spread_evenly_over_equal_nodes(node_count: int, count: int) -> None:
+    snapshot = world(
+        [node(i) for i in range(1, node_count + 1)], [portfolio(f"p-{i:02}") for i in range(count)]
+    )
+    plan = make_plan(snapshot, Policy())
+    load = loads(applied(snapshot, plan)).values()
+    assert max(load) - min(load) <= 1
+    assert len(plan.place) == min(count, 5 * node_count)
+    assert len(plan.pending) == max(0, count - 5 * node_count)
+
+
 @given(snapshots())
 @settings(max_examples=examples(100), deadline=None)
 def test_forecast_of_a_node_loss_agrees_with_the_what_if_answer(snapshot: Snapshot) -> None:
