@@ -81,8 +81,8 @@ class Conformance:
             assert [line for line in product if line not in model] == [], table
             assert model == product, table
         for node in self.db.nodes:
-            model, product = self.db.execute(desired_set(node)), execute(desired_set(node))
-            assert entries(model) == entries(product)
+            told, wanted = self.db.execute(desired_set(node)), execute(desired_set(node))
+            assert entries(told) == entries(wanted)
 
     def new_uuid(self) -> UUID:
         self.drawn += 1
