@@ -135,7 +135,7 @@ MALFORMED = (
     (b"[1, 2]", "must be a JSON object"),
     (b"\xff\xfe", "UTF-8"),
     (b'{"weight": NaN}', "NaN"),
-    (b'{"weight": 1e999}', "too large"),
+    (b'{"weight": 1e999}', "beyond 1.8e308"),
     (b'{"weight": 1, "weight": 2}', "twice"),
     (b'{"config": {"fast": 1, "fast": 2}}', "twice"),
     (b'{"weight": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
