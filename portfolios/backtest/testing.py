@@ -47,7 +47,7 @@ class StrategyOrder:
 
 @dataclass(frozen=True, slots=True)
 class StrategyRun:
-    """The orders, the fills and the end of a strategy that was run over bars."""
+    """What a strategy did over bars: its orders and fills, and its final account and state."""
 
     orders: list[StrategyOrder]
     fills: list[FillRow]

@@ -156,8 +156,8 @@ class Context(Protocol):
     def metric(self, name: str, value: float) -> None:
         """Set the value of a metric, which is sampled and kept every 10 s of feed time.
 
-        Names consist of small letters, digits and `_`, and begin with a letter; there may be 32.
-        Raise ValueError for other names and for a value that is not finite.
+        Names consist of small letters, digits and `_`, and begin with a letter. Raise ValueError
+        for another name, for more than 32 metrics, and for a value that is not finite.
         """
 
     def log(self, text: object) -> None:

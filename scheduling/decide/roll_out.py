@@ -254,6 +254,7 @@ def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) 
 
 def _stop(roll_out: RollOut, changes: dict[int, Change], cause: Item) -> Steps:
     """Return the steps that stop the roll-out because of `cause` and skip its waiting items."""
+    # Not among the changes: it failed in an earlier pass.
     why = changes[cause.id].reason if cause.id in changes else None
     _skip_waiting(roll_out, changes)
     params = {"portfolio": cause.name, "code": "", "params": {}}

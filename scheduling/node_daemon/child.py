@@ -110,7 +110,7 @@ class Child:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the process has ended or closed its socket: no further reply comes."""
+        """Return whether no reply comes: it has ended, or its socket is closed or not open yet."""
         return self._process.status.done() or self._protocol is None or self._protocol.is_closed
 
     async def failure_of_end(self) -> ChildFailed:

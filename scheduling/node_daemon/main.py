@@ -78,7 +78,8 @@ async def _run(config: NodeConfig, forkserver: ForkserverClient) -> int:
         node = ExecutionNode(config, client, context)
         try:
             return await first_of(
-                _serve_until_stopped(node, client, context, signals), signals.wait_for_second()
+                _serve_until_stopped(node, client, context, signals),
+                signals.wait_for_second_signal(),
             )
         finally:
             node.end()
@@ -163,7 +164,7 @@ class StopSignals:
         await self.first.wait()
         return False
 
-    async def wait_for_second(self) -> int:
+    async def wait_for_second_signal(self) -> int:
         """Return the exit code of an immediate end at the second signal."""
         await self.second.wait()
         return STOPPED_AT_ONCE

@@ -104,8 +104,8 @@ class SnapshotCache:
     ) -> None:
         """Update the cache: `rows` are the current rows of the `refreshed` portfolios (None: all).
 
-        `mark` and `changes` are rows of SNAPSHOT_MARK and CHANGES. The views of `time_dependent`
-        portfolios depend on recent failures, and so change with time.
+        `mark` is the row of SNAPSHOT_MARK, `changes` are those of CHANGES. The views of the
+        portfolios whose ids are in `time_dependent` depend on recent failures, and so on the time.
         """
         fresh = {row.id: row for row in rows}
         expected = list(self.rows) if refreshed is None else refreshed

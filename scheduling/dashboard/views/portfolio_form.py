@@ -301,7 +301,7 @@ def _create(request: HttpRequest, values: FormValues, context: dict[str, Any]) -
             context |= {"checked": True, "placement": [_placement_sentence(new)]}
             if act == "backtest":
                 wanted = _backtest_of(asdict(new), new.starting_cash, new.feed)
-                return _backtest(request, wanted, None, context)
+                return _backtest(request, wanted, present=None, context=context)
             return _render(request, context)
         made = operations.create_portfolio(new, actor=request.user.get_username())
     except Refused as refused:

@@ -262,7 +262,7 @@ class MirroredLog(JetStreamLog):
             await self._note(number)
 
     async def _note(self, number: int) -> None:
-        """Note for the database what the messages after `_noted_to` say, up to `number`."""
+        """Read the messages after `_noted_to` up to `number`; keep what the database is to get."""
         first = self._noted_to + 1
         known, newest = self.newest
         blocks = [

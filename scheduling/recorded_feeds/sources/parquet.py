@@ -141,7 +141,7 @@ class ParquetFile:
         except (pa.ArrowException, OSError) as error:
             why = str(error).partition("\n")[0][:300]
             raise SourceLost(
-                f"{self.path} cannot be read as Parquet behind row {self.at:,}: {why}. Write it"
+                f"{self.path} cannot be read as Parquet after row {self.at:,}: {why}. Write it"
                 " again, or move it away, and start the recorder again."
             ) from None
 

@@ -124,7 +124,7 @@ def test_every_wrong_field_is_named_at_once(operator: ApiClient) -> None:
     }  # fmt: skip
 
 
-def test_a_weight_that_no_longer_fits_is_accepted_with_a_warning(operator: ApiClient) -> None:
+def test_a_weight_too_large_for_its_node_is_accepted_with_a_warning(operator: ApiClient) -> None:
     make_running_portfolio("canary-1", make_node("node-1", capacity=5))
     (said,) = operator.patch("portfolios/canary-1/", {"weight": 7}).json()["warnings"]
     assert said.startswith("node-1 now holds 7 of 5 places: its portfolios keep running")

@@ -103,7 +103,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
     assert len(attach_partitions()) <= len(record_kinds())  # the feed went on meanwhile
 
 
-def test_order_without_a_partition_moves_from_the_default_one_into_the_one_made_later(
+def test_order_in_the_default_partition_moves_into_its_own_once_that_is_made(
     portfolio: Portfolio,
 ) -> None:
     order = make_order(portfolio, head())

@@ -118,7 +118,7 @@ def test_wheel_is_refused_by_its_real_unpacked_size(
         unpack_wheel(tmp_path, bomb.data())
 
 
-def test_unpack_program_prints_a_digest_or_a_sentence_and_exits_with_its_status(
+def test_unpack_program_prints_the_digest_or_why_not_and_exits_accordingly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resource.setrlimit", lambda *_: None)  # of this process

@@ -353,7 +353,7 @@ async def test_a_parquet_file_that_cannot_be_read_is_reported(tmp_path: Path) ->
         assert "1.parquet is not a whole Parquet file, though a later" in await one.lost()
     (tmp_path / "1.parquet").unlink()
     async with reading(tmp_path) as two:
-        assert "2.parquet cannot be read as Parquet behind row 0: " in await two.lost()
+        assert "2.parquet cannot be read as Parquet after row 0: " in await two.lost()
     pq.write_table(pa.table({"price": [1.0]}), tmp_path / "2.parquet")
     async with reading(tmp_path) as three:
         assert "2.parquet has no column for time: name it with" in await three.lost()

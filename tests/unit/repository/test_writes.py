@@ -100,7 +100,7 @@ def test_orm_changes_in_scheduling_are_only_the_allowed_ones() -> None:
         "await node.adelete()",
     ],
 )
-def test_a_change_by_the_orm_is_found(line: str) -> None:
+def test_a_line_that_changes_rows_by_the_orm_is_found(line: str) -> None:
     assert len(list(orm_changes(line))) == 1
     assert MAY_HAVE_CHANGES.search(line)
 
