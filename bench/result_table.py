@@ -138,5 +138,5 @@ def loss_svg(rows: list[dict[str, Any]]) -> str:
             label = f"{median:.2f} s, worst {worst:.2f} s"
             bar = plots.Bar(each["name"], median, label, worst)
             groups.setdefault(each["path"], []).append(bar)
-    title = "One node lost: seconds from the mark, median and worst"
+    title = "One node lost: seconds after the node was marked lost, median and worst"
     return plots.log_bars(title, list(groups.items()), LOSS_COLORS, plots.format_s)

@@ -7,6 +7,8 @@ from chaos.faults.fault import Fault, titled
 from chaos.harness.pg_notify import REORDERING, REPEATING
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
+TAKEOVER_S = 3.0  #: to notice that a lease has expired, and to start elsewhere
+
 
 def lost_while_moving(context: FaultContext) -> None:
     """Every push is lost while one portfolio migrates and another reloads."""
@@ -22,11 +24,11 @@ def lost_while_dying(context: FaultContext) -> None:
         context.kill_node(node)
         context.expect(
             lambda: are_taken_over(owned, context.cluster.runs()),
-            (context.ttl_s + 3) * BUDGET_FACTOR,
+            (context.ttl_s + TAKEOVER_S) * BUDGET_FACTOR,
             f"{', '.join(run.name for run in owned)} taken over without pushes",
             "I6",
         )
-    context.relaunch_if_proxied(node)
+    context.relaunch_if_proxied(node)  # the launcher restarts all others
 
 
 def _replaced(context: FaultContext, body: str) -> None:

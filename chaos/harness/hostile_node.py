@@ -57,7 +57,8 @@ def _one_portfolio_twice(incarnation: str) -> bytes:
 def _one_bad_value(incarnation: str, count: int) -> bytes:
     """Return commits of which the last has a value that only the database driver rejects."""
     commits = _commits(count)
-    order = [1, 0, "A\0B", "buy", "1", "1", "open", "", 1]  # PostgreSQL takes no NUL in a symbol
+    # An OrderLine, from seq to decided_us. PostgreSQL takes no NUL in a symbol.
+    order = [1, 0, "A\0B", "buy", "1", "1", "open", "", 1]
     commits[-1] |= {"orders": [order]}
     return _commit_request(incarnation, commits)
 
@@ -89,8 +90,9 @@ def _reports_of_others(incarnation: str) -> bytes:
 
 def _log_lines(incarnation: str) -> bytes:
     """Return MAX_LOG_LINES lines for the log of a portfolio that does not exist."""
-    lines = [LogLine(0, "x" * 300)] * MAX_LOG_LINES
-    return encode(LogRequest(incarnation, str(uuid.uuid4()), [StreamLines(10**9, 1, None, lines)]))
+    lines = [LogLine(age_ms=0, text="x" * 300)] * MAX_LOG_LINES
+    stream = StreamLines(portfolio=10**9, epoch=1, handoff=None, lines=lines)
+    return encode(LogRequest(incarnation, str(uuid.uuid4()), [stream]))
 
 
 async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]]) -> None:

@@ -27,7 +27,7 @@ NOT_FILLED = "not filled at the first bar after its decision"
 
 
 class PriceRange(NamedTuple):
-    """Open, high and low of a bar, with the decimal places of its symbol."""
+    """Open, high and low of a bar, each with as many decimal places as its symbol has."""
 
     open: Decimal
     high: Decimal

@@ -108,7 +108,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
         _refuse_full(label, len(wheel))
         raise Refused(
             "artifact_gone",
-            _("{label} was not stored: another upload came between. Repeat.", label=label),
+            _("{label} was not stored: another upload came first. Upload it again.", label=label),
         )
     return Added(Artifact.objects.get(sha256=sha256), True)
 

@@ -81,9 +81,10 @@ def _in_progress(age_s: float) -> Refused:
 def acting_under(claim: Claim) -> Iterator[None]:
     """Record in every transaction of the block that the request with this claim has acted.
 
-    Each raises Refused `request_in_progress` if a repeat has taken over the key.
+    Each of these transactions raises Refused `request_in_progress` if a repeat has taken over the
+    key. The record is taken back only if an action outside of the database did nothing.
     """
-    with beginning_with(lambda: enact.mark(claim), lambda: enact.unmark(claim)):
+    with beginning_with(lambda: enact.mark(claim), undone_by=lambda: enact.unmark(claim)):
         yield
 
 

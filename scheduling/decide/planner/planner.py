@@ -65,7 +65,7 @@ class _Planner:
         self.policy = policy
         self.fleet = FleetState(snapshot, index)
         self.worklist = Worklist(snapshot, policy, self.fleet)
-        self.slots = HandoffSlots(self.fleet.nodes, policy.handoffs_per_node)
+        self.handoff_slots = HandoffSlots(self.fleet.nodes, policy.handoffs_per_node)
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
         #: Whether a task waits for a later pass: for its turn, or for room that is being made.
         self.waiting = False
@@ -116,7 +116,7 @@ class _Planner:
                     self.unplaced.append(task)
                 continue
             self._assign(task, node)
-            self.slots.take(node)
+            self.handoff_slots.take(node)
             self.placed.append(task)
             self.room.plan_changed()
             # Neither a portfolio on the node it prefers nor a pinned one is reassigned. A failover
@@ -186,11 +186,11 @@ class _Planner:
             not relocation.fits
             or self.moves_left <= 0
             or self.policy.rebalance_gain == inf  # the pass moves no running portfolios
-            or not self.slots.full.isdisjoint((source, target))
+            or not self.handoff_slots.full.isdisjoint((source, target))
         ):
             return False
-        self.slots.take(source)
-        self.slots.take(target)
+        self.handoff_slots.take(source)
+        self.handoff_slots.take(target)
         loads = {"load_before": relocation.target_load, "source_load": relocation.source_load}
         moved = relocation.movable.portfolio
         self._add_move(moved, relocation, "makes_room", room_for=waiting.name, **loads)
@@ -217,8 +217,8 @@ class _Planner:
         task.target, task.load_before = relocation.target, relocation.target_load
         self.planned[relocation.source].remove(relocation.movable)
         self.planned.setdefault(relocation.target, []).append(Movable(portfolio, task))
-        self.slots.give_back(relocation.source)
-        self.slots.take(relocation.target)
+        self.handoff_slots.give_back(relocation.source)
+        self.handoff_slots.take(relocation.target)
         self.fleet.invalidate_pools()  # a held load went down
 
     def _preferred_node(self, task: PlacementTask) -> int | None:
@@ -270,15 +270,15 @@ class _Planner:
             self.worklist.stuck.append(Pending(task.portfolio, self.explain.why_stuck(task)))
             return
         node = None
-        if self.moves_left > 0 and source not in self.slots.full:
-            node = self._find_target(task, {source, *self.slots.full})
+        if self.moves_left > 0 and source not in self.handoff_slots.full:
+            node = self._find_target(task, {source, *self.handoff_slots.full})
         if node is None:
             self.waiting = True
             return
         self._assign(task, node)
         self.fleet.expect(source, task.portfolio, -1)
-        self.slots.take(node)
-        self.slots.take(source)
+        self.handoff_slots.take(node)
+        self.handoff_slots.take(source)
         self.moves_left -= 1
         self.moved.append(task)
 
@@ -303,7 +303,7 @@ class _Planner:
             self.worklist.movable,
             self.worklist.lightest,
             self.policy.rebalance_gain,
-            self.slots,
+            self.handoff_slots,
             moves_left,
         )
         for step in rebalancer.steps():
@@ -328,7 +328,7 @@ class _Planner:
             cpu,
             self.worklist.movable,
             self.policy.rebalance_gain,
-            self.slots,
+            self.handoff_slots,
             {end for end in ends if end is not None},
         )
         for step in rebalancer.steps(self.moves_left):  # each step is in the loads already

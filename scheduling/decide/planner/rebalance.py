@@ -51,7 +51,7 @@ class Rebalancer:
         running: Callable[[int], list[PortfolioView]],
         lightest: Callable[[int], float],
         gain: float,
-        slots: HandoffSlots,
+        handoff_slots: HandoffSlots,
         moves_left: int,
     ) -> None:
         """Prepare the steps, and the pool of nodes that may receive portfolios.
@@ -66,7 +66,7 @@ class Rebalancer:
         self.lightest = lightest
         self.gain = max(gain, 2 * SLACK)  # equal loads may differ by rounding
         self.largest_capacity = max(fleet.capacity, default=0) or NO_CAPACITY
-        self.slots = slots
+        self.handoff_slots = handoff_slots
         self.moves_left = moves_left
         self.pools: dict[Requirements, CandidatePool] = {}
         self.receivers = self._pool(
@@ -126,7 +126,7 @@ class Rebalancer:
         lightest_planned = min(
             (each.portfolio.weight for each in self.planned.get(source, ())), default=inf
         )
-        if self.moves_left > 0 and source not in self.slots.full:
+        if self.moves_left > 0 and source not in self.handoff_slots.full:
             return min(lightest_planned, self.lightest(source))
         return lightest_planned
 
@@ -138,7 +138,7 @@ class Rebalancer:
         """
         fleet = self.fleet
         movables = list(self.planned.get(source, ()))
-        if self.moves_left > 0 and source not in self.slots.full:
+        if self.moves_left > 0 and source not in self.handoff_slots.full:
             movables.extend(Movable(portfolio) for portfolio in self.running(source))
         first: dict[tuple[Any, ...], Movable] = {}  # of equivalent ones, the first in order
         for movable in movables:
@@ -181,7 +181,7 @@ class Rebalancer:
             *(fleet.index_by_id[i] for i in portfolio.failed_nodes if i in fleet.index_by_id),
         }
         if not movable.is_placement:
-            avoid |= self.slots.full
+            avoid |= self.handoff_slots.full
         members = fleet.spread_members(portfolio)
         if portfolio.spread_hard:
             avoid.update(members)
@@ -210,13 +210,13 @@ class Rebalancer:
         fleet.expect(source, portfolio, -1)
         if movable.is_placement:
             fleet.hold(source, portfolio, -1)
-            self.slots.give_back(source)
+            self.handoff_slots.give_back(source)
             self.planned[source].remove(movable)
             self.planned.setdefault(target, []).append(movable)
         else:
-            self.slots.take(source)
+            self.handoff_slots.take(source)
             self.moves_left -= 1
-        self.slots.take(target)
+        self.handoff_slots.take(target)
         for pool in (self.receivers, *self.pools.values()):
             pool.load_decreased(source)
 

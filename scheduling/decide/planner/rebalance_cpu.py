@@ -46,7 +46,7 @@ class CpuRebalancer:
         cpu: Cpu,
         running: Callable[[int], list[PortfolioView]],
         gain: float,
-        slots: HandoffSlots,
+        handoff_slots: HandoffSlots,
         touched: Collection[int],
     ) -> None:
         """Prepare the steps: find the nodes that may be source or target.
@@ -59,7 +59,7 @@ class CpuRebalancer:
         self.running = running
         #: Per cent. Half of it is the margin of a move, which has to be above noise.
         self.gain = max(100 * gain, 2 * MIN_CPU_PERCENT)
-        self.slots = slots
+        self.handoff_slots = handoff_slots
         self.checks_left = MAX_CHECKS
         #: Node → per cent of its machine in use, for nodes that may be source or target.
         self.cpu_by_node = {
@@ -87,7 +87,9 @@ class CpuRebalancer:
         for source in sorted(self.cpu_by_node, key=lambda node: (-self.cpu_by_node[node], node)):
             if self.cpu_by_node[source] - self.cpu_by_node[idlest_first[0]] < self.gain:
                 return None
-            step = None if source in self.slots.full else self._best_step(source, idlest_first)
+            step = (
+                None if source in self.handoff_slots.full else self._best_step(source, idlest_first)
+            )
             if step is not None:
                 return step
         return None
@@ -128,7 +130,7 @@ class CpuRebalancer:
             if self.checks_left < 0 or not (differ_enough and stays_below_source):
                 return None  # the next nodes are busier still
             if (
-                node not in self.slots.full
+                node not in self.handoff_slots.full
                 and fleet.nodes[node].id not in portfolio.failed_nodes
                 and fleet.is_allowed(node, portfolio)
                 and members.get(node, 0) < at_source
@@ -144,5 +146,5 @@ class CpuRebalancer:
         fleet.expect(step.source, portfolio, -1)
         self.cpu_by_node[step.source] -= step.share
         self.cpu_by_node[step.target] += step.share
-        self.slots.take(step.source)
-        self.slots.take(step.target)
+        self.handoff_slots.take(step.source)
+        self.handoff_slots.take(step.target)

@@ -75,7 +75,8 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
 def choose_node(fleet: FleetState, portfolio: PortfolioView) -> int | Reason:
     """Return the index of the node that the balancer would choose, or why there is none."""
     owner = fleet.live_index(portfolio.node)
-    # A portfolio without an owner goes to its pinned node if it can. A move or failover ends a pin.
+    # A portfolio without an owner goes to its pinned node if it can. The move or failover of one
+    # with an owner ends its pin. A suspect node is not good enough for a pin.
     node = fleet.live_index(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None

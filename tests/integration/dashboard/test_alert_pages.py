@@ -319,7 +319,9 @@ def test_alert_messages_are_in_the_configured_language(channel: Webhook, setting
     assert Alert.objects.get().reason.startswith("node-1 is lost since ")
 
 
-def test_api_adds_tests_and_deletes_channels(operator: Any, viewer: Any, webhook: Webhook) -> None:
+def test_channels_are_added_tested_and_deleted_over_the_api(
+    operator: Any, viewer: Any, webhook: Webhook
+) -> None:
     body = {"name": "on-call", "address": webhook.address}
     assert operator.post("alert-channels/", body).status_code == 200
     (row,) = operator.get("alert-channels/").json()["results"]

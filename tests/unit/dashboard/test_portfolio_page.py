@@ -28,7 +28,7 @@ from tests.support.board_fixture import ago, portfolio
         (4, "rejected", "rejected"),
     ],
 )
-def test_revision_row_labels_a_replaced_revision(number, status, word):
+def test_word_of_a_revision_row_depends_on_its_status_and_use(number, status, word):
     shown = portfolio("p", "node-1", revision=6, running_revision=5)
     assert revision_row(Revision(number=number, status=status), shown)["word"] == word
 

@@ -73,7 +73,7 @@ def test_units_of_the_version_before_can_import_the_class_that_limits_connection
     # A daemon ends with the same code after its next start.
     + [(str(error.code), True) for error in FatalError.__subclasses__()],
 )
-def test_a_node_that_was_killed_or_failed_unexpectedly_starts_again_at_once(
+def test_a_node_unit_starts_again_at_once_except_after_a_fatal_exit_code(
     status: str, waits: bool, tmp_path: Path
 ) -> None:
     service = unit(DEPLOY / "systemd/ginkgo-node@.service")
