@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -256,7 +257,9 @@ def test_following_a_log_ends_when_another_portfolio_has_the_name(
         Portfolio.objects.filter(pk=portfolio.pk).update(archived_at=timezone.now())
         make_portfolio("p")
 
-    monkeypatch.setattr("time.sleep", replace_portfolio)
+    # Of the command alone: a thread of an earlier test may sleep, and would commit a portfolio.
+    command = "scheduling.management.commands.portfolio_log.time"
+    monkeypatch.setattr(command, SimpleNamespace(sleep=replace_portfolio))
     with pytest.raises(CommandError, match="p was deleted; another portfolio has its name now"):
         call_command("portfolio_log", "p", "--follow")
 

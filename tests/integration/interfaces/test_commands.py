@@ -299,7 +299,12 @@ def test_drain_waits_until_the_node_is_empty(monkeypatch: pytest.MonkeyPatch) ->
     told_so = said("drain_node", "node-2", "--wait", "5").strip()
     assert told_so == "node-2 is drained: it runs nothing."
     node = Node.objects.get(name="node-2")
-    monkeypatch.setattr(time, "sleep", lambda _seconds: Run.objects.update(node=node))
+
+    def move(_seconds: float) -> None:
+        Run.objects.update(node=node)
+
+    ours = SimpleNamespace(sleep=move, monotonic=time.monotonic)
+    monkeypatch.setattr("scheduling.management.handoff_wait.time", ours)
     assert "node-1 is drained" in said("drain_node", "node-1", "--wait", "5")
 
 
