@@ -403,7 +403,8 @@ class HostedPortfolio:
             return msgspec.convert(self.entry.spec, Spec)
         except msgspec.ValidationError as error:
             raise ChildFailed(
-                "load", f"this version of the daemon cannot read its specification: {error}"
+                "load",
+                f"this version of the daemon cannot read the portfolio's specification: {error}",
             ) from None
 
     def _on_release_kept(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from contextlib import nullcontext
@@ -311,6 +312,21 @@ def test_verification_of_a_deleted_portfolio_is_not_that_of_a_new_one_with_its_n
     assert "canary-1 was deleted at" in asked.verdict["notes"][0]
     assert operator.get(PATH).json()["state"] == "never"
     assert verify_portfolio("canary-1").compared.counts.events == 300
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [("failed", "cannot_verify"), ("different", "different")]
+)
+def test_verification_of_all_says_different_only_if_something_differs(
+    state: str, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"portfolio": "canary-1", "state": state}
+    command = "scheduling.management.commands.verify_portfolio._verify"
+    monkeypatch.setattr(command, lambda *_: document)
+    with pytest.raises(CommandError, match="Not identical: 1 of 1 portfolio: canary-1"):
+        call_command("verify_portfolio", "--all", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["code"], told["without_events"]) == (code, 0)
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -114,6 +114,16 @@ def test_wheel_whose_metadata_has_no_name_is_not_said_to_be_renamed() -> None:
     assert told.endswith(" has no Name or no Version in its METADATA.")
 
 
+@pytest.mark.parametrize(
+    ("name", "version", "told"),
+    [("m" * 101, "1.0", "The name in "), ("m", f"1.{'1' * 63}", "The version in ")],
+)
+def test_name_or_version_that_is_too_long_is_refused(name: str, version: str, told: str) -> None:
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    data = zip_of(**{f"{name}-{version}.dist-info/METADATA": metadata})
+    assert str(refusal(f"{name}-{version}-py3-none-any.whl", data)).startswith(told)
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../x.py", "a\\..\\b.py"])
 def test_file_outside_of_the_folder_is_refused(path: str) -> None:
     assert "lead out" in str(refusal(*with_member(zipfile.ZipInfo(path))))
