@@ -91,11 +91,11 @@ def main() -> None:
 
 def measure(nodes: int, portfolios: int, seconds: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
-    path = f"{nodes} nodes, {portfolios} portfolios"
+    setup = f"{nodes} nodes, {portfolios} portfolios"
     with fleet_installation(FEED_RATE) as installation, installation.connection() as db:
         board_fleet.create(db, nodes, portfolios)
         with moving_fleet(installation), open_browser() as browser:
-            yield from rows_of_board(path, installation, open_context(browser), seconds)
+            yield from rows_of_board(setup, installation, open_context(browser), seconds)
 
 
 @contextmanager
@@ -114,29 +114,29 @@ def moving_fleet(installation: FleetInstallation) -> Iterator[None]:
 
 
 def rows_of_board(
-    path: str, installation: FleetInstallation, context: BrowserContext, seconds: float
+    setup: str, installation: FleetInstallation, context: BrowserContext, seconds: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows with no board open, with one, and with ten."""
     say("without a board")
     without = web_cpu_share(installation, seconds)
-    yield row(path, "web without a board", without, "% of a core")
+    yield row(setup, "web without a board", without, "% of a core")
     with window_in(context, installation) as window:
         window.page.add_init_script(WATCH_CARDS)
         window.sign_in(installation.access["username"], installation.access["password"])
         window.page.goto("about:blank")
-        yield from rows_of_loads(path, installation, window)
-        yield from rows_of_one_board(path, installation, window, without, seconds)
-        yield from rows_of_moves(path, installation, window.page)
+        yield from rows_of_loads(setup, installation, window)
+        yield from rows_of_one_board(setup, installation, window, without, seconds)
+        yield from rows_of_moves(setup, installation, window.page)
         say(f"with {FURTHER_BOARDS} more")
         with further_boards(installation, context):
             time.sleep(2)
             ten = web_cpu_share(installation, seconds)
         what = "web with ten boards"
-        yield row(path, what, ten, "% of a core", against=without, at_most=WEB_TEN)
+        yield row(setup, what, ten, "% of a core", against=without, at_most=WEB_TEN)
 
 
 def rows_of_loads(
-    path: str, installation: FleetInstallation, window: DashboardWindow
+    setup: str, installation: FleetInstallation, window: DashboardWindow
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of LOADS loads of the page."""
     say("loading")
@@ -154,13 +154,13 @@ def rows_of_loads(
         ("first_paint", "first paint", FIRST_PAINT_MS),
         ("cards", "first card in a picture", FIRST_PAINT_MS),
     ):
-        yield median_row(path, label, [load[name] for load in loads], "ms", at_most=target_ms)
-    yield row(path, "size of the page", loads[-1]["bytes"] / 1e3, "kB")
-    yield row(path, "web per load of the page", statistics.median(used), "CPU-s")
+        yield median_row(setup, label, [load[name] for load in loads], "ms", at_most=target_ms)
+    yield row(setup, "size of the page", loads[-1]["bytes"] / 1e3, "kB")
+    yield row(setup, "web per load of the page", statistics.median(used), "CPU-s")
 
 
 def rows_of_one_board(
-    path: str,
+    setup: str,
     installation: FleetInstallation,
     window: DashboardWindow,
     without: float,
@@ -184,20 +184,20 @@ def rows_of_one_board(
     busy = 100 * (main_thread_s(renderer) - before) / (time.monotonic() - began)
     window.page.evaluate("0")  # the frames that came while this thread slept are counted now
     frames, size = len(received), sum(received)
-    yield row(path, "web with one board", web, "% of a core", against=without, at_most=WEB_ONE)
-    yield row(path, "main thread of the browser", busy, "% CPU", at_most=MAIN_THREAD)
-    yield row(path, "messages", frames / seconds, "a second")
+    yield row(setup, "web with one board", web, "% of a core", against=without, at_most=WEB_ONE)
+    yield row(setup, "main thread of the browser", busy, "% CPU", at_most=MAIN_THREAD)
+    yield row(setup, "messages", frames / seconds, "a second")
     if frames:
         cost = (web - without) / 100 * seconds / frames
-        yield row(path, "web per message", 1e3 * cost, "CPU-ms")
-    yield row(path, "received, before compression", size / seconds / 1e3, "kB/s")
+        yield row(setup, "web per message", 1e3 * cost, "CPU-ms")
+    yield row(setup, "received, before compression", size / seconds / 1e3, "kB/s")
     count = window.page.evaluate("document.querySelectorAll('*').length")
-    yield row(path, "elements of the page", count, "")
+    yield row(setup, "elements of the page", count, "")
     say(f"the badge: {window.page.inner_text('#live')}")
 
 
 def rows_of_moves(
-    path: str, installation: FleetInstallation, page: Page
+    setup: str, installation: FleetInstallation, page: Page
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the time from a commit that moves two cards to its picture."""
     say("moving")
@@ -230,9 +230,9 @@ def rows_of_moves(
             time.sleep(MOVES_APART_S)
     took_ms.sort()
     p95 = took_ms[int(0.95 * (len(took_ms) - 1))]
-    yield row(path, "commit to pixel, median", statistics.median(took_ms), "ms")
+    yield row(setup, "commit to pixel, median", statistics.median(took_ms), "ms")
     spread = [took_ms[0], took_ms[-1]]
-    yield row(path, "commit to pixel, p95", p95, "ms", spread=spread, at_most=PIXEL_P95_MS)
+    yield row(setup, "commit to pixel, p95", p95, "ms", spread=spread, at_most=PIXEL_P95_MS)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Baseline: a raw ASGI application that runs one set-based fenced statement on fou
 a connection pool of the same size, under the same server. Ginkgo: the gateway on the product's
 tables (checkpoint, orders, fills, equity, tenures, handoffs, audit, with their constraints), token
 and checks included. Each node has one request in flight with all its portfolios, each with an
-order, an equity point and a state of 11 KB before compression. One JSON row per path; `ratio` is
+order, an equity point and a state of 11 KB before compression. One JSON row for each; `ratio` is
 the rate relative to the baseline.
 """
 
@@ -52,17 +52,17 @@ def main() -> None:
     nodes, per_node, seconds = given_numbers(10, 20, 8)
     with own_database():
         figures = {}
-        for path, app, prepare in (
+        for name, app, prepare in (
             ("baseline", "bench.baseline_commit:app", prepare_baseline),
             ("ginkgo", "ginkgo_site.asgi:application", prepare_ginkgo),
         ):
             simulated = prepare(nodes, per_node)
             with web_process(app):
-                figures[path] = asyncio.run(drive(drive_node, simulated, seconds))
-        for path, (rate, p50_s, p99_s) in figures.items():
+                figures[name] = asyncio.run(drive(drive_node, simulated, seconds))
+        for name, (rate, p50_s, p99_s) in figures.items():
             row = {
                 "path": f"commit over HTTP, {nodes} nodes x {per_node} portfolios",
-                "name": path,
+                "name": name,
                 "value": round(rate * per_node),
                 "unit": "commits/s",
                 "p50_ms": round(p50_s * 1e3, 2),

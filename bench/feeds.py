@@ -105,7 +105,8 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
         recorded = in_turns(names, runs, lambda name: logs.append_rate(name, events, BATCH))
         singles = min(events // 100, 200)
         singly = in_turns(names, runs, lambda name: logs.append_rate(name, singles, 1))
-        wait_until(lambda: Node.objects.filter(name="node-1", status="alive").exists())
+        node_1 = Node.objects.filter(name="node-1", status="alive")
+        wait_until(node_1.exists, "the node has not registered")
         for name in names:
             for number in range(PORTFOLIOS):
                 crossing = number == 0  # it orders at each trade of KO; the others see all
@@ -118,7 +119,9 @@ def measure(token: str, events: int, runs: int, paced_s: int) -> list[dict[str, 
                 )
                 create_portfolio(given, actor="bench")
         scheduler, wanted = Scheduler("bench"), PORTFOLIOS * len(names)
-        wait_until(lambda: _tick_and_count(scheduler, wanted), 0.2)
+        wait_until(
+            lambda: _tick_and_count(scheduler, wanted), "not every portfolio runs", every_s=0.2
+        )
         read = in_turns(names, runs, lambda name: logs.read_rate(name, token))
         orders = {name: logs.order_times(name) for name in names}
         through = in_turns(names, runs, lambda name: logs.through_rate(name, events))
@@ -192,12 +195,12 @@ def in_turns(
     return found
 
 
-def wait_until(holds: Callable[[], bool], every_s: float = 0.005) -> None:
-    """Wait until `holds()` is true; exit if that takes longer than WAIT_S."""
+def wait_until(holds: Callable[[], bool], otherwise: str, every_s: float = 0.005) -> None:
+    """Wait until `holds()` is true; exit with the text `otherwise` if that takes over WAIT_S."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > WAIT_S:
-            raise SystemExit(f"feeds: no node, or not every portfolio runs, after {WAIT_S:g} s.")
+            raise SystemExit(f"feeds: {otherwise} after {WAIT_S:g} s.")
         time.sleep(every_s)
 
 

@@ -76,17 +76,17 @@ def measure(
     installation: FleetInstallation, nodes: int, portfolios: int, seconds: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
-    say(f"{nodes} nodes, {portfolios} portfolios")
+    setup = f"{nodes} nodes, {portfolios} portfolios"
+    say(setup)
     tokens = installation.create_nodes(nodes)
     idle, passes, losses, web_kill = asyncio.run(
         measure_fleet(installation, tokens, portfolios, seconds)
     )
-    path = f"{nodes} nodes, {portfolios} portfolios"
-    yield from rows_of_idle(path, idle, passes)
-    yield from rows_of_losses(path, losses)
-    yield row(path, "web killed to answering again", web_kill.back_s, "s")
-    yield row(path, "web killed to every heartbeat answered", web_kill.heard_s, "s")
-    yield row(path, "nodes lost by it", web_kill.lost, "", target="0", met=web_kill.lost == 0)
+    yield from rows_of_idle(setup, idle, passes)
+    yield from rows_of_losses(setup, losses)
+    yield row(setup, "web killed to answering again", web_kill.back_s, "s")
+    yield row(setup, "web killed to every heartbeat answered", web_kill.heard_s, "s")
+    yield row(setup, "nodes lost by it", web_kill.lost, "", target="0", met=web_kill.lost == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,21 +365,21 @@ def first_plan_logged(log: Path, offset: int) -> LoggedPlan:
 
 
 def rows_of_idle(
-    path: str, idle: IdleFleet, passes: dict[str, list[float]]
+    setup: str, idle: IdleFleet, passes: dict[str, list[float]]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the idle fleet."""
-    yield row(path, "load average of the machine", idle.load, "")
-    yield row(path, "heartbeats without a good answer", len(idle.refused), "", target="0",
+    yield row(setup, "load average of the machine", idle.load, "")
+    yield row(setup, "heartbeats without a good answer", len(idle.refused), "", target="0",
               met=not idle.refused)  # fmt: skip
     for what, took in (("beats", idle.beats_s), ("commits", idle.commits_s)):
         if took:
-            yield row(path, f"{what} a second", len(took) / idle.seconds, "/s")
-            yield median_row(path, f"{what}: p50", took, "ms", 1e3)
-            yield row(path, f"{what}: p99", took[int(len(took) * 0.99)] * 1e3, "ms")
+            yield row(setup, f"{what} a second", len(took) / idle.seconds, "/s")
+            yield median_row(setup, f"{what}: p50", took, "ms", 1e3)
+            yield row(setup, f"{what}: p99", took[int(len(took) * 0.99)] * 1e3, "ms")
     for name, cores in idle.cpu.items():
-        yield row(path, f"cpu of {name}", 100 * cores, "% of a core")
+        yield row(setup, f"cpu of {name}", 100 * cores, "% of a core")
     for name, mb in idle.rss_mb.items():
-        yield row(path, f"memory of {name}", mb, "MB")
+        yield row(setup, f"memory of {name}", mb, "MB")
     for key, name in (
         ("first", "observe, first look"),
         ("looks", "observe, nothing changed"),
@@ -387,15 +387,15 @@ def rows_of_idle(
         ("sweeps", "sweep, nothing to do"),
         ("urgent_sweeps", "sweep at a hint, nothing to do"),
     ):
-        yield median_row(path, name, passes[key], "ms")
+        yield median_row(setup, name, passes[key], "ms")
     what, against = "asking for the failover of one node, in batches", passes["single"]
     note = "against one by one, both without their commits"
     yield median_row(
-        path, what, passes["batched"], "ms", against=statistics.median(against), note=note
+        setup, what, passes["batched"], "ms", against=statistics.median(against), note=note
     )
 
 
-def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]]:
+def rows_of_losses(setup: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]]:
     """Yield the median over the losses. A target is met if the worst loss meets it."""
     for key, name, unit, target in (
         ("noticed_s", "killed to marked", "s", None),
@@ -408,7 +408,7 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
     ):
         took = [getattr(loss, key) for loss in losses]
         yield median_row(
-            path,
+            setup,
             name,
             took,
             unit,
@@ -418,7 +418,7 @@ def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]
         )
     for name in losses[0].cpu_s:
         took = [loss.cpu_s[name] for loss in losses]
-        yield median_row(path, f"cpu of {name} for a loss", took, "s")
+        yield median_row(setup, f"cpu of {name} for a loss", took, "s")
 
 
 def say(sentence: str) -> None:

@@ -43,27 +43,27 @@ def most_placed(
     places before the first move.
     """
     model = _Model(world, limit_s)
-    last = (
+    places_after = (
         model.at_once(moves, keep)
         if placed_first is None
         else model.in_steps(moves, keep, placed_first)
     )
     weight = {view.id: view.weight for view in world.portfolios}
-    placed = sum(weight[number] * here for (number, _), here in last.items())
-    return model.solve(last, maximise=placed)
+    placed = sum(weight[number] * here for (number, _), here in places_after.items())
+    return model.solve(places_after, maximise=placed)
 
 
 def lowest_peak(world: Snapshot, moves: int, limit_s: float) -> Found:
-    """Return the lowest possible peak after `moves` moves, with every portfolio running.
+    """Return the lowest possible peak after at most `moves` moves, with every portfolio running.
 
     The peak is the highest load of a node, relative to its capacity.
     """
     model = _Model(world, limit_s)
-    last = model.at_once(moves, {view.id for view in world.portfolios})
+    places_after = model.at_once(moves, {view.id for view in world.portfolios})
     peak = model.model.new_int_var(0, SCALE, "")
     for node in model.living:
-        model.model.add(model.load(last, node) * int(SCALE / node.capacity) <= peak)
-    found = model.solve(last, minimise=peak)
+        model.model.add(model.load(places_after, node) * int(SCALE / node.capacity) <= peak)
+    found = model.solve(places_after, minimise=peak)
     return found._replace(value=found.value / SCALE)
 
 
@@ -79,17 +79,17 @@ class _Model:
         self.running = [view for view in world.portfolios if view.node in self.ids]
 
     def at_once(self, moves: int, keep: Collection[int]) -> Places:
-        """Model the places after all moves in one instant."""
-        last = self._new_places(self.world.portfolios, keep)
-        self._limit_moves(self._places_now(), last, moves)
-        return last
+        """Model at most `moves` moves in one instant; return the places after them."""
+        places_after = self._new_places(self.world.portfolios, keep)
+        self._limit_moves(self._places_now(), places_after, moves)
+        return places_after
 
     def in_steps(self, moves: int, keep: Collection[int], placed_first: Collection[int]) -> Places:
         """Model at most `moves` handoffs, one after another; return the places after the last.
 
-        During a handoff, its portfolio occupies both its places. Unassigned portfolios of
-        `placed_first` get a place before the first handoff. The others get one after the last:
-        earlier they could only take up room. Those of `keep` must have a place at the end.
+        During a handoff, its portfolio takes up capacity on both nodes. Of unassigned portfolios,
+        those of `placed_first` get a place before the first handoff, the others after the last:
+        earlier they would only take up room. Those of `keep` must have a place at the end.
         """
         early = [
             v for v in self.world.portfolios if v.id in placed_first and v.node not in self.ids
@@ -109,10 +109,10 @@ class _Model:
                 self.model.add_implication(before[place], both[place])
             self._constrain_nodes(self.running, both)
             before = after
-        last = self._new_places(self.world.portfolios, keep)
+        places_after = self._new_places(self.world.portfolios, keep)
         for place, here in before.items():
-            self.model.add(last[place] == here)
-        return last
+            self.model.add(places_after[place] == here)
+        return places_after
 
     def _places_now(self) -> Places:
         return {
@@ -169,7 +169,7 @@ class _Model:
         weight = {view.id: int(view.weight) for view in self.world.portfolios}
         return sum(weight[number] * here for (number, on), here in at.items() if on == node.id)
 
-    def solve(self, last: Places, maximise: Any = None, minimise: Any = None) -> Found:
+    def solve(self, places: Places, maximise: Any = None, minimise: Any = None) -> Found:
         """Return the best solution within the limit. Raise RuntimeError if there is none."""
         if maximise is not None:
             self.model.maximize(maximise)
@@ -182,5 +182,5 @@ class _Model:
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             found = solver.status_name(status)
             raise RuntimeError(f"CP-SAT found no plan within {self.limit_s:g} s: {found}")
-        placed = frozenset(number for (number, _), here in last.items() if solver.value(here))
+        placed = frozenset(number for (number, _), here in places.items() if solver.value(here))
         return Found(solver.objective_value, status == cp_model.OPTIMAL, placed)

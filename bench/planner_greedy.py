@@ -92,7 +92,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     index = FleetIndex.of(world.portfolios)
     make_plan(world, Policy(), index)  # as earlier passes did
     greedy_ms = statistics.median(time_ms(greedy(world, 1)))
-    path = f"{count:,} on {node_count:,}, weights, labels, spread"
+    setup = f"{count:,} on {node_count:,}, weights, labels, spread"
     changed = next(view for view in world.portfolios if view.node == 2)  # any of a living node
 
     def change_and_restore() -> None:
@@ -111,7 +111,7 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
         limits += [f"≤ {times_greedy:g} × greedy"] if times_greedy else []
         most_ms = min(limit_ms or inf, (times_greedy or inf) * greedy_ms)
         is_met, target = statistics.median(took) <= most_ms, ", ".join(limits)
-        yield median_row(path, name, took, "ms", against=greedy_ms, target=target, met=is_met)
+        yield median_row(setup, name, took, "ms", against=greedy_ms, target=target, met=is_met)
 
 
 def time_ms(work: Callable[[], object], times: int = 7) -> list[float]:

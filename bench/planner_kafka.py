@@ -35,7 +35,7 @@ FASTER = {("lost", 1_000): 100, ("lost", 10_000): 400}
 
 def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[str, Any]]:
     """Yield time, moves and highest load of the three events, Ginkgo's against kafka's."""
-    path = f"{count:,} on {node_count:,}"
+    setup = f"{count:,} on {node_count:,}"
     theirs = run_limited(_kafka_figures, (count, node_count), limit_s)  # no event beyond it
     world = empty_fleet(count, node_count)
     first = converge(world).end
@@ -52,7 +52,7 @@ def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[st
         note = "" if peer else f"kafka-python had no answer after {limit_s} s: skipped"
         faster, took = FASTER.get((event, count), 1), statistics.median(times)
         yield median_row(
-            path,
+            setup,
             name,
             times,
             "ms",
@@ -66,7 +66,7 @@ def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[st
             ("max", "highest load", highest_load(found.end), "places", "never higher"),
         ):
             yield row(
-                path,
+                setup,
                 f"{label}, {event}",
                 value,
                 unit,

@@ -168,10 +168,10 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
     tally = Tally()
     for seed in range(worlds):
         tally.add(seed, random_world(seed), limit_s)
-    path, above = f"CP-SAT at equal moves, {worlds} worlds", tally.above
+    setup, above = f"CP-SAT at equal moves, {worlds} worlds", tally.above
     optimal = sum(fraction < 1e-6 for fraction in above)
     yield median_row(
-        path,
+        setup,
         "highest load above the optimum, median",
         above,
         "",
@@ -181,7 +181,7 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         note=f"optimal in {optimal}; {tally.unproven} not proven within {limit_s:g} s",
     )
     yield row(
-        path,
+        setup,
         "at most one heaviest weight above",
         sum(tally.within_one_weight),
         "worlds",
@@ -198,8 +198,8 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         met = target == listed or not lines  # the note lists each with its reason
         count = len({line.partition(",")[0] for line in lines})  # a line begins "world SEED,"
         note = " | ".join(lines)
-        yield row(path, name, count, "worlds", against=0, target=target, met=met, note=note)
-    yield row(path, "plan", statistics.median(tally.times), "ms")
+        yield row(setup, name, count, "worlds", against=0, target=target, met=met, note=note)
+    yield row(setup, "plan", statistics.median(tally.times), "ms")
 
 
 def peak_of(snapshot: Snapshot, living: set[int]) -> float:

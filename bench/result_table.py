@@ -43,7 +43,7 @@ def given_numbers(*defaults: int) -> list[int]:
 
 
 def row(
-    path: str,
+    setup: str,
     name: str,
     value: float,
     unit: str,
@@ -55,7 +55,7 @@ def row(
     met: bool | None = None,
     note: str = "",
 ) -> dict[str, Any]:
-    """Return one result of `path`, a code path or a setup.
+    """Return one result of `setup`, which says what was measured, and at which size.
 
     `spread` is [lowest, highest], `against` the value to compare with, which gives `ratio`, and
     `at_most` a target for the value.
@@ -64,7 +64,7 @@ def row(
         target, met = f"<= {at_most:g}", value <= at_most
     ratio = round(value / against, 4) if isinstance(against, (int, float)) and against else None
     found = {
-        "path": path,
+        "path": setup,
         "name": name,
         "value": round(value, 3),
         "unit": unit,
@@ -78,11 +78,11 @@ def row(
 
 
 def median_row(
-    path: str, name: str, took: Sequence[float], unit: str, factor: float = 1, **more: Any
+    setup: str, name: str, took: Sequence[float], unit: str, factor: float = 1, **more: Any
 ) -> dict[str, Any]:
     """Return the row of a median, with the lowest and the highest value; all times `factor`."""
     spread = [round(min(took) * factor, 3), round(max(took) * factor, 3)]
-    return row(path, name, statistics.median(took) * factor, unit, spread=spread, **more)
+    return row(setup, name, statistics.median(took) * factor, unit, spread=spread, **more)
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
@@ -116,7 +116,7 @@ def planner_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
     for each in rows:
         if each["unit"] != "ms" or "CP-SAT" in each["path"]:
             continue  # no time, or that of a plan that no peer made
-        # Only the path of `against_greedy` has this word.
+        # Only the setup of `against_greedy` has this word.
         peer = "greedy heap" if "weights" in each["path"] else "kafka-python"
         bars = [plots.Bar("Ginkgo", each["value"], plots.format_ms(each["value"]))]
         if each["against"] is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chaos.faults.registry import FLEETS
+from chaos.faults.registry import FAULTS_OF_FLEET
 from chaos.harness import nats_server
 from chaos.harness.installation import make_home
 from chaos.harness.many import servers
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
     parser.add_argument(
         "--fleet",
-        choices=sorted(FLEETS),
+        choices=sorted(FAULTS_OF_FLEET),
         default="one",
         help="one: bin/up; jetstream: the same with a feed in a NATS server that grows throughout;"
         " many: three web processes behind HAProxy, Redis, two watchers and workers, PostgreSQL"
@@ -135,7 +135,7 @@ def positive(most: int) -> Callable[[str], float]:
 def _chosen_faults(fleet: str, given: str | None) -> list[str]:
     """Return the names in `given`, the value of --faults; all faults of the fleet without one.
     Exit with status 2 if a name is unknown."""
-    known = FLEETS[fleet]
+    known = FAULTS_OF_FLEET[fleet]
     names = list(known)
     if given:  # a value of commas only is an unknown name, not all faults
         names = [name.strip() for name in given.split(",") if name.strip()] or [given]
@@ -160,7 +160,7 @@ def _print_faults(fleet: str, as_json: bool) -> None:
             "alone": fault.alone,
             "is_load": fault.is_load,
         }
-        for fault in FLEETS[fleet].values()
+        for fault in FAULTS_OF_FLEET[fleet].values()
     ]
     if as_json:
         print(json.dumps(rows))

@@ -37,7 +37,7 @@ def positive(text: str) -> int:
 
 
 def not_empty(text: str) -> str:
-    """Return the text. Refuse an empty one: as the beginning of a name it would match every one."""
+    """Return the text. Refuse an empty one: the empty beginning of a name matches every name."""
     if not text.strip():
         raise argparse.ArgumentTypeError("is empty; leave it out, or give a value")
     return text

@@ -256,9 +256,10 @@ async def _connect(
 async def _set_session_limits(
     run: _Run, own: Any, limits: dict[str, str], connect_second: Callable[[], Any]
 ) -> None:
-    """Run `begin_session` on the new connection `own`.
+    """Run `begin_session` on the new connection `own`; `run` makes each call of psycopg.
 
-    Questions that have to be asked on another session get a second connection, closed afterwards.
+    Behind a pooler, `begin_session` asks some questions on a second session, to see whether the
+    pooler keeps sessions. `connect_second` opens it for the first of them; it is closed afterwards.
     """
     had_autocommit: bool = own.autocommit
     second: Any = None

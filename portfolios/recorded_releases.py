@@ -38,7 +38,7 @@ WHERE feed_id = %(feed)s AND seq >= %(seq)s ORDER BY seq LIMIT 1
 def released_to(feed: int, at_us: int) -> int:
     """Return the newest seq released by `at_us`; if all records are newer, the seq before them.
 
-    0 if the feed is not recorded. `at_us` is in µs since the epoch.
+    0 if the feed is not recorded. `at_us` is a Unix time in microseconds.
     """
     with connection.cursor() as cursor:
         cursor.execute(RELEASED_TO, {"feed": feed, "at_us": at_us})

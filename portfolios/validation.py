@@ -110,7 +110,7 @@ def missing_symbols_errors(strategy: Any, symbols: Any, artifact: str | None = N
 
 
 def no_symbols_error(strategy: str) -> Error:
-    """Return the error of a strategy that trades listed symbols and was given none."""
+    """Return the error of a strategy that needs a list of symbols and was given none."""
     return error(
         "symbols",
         "required",

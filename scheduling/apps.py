@@ -116,4 +116,5 @@ def cron(interval_s: int) -> str:
             most = min(interval_s // unit_s, units)
             every = max(divisor for divisor in range(1, most + 1) if units % divisor == 0)
             return line.format(0 if every == units else f"*/{every}")
+    # Settings are checked by `env.py`, so only an interval written in this file can be wrong.
     raise ValueError(f"the interval of a scheduled task is {interval_s} s; the shortest is 1 s")

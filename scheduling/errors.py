@@ -93,7 +93,10 @@ class ReasonSentence(Sentence):
 
 
 def reason_sentence(reason: Reason) -> ReasonSentence:
-    """Return the sentence of a reason in English; a page words the reason in its own language."""
+    """Return the sentence of a reason in English, for use within another: no capital, no full stop.
+
+    A page words the reason in its own language.
+    """
     sentence = ReasonSentence(render(reason))
     sentence.reason = reason
     return sentence

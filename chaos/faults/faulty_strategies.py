@@ -382,23 +382,26 @@ class Actions:
     @staticmethod
     def send_garbage() -> None:
         _write_to_sockets(os.urandom(64))
-        time.sleep(1e6)
+        time.sleep(1e6)  # no other reply: the daemon kills it
 
     @staticmethod
     def announce_oversized_reply() -> None:
         _write_to_sockets(b"\xff\xff\xff\xff" + bytes(1000))
-        time.sleep(1e6)
+        time.sleep(1e6)  # no other reply: the daemon kills it
 
     @staticmethod
     def send_malformed_reply() -> None:
         _write_to_sockets(b"\0\0\0\x05hello")
-        time.sleep(1e6)
+        time.sleep(1e6)  # no other reply: the daemon kills it
 
     @staticmethod
     def report_future_seq() -> None:
-        result = BatchResult(0, 10**12, None, [], [], [], False)
+        """Reply that events were handled that the daemon never sent."""
+        result = BatchResult(
+            from_seq=0, to_seq=10**12, state=None, orders=[], fills=[], equity=[], suppress=False
+        )
         _write_to_sockets(encode_message(Result(result)))
-        time.sleep(1e6)
+        time.sleep(1e6)  # no other reply: the daemon kills it
 
     @staticmethod
     def reply_too_often() -> None:

@@ -164,8 +164,8 @@ def read_commit_times(metrics: dict[str, float]) -> CommitTimes:
 
 
 def slowdowns(before: CommitTimes, held: CommitTimes) -> list[str]:
-    """Return a sentence on each way in which commits were worse in `held` than in `before`.
-    A snapshot was held in `held`, and none in `before`, an equal time."""
+    """Return a sentence on each way in which commits were worse in `held` than in `before`: `held`
+    was measured while a snapshot was held open, `before` over an equally long time without one."""
     if not held.count:
         return ["no commits were answered"]
     found = []

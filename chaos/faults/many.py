@@ -59,7 +59,7 @@ def _cluster(context: FaultContext) -> ManyCluster:
 # --- web processes, proxy, Redis ------------------------------------------------------------------
 
 
-def web_frozen_sticky(context: FaultContext) -> None:
+def web_frozen(context: FaultContext) -> None:
     """SIGSTOP of the web process that holds a node's socket, for longer than a lease."""
     web = _choose_web(context)
     with context.suspended([_cluster(context).web_process(web)]):
@@ -446,7 +446,7 @@ FAULTS = (
     Fault("primary-dropped", primary_dropped, 50, moves_nothing=True, alone=True),
     Fault("switchover", switchover, 15, moves_nothing=True, alone=True),
     Fault("async-promotion", async_promotion, 70, alone=True),
-    Fault("web-frozen-sticky", web_frozen_sticky, 18, alone=True),
+    Fault("web-frozen", web_frozen, 18, alone=True),
     Fault("web-killed", web_killed, 18, alone=True),
     Fault("web-database-cut", web_database_cut, 20, alone=True),
     Fault("proxy-away", proxy_away, 12, alone=True),

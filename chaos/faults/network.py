@@ -19,8 +19,10 @@ NODE = "netns-1"
 
 def packets_dropped(context: FaultContext) -> None:
     """A node in a network namespace whose link goes down for longer than its lease."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        raise NotAvailable("needs root and the ip command (iproute2), and one of them is missing")
+    if os.geteuid() != 0:
+        raise NotAvailable(f"needs root (this is uid {os.geteuid()})")
+    if shutil.which("ip") is None:
+        raise NotAvailable("needs the ip command: install iproute2")
     context.mark_nodes_affected(NODE)
     server = context.cluster.access["url"]
     # The server listens on loopback only, so a proxy listens at this end of the link.

@@ -34,8 +34,8 @@ FAULTS: dict[str, Fault] = {
     for fault in module.FAULTS
 }
 
-#: What each fleet of `--fleet` can suffer.
-FLEETS: dict[str, dict[str, Fault]] = {
+#: Name of a fleet, as in `--fleet` → the faults that it can suffer, by name.
+FAULTS_OF_FLEET: dict[str, dict[str, Fault]] = {
     "one": FAULTS,
     "jetstream": FAULTS | {fault.name: fault for fault in streams.FAULTS},
     "many": {fault.name: fault for fault in (*many.FAULTS, *load.FAULTS)},

@@ -105,14 +105,14 @@ async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]
     await asyncio.gather(*(one() for _ in range(parallel)))
 
 
-async def _held_body(size: int) -> AsyncIterator[bytes]:
+async def _body_without_end(size: int) -> AsyncIterator[bytes]:
     """Yield a body of `size` bytes except for its end, which never comes."""
     for _ in range(size // 1_000_000 - 1):
         yield b"\0" * 1_000_000
     await asyncio.sleep(60)
 
 
-HELD_BYTES = 31_000_000  #: announced size of a body whose end is held back
+ANNOUNCED_BYTES = 31_000_000  #: the Content-Length of a body whose end is held back
 #: Name → concurrent requests, path, function that returns the body for an incarnation.
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "one commit request of 919 kB, a portfolio twice": (1, "commit", _one_portfolio_twice),
@@ -138,17 +138,18 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
     responses: collections.Counter[str] = collections.Counter()
     until = time.monotonic() + seconds
     # These two attacks differ from the others in more than their body.
-    guesses, held = name.endswith("invalid tokens"), name.endswith("held back")
+    guesses_token, withholds_end = name.endswith("invalid tokens"), name.endswith("held back")
     connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=seconds if held else 60)
+    timeout = aiohttp.ClientTimeout(total=seconds if withholds_end else 60)
     async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session:
 
         async def once() -> None:
-            sent_token = uuid.uuid4().hex if guesses else token
-            data = _held_body(HELD_BYTES) if held else body
+            """Send a request, and count its status, or the name of the error if there is none."""
+            sent_token = uuid.uuid4().hex if guesses_token else token
+            data = _body_without_end(ANNOUNCED_BYTES) if withholds_end else body
             headers = {"Authorization": f"Bearer {sent_token}"}
-            if held:
-                headers["Content-Length"] = str(HELD_BYTES)
+            if withholds_end:
+                headers["Content-Length"] = str(ANNOUNCED_BYTES)
             try:
                 async with session.post(
                     f"/api/agent/{path}/", data=data, headers=headers

@@ -32,8 +32,8 @@ SLOW_MACHINE_S = 120.0
 
 
 def budget_s(seconds: float) -> float:
-    """Return the time limit of an event with a budget: twice `seconds` on a quiet machine.
-    The more processes wait for a processor, the longer is the limit."""
+    """Return how long to wait for an event that the design gives `seconds`: twice that, and longer
+    while more processes want to run than there are processors."""
     return 2 * seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 

@@ -50,7 +50,9 @@ BROKEN = ("at its start", "at its first event", "at its third event", "by exitin
 
 def upload_turns(cluster: Cluster, version: str, *, broken: str = "") -> str:
     """Build and upload a version of the strategy `turns`. Return the artifact's hash.
-    `broken` is one of BROKEN; "": the version works."""
+
+    It buys and sells one share by turns. `broken`: how it fails, one of BROKEN; "": it works.
+    """
     name, wheel = build_wheel(
         "turns-demo",
         version,

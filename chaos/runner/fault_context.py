@@ -31,6 +31,8 @@ BUDGET_FACTOR = 2.0
 #: Time limit for a process to restart. No budget of the design covers it: with forty processes
 #: waiting for two processors, importing Django alone took that many seconds.
 RESTART_LIMIT_S = 120.0
+#: Tries of an API request, and the pause after each: at least 20 s, more if answers are slow.
+API_TRIES, API_PAUSE_S = 100, 0.2
 
 
 class NotAvailable(Exception):
@@ -180,20 +182,20 @@ class FaultContext:
         return self.topology.request(method, path, body)
 
     def call_api(self, path: str, body: Any = None, method: str = "POST") -> Any:
-        """Send an API request until a response comes, for 20 s. Return its body, None if refused.
+        """Send an API request, repeatedly while no response comes or only 429 or 500 and above.
 
-        A refusal is only noted: many requests are correctly refused during a fault. If only 429 or
-        500 and above came, or nothing, report a violation and return None.
+        Return the response's body, None if the request is refused. A refusal is only noted: many
+        are correct during a fault. After API_TRIES, report a violation and return None.
         """
-        for _ in range(100):
+        for _ in range(API_TRIES):
             answer = self.request(method, path, {} if body is None else body)
             if answer is not None and answer.status < 500 and answer.status != 429:
                 if answer.status < 300:
                     return answer.json
                 self.note(f"{method} {path}: {answer.status} {answer.text[:160]}")
                 return None
-            self.sleep(0.2)
-        self.report("I8", f"the API did not answer {method} {path} for 20 s", {})
+            self.sleep(API_PAUSE_S)
+        self.report("I8", f"the API did not answer {method} {path} in {API_TRIES} tries", {})
         return None
 
     def create_portfolio(self, name: str, **given: Any) -> bool:

@@ -25,7 +25,7 @@ from chaos.checkers.blast_radius import BlastRadius
 from chaos.checkers.findings import StepResult, Violation
 from chaos.checkers.invariants import RunSample
 from chaos.checkers.monitor import Monitor
-from chaos.faults.registry import FLEETS
+from chaos.faults.registry import FAULTS_OF_FLEET
 from chaos.harness import reference_feed
 from chaos.harness.processes import process_tree
 from chaos.runner import live_feed
@@ -73,11 +73,15 @@ class ChaosRun:
         on_progress: Callable[[ChaosRun, str], None],
         on_step_end: Callable[[ChaosRun], None] = lambda run: None,
     ) -> None:
-        """`on_progress` gets a text on every change, `on_step_end` is called after each step."""
+        """Schedule the faults of these names by `seed`, but at most `steps` steps (None: all).
+
+        `times` are the time limits of the installation. `on_progress` gets a text on every change,
+        `on_step_end` is called after each step.
+        """
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()
         self.topology = Topology(home, times, feed_rate, fleet)
-        self._faults = FLEETS[fleet]
+        self._faults = FAULTS_OF_FLEET[fleet]
         planned = [self._faults[name].planned for name in faults]
         self.outcome = Outcome(
             seed,

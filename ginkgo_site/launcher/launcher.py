@@ -287,7 +287,8 @@ class Launcher:
     # --- watch --------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        self._readiness.close()
+        """Keep the processes running until a stop is requested."""
+        self._readiness.close()  # only the start asks the database
         while not self._asked_to_stop:
             self._poll_services()
             time.sleep(_LOOK_EVERY_S)

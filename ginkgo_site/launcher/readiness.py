@@ -58,7 +58,7 @@ class Readiness:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: psycopg.Connection | None = None
-        self._passes: set[datetime] = set()  #: times at which passes ran
+        self._pass_times: set[datetime] = set()  #: when the passes ran that `missing` has seen
 
     def database_now(self) -> datetime:
         """Return the database's time. Raise `StartupError` if it does not answer."""
@@ -77,11 +77,12 @@ class Readiness:
 
         Two statements. Raises `psycopg.OperationalError` while the database is away.
         """
-        self._passes |= {ran_at for (ran_at,) in self._ask(_LAST_PASS, {}) if ran_at is not None}
+        self._pass_times |= {at for (at,) in self._ask(_LAST_PASS, {}) if at is not None}
         rows = self._ask(_MISSING, {"names": list(names), "since": since})
-        # More than PASSES: the first time that was read may be that of a pass before this start.
-        planned = len(self._passes) > PASSES
-        return [_phrase(*run) for *run, is_unassigned in rows if not (planned and is_unassigned)]
+        # What is still unassigned after PASSES passes of this start is not waited for. More than
+        # PASSES: the first time that was read may be that of a pass before this start.
+        seen_enough = len(self._pass_times) > PASSES
+        return [_phrase(*run) for *run, unassigned in rows if not (seen_enough and unassigned)]
 
     def waiting(self) -> list[str]:
         """Return a sentence for each unassigned portfolio, ten at most. One statement."""

@@ -123,7 +123,7 @@ def _seq_of(feed: Feed, option: str, text: str, *, is_end: bool, is_ordered: boo
         if seq < 1:
             raise WrongRange(f"{option} is {text}: the events of a feed are numbered from 1.")
         if seq < _first_seq(feed):
-            raise WrongRange(f"{option} is {text}, which is no longer kept. {_extent(feed)}")
+            raise WrongRange(f"{option} is {text}: that event is no longer kept. {_extent(feed)}")
         if not feed.read(seq, 1):
             raise WrongRange(f"{option} is {text}, after the end of {feed.name}. {_extent(feed)}")
         return seq

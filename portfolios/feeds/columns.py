@@ -20,6 +20,9 @@ SEPARATORS = ",;\t|"
 class MissingColumn(ValueError):
     """The header lacks columns that are needed. Its arguments are a sentence for each column."""
 
+    def __str__(self) -> str:
+        return " ".join(self.args)
+
 
 class TimeForm(NamedTuple):
     """How a file writes its times."""

@@ -51,8 +51,8 @@ class DailyBars(RepeatedBars):
     def __init__(self, table: bytes) -> None:
         """Find the complete symbols in `table`, which is ordered by symbol, then date.
 
-        A table in DIGESTS is known by its hash; the bars of any other are parsed now. Raise
-        ValueError if no symbol is complete, or if the days of parsed symbols differ.
+        The digest of its bars is looked up in DIGESTS; if it is not there, all bars are parsed now.
+        Raise ValueError if no symbol is complete, or if the days of parsed symbols differ.
         """
         rows = _rows_of_complete_symbols(table)
         if not rows:
@@ -68,7 +68,8 @@ class DailyBars(RepeatedBars):
         self._dates = _dates(_cells(rows[self.symbols[0]]))
         self._times = [_midnight_us(date) for date in self._dates]
         self.lap_us = whole_weeks(self._times[0], self._times[-1])
-        self.sha256 = DIGESTS.get(sha256(table).hexdigest()) or self.digest()
+        table_sha256 = sha256(table).hexdigest()
+        self.sha256 = DIGESTS.get(table_sha256) or self.digest()  # of the bars, not of the table
 
     def digest(self) -> str:
         """Return the sha256 of the bars as lines "SYMBOL,time,open,high,low,close,volume".

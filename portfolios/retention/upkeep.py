@@ -243,9 +243,9 @@ def _archive_rest(kind: RecordKind, folder: Path, done: MaintenanceOutcome) -> N
     far behind their feed. They are few.
     """
     if detached_tables(kind):
-        # This pass could not drop it, since a dump reads it. Wait for the next pass: it may be the
-        # rest table itself. Or it has copies of open orders that are in the default partition too;
-        # its archive leaves these out only as long as they are there.
+        # A detached table is still there, since a dump reads it. If it is the rest table, its name
+        # is taken. Otherwise it may hold copies of open orders that are in the default partition
+        # too: were these moved now, they would be archived twice. Wait for the next pass.
         return
     held = move_rest(kind)
     if held:

@@ -36,7 +36,7 @@ def exits_on_closed_output() -> Iterator[None]:
 
 
 def _is_closed(fd: int) -> bool:
-    """Return whether the reading end of a pipe is closed."""
+    """Return whether the pipe that `fd` writes to has lost its reader."""
     poll = select.poll()
     poll.register(fd, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

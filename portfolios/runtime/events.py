@@ -41,7 +41,7 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def open_units(self) -> int:
-        """Return the first price; 0 without a price."""
+        """Return the first price, in units of its last place; 0 without a price."""
         return 0
 
     @property
@@ -51,12 +51,12 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def low_units(self) -> int:
-        """Return the lowest price; 0 without a price."""
+        """Return the lowest price, in units of its last place; 0 without a price."""
         return 0
 
     @property
     def close_units(self) -> int:
-        """Return the last price, which values a position from here on; 0 without a price."""
+        """Return the last price, which values positions, in units of its last place, or 0."""
         return 0
 
     @property

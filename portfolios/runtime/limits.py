@@ -65,7 +65,10 @@ def _format(quantity: Decimal) -> str:
 
 
 def rate_refusal(limits: Limits, account: Account, minute: int) -> str | None:
-    """Return why no further order may be placed in this minute of feed time, or None."""
+    """Return why no further order may be placed in a minute, or None.
+
+    `minute` is the feed time in whole minutes since 1970, as for `count_order`.
+    """
     most, newest = limits.orders_per_minute, account.minute
     placed = newest.orders if newest is not None and newest.minute == minute else 0
     if most is None or placed < most:

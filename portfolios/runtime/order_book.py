@@ -13,7 +13,7 @@ from portfolios.runtime.events import Event
 from portfolios.runtime.limits import count_order, rate_refusal, refusal
 from portfolios.runtime.money import FOUR_PLACES, ZERO, to_four_places
 from portfolios.runtime.paper_broker import NOT_FILLED, PriceRange, fee_of, fill_price
-from portfolios.runtime.refusals import forget_refusal, is_new_refusal
+from portfolios.runtime.refusals import forget_refusal, remember_refusal
 from portfolios.runtime.results import (
     BatchResult,
     EndStatus,
@@ -209,7 +209,8 @@ class OrderBook:
     def _place(self, intent: OrderIntent, event: Event, result: BatchResult) -> int | None:
         """Record the order of an intent: open, suppressed or refused.
 
-        Return its index, None if it is not open. A refusal that was recorded before is counted.
+        Return its index, None if it is not open. A refusal with the reason (numbers aside) of
+        the last one of this symbol and side is not recorded but counted.
         """
         symbol, side, quantity = intent.symbol, intent.side, intent.quantity
         index = self._next_index(event.seq)
@@ -228,7 +229,7 @@ class OrderBook:
             self._report("accepted", row)
             return index
         refusals = self._account.refusals
-        if status == "refused" and not is_new_refusal(refusals, symbol, side, reason or ""):
+        if status == "refused" and not remember_refusal(refusals, symbol, side, reason or ""):
             result.refused_again += 1
         else:
             result.orders.append(row)
@@ -288,7 +289,10 @@ def _validate(intent: Any) -> Intent:
     """Return the intent with its numbers rounded. Raise TypeError, ValueError or AttributeError."""
     if isinstance(intent, INTENTS_ON_OPEN_ORDERS):
         if not (isinstance(intent.order.seq, int) and isinstance(intent.order.index, int)):
-            raise TypeError(f"{intent!r} names no order: give one of ctx.open_orders, or a report")
+            raise TypeError(
+                f"{intent!r} names no order: its `order` must be one of ctx.open_orders or the "
+                "Report given to on_report"
+            )
         return intent
     return _validate_order(OrderIntent(*intent))
 

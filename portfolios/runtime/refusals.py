@@ -15,8 +15,8 @@ _FIGURES = re.compile(r"-?\d+(?:\.\d+)?")
 MAX_REMEMBERED = 1_000
 
 
-def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: str) -> bool:
-    """Return whether a refusal is new and has to be recorded; remember it."""
+def remember_refusal(remembered: dict[str, str], symbol: str, side: str, reason: str) -> bool:
+    """Remember a refusal. Return whether it is new, so that it has to be recorded."""
     key, without_figures = f"{side} {symbol}", _FIGURES.sub("", reason)
     if remembered.get(key) == without_figures:
         return False

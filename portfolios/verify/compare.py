@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from portfolios.runtime.refusals import forget_refusal, is_new_refusal
+from portfolios.runtime.refusals import forget_refusal, remember_refusal
 from portfolios.runtime.results import EquityRow, FillRow, OrderEndRow, OrderRow
 from portfolios.verify.types import (
     RANK,
@@ -97,6 +97,7 @@ class Comparison:
         return None
 
     def _with_tenure(self, found: FieldDifference) -> Difference:
+        """Return the difference with the tenure of its event."""
         return Difference(*found, where=self._recorded.at(found.seq).where)
 
     # --- orders ------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ class Comparison:
         if self._new_since is not None and row.seq >= self._new_since:
             return False
         if order.outcome.status == "refused":
-            return not is_new_refusal(self._refusals, row.symbol, row.side, row.reason or "")
+            return not remember_refusal(self._refusals, row.symbol, row.side, row.reason or "")
         if order.outcome.status != "suppressed":
             forget_refusal(self._refusals, row.symbol, row.side)
         return False

@@ -110,9 +110,10 @@ class PrintedOutput:
                 self._add(line)
 
     def _add(self, line: bytes) -> None:
-        """Keep a line that was read, with its seq; count it as lost if too many wait."""
+        """Keep a line that was read; over MAX_WAITING_BYTES, lose each until the next `take`."""
         seq, tab, text = line.rstrip(b"\n").decode(errors="replace").partition("\t")
-        if not (tab and seq.isascii() and seq.isdigit()):  # not written through PrintStream
+        # Written to the pipe itself, not through PrintStream: its event is unknown.
+        if not (tab and seq.isascii() and seq.isdigit()):
             seq, text = str(LOADING), line.rstrip(b"\n").decode(errors="replace")
         with self._lock:
             self._waiting_bytes += len(line)

@@ -97,18 +97,18 @@ class RangeSums:
 
 
 def sum_rows(
-    portfolio: int, from_seq: int, to_seq: int, alive: Callable[[], None] = lambda: None
+    portfolio: int, from_seq: int, to_seq: int, report_alive: Callable[[], None] = lambda: None
 ) -> RangeSums:
     """Return the sums over (from_seq, to_seq].
 
-    `alive` is called after every four statements: the caller can report that the work goes on.
+    `report_alive` is called after every four statements: it may report that the work goes on.
     """
     found = RangeSums()
     while from_seq < to_seq:
         end = min(from_seq + BATCH_SEQS, to_seq)
         found += _sum_batch({"portfolio": portfolio, "from_seq": from_seq, "to_seq": end})
         from_seq = end
-        alive()
+        report_alive()
     return found
 
 

@@ -16,7 +16,7 @@ from scheduling.presentation.state_words import state_word
 
 
 class PricedAdmin(RelatedAdmin):
-    """Lists with the column `price_shown`, besides those of RelatedAdmin."""
+    """Base of the lists of orders and fills: adds the column `price_shown`."""
 
     @admin.display(description=_("price"), ordering="price")
     def price_shown(self, row: Order | Fill) -> str:

@@ -103,7 +103,10 @@ class TablePages(CursorPagination):
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
     ) -> list[Any] | None:
-        """Return one page. One statement. Raise Invalid for a cursor that is from no link."""
+        """Return one page, read by one SQL statement; never None, since every page has a limit.
+
+        Raise Invalid for a cursor that no `next` or `previous` link contained.
+        """
         try:
             return super().paginate_queryset(queryset, request, view)
         except (NotFound, ValueError, DataError):

@@ -260,7 +260,7 @@ class AcceptPython(ApiView):
         of="a portfolio",
     )
     def post(self, request: Request, name: str) -> Response:
-        """Store the consent, or withdraw it, and return the portfolio."""
+        """Let it also run under the Python `version`; "" withdraws that. Return the portfolio."""
         body = read_body(request, AcceptPythonBody)
         operations.accept_python(
             body["version"], [name], actor=actor_of(request), reason=body["reason"]

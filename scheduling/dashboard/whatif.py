@@ -128,7 +128,10 @@ class LoadBar:
 
 
 def load_bars(document: Mapping[str, Any]) -> list[LoadBar]:
-    """Return a bar per node; of over MAX_ROWS nodes, the first MAX_ROWS whose load changes."""
+    """Return a bar for each node that has not left.
+
+    Of more than MAX_ROWS nodes, return only those whose load changes, the first MAX_ROWS of them.
+    """
     loads = [load for load in document["load"] if load["status"] != "left"]
     if len(loads) > MAX_ROWS:
         loads = [load for load in loads if load["before"] != load["after"]][:MAX_ROWS]

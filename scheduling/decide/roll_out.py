@@ -230,16 +230,18 @@ def _change_of(item: Item, roll_out: RollOut, limits: Limits) -> Change | None:
             return Change(item, "late", Reason("roll_out_late", late))
         return None
     limit_s = limits.good_s + limits.prove_s
+    # `canary_s` may be longer: a canary is not late before it could have passed.
     if waited_s <= max(limit_s, roll_out.canary_s or 0):
         return None
     reason = Reason("roll_out_unproven", {"revision": revision, "limit_s": limit_s})
-    if item.is_canary and not _has_passed(item, {}, roll_out):
+    if item.is_canary and not _has_passed(item, changes={}, roll_out=roll_out):
         return Change(item, "late", reason)
+    # No failure: it was not rejected, and perhaps no event came that could prove it.
     return Change(item, "done", reason)
 
 
 def _has_passed(canary: Item, changes: Mapping[int, Change], roll_out: RollOut) -> bool:
-    """Return whether the canary counts as proven, so that others may be started."""
+    """Return whether the canary counts as proven after `changes`: others may then be started."""
     state = _state_after(canary, changes)
     if state == "done":
         return True

@@ -15,6 +15,9 @@ def to_columns(
     """Return the parameters of COMMIT, one array per column.
 
     A prefix names the lines: o_ orders, f_ fills, e_ equity points, m_ metrics, x_ ends of orders.
+    `suppressed`: whether decisions were suppressed. `feed_us`: the start of the newest feed segment
+    that the node knew, in µs; 0: not known. `records`: the sha256 of the record at `to_seq`, empty
+    on a packaged feed.
     """
     orders = [(c.portfolio, line) for c in commits for line in c.orders]
     fills = [(c.portfolio, line) for c in commits for line in c.fills]

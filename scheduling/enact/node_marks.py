@@ -87,7 +87,7 @@ def undrain(node: str, *, actor: str) -> Transaction[bool]:
 
 
 def take_back_drain(node: str, *, actor: str, reason: str) -> Transaction[bool]:
-    """End a drain with `until_return` that this actor began for this reason.
+    """End the drain that `drain(…, until_return=True)` began for this actor and reason, no other.
 
     Return False if it has ended already, or another drain took its place.
     """

@@ -119,8 +119,8 @@ WHERE id = %(node)s
 
 #: A node that left and returns is open again, if the operator who drained it wanted that. Before
 #: NODE, which makes it alive. No concurrent writer: the row is locked (lock_nodes).
-END_DRAIN = Statement(
-    "END_DRAIN",
+END_DRAIN_UNTIL_RETURN = Statement(
+    "END_DRAIN_UNTIL_RETURN",
     """
 WITH returned AS (
     UPDATE scheduling_node SET draining = false, drain_reason = '', drain_actor = '',
@@ -168,9 +168,10 @@ def register(
     Return the number of runs given; a run that `_take_over` ended instead is not counted. If the
     same incarnation registers again (its first answer was lost), no run changes.
 
-    Raise Refused if the node was taken over MAX_TAKEOVERS times within TAKEOVER_WINDOW_S from a
-    daemon that still sent heartbeats (two daemons with one name would go on forever), after
-    MAX_REGISTRATIONS, or if another node holds the incarnation: reports are matched by it.
+    Raise Refused in three cases. Another node holds the incarnation, by which reports are matched.
+    Or the node was taken over MAX_TAKEOVERS times within TAKEOVER_WINDOW_S, each time from a daemon
+    that still sent heartbeats, as one does now: two daemons with one name would go on forever. Or
+    it was registered MAX_REGISTRATIONS times within REGISTERED_WITHIN_S.
     """
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)
@@ -223,7 +224,7 @@ def register(
             error = f"{node_name} started again before it was ready"
             yield from fail(active, run, error, bump=False)
     yield from lock_nodes(nodes)
-    yield from query(END_DRAIN, node=node, actor=node_name)
+    yield from query(END_DRAIN_UNTIL_RETURN, node=node, actor=node_name)
     yield from query(
         NODE,
         node=node,

@@ -372,7 +372,7 @@ SELECT (SELECT count(*) FROM timelines) + (SELECT count(*) FROM commits)
 
 
 def settle() -> Transaction[None]:
-    """Settle all vanished commits and new timelines, and end the hold of failover for them."""
+    """Mark all vanished commits and new timelines as settled; end the hold on failover for them."""
     yield from query(SETTLE, holder=HOLDER)
 
 

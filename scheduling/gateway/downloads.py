@@ -72,15 +72,19 @@ async def _send_artifact(sender: NodeIdentity, sha256: str, send: Send) -> None:
         raise _refusal(sender, "artifact", sha256)
     part = await _read_part(sender, sha256, 0)
     await _send_headers(send, size, b"application/octet-stream")
-    sent = 0
+    sent, limit = 0, asyncio.timeout(DOWNLOAD_LIMIT_S)
     try:
-        async with asyncio.timeout(DOWNLOAD_LIMIT_S):
+        async with limit:
             while part:
-                sent += len(part)
-                await send({"type": "http.response.body", "body": part, "more_body": sent < size})
+                end = sent + len(part)
+                await send({"type": "http.response.body", "body": part, "more_body": end < size})
+                sent = end
                 part = await _read_part(sender, sha256, sent) if sent < size else b""
     except Exception as error:
-        raise DownloadBroken(f"{type(error).__name__}: {error}") from error
+        sent_part = f"{sent} of {size} bytes"
+        if limit.expired():
+            raise DownloadBroken(f"only {sent_part} within {DOWNLOAD_LIMIT_S:g} s") from error
+        raise DownloadBroken(f"{type(error).__name__} after {sent_part}: {error}") from error
     if sent < size:
         raise DownloadBroken(f"the artifact was deleted after {sent} of {size} bytes")
     logger.info("node %s fetched artifact %s: %d bytes", sender.name, sha256[:12], size)

@@ -16,16 +16,17 @@ class DropMonitor:
     """Ids of the nodes whose heartbeats were stored or dropped since the last liveness write."""
 
     def __init__(self) -> None:
-        self.stored: set[int] = set()
-        self.dropped: set[int] = set()
+        self.stored_nodes: set[int] = set()
+        self.dropped_nodes: set[int] = set()
 
     def overload_reason(self) -> str:
         """Return why the silence of nodes since the last call proves nothing, or "".
 
         Then begin to count anew.
         """
-        arrived, dropped = self.stored | self.dropped, self.dropped - self.stored
-        self.stored, self.dropped = set(), set()
+        arrived = self.stored_nodes | self.dropped_nodes
+        dropped = self.dropped_nodes - self.stored_nodes
+        self.stored_nodes, self.dropped_nodes = set(), set()
         if len(dropped) > MAX_DROPPED_SHARE * len(arrived):
             return f"the heartbeats of {len(dropped)} of {len(arrived)} nodes were dropped"
         return ""

@@ -1,7 +1,7 @@
 """Group commit for heartbeats: those that arrive during one statement go into the next one.
 
 There is no timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is
-durable. One whose row is locked goes into the next statement; the others do not wait for it.
+durable. One whose lease is locked goes into the next statement; the others do not wait for it.
 
 No heartbeat is written while the last pulse of this process is older than the longest gap allowed,
 nor in the second after that: the process may have been frozen, and heartbeats that waited in its
@@ -23,7 +23,7 @@ from scheduling.gateway.pool import lease_pool
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 
-#: Pause before a statement for heartbeats whose rows were all locked a moment ago.
+#: Pause before a statement for heartbeats whose leases were all locked a moment ago.
 LOCKED_PAUSE_S = 0.02
 
 #: A heartbeat that waited longer here no longer proves that the node is alive.
@@ -36,16 +36,20 @@ OVERLOADED_S = MAX_WAIT_S / 3
 
 
 class Waiting(NamedTuple):
-    """A heartbeat that waits since `since_s` (monotonic) for its `row` of `renew_leases`."""
+    """A heartbeat that waits since `since_s` (monotonic) for its row of `renew_leases`."""
 
     node: int
     heartbeat: Heartbeat
     since_s: float
-    row: asyncio.Future[Row]
+    answer: asyncio.Future[Row]
 
 
 class HeartbeatExpired(Exception):
-    """The heartbeat waited too long in this process and was dropped; the daemon sends another."""
+    """The heartbeat was dropped, not written; a daemon that lives sends another.
+
+    It waited too long, or this process may have been frozen meanwhile, or a newer heartbeat of the
+    node came from another incarnation.
+    """
 
 
 class HeartbeatBatcher:
@@ -55,22 +59,22 @@ class HeartbeatBatcher:
         self.drops = DropMonitor()
         self._waiting: list[Waiting] = []
         self._writing: list[Waiting] = []  # in the statement that runs now
-        self._locked: list[Waiting] = []  # another transaction holds their rows
+        self._locked: list[Waiting] = []  # another transaction has locked their leases
         self._writer: asyncio.Task[None] | None = None
 
     async def renew(self, node: int, heartbeat: Heartbeat) -> Row:
         """Return the row of `node` once its heartbeat is durable. Raise HeartbeatExpired."""
-        row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(node, heartbeat, time.monotonic(), row))
+        answer: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(node, heartbeat, time.monotonic(), answer))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
-        return await row
+        return await answer
 
     def overload_reason(self) -> str:
         """Return why the silence of nodes proves nothing, or "". The count of drops begins anew."""
         reason = self.drops.overload_reason()
         now_s = time.monotonic()
-        waits_s = [now_s - w.since_s for w in self._waiting + self._writing if not w.row.done()]
+        waits_s = [now_s - w.since_s for w in self._waiting + self._writing if not w.answer.done()]
         if not reason and waits_s and max(waits_s) > OVERLOADED_S:
             return f"a heartbeat waits for {max(waits_s):.1f} s"
         return reason
@@ -101,36 +105,36 @@ class HeartbeatBatcher:
     def _take(self) -> list[Waiting]:
         """Take all heartbeats for the next statement, those that waited longest first."""
         batch = self._locked + self._waiting
-        # A locked row shows no overload of this process: `overload_reason` leaves these out.
+        # A locked lease shows no overload of this process: `overload_reason` leaves these out.
         self._writing, self._waiting, self._locked = self._waiting, [], []
         return batch
 
     def _resolve(
         self, batch: list[Waiting], newest: dict[int, Heartbeat], rows: dict[int, Row]
     ) -> list[Waiting]:
-        """Give each heartbeat its row, or drop it. Return those whose rows were locked."""
+        """Answer each heartbeat, or drop it. Return those whose leases were locked."""
         locked: list[Waiting] = []
         for waiting in batch:
-            if waiting.row.done():
+            if waiting.answer.done():
                 continue
-            row = rows.get(waiting.node)
-            if row is not None and row.row_held:
+            row = rows.get(waiting.node)  # of the node's newest heartbeat, if one was in time
+            if row is not None and row.lease_locked:
                 locked.append(waiting)
             elif (
-                row is not None  # the row answers the newest heartbeat of the node
+                row is not None
                 and newest[waiting.node].incarnation == waiting.heartbeat.incarnation
             ):
-                self.drops.stored.add(waiting.node)
-                waiting.row.set_result(row)
+                self.drops.stored_nodes.add(waiting.node)
+                waiting.answer.set_result(row)
             else:
                 self._drop(waiting, HeartbeatExpired())
         return locked
 
     def _drop(self, waiting: Waiting, error: Exception) -> None:
         """Make the request of a heartbeat that was not stored fail with `error`; count the drop."""
-        if not waiting.row.done():
-            self.drops.dropped.add(waiting.node)
-            waiting.row.set_exception(error)
+        if not waiting.answer.done():
+            self.drops.dropped_nodes.add(waiting.node)
+            waiting.answer.set_exception(error)
 
 
 def _newest(batch: list[Waiting]) -> dict[int, Heartbeat]:

@@ -25,7 +25,7 @@ PLACED = frozenset({"open", "filled"})  #: statuses of orders that were not refu
 
 
 @dataclass(slots=True)
-class _Memory:
+class _Remembered:
     """Where the last acknowledged commit of one portfolio ended, and its newest placed orders."""
 
     epoch: int
@@ -39,23 +39,23 @@ class Acknowledgements:
     """Acknowledged commits of one daemon, and the claims for its next heartbeat."""
 
     def __init__(self) -> None:
-        self._memory: OrderedDict[int, _Memory] = OrderedDict()
+        self._remembered: OrderedDict[int, _Remembered] = OrderedDict()
         self._missing: list[AcknowledgedCommits] = []
         self.is_recalled = False  #: the next heartbeat carries all acknowledged commits
 
     def record(self, commit: Commit) -> None:
         """Remember where an acknowledged commit ended, and the orders that it placed."""
-        memory = self._memory.pop(commit.portfolio, None) or _Memory(0, 0)
-        memory.epoch, memory.seq = commit.epoch, commit.to_seq
-        memory.orders.extend((o.seq, o.index) for o in commit.orders if o.status in PLACED)
-        self._memory[commit.portfolio] = memory
-        if len(self._memory) > MAX_PORTFOLIOS:
-            self._memory.popitem(last=False)
+        known = self._remembered.pop(commit.portfolio, None) or _Remembered(0, 0)
+        known.epoch, known.seq = commit.epoch, commit.to_seq
+        known.orders.extend((o.seq, o.index) for o in commit.orders if o.status in PLACED)
+        self._remembered[commit.portfolio] = known
+        if len(self._remembered) > MAX_PORTFOLIOS:
+            self._remembered.popitem(last=False)
 
     def position(self, portfolio: int) -> tuple[int, int]:
         """Return (epoch, seq) of the portfolio's last acknowledged commit; (0, 0) without one."""
-        memory = self._memory.get(portfolio)
-        return (0, 0) if memory is None else (memory.epoch, memory.seq)
+        known = self._remembered.get(portfolio)
+        return (0, 0) if known is None else (known.epoch, known.seq)
 
     def claim_lost_commits(
         self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer
@@ -71,13 +71,13 @@ class Acknowledgements:
         if epoch <= found.epoch and seq <= found.last_seq:
             return False
         # The portfolio continues from `found`: of a later checkpoint no claim may be kept.
-        memory = self._memory.pop(portfolio, None) or _Memory(epoch, seq)
+        known = self._remembered.pop(portfolio, None) or _Remembered(epoch, seq)
         self._missing.append(
             AcknowledgedCommits(
                 portfolio=portfolio,
                 epoch=epoch,
                 seq=seq,
-                orders=[order for order in memory.orders if found.last_seq < order[0] <= seq],
+                orders=[order for order in known.orders if found.last_seq < order[0] <= seq],
                 found_epoch=found.epoch,
                 found_seq=found.last_seq,
             )
@@ -96,26 +96,29 @@ class Acknowledgements:
             claims += [
                 AcknowledgedCommits(
                     portfolio=portfolio,
-                    epoch=memory.epoch,
-                    seq=memory.seq,
-                    orders=list(memory.orders),
+                    epoch=known.epoch,
+                    seq=known.seq,
+                    orders=list(known.orders),
                 )
-                for portfolio, memory in self._memory.items()
+                for portfolio, known in self._remembered.items()
             ]
         share = MAX_ORDERS_PER_HEARTBEAT // max(len(claims), 1)
         return [msgspec.structs.replace(claim, orders=claim.orders[-share:]) for claim in claims]
 
     def mark_delivered(self, sent: Sequence[AcknowledgedCommits]) -> None:
-        """Forget claims, and orders in them, that the server has checked. End the recall."""
-        # Claims about a checkpoint name the seq found there; those of a recall have -1.
+        """Forget the claims that were sent, since the server has checked them, and end the recall.
+
+        Of the claims of a recall, only the orders are forgotten: positions stay remembered.
+        """
+        # `found_seq`: of a claim about a checkpoint the seq found there, of a recall's claim -1.
         count = sum(claim.found_seq >= 0 for claim in sent)
         self._missing = self._missing[count:]
         for claim in sent:
-            memory = self._memory.get(claim.portfolio)
-            if claim.found_seq < 0 and memory is not None:
+            known = self._remembered.get(claim.portfolio)
+            if claim.found_seq < 0 and known is not None:
                 checked = set(claim.orders)
-                memory.orders = deque(
-                    (order for order in memory.orders if order not in checked),
+                known.orders = deque(
+                    (order for order in known.orders if order not in checked),
                     MAX_ORDERS_PER_PORTFOLIO,
                 )
         self.is_recalled = False

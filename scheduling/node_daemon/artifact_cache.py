@@ -109,9 +109,9 @@ class ArtifactCache:
         LOG.info("artifact %s fetched: %d bytes", short(sha256), size)
 
     async def _unpack(self, sha256: str, draft: Path) -> None:
-        """Unpack the wheel in `draft`, in a process of its own, and write the digest beside it.
+        """Unpack the wheel in `draft`, in a process of its own; write the digest beside the files.
 
-        Raise CodeUnavailable with the output of that process as the end of the sentence.
+        Raise CodeUnavailable with the reason, and `code_is_invalid` if no node could use the wheel.
         """
         program = [sys.executable, "-I", unpack.__file__, str(draft / WHEEL), str(draft / CODE)]
         ended = await run_program(program, UNPACK_LIMIT_S)

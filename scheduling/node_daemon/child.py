@@ -133,7 +133,7 @@ class Child:
         if self._process.vanished:
             # A process that kills the forkserver may finish its batch before it dies itself.
             was_busy = self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S
-            return ForkserverDied(was_busy)
+            return ForkserverDied(process_was_busy=was_busy)
         exit_code = os.waitstatus_to_exitcode(status)  # negative: the signal that ended it
         sentence = f"its process exited with status {exit_code}"
         if exit_code < 0:

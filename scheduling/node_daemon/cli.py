@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     from scheduling.node_daemon.forkserver_client import ForkserverClient
 
     forkserver = ForkserverClient(
-        config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
+        config.child_memory_mb, sandboxed=config.sandboxed, hidden=config.hidden
     )
     # The forkserver and this process each import for half a second. They do it at the same time,
     # since portfolios wait while a daemon that was killed starts again.

@@ -33,7 +33,7 @@ class NodeConfig:
     batch_limit_s: float = 10.0  #: a batch that takes longer is killed with its process
     load_limit_s: float = 20.0  #: the same for a load of a state
     child_memory_mb: int = 1024
-    guarded: bool = True  #: sandbox strategies: no new processes, signals, sockets or files
+    sandboxed: bool = True  #: strategies get no new processes, signals, sockets or files
     token_file: str = ""  #: absolute path; strategies may not read this file
     client_key: str = ""  #: absolute path; strategies may not read this file
     tls: ssl.SSLContext | None = None  #: None: the default of aiohttp, the system's certificates
@@ -85,7 +85,7 @@ def make_config(
         json_logs=json_logs,
         batch_limit_s=_number(environment, "GINKGO_BATCH_LIMIT_S", 10.0),
         child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024, lowest=1)),
-        guarded=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
+        sandboxed=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
         cache=_cache_folder(environment, name),
         token_file=os.path.abspath(token_file) if token_file else "",
         client_key=os.path.abspath(client_key) if client_key else "",
@@ -103,8 +103,8 @@ def _cache_folder(environment: Mapping[str, str], name: str) -> Path:
     except FileNotFoundError:
         raise InvalidArguments(
             f"GINKGO_HOME is {os.environ['GINKGO_HOME']!r}, relative to the current folder, which "
-            "has been deleted; change to a folder that exists, or use an absolute path: its place "
-            "must be known to keep strategies from reading it."
+            "has been deleted: Ginkgo cannot tell which folder to hide from strategies. Change to "
+            "a folder that exists, or set GINKGO_HOME to an absolute path."
         ) from None
     return Path(given or Path(home, "nodes"), name)
 

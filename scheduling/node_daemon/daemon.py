@@ -325,7 +325,7 @@ class ExecutionNode:
             elif not isinstance(reader, FeedReader) or reader.feed.sha256 != info.sha256:
                 LOG.error(
                     "feed %s is missing here or has other data than the server's: its portfolios "
-                    "cannot run on this node; install the server's release here",
+                    "cannot run on this node; install here the server's version of Ginkgo",
                     info.name,
                 )
             else:

@@ -9,7 +9,7 @@ NodeError
 ├── RequestRefused           the server refused this one request
 ├── ChildFailed              a portfolio process failed; `stage` says how
 │   ├── FeedLacksRecords     RecordsMissing, met while it loaded its next events
-│   ├── ForkserverDied       it ended because its forkserver ended
+│   ├── ForkserverDied       the process ended because its forkserver ended
 │   └── CodeUnavailable      its artifact or its environment is not available on this node
 │       └── DiskFull         the disk has no room for it
 ├── StaleEvent               catch_up is `halt` and the next event is too old
@@ -104,9 +104,9 @@ class ForkserverDied(ChildFailed):
     Only busy processes can be the cause; idle ones start again without an attempt counted.
     """
 
-    def __init__(self, was_busy: bool) -> None:
-        super().__init__("exit", "it ended together with the forkserver")
-        self.was_busy = was_busy
+    def __init__(self, process_was_busy: bool) -> None:
+        super().__init__("exit", "its process ended together with the forkserver")
+        self.process_was_busy = process_was_busy
 
 
 class CodeUnavailable(ChildFailed):

@@ -74,7 +74,7 @@ class FeedReader(Listeners):
         return self._segments[-1].from_time_us if self._segments else 0
 
     def record_hash(self, seq: int) -> bytes:
-        """Return b"": packaged bars are the same everywhere."""
+        """Return b"", no hash: packaged bars are the same on every node, so none is compared."""
         return b""
 
     def read_again(self) -> None:

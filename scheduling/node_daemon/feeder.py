@@ -112,10 +112,11 @@ class Feeder:
         self._tenure = tenure
         self.catch_up_policy = catch_up.policy  #: may be changed while it runs
         self._resume_seq = catch_up.resume_seq
-        # An operator's start lifts a halt by a limit up to where the portfolio stood at the start
-        # (`resumed_from`). A halt after that, while it caught up, still holds, even if the process
-        # ended before the halt was reported. `state_seq` is where it halted; `last_seq` may be
-        # later, since it also passes events of other symbols.
+        # An operator's start lifts a halt by a limit if the portfolio halted no later than where it
+        # stood at that start (`resumed_from`; if that is unknown, no later than the head of then).
+        # A later halt, while it caught up, still holds, even if the process ended before the halt
+        # was reported. The portfolio halted at `state_seq`; `last_seq` may be later, since it also
+        # passes events of other symbols.
         resumed_from = catch_up.resumed_from
         lifted_to = catch_up.resume_seq if resumed_from < 0 else resumed_from
         self._halted = "" if memory.state_seq <= lifted_to else start.halted
@@ -126,10 +127,10 @@ class Feeder:
         self._builder = CommitBuilder(memory.last_seq)
         self._batch_events = COMMIT_EVENTS
         self._due_at_s = 0.0  #: when the next commit is due, by the clock of the event loop
-        self._release_for: int | None = None
+        self._release_for: int | None = None  #: the handoff to release for at the next batch's end
         self._drain_span: tracing.Span = tracing.NO_SPAN
-        self._on_keep = on_keep
-        self._finish = False
+        self._on_keep = on_keep  #: called when a release was answered `keep`: its handoff failed
+        self._finish = False  #: `run` commits what is finished and returns
         #: None while the process has handled more than is committed
         self.memory: MemoryState | None = memory
         self.engine_seq = start.engine_seq

@@ -48,8 +48,8 @@ MAX_STRAY_ROUNDS = 100  #: a fork bomb must not keep the forkserver from its req
 
 def main() -> None:
     """Serve requests until the daemon closes its end or dies; then kill all children."""
-    control_fd, parent, memory_mb, guarded = (int(text) for text in sys.argv[1:5])
-    die_with_parent(parent)
+    control_fd, parent_pid, memory_mb, sandboxed = (int(text) for text in sys.argv[1:5])
+    die_with_parent(parent_pid)
     adopt_orphans()
     preload.import_runtime()
     if len(sys.argv) > 5:  # the forkserver of an environment
@@ -57,23 +57,23 @@ def main() -> None:
         load.use_environment(project)
         sys.dont_write_bytecode = True
         offer_to_oom_killer()
-        if guarded:
-            confine_preloading(parent, [sys.prefix, artifacts])
+        if sandboxed:
+            confine_preloading(parent_pid, [sys.prefix, artifacts])
         preload.import_packages(modules)
     preload.freeze()
     control = socket.socket(fileno=control_fd)
-    ForkServer(control, memory_mb << 20, bool(guarded)).run()
+    ForkServer(control, memory_mb << 20, bool(sandboxed)).run()
 
 
 class ForkServer:
     """Forks on request and reports exited children."""
 
-    def __init__(self, control: socket.socket, memory_bytes: int, guarded: bool) -> None:
+    def __init__(self, control: socket.socket, memory_bytes: int, sandboxed: bool) -> None:
         """Take over the control socket. SIGCHLD wakes the loop through a pipe."""
         self._control = control
         self._memory_bytes = memory_bytes
-        self._guarded = guarded
-        self._strays_possible = not guarded or bool(self._missing_protections())
+        self._sandboxed = sandboxed
+        self._strays_possible = not sandboxed or bool(self._missing_protections())
         self._children: dict[int, int] = {}  # pid → id of its request
         self._wakeup, wake = os.pipe()
         os.set_blocking(self._wakeup, False)
@@ -196,13 +196,13 @@ class ForkServer:
             self._control.sendall(REPLY.pack(kind, request_id, pid, status))
 
     def _become_child(
-        self, forkserver: int, kind: bytes, fds: list[int], artifact: tuple[str, str] | None
+        self, forkserver_pid: int, kind: bytes, fds: list[int], artifact: tuple[str, str] | None
     ) -> None:
         """Confine this new process, and do in it what the request asks for, until it has to end."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent(forkserver)
+        die_with_parent(forkserver_pid)
         os.setsid()  # a separate group, so that processes of a strategy are killed with it
         channel, output = fds
         devnull = os.open(os.devnull, os.O_RDONLY)
@@ -213,12 +213,12 @@ class ForkServer:
         os.closerange(3, channel)
         os.closerange(channel + 1, 4096)
         limit_process(self._memory_bytes)
-        if self._guarded:
+        if self._sandboxed:
             sys.dont_write_bytecode = True
             # Both may be in the node's home, which is not readable otherwise.
             reads = [] if artifact is None else [sys.prefix, artifact[1]]  # [1]: its folder
             preload.list_changed_folders()
-            apply_sandbox(parent=forkserver, reads=reads)
+            apply_sandbox(parent=forkserver_pid, reads=reads)
         if artifact is not None:
             load.install(*artifact)
         with socket.socket(fileno=channel) as sock:

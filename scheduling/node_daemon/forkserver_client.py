@@ -83,7 +83,7 @@ class SpawnedProcess:
         """Mark the process as ended together with its forkserver."""
         self.vanished = True
         if not self.pid.done():
-            self.pid.set_exception(ForkserverDied(was_busy=False))
+            self.pid.set_exception(ForkserverDied(process_was_busy=False))
             self.pid.exception()  # mark it as retrieved: there may be no waiter
         if not self.status.done():
             self.status.set_result(signal.SIGKILL)  # the wait status of a killed process
@@ -100,7 +100,7 @@ class ForkserverClient:
         self,
         memory_mb: int,
         *,
-        guarded: bool = True,
+        sandboxed: bool = True,
         hidden: str = "",
         environment: PackageEnvironment | None = None,
     ) -> None:
@@ -110,7 +110,7 @@ class ForkserverClient:
         """
         self.used_at_s = boottime_s()  #: when a process was last requested, or last ended
         self._memory_mb = memory_mb
-        self._guarded = guarded
+        self._sandboxed = sandboxed
         self._hidden = hidden
         self._environment = environment
         self._starts_without_ready = 0
@@ -123,7 +123,7 @@ class ForkserverClient:
         """Start the forkserver. It preloads while the daemon continues."""
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
-        arguments.append(str(int(self._guarded)))
+        arguments.append(str(int(self._sandboxed)))
         python, variables = sys.executable, _child_environment(self._hidden)
         if (environment := self._environment) is not None:
             # After a start that failed, preload nothing: a package may have ended the forkserver

@@ -89,7 +89,7 @@ class HostedPortfolio:
             self._activated = replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
-        self._memory: MemoryState | None = None  #: what the process holds while it has no feeder
+        self._state_in_process: MemoryState | None = None  #: used only without a feeder
         self._engine_seq = 0  #: the last event that the process has handled
         self._symbols: frozenset[str] | None = None  #: whose events the process needs; None: all
         self._halted = ""  #: the limit that had halted it, by the loaded checkpoint; "": none
@@ -139,7 +139,7 @@ class HostedPortfolio:
         """Own the epoch of the entry, with the process of this slot; start one if there is none."""
         before = self.feeder
         if before is not None:
-            self._memory, self._engine_seq = before.memory, before.engine_seq
+            self._state_in_process, self._engine_seq = before.memory, before.engine_seq
         if entry.epoch != self.epoch:
             self._activated = False
         self.entry, self.epoch, self.revision = entry, entry.epoch, entry.revision
@@ -246,7 +246,7 @@ class HostedPortfolio:
                 return
             except SequenceConflict as reason:
                 LOG.info("%s returns to the checkpoint: %s", self, reason)
-                self._memory, self.feeder = None, None
+                self._state_in_process, self.feeder = None, None
                 if (reader := self._context.feeds.get(self.entry.feed)) is not None:
                     reader.read_again()
                 self._context.beat_soon()
@@ -272,13 +272,13 @@ class HostedPortfolio:
         await feeder.run()
 
     def _feed_reader(self) -> FeedReader | RecordedFeedReader:
-        """Return the reader of its feed. Raise ChildFailed if this node has none."""
+        """Return the reader of its feed. Raise ChildFailed if the node lacks this packaged feed."""
         if reader := self._context.feeds.get(self.entry.feed):
             return reader
         raise ChildFailed(
             "exit",
-            f"this node cannot read the feed {self.entry.feed}; if it is packaged, install the "
-            "server's release on the node",
+            f"this node cannot read the feed {self.entry.feed}: install on it the server's version "
+            "of Ginkgo",
         )
 
     def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
@@ -336,7 +336,7 @@ class HostedPortfolio:
             if self._ended:
                 child.kill()
                 raise ChildFailed("exit", "the node stopped it while its process started")
-            self.child, self._memory = child, None
+            self.child, self._state_in_process = child, None
             self._watch_task = asyncio.create_task(self._watch_child(child))
         return self.child
 
@@ -362,18 +362,16 @@ class HostedPortfolio:
         A state that was loaded on trial is the same while no commit has changed it since, even if
         the portfolio has meanwhile committed events of other symbols.
         """
-        memory = self._memory
-        if memory is None or found.state is None:
+        held = self._state_in_process
+        if held is None or found.state is None:
             return False
-        is_same_state = (
-            memory.state_seq == found.state_seq and memory.state_revision == found.state_revision
-        )
-        return is_same_state and self._engine_seq <= found.last_seq
+        is_same = (held.state_seq, held.state_revision) == (found.state_seq, found.state_revision)
+        return is_same and self._engine_seq <= found.last_seq
 
     async def _load(self, found: CheckpointAnswer, *, trial: bool) -> None:
         """Load a checkpoint, with the history that the strategy asks for. Raise ChildFailed."""
         assert self.child is not None
-        self._memory = None
+        self._state_in_process = None
         spec = self._spec()
         request = Load(spec, found.state, found.last_seq, trial)
         loaded = await self.child.load(request, self._context.config.load_limit_s)
@@ -396,7 +394,7 @@ class HostedPortfolio:
             LOG.info("%s is warmed up with %s events", self, len(history))
         self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
         self._halted = loaded.halted
-        self._memory = MemoryState(found.last_seq, found.state_seq, found.state_revision)
+        self._state_in_process = MemoryState(found.last_seq, found.state_seq, found.state_revision)
 
     def _spec(self) -> Spec:
         try:
@@ -428,7 +426,8 @@ class HostedPortfolio:
         LOG.warning("%s failed while %s: %s", self, self.phase, failure)
         feeder, phase = self.feeder, self.phase
         self._kill_child()
-        if isinstance(failure, ForkserverDied) and not failure.was_busy and self._activated:
+        was_idle = isinstance(failure, ForkserverDied) and not failure.process_was_busy
+        if was_idle and self._activated:
             self._ended_at_s, self.phase = boottime_s() + FORKSERVER_RELAUNCH_S, "waiting"
             self._context.on_change()
             return  # without a report: the process was idle, so another one is the cause
@@ -503,7 +502,7 @@ class HostedPortfolio:
         self._context.on_change()
 
     def _kill_child(self) -> None:
-        child, self.child, self._memory = self.child, None, None
+        child, self.child, self._state_in_process = self.child, None, None
         if child is not None:
             child.kill()
 

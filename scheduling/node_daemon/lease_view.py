@@ -12,7 +12,7 @@ class Lease:
     """
 
     def __init__(self) -> None:
-        """Start without the right to feed; the first answer gives it."""
+        """Start without the right to feed portfolios; the first answered heartbeat gives it."""
         self._feed_until_s = 0.0
 
     def renew(self, sent_at_s: float, ttl_s: float) -> None:

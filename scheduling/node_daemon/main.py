@@ -59,7 +59,10 @@ async def _run(config: NodeConfig, forkserver: ForkserverClient) -> int:
         incarnation = str(uuid.uuid4())
         committer = Committer(client, incarnation)
         start = partial(
-            ForkserverClient, config.child_memory_mb, guarded=config.guarded, hidden=config.hidden
+            ForkserverClient,
+            config.child_memory_mb,
+            sandboxed=config.sandboxed,
+            hidden=config.hidden,
         )
         code = StrategyCode(
             config.cache, client, forkserver, lambda environment: start(environment=environment)

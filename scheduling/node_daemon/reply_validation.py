@@ -25,15 +25,18 @@ MAX_ERROR, MAX_TRACE = 600, 2_000  #: characters of a failure; the rest is cut o
 
 
 class InvalidReply(Exception):
-    """The reply does not answer the request. The text continues "its process answered …"."""
+    """The reply does not answer the request. Its text continues "its process answered …"."""
 
 
 def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
-    """Return the reply if it is a valid answer to `request`. Raise InvalidReply. Pure."""
+    """Return the reply if it is a valid answer to `request`, else raise InvalidReply. Pure.
+
+    The texts of a Failed are cut to MAX_ERROR and MAX_TRACE characters.
+    """
     try:
         reply: Reply = decode_reply(body)
     except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
-        raise InvalidReply(f"with {len(body)} malformed bytes ({error})") from None
+        raise InvalidReply(f"with {len(body)} bytes that cannot be decoded ({error})") from None
     if isinstance(reply, Failed):
         return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], reply.trace[:MAX_TRACE])
     if isinstance(request, Load):
@@ -44,6 +47,7 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
             raise InvalidReply(
                 f"with {extra} symbols besides those of its revision, limit {MAX_SYMBOLS}"
             )
+        # A load with the history may not ask for it again: nothing would be loaded.
         most = MAX_WARM_UP if request.history is None else 0
         if not 0 <= reply.needs_history <= most:
             raise InvalidReply(f"with a need for {reply.needs_history} past events, limit {most}")

@@ -106,10 +106,12 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
         if known is not None:
             return Added(known, False)
         _refuse_full(label, len(wheel))
-        raise Refused(
-            "artifact_gone",
-            _("{label} was not stored: another upload came first. Upload it again.", label=label),
+        message = _(
+            "{label} was not stored: another upload came first, and was deleted since. "
+            "Upload it again.",
+            label=label,
         )
+        raise Refused("artifact_gone", message)
     return Added(Artifact.objects.get(sha256=sha256), True)
 
 

@@ -237,7 +237,7 @@ def _configuration_errors(
 
 
 def _parameter_check_in(code: ArtifactCode, strategy: FoundStrategy) -> validation.ParameterCheck:
-    """Return the check of parameters by the strategy's own code in a guarded process."""
+    """Return the check of parameters by the strategy's own code in a sandboxed process."""
 
     def check(
         name: str, parameters: Mapping[str, Any], symbols: Sequence[str], artifact: str | None

@@ -1,6 +1,6 @@
 """Backtest a configuration before it is saved: over few events, within a time limit, one at a time.
 
-Nothing is written. The strategy runs in the guarded process of a backtest, not in this one.
+Nothing is written. The strategy runs in the sandboxed process of a backtest, not in this one.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _symbols(wanted: NewBacktest, present: NewBacktest | None) -> frozenset[str] | None:
-    """Return the symbols of both configurations, which run over one range; None: every symbol."""
+    """Return the symbols that either trades (None: all), since both run over the same events."""
     found = symbol_set(wanted.symbols)
     other = found if present is None else symbol_set(present.symbols)
     return None if found is None or other is None else found | other

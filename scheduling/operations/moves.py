@@ -390,10 +390,11 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     """
     ids = {view.name: view.id for view in snapshot.nodes}
     if target is None:
-        chosen = choose_target(snapshot, name)
-        if isinstance(chosen, Reason):
-            raise Refused("no_room", _("{name} {why}.", name=name, why=reason_sentence(chosen)))
-        return ids[chosen.node]
+        choice = choose_target(snapshot, name)
+        if isinstance(choice, Reason):
+            why_none = reason_sentence(choice)
+            raise Refused("no_room", _("{name} {why}.", name=name, why=why_none))
+        return ids[choice.node]
     if target not in ids:
         raise _never_registered(target)
     answer = next(each for each in targets(snapshot, name) if each.node == target)

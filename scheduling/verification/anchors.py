@@ -57,11 +57,11 @@ class _Chain:
     invalid: list[Any]
 
 
-def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
+def find_start(evidence: Evidence, *, full: bool, report_alive: Callable[[], None]) -> StartPoint:
     """Return the start: the newest valid anchor. With `full`, the first event.
 
-    Where orders or fills are archived, `full` starts at the oldest valid anchor after them. `alive`
-    is called repeatedly, so that the caller can report that the search goes on. Two statements, and
+    Where orders or fills are archived, `full` starts at the oldest valid anchor after them.
+    `report_alive` is called repeatedly: it may report that the search goes on. Two statements, and
     four for each begun million events between two anchors.
     """
     recorded = evidence.recorded
@@ -69,7 +69,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
         rows: list[Any] = cursor.execute(
             ANCHORS, {"portfolio": evidence.portfolio, "to_seq": recorded.to_seq}
         ).fetchall()
-    chain = _split_by_validity(evidence, rows, alive)
+    chain = _split_by_validity(evidence, rows, report_alive)
     newest = chain.valid[-1] if chain.valid else None
     chosen = newest
     archived_to = max(recorded.archived.last("orders"), recorded.archived.last("fills"))
@@ -91,7 +91,7 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
 
 
 def _split_by_validity(
-    evidence: Evidence, rows: Sequence[Any], alive: Callable[[], None]
+    evidence: Evidence, rows: Sequence[Any], report_alive: Callable[[], None]
 ) -> _Chain:
     """Compare each anchor with the evidence, oldest first, up to the first that differs."""
     chain = _Chain([], [])
@@ -100,7 +100,7 @@ def _split_by_validity(
     kept = _kept_from(evidence)
     for place, row in enumerate(rows):
         stored = _stored_sums(row.sums)
-        found = sum_rows(evidence.portfolio, before_seq, row.seq, alive)
+        found = sum_rows(evidence.portfolio, before_seq, row.seq, report_alive)
         open_orders |= found.open_orders
         sums_equal = all(
             getattr(before, kind) + getattr(found, kind) == getattr(stored, kind)

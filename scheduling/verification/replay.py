@@ -108,7 +108,7 @@ def _start_before(evidence: Evidence, first: int) -> StartPoint | None:
     if first <= evidence.recorded.first_seq:
         return None
     before = gather_evidence(evidence.portfolio, first - 1)
-    return find_start(before, full=False, alive=lambda: None)
+    return find_start(before, full=False, report_alive=lambda: None)
 
 
 def _from_event(lines: Sequence[PrintedLine], first: int) -> list[PrintedLine]:

@@ -45,10 +45,10 @@ def verify_portfolio(
         recorded = evidence.recorded
         first = recorded.first_seq
 
-        def alive() -> None:
-            progress(first, first - 1, recorded.to_seq)
+        def report_alive() -> None:
+            progress(first, first - 1, recorded.to_seq)  # it runs; no event is reached yet
 
-        start = find_start(evidence, full=full, alive=alive)
+        start = find_start(evidence, full=full, report_alive=report_alive)
         if start.anchor is not None:
             first = start.anchor.seq + 1
         rows = SummedRows(

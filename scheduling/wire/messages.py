@@ -357,7 +357,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of one portfolio from `from_seq` (exclusive) to `to_seq` (inclusive)."""
 
     portfolio: int
-    epoch: int
+    epoch: int  #: under which the node owns the portfolio
     from_seq: int
     to_seq: int
     batch: str

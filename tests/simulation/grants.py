@@ -183,7 +183,7 @@ def touch(db: Store, args: Any) -> None:
 
 @answers(
     *(LOCK_NODES, register.LOCK_LEASE),  # transactions here are one after another
-    register.END_DRAIN,  # no drain of the simulation lasts until the node returns
+    register.END_DRAIN_UNTIL_RETURN,  # no drain of the simulation lasts until the node returns
     alerts.COMPARE,  # no decision depends on alerts; the conformance test checks PostgreSQL's
     CHANGES,  # every snapshot reads all rows again
 )

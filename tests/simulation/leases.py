@@ -119,7 +119,7 @@ def holders(db: Store, args: Any) -> list[Row]:
 
 def _heartbeat_answer(db: Store, node: rows.Node, held: rows.Lease | None, **more: bool) -> Row:
     return Row(
-        node=node.id, row_held=False, held_by=None if held is None else held.incarnation,
+        node=node.id, lease_locked=False, held_by=None if held is None else held.incarnation,
         status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
         now_us=int(db.now * 1e6), **more,
     )  # fmt: skip

@@ -126,7 +126,7 @@ class FakeNode:
         def written() -> bool:
             steps = renew_leases([self.row.pk], [words], timing(), gateway)
             answer[:] = [execute_autocommit(steps)[self.row.pk]]
-            return not answer[0].row_held
+            return not answer[0].lease_locked
 
         self._repeat(written)
         self.beaten_at_s = time.monotonic()

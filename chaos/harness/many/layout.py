@@ -26,7 +26,7 @@ PASSWORD = "for-tests"
 class Layout:
     """The addresses of one installation."""
 
-    number: int  #: third octet of its two networks
+    number: int  #: third octet of its two networks, also in the names of its interfaces
     home: Path
 
     @property
@@ -41,7 +41,7 @@ class Layout:
 
     @property
     def inner_network(self) -> str:
-        """The network of the database."""
+        """The network that joins web processes, PostgreSQL and etcd, in CIDR notation."""
         return f"10.232.{self.number}.0/24"
 
     def web_host(self, web: int) -> str:

@@ -124,15 +124,15 @@ def _patroni(layout: Layout, server: int) -> str:
     """deploy/patroni.yml with the addresses of one server of the layout."""
     folder, host = _server_folder(layout, server), layout.postgres_host(server)
     shipped = (CHECKOUT / "deploy" / "patroni.yml").read_text(encoding="utf-8")
-    found = yaml.safe_load(shipped)
-    found["name"] = f"db-{server}"
-    found["restapi"] = {
+    config = yaml.safe_load(shipped)
+    config["name"] = f"db-{server}"
+    config["restapi"] = {
         "listen": f"{host}:{PATRONI_PORT}",
         "connect_address": f"{host}:{PATRONI_PORT}",
     }
-    found["etcd3"] = {"hosts": [layout.etcd]}
-    own = found["postgresql"]
-    own |= {
+    config["etcd3"] = {"hosts": [layout.etcd]}
+    postgresql = config["postgresql"]
+    postgresql |= {
         "listen": f"{host},127.0.0.1:{POSTGRES_PORT}",
         "connect_address": f"{host}:{POSTGRES_PORT}",
         "data_dir": str(folder / "data"),
@@ -140,16 +140,17 @@ def _patroni(layout: Layout, server: int) -> str:
         "pgpass": str(folder / "pgpass"),
         "parameters": {"unix_socket_directories": "", "shared_buffers": "64MB"},
     }
-    own["authentication"]["superuser"]["password"] = SUPERUSER_PASSWORD
-    own["authentication"]["replication"]["password"] = REPLICATION_PASSWORD
-    own["authentication"]["rewind"]["password"] = REPLICATION_PASSWORD
-    own["pg_hba"] = [
+    users = postgresql["authentication"]
+    users["superuser"]["password"] = SUPERUSER_PASSWORD
+    users["replication"]["password"] = REPLICATION_PASSWORD
+    users["rewind"]["password"] = REPLICATION_PASSWORD  # one for both: Patroni creates the users
+    postgresql["pg_hba"] = [
         line.replace("10.0.0.0/8", layout.inner_network)
-        for line in own["pg_hba"]
+        for line in postgresql["pg_hba"]
         if not line.startswith("local")
     ]
-    found["watchdog"] = {"mode": "off"}
-    return str(yaml.safe_dump(found))
+    config["watchdog"] = {"mode": "off"}
+    return str(yaml.safe_dump(config))
 
 
 def _server_folder(layout: Layout, server: int) -> Path:

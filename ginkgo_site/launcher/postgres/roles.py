@@ -55,7 +55,7 @@ def create_database(connect: Connect) -> None:
 
 
 def take_ownership(connect: Connect) -> None:
-    """Give the database and all in it to `ginkgo`, once, in one transaction."""
+    """Give the database and all in it to `ginkgo`, in one transaction, unless it is the owner."""
     with connect("ginkgo", SUPERUSER) as db:
         owner = db.execute(_DATABASE_OWNER).fetchone()
         if owner is not None and owner[0] == OWNER:

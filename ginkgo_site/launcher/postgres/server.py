@@ -178,9 +178,11 @@ class EmbeddedPostgres:
         if self._account is None:
             if base.exists() and base.stat().st_uid != os.geteuid():
                 owner = name_of(base.stat().st_uid)
+                # Starts as root give the data to POSTGRES_UID, and in earlier releases to `nobody`.
+                is_of_root = owner in ("nobody", str(accounts.POSTGRES_UID))
                 raise StartupError(
-                    f"The data in {base} belongs to user {owner}: start as that user (as "
-                    f"root for nobody or {accounts.POSTGRES_UID}), or choose another folder with "
+                    f"The data in {base} belongs to user {owner}: start as "
+                    f"{'root' if is_of_root else 'that user'}, or choose another folder with "
                     "GINKGO_HOME."
                 )
             return base

@@ -1,4 +1,4 @@
-"""Cards of the board: one portfolio with its marks and its most severe message."""
+"""Cards of the board: one portfolio with its marks and its message, if any."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _is_proving(portfolio: PortfolioView) -> bool:
 def card_message(
     portfolio: PortfolioView, now: datetime, good_after_s: float = GOOD_AFTER_S
 ) -> Message | None:
-    """Return the most severe message about the portfolio, or None if everything is normal."""
+    """Return the first message below that applies, or None if everything is normal."""
     if portfolio.stalled:
         waiting = portfolio.lag_events
         text = ngettext(

@@ -78,7 +78,7 @@ def posted(request: HttpRequest) -> QueryDict | None:
 def _return_address(request: HttpRequest, fallback: str) -> str:
     """Return the address of the previous page, to which the browser goes after the action.
 
-    `fallback` if it is on another site or the form's own.
+    Return `fallback` if that address is on another site, or is that of the form itself.
     """
     address = request.POST.get("next") or request.headers.get("Referer") or ""
     safe = url_has_allowed_host_and_scheme(

@@ -56,7 +56,7 @@ def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarge
 
 
 def group_target(snapshot: Snapshot, names: Collection[str], node: str | None) -> GroupTarget:
-    """Return which of the portfolios `node` could take; None: where the balancer would move them.
+    """Return which portfolios `node` could take or, if it is None, where the balancer puts each.
 
     Raise `NotInSnapshot` if the snapshot lacks the node or a portfolio.
     """
@@ -78,7 +78,7 @@ def _in_placing_order(
 
 
 def _answer(fleet: FleetState, group: Sequence[PortfolioView], node: int | None) -> GroupTarget:
-    """Return which of `group` a node could take; None: where the balancer would move them.
+    """Return which of `group` could go to `node` or, if it is None, where the balancer puts each.
 
     `node` is an index of `fleet.nodes`. The fleet is left as it was.
     """

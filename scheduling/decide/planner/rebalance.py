@@ -133,14 +133,15 @@ class Rebalancer:
     def _best_step(self, source: int) -> RebalanceStep | None:
         """Return the best step from `source`, or None.
 
-        The best is a placement of this plan before any move, then the step after which the higher
-        load of its two nodes is lowest. Ties: the least important portfolio, then the lower name.
+        To retarget a placement of this plan, which is free, is better than to move a running
+        portfolio. Then the step is best after which the higher of the two nodes' loads is lowest.
+        Ties: the least important portfolio, then the lower name.
         """
         fleet = self.fleet
         movables = list(self.planned.get(source, ()))
         if self.moves_left > 0 and source not in self.handoff_slots.full:
             movables.extend(Movable(portfolio) for portfolio in self.running(source))
-        first: dict[tuple[Any, ...], Movable] = {}  # of equivalent ones, the first in order
+        first: dict[tuple[Any, ...], Movable] = {}  # in order, of those that nodes treat alike
         for movable in movables:
             portfolio = movable.portfolio
             key = (
@@ -199,7 +200,7 @@ class Rebalancer:
         return CandidatePool(nodes, self.fleet.capacity, self.fleet.expected, self.fleet.held)
 
     def _apply(self, step: RebalanceStep) -> None:
-        """Apply a step to the fleet state, the slots and the pools.
+        """Apply a step to the fleet state, the handoff slots and the candidate pools.
 
         The source of a move keeps its places until the target has committed.
         """
@@ -217,6 +218,7 @@ class Rebalancer:
             self.handoff_slots.take(source)
             self.moves_left -= 1
         self.handoff_slots.take(target)
+        # The target's load rose: a pool corrects that by itself when its entry reaches the top.
         for pool in (self.receivers, *self.pools.values()):
             pool.load_decreased(source)
 

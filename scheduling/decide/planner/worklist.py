@@ -64,7 +64,7 @@ class Worklist:
         self.older: list[Pending] = []  #: run an earlier revision than the wanted one
         #: A failover is under way or held back.
         self.has_failover = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
-        self._running: dict[int, list[PortfolioView]] = {}
+        self._running_lists: dict[int, list[PortfolioView]] = {}  #: by node: see `running`
         self._classify_portfolios()
 
     def to_place(self) -> list[PlacementTask]:
@@ -87,9 +87,9 @@ class Worklist:
 
         A caller that moves one of them removes it from the list.
         """
-        known = self._running.get(node)
+        known = self._running_lists.get(node)
         if known is None:
-            known = self._running[node] = self.fleet.movable_settled_on(node)
+            known = self._running_lists[node] = self.fleet.movable_settled_on(node)
         return known
 
     def movable(self, node: int) -> list[PortfolioView]:
@@ -101,8 +101,8 @@ class Worklist:
 
     def lightest(self, node: int) -> float:
         """Return a lower bound for the weights of `movable(node)`, without examining each."""
-        known = self._running.get(node)
-        if known is None:
+        known = self._running_lists.get(node)
+        if known is None:  # so none of the node's settled portfolios has been chosen to move
             return self.fleet.lightest_settled_on(node)
         return min((portfolio.weight for portfolio in known), default=inf)
 
@@ -233,10 +233,11 @@ class Worklist:
             self.older.append(Pending(portfolio, Reason("older_revision", params)))
 
     def _meets_wanted(self, portfolio: PortfolioView, node: int) -> bool:
-        """Return whether the node meets the requirements of the wanted revision."""
+        """Return whether the node meets the requirements of another revision that is wanted."""
         wanted = portfolio.wanted
-        if wanted is None:
+        if wanted is None:  # the running one is wanted, or the wanted one was rejected
             return False
+        # An artifact brings its strategy: none need be installed on the node.
         requirements = portfolio.requirements._replace(
             strategy=wanted.strategy if wanted.artifact is None else "",
             strategy_version=wanted.strategy_version if wanted.artifact is None else 0,

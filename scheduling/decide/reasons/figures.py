@@ -21,7 +21,7 @@ def tenths(value: float) -> str:
 
 
 def per_cent(before: float, after: float) -> str:
-    """Return `82 → 61 %`."""
+    """Return `82 → 61 %` of 82.3 and 60.8."""
     return f"{round(before)} → {round(after)} %"
 
 

@@ -24,8 +24,9 @@ def handle_prepared(
 ) -> Transaction[str]:
     """Drain the source, now that the target is prepared. Grant at once if there is no living owner.
 
-    A failover fails if the owner is back. The loss of an owner counts as an attempt at the event
-    that waits: after the last attempt the portfolio is quarantined.
+    A failover fails if the owner is back. If an event waits, the loss of the earlier owner counts
+    as a failed attempt, since the event may have caused it; after the last attempt the portfolio is
+    quarantined.
 
     Return what was done: `draining`, `activating`, `failed` or `quarantined`. Idempotent: a repeat,
     or a report after the deadline, returns `late`.
@@ -34,6 +35,7 @@ def handle_prepared(
     if locked is None:
         return "late"
     run, handoff = locked
+    # Compared again: its node may have registered anew before the lock.
     is_target = (handoff.target_node_id, handoff.target_incarnation) == (node, incarnation)
     if handoff.state != "preparing" or not is_target:
         return "late"  # a repeat, or the deadline was faster

@@ -63,7 +63,7 @@ WHERE id = %(handoff)s
 
 
 class TargetRow(NamedTuple):
-    """A possible target, with the weight that it holds or reserves."""
+    """A node that may become the target; `held`: the places that runs and handoffs take there."""
 
     id: int
     name: str

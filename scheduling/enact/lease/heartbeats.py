@@ -90,7 +90,7 @@ WITH input AS MATERIALIZED (
         portfolios = excluded.portfolios
 )
 SELECT i.node, renewed.node_id IS NOT NULL AS renewed,
-       coalesce(k.node_id IS NULL AND l.incarnation = i.incarnation, false) AS row_held,
+       coalesce(k.node_id IS NULL AND l.incarnation = i.incarnation, false) AS lease_locked,
        l.incarnation AS held_by, n.status, n.host, n.pid,
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
@@ -139,8 +139,8 @@ FROM revived
 HOLDERS = Statement(
     "HOLDERS",
     """
-SELECT n.id AS node, false AS renewed, false AS row_held, l.incarnation AS held_by, n.status,
-       n.host, n.pid,
+SELECT n.id AS node, false AS renewed, false AS lease_locked, l.incarnation AS held_by,
+       n.status, n.host, n.pid,
        n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        false AS late, false AS pending, false AS busy,
        (extract(epoch FROM l.taken_at) * 1e6)::bigint AS taken_us, n.registrations
@@ -160,9 +160,9 @@ def renew_leases(
     """Renew the leases of many nodes in one statement. Return node → its row of RENEW or HOLDERS.
 
     `nodes` has each node once; `gateway` is the process that received these heartbeats. In a row,
-    `renewed` says whether the lease was renewed. If not, `row_held` true means that the lease is
-    locked and the heartbeat has to be written again; otherwise another incarnation holds the lease,
-    or the node said goodbye.
+    `renewed` says whether the lease was renewed. If not, `lease_locked` says that another
+    transaction has locked the lease and the heartbeat has to be written again; otherwise another
+    incarnation holds the lease, or the node said goodbye.
 
     If needed, a second statement makes nodes alive whose lease had expired, and a third reads the
     holders of the leases that were not renewed.
@@ -187,7 +187,7 @@ def renew_leases(
     if late:
         yield from query(REVIVE, nodes=late)
     found = {row.node: row for row in rows}
-    others = [row.node for row in rows if not row.renewed and not row.row_held]
+    others = [row.node for row in rows if not row.renewed and not row.lease_locked]
     if others:
         found |= {row.node: row for row in (yield from query(HOLDERS, nodes=others))}
     return found

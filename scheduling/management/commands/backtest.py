@@ -40,7 +40,7 @@ RATE_FROM = 10_000
 class Command(GinkgoCommand):
     help = (
         "Run a strategy over a range of a feed, by the engine that runs it on a node, and show "
-        "what came of it. Needs no running installation. The strategy runs in a guarded process."
+        "what came of it. Needs no running installation. The strategy runs in a sandboxed process."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

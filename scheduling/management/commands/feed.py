@@ -273,14 +273,14 @@ def _record_arguments(parser: ArgumentParser) -> None:
         " as data.trades; by default the message is a row or a list of rows")  # fmt: skip
     add("--only", action="append", default=[], metavar="PATH=VALUE", help="record only messages"
         " that have this value at this path; may be repeated")  # fmt: skip
-    add("--column", action="append", default=[], metavar="FIELD=NAME", help="the header of a file,"
-        " or the path in a row of a message, such as price=p")  # fmt: skip
+    add("--column", action="append", default=[], metavar="FIELD=NAME", help="column of a file, or"
+        " path in a row of a message, from which a field is taken, such as price=p")  # fmt: skip
     add("--symbol", default="", help="symbol of all rows, whatever they state")
     add("--time-unit", default="", metavar="UNIT", help="unit of numeric times: s, ms, us, ns")
     add("--arrival-times", action="store_true", help="the rows state no time: record the time at"
         " which each arrives")  # fmt: skip
-    add("--number", default="", metavar="PATH", help="path of the source's number of a row:"
-        " repeated numbers are left out, missing ones recorded as a gap")  # fmt: skip
+    add("--number", default="", metavar="PATH", help="path of the sequence number that the source"
+        " gives a row: repeated ones are left out, missing ones recorded as a gap")  # fmt: skip
     add("--number-per-symbol", action="store_true", help="the numbers count each symbol's rows")
     add(
         "--numbers-restart", action="store_true", help="the numbers begin anew with each connection"

@@ -62,6 +62,7 @@ class Command(HandoffCommand):
         if not self.as_json:
             self.show(None, "\n".join(lines))
         code = "not_moved" if stayed else "wait_timeout"
+        # The outcomes give the reasons: as the lines above, or with --json in the document.
         raise Failed(code, " ".join(sentences), **moved_document(outcomes))
 
     def extra(self, options: dict[str, Any]) -> dict[str, Any]:

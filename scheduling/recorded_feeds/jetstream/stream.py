@@ -446,9 +446,9 @@ class Stream:
         except msgspec.MsgspecError:
             raise StreamMissing(
                 _(
-                    "Message {number} of stream {name} is not of Ginkgo: restore the stream from "
-                    "its backup (docs/mechanisms/backup.md), and let nobody else publish to "
-                    "{subject}.",
+                    "Message {number} of stream {name} was not written by Ginkgo, or is damaged: "
+                    "restore the stream from its backup (docs/mechanisms/backup.md), and let "
+                    "nobody else publish to {subject}.",
                     number=number,
                     name=self._name,
                     subject=subject(self.feed),

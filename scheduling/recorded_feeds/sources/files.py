@@ -133,7 +133,7 @@ class _TextFile:
             try:
                 self._columns = find_columns(self.path.name, cells, *self._layout)
             except MissingColumn as missing:
-                raise SourceLost(" ".join(missing.args)) from None
+                raise SourceLost(str(missing)) from None
             return None
         return self._columns.row(cells)
 

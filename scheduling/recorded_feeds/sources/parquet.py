@@ -32,7 +32,7 @@ class ParquetFile:
         self.path, self._layout = path, layout
         self._file: BufferedReader | None = None
         self.inode = os.stat(path).st_ino
-        #: How many rows were read: two names, since in a CSV file place and line differ.
+        #: Rows read so far, under both names of `OpenedFile`: a CSV file has a byte offset in `at`.
         self.at = self.line = 0
         self._batches: Iterator[list[Item]] = iter(())  #: of rows not read yet
 
@@ -137,7 +137,7 @@ class ParquetFile:
                 if table.num_rows:
                     yield self._items(table, columns_read)
         except MissingColumn as missing:
-            raise SourceLost(" ".join(missing.args)) from None
+            raise SourceLost(str(missing)) from None
         except (pa.ArrowException, OSError) as error:
             why = str(error).partition("\n")[0][:300]
             raise SourceLost(

@@ -78,12 +78,12 @@ def answers_to(node: FakeNode, *commits: Commit) -> dict[int, str]:
 
 
 def renew_all(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
-    """Write the beats of these nodes in one batch; return name → (renewed, row_held)."""
+    """Write the beats of these nodes in one batch; return name → (renewed, lease_locked)."""
     began = time.monotonic()
     words = [Heartbeat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
     rows = execute_autocommit(renew_leases([n.row.pk for n in nodes], words, timing(), GATEWAY_ID))
     assert time.monotonic() - began < QUICK_S
-    return {n.name: (rows[n.row.pk].renewed, rows[n.row.pk].row_held) for n in nodes}
+    return {n.name: (rows[n.row.pk].renewed, rows[n.row.pk].lease_locked) for n in nodes}
 
 
 # --- commits -------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def make_activating() -> tuple[OwnerSession, Handoff]:
 
 
 @pytest.mark.parametrize("end", ["node-1", "node-2"])
-def test_first_commit_does_not_wait_for_a_locked_node(end: str) -> None:
+def test_first_commit_gets_no_answer_while_a_node_of_its_handoff_is_locked(end: str) -> None:
     mine, handoff = make_activating()
     neighbour = make_trader("q", mine.daemon)
     words = [mine.next_commit(0), neighbour.next_commit(1)]

@@ -138,7 +138,7 @@ def test_the_epoch_floor_locks_leases_then_portfolios_then_runs() -> None:
     assert portfolio.held_while(floor, run_row(hand)) == [True]
 
 
-def test_forgetting_locks_the_lease_then_the_runs_pinned_to_it_then_the_node() -> None:
+def test_forgetting_a_node_locks_its_lease_then_the_runs_pinned_to_it_then_its_row() -> None:
     hand, gone = make_trader("p", make_node("node-1")), make_node("node-2")
     Run.objects.update(pinned_node=gone.row)
     expire_lease(gone)

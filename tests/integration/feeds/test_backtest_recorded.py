@@ -64,7 +64,7 @@ def test_backtest_begins_at_the_first_record_that_its_feed_keeps(fx: str) -> Non
     given = ("sma_cross", "--symbols", "EURUSD", "--feed", fx)
     span = told("backtest", *given, "--from", "2024-01-01", "--to", "2024-01-01T20:00")["input"]
     assert (span["from_seq"], span["to_seq"]) == (11, 21)
-    with pytest.raises(CommandError, match=r"--from is 5, which is no longer kept\. fx has seq 11"):
+    with pytest.raises(CommandError, match=r"5: that event is no longer kept\. fx has seq 11"):
         said("backtest", *given, "--from", "5")
 
 

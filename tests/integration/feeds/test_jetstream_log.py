@@ -323,7 +323,7 @@ async def test_failures_of_the_server_are_reported_in_a_sentence(
         await log.append(epoch, 0, euros(0, 500))
     assert (await log.head()).seq == 0
     await client.jetstream().publish("ginkgo.feed.full", b"\xff")
-    with pytest.raises(StreamMissing, match="is not of Ginkgo: restore the stream"):
+    with pytest.raises(StreamMissing, match="not written by Ginkgo, or is damaged: restore"):
         await log.head()
 
 

@@ -24,8 +24,8 @@ def fresh_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     A release waits for its connection as long as a slow machine takes to open it.
     """
     auth._cache.clear()
-    BATCHER.drops.stored.clear()
-    BATCHER.drops.dropped.clear()
+    BATCHER.drops.stored_nodes.clear()
+    BATCHER.drops.dropped_nodes.clear()
     monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
     monkeypatch.setattr("scheduling.gateway.commits.RELEASE_WAIT_S", SLOW_MACHINE_S)
 

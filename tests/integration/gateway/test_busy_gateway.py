@@ -144,8 +144,8 @@ def test_stored_and_dropped_heartbeats_are_counted(
 
     for each in (heard, late, failing):
         serve(each)
-    assert beats.drops.stored == {node.row.pk}
-    assert beats.drops.dropped == {7, 8}
+    assert beats.drops.stored_nodes == {node.row.pk}
+    assert beats.drops.dropped_nodes == {7, 8}
 
 
 def test_process_counts_as_overloaded_while_a_heartbeat_waits_too_long(
@@ -232,7 +232,7 @@ def pulse(monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[float]:
 
 
 def drop_a_heartbeat(node: FakeNode) -> None:
-    BATCHER.drops.dropped.add(node.row.pk)
+    BATCHER.drops.dropped_nodes.add(node.row.pk)
 
 
 def have_written_nothing(_: FakeNode) -> None:
@@ -288,7 +288,7 @@ def test_overload_report_that_was_not_stored_is_repeated_with_the_next_pulse(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
-    BATCHER.drops.dropped.add(node.row.pk)
+    BATCHER.drops.dropped_nodes.add(node.row.pk)
 
     again: list[Callable[..., Any]] = [_away, aexecute_autocommit]
 

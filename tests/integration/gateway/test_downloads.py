@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from chaos.harness.installation import SLOW_MACHINE_S
 from portfolios.models import Artifact
 from scheduling import operations
-from scheduling.gateway import downloads
+from scheduling.gateway import app, downloads
 from scheduling.gateway.app import gateway
 from scheduling.models import Handoff, Run
 from tests.support.artifacts import store_artifact
@@ -135,18 +136,21 @@ def test_unknown_token_gets_no_download(artifact: Artifact) -> None:
     assert (answer.status, answer.code) == (401, "unauthenticated")
 
 
+class Stalled(Answer):
+    """An answer whose reader stops at the first part."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.parts:
+            await asyncio.Event().wait()
+
+
 def test_node_that_does_not_read_its_download_delays_no_other_node(
     node: FakeNode, artifact: Artifact
 ) -> None:
     other = admitted_node("node-2")
     make_portfolio("q", strategy="momentum", symbols=["IBM"], artifact=artifact.sha256)
     operations.migrate("q", "node-2", actor="olive")
-
-    class Stalled(Answer):
-        async def send(self, message: Any) -> None:
-            await super().send(message)
-            if self.parts:
-                await asyncio.Event().wait()
 
     async def scenario() -> Answer:
         path = f"/node/artifacts/{artifact.sha256}"
@@ -164,25 +168,58 @@ def test_node_that_does_not_read_its_download_delays_no_other_node(
     assert serve(scenario).complete
 
 
-def test_artifact_deleted_while_it_is_sent_ends_the_answer_short(
-    node: FakeNode, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+def _nothing() -> Any:
+    return b""
+    yield
+
+
+def _failure() -> Any:
+    raise ValueError("no part")
+    yield
+
+
+@pytest.mark.parametrize(
+    ("second_part", "logged"),
+    [
+        (_nothing, "the artifact was deleted after 300 of {size} bytes"),
+        (_failure, "ValueError after 300 of {size} bytes: no part"),
+    ],
+)
+def test_artifact_whose_second_part_cannot_be_read_ends_the_answer_short(
+    node: FakeNode,
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    second_part: Callable[[], Any],
+    logged: str,
 ) -> None:
+    caplog.set_level("INFO", app.logger.name)
     answer = Answer()
     send = answer.send
 
     async def scenario() -> None:
-        async def delete_after_first(message: Any) -> None:
+        async def replace_after_first(message: Any) -> None:
             await send(message)
             if len(answer.parts) == 1:
-                monkeypatch.setattr(downloads, "wheel_part", lambda *_: _nothing())
+                monkeypatch.setattr(downloads, "wheel_part", lambda *_: second_part())
 
-        answer.send = delete_after_first  # type: ignore[method-assign]
+        answer.send = replace_after_first  # type: ignore[method-assign]
         await get(f"/node/artifacts/{artifact.sha256}", node, answer)
 
     serve(scenario)
     assert (answer.status, len(answer.parts), answer.complete) == (200, 1, False)
+    assert logged.format(size=int(answer.headers[b"content-length"])) in caplog.text
 
 
-def _nothing() -> Any:
-    return b""
-    yield
+def test_log_names_the_limit_and_the_bytes_of_a_download_that_takes_too_long(
+    node: FakeNode,
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(downloads, "DOWNLOAD_LIMIT_S", 0.1)
+    caplog.set_level("INFO", app.logger.name)
+    answer = Stalled()
+    serve(lambda: get(f"/node/artifacts/{artifact.sha256}", node, answer))
+    size = int(answer.headers[b"content-length"])
+    assert f"was not sent completely: only 0 of {size} bytes within 0.1 s" in caplog.text

@@ -99,14 +99,14 @@ class Wards:
         self._opened, self._folders = opened, folders
         self._wards: dict[tuple[object, ...], Ward] = {}
 
-    async def get(self, *, hangs: bool = False, guarded: bool = True) -> Ward:
+    async def get(self, *, hangs: bool = False, sandboxed: bool = True) -> Ward:
         """Return a ward in which what hangs is ended soon, or one without a sandbox."""
-        found = self._wards.get((hangs, guarded))
+        found = self._wards.get((hangs, sandboxed))
         if found is None or found.daemon.returncode is not None:
-            found = self._wards[hangs, guarded] = await self._start(hangs, guarded)
+            found = self._wards[hangs, sandboxed] = await self._start(hangs, sandboxed)
         return found
 
-    async def _start(self, hangs: bool, guarded: bool) -> Ward:
+    async def _start(self, hangs: bool, sandboxed: bool) -> Ward:
         gateway = await self._opened.enter_async_context(FakeGateway())
         gateway.next_beat_s = 0.5
         folder = self._folders.mktemp("ward")
@@ -119,7 +119,7 @@ class Wards:
             GINKGO_STRATEGIES=FAULTY,
             GINKGO_CHILD_MEMORY_MB="384",
             GINKGO_BATCH_LIMIT_S=f"{limit_s:g}",
-            **({} if guarded else {"GINKGO_STRATEGY_GUARD": "no"}),
+            **({} if sandboxed else {"GINKGO_STRATEGY_GUARD": "no"}),
             **make_targets(folder),
         )
         return Ward(daemons, daemon)
@@ -156,7 +156,7 @@ BY_THE_FILTER = [
         ("close_everything", "exit", "its process (exited with status|closed its socket)"),
         ("send_garbage", "exit", "its process answered"),
         ("announce_oversized_reply", "exit", "its process answered with 4294967295 bytes, limit"),
-        ("send_malformed_reply", "exit", "its process answered with 5 malformed bytes"),
+        ("send_malformed_reply", "exit", "its process answered with 5 bytes that cannot be"),
         (
             "report_future_seq",
             "exit",
@@ -319,7 +319,7 @@ async def test_work_before_a_bad_event_is_kept_however_the_strategy_fails(wards:
 async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
     wards: Wards, what: str
 ) -> None:
-    ward = await wards.get(guarded=False)
+    ward = await wards.get(sandboxed=False)
     await ward.admit(what)
     await ward.gateway.until(lambda: len(family(ward.daemon.pid)) > 3, every_s=0.05)
     started = family(ward.daemon.pid)
@@ -333,7 +333,7 @@ async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
 async def test_processes_that_a_strategy_without_a_sandbox_kills_are_reported_and_restarted(
     wards: Wards,
 ) -> None:
-    ward = await wards.get(guarded=False)
+    ward = await wards.get(sandboxed=False)
     await ward.admit("kill_parent")
     died = await ward.first_death()
     assert "ended together with the forkserver" in died.error

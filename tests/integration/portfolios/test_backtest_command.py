@@ -1,4 +1,4 @@
-"""manage.py backtest: in its guarded process, without a database."""
+"""manage.py backtest: in its sandboxed process, without a database."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from chaos.faults.exits import ExitCounts, miscounts
 from chaos.faults.locks import CommitTimes, is_named, read_commit_times, read_metrics, slowdowns
 from chaos.faults.many import are_asynchronous, committed_elsewhere
 from chaos.faults.partitions import is_just_renewed
-from chaos.faults.registry import FLEETS
+from chaos.faults.registry import FAULTS_OF_FLEET
 from chaos.harness.observation import ClusterRun
 from chaos.harness.processes import suspended
 from chaos.runner.fault_context import FaultContext, NotAvailable
@@ -157,9 +157,9 @@ def test_fault_without_a_process_to_kill_waits_for_the_end_of_its_roll_out(
 
 
 def test_faults_of_the_nats_server_belong_to_the_jetstream_fleet_only() -> None:
-    added = set(FLEETS["jetstream"]) - set(FLEETS["one"])
+    added = set(FAULTS_OF_FLEET["jetstream"]) - set(FAULTS_OF_FLEET["one"])
     assert added == {"freeze-nats", "kill-nats", "kill-recorder", "nats-away", "nats-full"}
-    assert set(FLEETS["one"]) < set(FLEETS["jetstream"])
+    assert set(FAULTS_OF_FLEET["one"]) < set(FAULTS_OF_FLEET["jetstream"])
 
 
 BEFORE = ExitCounts(7, "", attempts=0, exits=3)

@@ -118,7 +118,7 @@ def test_board_message_is_json_with_amounts_as_text():
     assert decoded["portfolios"]["columns"]["pnl"] == ["-0.0001"]
 
 
-def test_empty_fleet_has_empty_columns():
+def test_board_figures_of_an_empty_fleet_have_empty_columns():
     assert board_figures(build_board_page(fleet_view([], []))).nodes.columns["status"] == ()
 
 

@@ -120,5 +120,5 @@ def test_a_relative_home_in_a_deleted_folder_is_refused_with_what_helps(
     with pytest.raises(errors.InvalidArguments, match=refusal):
         make_config(**given, environment={})
     # Portfolio processes need the home, even where the cache is elsewhere.
-    with pytest.raises(errors.InvalidArguments, match="or use an absolute path"):
+    with pytest.raises(errors.InvalidArguments, match="or set GINKGO_HOME to an absolute path"):
         make_config(**given, environment={"GINKGO_NODE_CACHE": "/var/c"})

@@ -97,7 +97,7 @@ LOAD = messages.Load(spec("canary"), None, 0)
     ("request_", "reply", "why"),
     [
         (ASKED, body(messages.Loaded(20, False)), "with the reply to a load, not to a batch"),
-        (ASKED, b"hello", "with 5 malformed bytes"),
+        (ASKED, b"hello", "with 5 bytes that cannot be decoded"),
         (LOAD, body(result()), "with the result of a batch, not with the reply to a load"),
         (LOAD, body(messages.Loaded(0, False, ["KO"] * 10_001)), "with 10001 symbols besides"),
     ],

@@ -102,7 +102,9 @@ class Leaky(Strategy):
 @pytest.mark.parametrize(
     "parameters", [{}, {"token": "x"}, {"account": {"key": "x"}}, {"size": 2, "account": None}]
 )
-def test_schema_refuses_secrets_as_the_strategy_itself_does(parameters: dict[str, Any]) -> None:
+def test_parameter_schema_refuses_secret_fields_with_the_same_errors_as_the_strategy(
+    parameters: dict[str, Any],
+) -> None:
     schema = msgspec.json.decode(msgspec.json.encode(Leaky.schema()))
     own = sorted((e.field, e.code) for e in Leaky.validate(parameters))
     assert sorted((e.field, e.code) for e in schema_errors("leaky", schema, parameters)) == own

@@ -203,7 +203,7 @@ def test_range_of_a_feed_that_dropped_its_first_records_begins_at_the_first_kept
     assert read_range(log, "2024-01-01", "2024-01-03") == FeedRange(3, 3)
     assert read_range(log, "2024-01-04", None) == FeedRange(4, 4)
     with pytest.raises(
-        WrongRange, match=r"--from is 2, which is no longer kept\. prices has seq 3"
+        WrongRange, match=r"--from is 2: that event is no longer kept\. prices has seq 3"
     ):
         read_range(log, "2", None)
     with pytest.raises(WrongRange, match=r"--to 2024-01-02 is before the first event"):

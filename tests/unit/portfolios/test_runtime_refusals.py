@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.refusals import MAX_REMEMBERED, is_new_refusal
+from portfolios.runtime.refusals import MAX_REMEMBERED, remember_refusal
 from portfolios.runtime.results import OrderRow
 from portfolios.runtime.spec import Limits
 from portfolios.verify import types
@@ -50,7 +50,7 @@ def test_a_refusal_after_a_placed_order_is_recorded_again(monkeypatch: Any) -> N
 def test_remembered_refusals_are_bounded() -> None:
     remembered: dict[str, str] = {}
     for number in range(3 * MAX_REMEMBERED):
-        assert is_new_refusal(remembered, f"S{number}", "buy", "no price of it")
+        assert remember_refusal(remembered, f"S{number}", "buy", "no price of it")
     assert len(remembered) == MAX_REMEMBERED
 
 

@@ -6,7 +6,7 @@ from scheduling.decide.reasons.figures import Params, Sentence, clock_time, tent
 
 
 def _why_lost(p: Params) -> str:
-    """Return why a lease ended, in the words that `enact/lease/loss.py` stores."""
+    """Return why a lease ended. `enact/lease/loss.py` builds the same text in SQL: change both."""
     silent, limit = tenths(p["silent_s"]), tenths(p["limit_s"])
     match p["cause"]:
         case "closed":
