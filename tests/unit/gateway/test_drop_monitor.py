@@ -9,8 +9,8 @@ from scheduling.gateway.drop_monitor import DropMonitor
 
 def drops(heard: int, dropped: int) -> DropMonitor:
     found = DropMonitor()
-    found.stored.update(range(heard))
-    found.dropped.update(range(1000, 1000 + dropped))
+    found.stored_nodes.update(range(heard))
+    found.dropped_nodes.update(range(1000, 1000 + dropped))
     return found
 
 
@@ -32,7 +32,7 @@ def test_drop_of_heartbeats_of_over_a_tenth_of_the_nodes_is_overload(
 
 def test_node_with_a_stored_heartbeat_is_not_counted_as_dropped() -> None:
     found = drops(3, 0)
-    found.dropped.update(range(3))
+    found.dropped_nodes.update(range(3))
     assert found.overload_reason() == ""
 
 
@@ -42,5 +42,5 @@ def test_counts_of_dropped_heartbeats_start_anew_with_each_pulse() -> None:
     assert found.overload_reason() == ""
     found = drops(5, 0)
     found.overload_reason()
-    found.dropped.add(7)
+    found.dropped_nodes.add(7)
     assert found.overload_reason()
