@@ -228,8 +228,9 @@ class Logs:
             while not holds():
                 if time.monotonic() - began > WAIT_S:
                     raise SystemExit(
-                        f"feeds: heads of feeds or portfolios did not reach {self._appended} within"
-                        f" {WAIT_S:g} s. Is the machine busy?"
+                        "feeds: the head of a feed or its portfolios did not reach the newest"
+                        f" appended seq within {WAIT_S:g} s (by feed: {self._appended})."
+                        " Is the machine busy?"
                     )
                 await asyncio.sleep(every_s)
 

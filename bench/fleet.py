@@ -293,10 +293,10 @@ async def kill_web(
         raise SystemExit(f"{silent} nodes had no heartbeat answered for {LIMIT_S:g} s")
     heard_s = time.monotonic() - killed_at
     say(f"all heartbeats answered after {heard_s:.1f} s; waiting until leases may be judged")
-    await asyncio.sleep(ttl_s + 5)
+    await asyncio.sleep(ttl_s + 5)  # no lease is judged for ttl_s after a start; 5 s to judge
     marked_lost = db.execute("SELECT name FROM scheduling_node WHERE status = 'lost'").fetchall()
-    never_killed = {node.config.name for node in nodes}
-    lost = sum(row.name in never_killed for row in marked_lost)
+    running = {node.config.name for node in nodes}  # without those that `kill_node` killed
+    lost = sum(row.name in running for row in marked_lost)
     return WebKill(back_s=back_s, heard_s=heard_s, lost=lost)
 
 
@@ -312,8 +312,9 @@ async def kill_node(
     marked = await poll_until(db, MARKED, lambda found: found is not None, name=victim.config.name)
     since: datetime = marked.status_since
     moved = await poll_until(
-        db, MOVED, lambda found: not found.left_behind, node=marked.id, held=held, since=since
-    )
+        db, MOVED, lambda found: not found.left_behind, name=victim.config.name, node=marked.id,
+        held=held, since=since,
+    )  # fmt: skip
     after = installation.cpu_s()
     plan = first_plan_logged(log, offset)
     return NodeKill(
@@ -329,15 +330,19 @@ async def kill_node(
     )
 
 
-async def poll_until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: Any) -> Any:
-    """Repeat a query every 0.1 s until `is_there` accepts its first row; return that row."""
+async def poll_until(
+    db: psycopg.Connection[Any], sql: str, is_there: Any, *, name: str, **params: Any
+) -> Any:
+    """Return the first row of a query about the lost node `name`, once `is_there` accepts it."""
     deadline = time.monotonic() + LIMIT_S
     while True:
-        found = db.execute(sql, params).fetchone()
+        found = db.execute(sql, {"name": name, **params}).fetchone()
         if is_there(found):
             return found
         if time.monotonic() > deadline:
-            raise SystemExit(f"the failover did not end within {LIMIT_S:g} s; last row: {found}")
+            raise SystemExit(
+                f"the failover of {name} did not end within {LIMIT_S:g} s; last row read: {found}"
+            )
         await asyncio.sleep(0.1)
 
 

@@ -1,8 +1,8 @@
 """CP-SAT models of a small fleet: the most weight that can be placed, the lowest highest load.
 
-Moves of running portfolios are counted; placing an unassigned one costs nothing. In the simple
-model all changes happen in one instant, so two portfolios may exchange their nodes. In the
-`in_steps` model, as with handoffs, they happen one after another, and each portfolio takes up
+Moves of running portfolios are counted; placing an unassigned one costs nothing. In the
+`at_once` model all changes happen in one instant, so two portfolios may exchange their nodes. In
+the `in_steps` model, as with handoffs, they happen one after another, and each portfolio takes up
 capacity on both nodes until its target has committed.
 """
 
@@ -38,9 +38,9 @@ def most_placed(
 ) -> Found:
     """Return the highest total weight of portfolios that can run after at most `moves` moves.
 
-    The portfolios of `keep` (ids) must be among them. Without `placed_first` the simple model is
-    used; otherwise the `in_steps` model, where the portfolios of `placed_first` (ids) get their
-    places before the first move.
+    The portfolios of `keep` (ids) must be among them. Without `placed_first`, all moves happen in
+    one instant; with it, one after another, as handoffs do, and the portfolios of `placed_first`
+    (ids) get their places before the first move.
     """
     model = _Model(world, limit_s)
     places_after = (

@@ -131,7 +131,7 @@ def planner_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
 
 def loss_svg(rows: list[dict[str, Any]]) -> str:
     """Plot the times of `bench.fleet` after a node loss, for each size of the fleet."""
-    groups: dict[str, list[plots.Bar]] = {}
+    groups: dict[str, list[plots.Bar]] = {}  # by the setup (`path`), which names the size
     for each in rows:
         if each["name"] in LOSS_COLORS:
             median, (_, worst) = each["value"], each["spread"]

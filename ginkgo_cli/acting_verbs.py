@@ -24,8 +24,9 @@ def drain(context: Context) -> None:
     until = time.monotonic() + (given.wait or 0)
     while given.wait and document["portfolios"]:
         if time.monotonic() >= until:
+            names = document["portfolios"]
             raise Failed(
-                f"{name} still runs {', '.join(document['portfolios'][:3])} after "
+                f"{name} still runs {', '.join(names[:3])}{', …' if len(names) > 3 else ''} after "
                 f"{given.wait:g} s; it is still draining. `ginkgo drain {name} --plan` says what "
                 "has no place."
             )

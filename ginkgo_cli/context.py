@@ -33,7 +33,7 @@ class Context:
     def poll(self, path: str, until: float) -> Any:
         """Return the document at /api/PATH, for a verb that waits until the monotonic time `until`.
 
-        If the server does not answer, as during a restart, ask again; raise Failed after `until`.
+        If the server does not answer, as in a restart, ask again; after `until` raise Unanswered.
         """
         while True:
             try:

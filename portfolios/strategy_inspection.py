@@ -123,7 +123,7 @@ def _artifact_errors(
 
 
 def _no_code(sha256: str) -> ArtifactCode:
-    """Raise CheckFailed: in place of `find_code` until the application has set it."""
+    """Raise CheckFailed. `find_code` is this function until the application sets another."""
     raise CheckFailed(f"Artifact {sha256[:12]} cannot be read here: a defect to report.")
 
 
@@ -151,9 +151,9 @@ def inspect_artifact(code: ArtifactCode) -> list[FoundStrategy]:
     if not isinstance(reply, Inspected):
         raise CheckFailed(
             _(
-                "Artifact {artifact} cannot be inspected: the process answered {answer} instead of "
-                "its strategies, as if the artifact's code had written the answer. Correct that "
-                "code.",
+                "Artifact {artifact} cannot be inspected: its process answered {answer} instead of "
+                "the strategies, as if the artifact's code had written into the socket of that "
+                "process. Correct the code.",
                 artifact=short(code.sha256),
                 answer=type(reply).__name__,
             )
@@ -249,8 +249,8 @@ def _examine(request: Examine, code: ArtifactCode | None) -> tuple[FieldError, .
         raise CheckFailed(
             _(
                 "The check of {strategy} failed: its process answered {answer} instead of the "
-                "parameter errors, as if the strategy's code had written the answer. Correct that "
-                "code.",
+                "parameter errors, as if the strategy's code had written into the socket of that "
+                "process. Correct the code.",
                 strategy=strategy,
                 answer=type(reply).__name__,
             )

@@ -81,7 +81,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self.latest: Sample | None = None
         self.samples_taken = self.failed_samples = 0
-        self.hiccups: list[tuple[float, float]] = []  #: when, and for how many seconds
+        self.hiccups: list[tuple[float, float]] = []  #: late samples: (when, for how many seconds)
 
     def start(self, began_s: float) -> None:
         """Start sampling. Times are reported in seconds since `began_s`."""

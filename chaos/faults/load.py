@@ -111,7 +111,7 @@ def pause_unheard(context: FaultContext) -> None:
 
 
 def _feed_rate(context: FaultContext) -> float:
-    """Return the rate of the newest segment over all feeds, in events a second."""
+    """Return the rate of the newest segment of any feed, in events a second."""
     ((rate,),) = context.cluster.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )

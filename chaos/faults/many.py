@@ -1,7 +1,8 @@
-"""Faults of the fleet `many`: one of several web processes, the proxy, Redis, or the primary.
+"""Faults of one web process, the proxy, Redis or the primary of the fleet `many`.
 
-A frozen or dead web process or proxy loses no node; meanwhile the death of a daemon is found as
-fast as ever; and every portfolio commits soon after there is a new primary.
+No node is lost by a fault of a web process, the proxy or Redis. If a daemon is killed meanwhile or
+just afterwards, its portfolios commit elsewhere as fast as usual. Once there is a new primary,
+every portfolio soon commits.
 """
 
 from __future__ import annotations

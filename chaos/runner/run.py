@@ -383,7 +383,7 @@ class ChaosRun:
         return all(cause == "migrate" and by == "balancer" for cause, by in causes)
 
     def _check_exits(self, blast_radii: Sequence[BlastRadius]) -> None:
-        """Report daemons that the launcher saw end since the last check, on unaffected nodes."""
+        """Report a violation for each unaffected node whose daemon ended since the last check."""
         affected = {node for blast_radius in blast_radii for node in blast_radius.nodes}
         output = self.topology.cluster.output()
         new, self._output_checked = output[self._output_checked :], len(output)

@@ -66,7 +66,7 @@ class Commits:
 
     @contextlib.contextmanager
     def measured(self, what: str) -> Iterator[None]:
-        """Print the longest pauses of the block, each with the second of the block it began in."""
+        """Print the longest pauses between commits during the block, and when in it each began."""
         began = time.time()
         yield
         longest = self._database.execute(_LONGEST, [began]).fetchall()

@@ -107,12 +107,12 @@ def stop() -> None:
     if control is None:
         write_private(_kept_freeze_file(home), {})
     elif control.frozen_by != ACTOR:
-        before = {
+        replaced = {
             "actor": control.frozen_by,
             "reason": control.frozen_reason,
             "failover": control.freeze_failover,
         }
-        write_private(_kept_freeze_file(home), before)
+        write_private(_kept_freeze_file(home), replaced)
     # A freeze by ACTOR is that of the last stop, which no start has undone: keep the file as it is.
     operations.freeze(actor=ACTOR, reason="orderly shutdown", failover=True)
     _run_feed(0.0)
@@ -340,18 +340,21 @@ def _seed_demo(nodes: int) -> list[str]:
 
 
 def _undo_own_freeze(home: Path) -> None:
-    """Undo the freeze of the last orderly shutdown; keep or restore a person's freeze."""
+    """Undo the freeze of the last stop, and restore the person's freeze that it replaced, if any.
+
+    A freeze that a person has set since then stays.
+    """
     from scheduling import operations
     from scheduling.models import Control
 
     control = Control.objects.filter(frozen_at__isnull=False).first()
     if control is None:
         return
-    before = read_private(_kept_freeze_file(home))
+    replaced = read_private(_kept_freeze_file(home))
     by = control.frozen_by
-    if by == ACTOR and before:
-        operations.freeze(**before)
-        by = before["actor"]
+    if by == ACTOR and replaced:
+        operations.freeze(**replaced)
+        by = replaced["actor"]
     elif by == ACTOR:
         operations.unfreeze(actor=ACTOR)
         return

@@ -114,11 +114,11 @@ class _Run:
         return BacktestResult(self._backtest, self._tally, state, time.monotonic() - begun)
 
     def _load(self, first: int) -> None:
-        """Load the strategy, warmed up with events before the first one if it asks for them."""
+        """Load the strategy to begin at seq `first`, and again with earlier events if it asks."""
         backtest = self._backtest
         loaded = self._reply(Load(backtest.spec, state=None, last_seq=0), first)
         assert isinstance(loaded, Loaded), loaded
-        if loaded.needs_history:
+        if loaded.needs_history:  # nothing is loaded yet
             history = newest_events(backtest.feed, self._symbols, first - 1, loaded.needs_history)
             seen = encode_events([self._release_at_event_time(event) for event in history])
             self._reply(Load(backtest.spec, state=None, last_seq=0, history=seen), first)

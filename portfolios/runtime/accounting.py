@@ -23,7 +23,7 @@ def apply_fill(
 ) -> None:
     """Book a fill of `signed` pieces (negative: sold) at `price`.
 
-    `mark` is the last price seen, an integer of 10^-scale.
+    If the symbol had no position, `mark` is the last price of the new one, in units of 10^-scale.
     """
     value = to_four_places(signed * price)
     account.cash -= value

@@ -219,7 +219,7 @@ def make_bar(
     volume: int,
     scale: int = PRICE_PLACES,
 ) -> Bar:
-    """Return a bar of the prices open, high, low and close, which are integers of 10^-scale."""
+    """Return a bar. `prices`: open, high, low and close, in units of 10^-scale."""
     first, high, low, last = prices
     if scale == PRICE_PLACES:
         return Bar(seq, symbol, time, released, first, high, low, last, volume)
@@ -227,7 +227,7 @@ def make_bar(
 
 
 def to_units(price: Decimal | str | int, scale: int) -> int:
-    """Return `price` as an integer of 10^-scale. Raise ValueError if it has more places."""
+    """Return `price` in units of 10^-scale. Raise ValueError if it has more places."""
     scaled = Decimal(price).scaleb(scale)
     whole = int(scaled)
     if whole != scaled:

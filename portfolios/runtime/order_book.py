@@ -209,8 +209,8 @@ class OrderBook:
     def _place(self, intent: OrderIntent, event: Event, result: BatchResult) -> int | None:
         """Record the order of an intent: open, suppressed or refused.
 
-        Return its index, None if it is not open. A refusal with the reason (numbers aside) of
-        the last one of this symbol and side is not recorded but counted.
+        Return its index among the orders decided at this event, or None if it is not open. A
+        refusal that repeats the last one of its symbol and side, numbers aside, is only counted.
         """
         symbol, side, quantity = intent.symbol, intent.side, intent.quantity
         index = self._next_index(event.seq)
@@ -250,7 +250,7 @@ class OrderBook:
         count_order(self._spec.limits, self._account, event.released // MINUTE_US)
 
     def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
-        """Return the last price of `symbol`: of this event, its position or its bar; else None."""
+        """Return the last price of `symbol` from this event, the position or the bar; else None."""
         if symbol == event.symbol:
             return event.close
         position = self._account.positions.get(symbol)

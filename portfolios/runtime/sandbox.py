@@ -181,7 +181,7 @@ def _portfolio_filter(
     pid: int, arch: int, numbers: dict[str, int], *, network: bool = False
 ) -> bytes:
     """Return the BPF program for the portfolio process `pid`; `numbers`: those of system calls."""
-    # In a line, the second number says how many lines to skip if it holds, the third if not.
+    # A line: (code, lines to skip if its condition holds, lines to skip if not, operand).
     lines = _load_call_number(arch)
     lines += [(_IF_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
@@ -200,7 +200,7 @@ def _portfolio_filter(
     lines += [(_MASK, 0, 0, _SOCKET_TYPE), (_IF_EQUAL, 0, 1, _SOCK_STREAM), allow, refuse]
     for name, commands in _SIGNALS_OF_FILES.items():
         lines += _judge_argument(numbers[name], _SECOND, commands, refuse, allow)
-    # Only for this process, not for all processes of its user.
+    # The priority of this process only, not of all processes of its user.
     lines += [(_IF_EQUAL, 0, 7, numbers["setpriority"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]
     lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]

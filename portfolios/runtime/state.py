@@ -84,7 +84,7 @@ class Position(msgspec.Struct, omit_defaults=True):
 
     quantity: Decimal  #: negative when short; a position of 0 is removed
     cost: Decimal  #: cost of the quantity, 4 places, with its sign
-    #: Last price seen, an integer of 10^-scale. The stored name is that of four places.
+    #: Last price seen, in units of 10^-scale. The stored name is that of four places.
     mark_units: int = msgspec.field(name="mark_e4")
     scale: int = PRICE_PLACES
 
@@ -343,7 +343,7 @@ def decompress_state(data: bytes) -> bytes:
     if size < 0:
         raise ValueError("its header states no size")
     if size > MAX_STATE_BYTES:
-        raise ValueError(f"its header states {size:,} bytes, limit {MAX_STATE_BYTES:,}")
+        raise ValueError(f"its header states a size of {size:,} bytes; limit {MAX_STATE_BYTES:,}")
     return _decompressor().decompress(data)
 
 

@@ -54,9 +54,10 @@ ROLL_OUT_ACTIONS = _by_verb(roll_out_actions.STOP_ROLL_OUT, roll_out_actions.RET
 
 
 def _offline_operations() -> dict[str, Operation]:
-    """Return form → operation, for the forms that may be needed while the server is away.
+    """Return form → operation, for the forms that a page helps with while the server is away.
 
-    A form is named by its address without the node or portfolio: `portfolios/stop`, `halt`.
+    It shows the shell line that does the same, or sends the form again. The key is the form's
+    address without the name of the node or portfolio: `portfolios/stop`, `halt`.
     """
     by_kind = {"portfolios": PORTFOLIO_ACTIONS, "nodes": NODE_ACTIONS, "fleet": FLEET_ACTIONS}
     by_form = {

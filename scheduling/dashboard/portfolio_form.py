@@ -272,7 +272,7 @@ class PortfolioForm(OperationForm):
         for name, shown_field in self.fields.items():
             short = name.removeprefix(prefix)
             if not name.startswith(prefix) or (prefix == LIMITS and name.startswith(BROKER)):
-                continue
+                continue  # BROKER begins with LIMITS, but another call reads its fields
             assert isinstance(shown_field, ValueField)
             value = self.cleaned_data.get(name, LEFT_OUT)
             if short in before and self.data.get(name, "") == as_text(

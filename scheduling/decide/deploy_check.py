@@ -250,7 +250,7 @@ def _check_nodes(facts: Installation) -> Iterator[Finding]:
         yield _error(
             "nodes",
             f"Of {len(facts.nodes)} nodes none is alive.",
-            "one node at least, and room for its portfolios on others",
+            "at least one node alive, and others with room for its portfolios if it is lost",
             "Start node daemons (docs/deploy.md).",
         )
     lost = [node.name for node in facts.nodes if node.status == "lost"]

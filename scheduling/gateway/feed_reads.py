@@ -146,9 +146,10 @@ class FeedHeads:
                         await asyncio.sleep(POLL_S)
 
     def _forget(self) -> None:
-        """Forget the heads, which nobody waits for: they are not read then, and would become old.
+        """Forget the heads and hints, unless a request is reading heads.
 
-        A request that reads now may be about to wait, and needs the hints since its read began.
+        Heads are read again only while a request waits; without one they would become old. A
+        request that reads now may wait next, and needs the hints that came since its read began.
         """
         if not self._reading.locked():
             self._heads.clear()
@@ -266,11 +267,11 @@ async def _page(sender: NodeIdentity, request: FeedRequest, head: HeadRow) -> Fe
             _pages.popitem(last=False)
     if rows and rows[0].seq == request.after:
         known, rows = rows[0], rows[1:]
-        if request.released_us not in (0, known.released_us):
+        if request.released_us not in (0, known.released_us):  # 0: not known
             return FeedAnswer(head=head.seq, first_seq=head.first_seq, changed=True)
     if rows and rows[0].seq != request.after + 1:
-        # Either the next records were dropped since the head was read, or records are missing:
-        # the node notices the gap.
+        # Were the next records dropped since the head was read? If not, they are missing, and the
+        # node notices the gap.
         head = await _head_now(sender, request.feed)
         if request.after + 1 < head.first_seq:
             return FeedAnswer(head=head.seq, first_seq=head.first_seq)

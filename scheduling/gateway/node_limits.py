@@ -112,7 +112,7 @@ class Admission:
     async def __aenter__(self) -> None:
         """Wait until the request may be served.
 
-        Raise RequestRejected 429 if later ones of the node and kind fill the queue.
+        Raise RequestRejected 429 if the queue is full and this request has waited in it longest.
         """
         queue = _queues.get(self._key)
         if queue is None:

@@ -62,7 +62,7 @@ def not_empty(text: str) -> str:
 
 def seconds(text: str) -> float:
     """Parse a number of seconds, more than 0 and at most 86400."""
-    value = float(text)  # argparse names the argument for a ValueError
+    value = float(text)  # a ValueError: argparse reports it with the argument's name
     if not 0 < value <= 86_400:
         raise argparse.ArgumentTypeError(f"must be seconds, over 0 and up to 86400, not {text}")
     return value

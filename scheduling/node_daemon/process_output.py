@@ -25,7 +25,7 @@ class LineSink(Protocol):
     """Takes what a process printed."""
 
     def take_line(self, text: str) -> None:
-        """Take a line."""
+        """Take one line that the process printed, or a piece of a long one."""
 
     def count_lost(self, lines: int) -> None:
         """Count lines that were lost."""

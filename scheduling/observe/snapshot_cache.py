@@ -86,7 +86,7 @@ class SnapshotCache:
         """Return the portfolio ids to read again, given rows of CHANGES. None: all of them."""
         if since is None:
             return None
-        old, new = self._handoffs, _active_handoffs(changes)
+        old, new = self._handoffs, _open_handoffs(changes)
         in_changed_handoff = {
             id_ for id_ in old.keys() | new.keys() if old.get(id_) != new.get(id_)
         }
@@ -123,8 +123,9 @@ class SnapshotCache:
         self.fleet_index.update(views, gone)
         self._time_dependent = now_dependent
         self._numbering, self._first_unseen = mark.numbering, mark.first_unseen
-        self._handoffs = _active_handoffs(changes)
+        self._handoffs = _open_handoffs(changes)
 
 
-def _active_handoffs(changes: Iterable[Any]) -> dict[int, Any]:
+def _open_handoffs(changes: Iterable[Any]) -> dict[int, Any]:
+    """Return portfolio id → its open handoff, given rows of CHANGES, which include all of these."""
     return {row.portfolio_id: row for row in changes if row.handoff is not None}

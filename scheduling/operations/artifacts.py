@@ -118,7 +118,7 @@ def add_artifact(filename: str, wheel: bytes, lock: str = "", *, actor: str) -> 
 def _known(sha256: str, name: str, version: str, environment: str) -> Artifact | None:
     """Return the artifact with this sha256, or None if it is not stored.
 
-    Raise Refused if it is stored with another lock, or `name` and `version` with other bytes.
+    Raise Refused if these bytes are stored with another lock, or this version with other bytes.
     """
     same = Artifact.objects.filter(sha256=sha256).first()
     if same is not None:
@@ -292,7 +292,7 @@ def artifact_users(sha256: str) -> list[ArtifactUser]:
 
 
 def present_artifact(given: str) -> Artifact:
-    """Return the artifact with this hash, or the one whose hash begins so. Raise Refused (404)."""
+    """Return the one artifact whose hash begins with `given`. Raise Refused (404)."""
     try:
         return find_artifact(given)
     except UnknownArtifact as unknown:

@@ -165,7 +165,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
 
     Raise Refused if a name is taken or an artifact is gone, NotFound for a feed that is gone.
     """
-    # `ensure_feed` is for the first portfolio only: its rate would end a pause of the feed.
+    # Not for a replay that exists: `ensure_feed` sets the rate, which would end a pause.
     packaged = FeedRow.objects.filter(kind=FeedKind.REPLAY).first() or ensure_feed(
         settings.GINKGO.feed_rate
     )

@@ -32,10 +32,10 @@ class NodeLossForecaster:
     """The forecasts of one watcher, and which of them it has stored."""
 
     def __init__(self) -> None:
-        self._fleet: object = None  #: everything a forecast depends on
-        self._version = 0  #: of `_fleet`
+        self._inputs: object = None  #: everything a forecast depends on
+        self._version = 0  #: of `_inputs`
         self._turn: deque[int] = deque()  #: node ids, next turn first
-        #: Node id → fleet version, forecast.
+        #: Node id → version of the inputs, forecast.
         self._forecasts: dict[int, tuple[int, StoredForecast]] = {}
         self._stored: dict[int, NodeLoss] = {}  #: node id → loss in the database
         self._confirmed_at = float("-inf")
@@ -46,14 +46,14 @@ class NodeLossForecaster:
         if snapshot is None:
             return
         nodes = {node.id: node for node in hosting_nodes(snapshot)}
-        self._note_fleet(nodes, _forecast_inputs(snapshot, cache))
+        self._note_changes(nodes, _forecast_inputs(snapshot, cache))
         self._renew_stale_forecasts(nodes, snapshot, cache, slice_s)
         self._store_changes(snapshot.taken_at)
 
-    def _note_fleet(self, nodes: dict[int, NodeView], fleet: object) -> None:
-        """Make all forecasts stale if the fleet changed; let exactly `nodes` take turns."""
-        if fleet != self._fleet:
-            self._fleet, self._version = fleet, self._version + 1
+    def _note_changes(self, nodes: dict[int, NodeView], inputs: object) -> None:
+        """Make all forecasts stale if `inputs` changed; queue exactly `nodes`, new ones first."""
+        if inputs != self._inputs:
+            self._inputs, self._version = inputs, self._version + 1
         if nodes.keys() != set(self._turn):
             kept = [node for node in self._turn if node in nodes]
             self._turn = deque([*sorted(nodes.keys() - set(kept)), *kept])
@@ -89,7 +89,7 @@ class NodeLossForecaster:
         # Also if `now` is before the last time: the clock was set back.
         confirm = not 0 <= now - self._confirmed_at < CONFIRM_INTERVAL_S
         forecasts = [
-            # A forecast of the current fleet version still holds.
+            # A forecast from the current inputs still holds.
             StoredForecast(forecast.loss, now) if version == self._version else forecast
             for version, forecast in self._forecasts.values()
         ]

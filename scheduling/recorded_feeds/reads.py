@@ -75,7 +75,10 @@ async def _stream_rows(stream: Stream, from_seq: int, to_seq: int, limit: int) -
 
 
 def stored_events(feed: FeedRow, from_seq: int, to_seq: int, limit: int) -> list[Event]:
-    """Return the first `limit` events of a range up to the head. Raise Refused 503."""
+    """Return the first `limit` events from `from_seq` to `to_seq`, none after the head.
+
+    Raise Refused 503 if the stream cannot be read.
+    """
     rows = stored_records(feed, from_seq, to_seq, limit)
     return [decode_event(bytes(row.event)) for row in rows]
 

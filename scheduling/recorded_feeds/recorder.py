@@ -148,7 +148,7 @@ class Recorder:
     async def _store(self) -> None:
         """Append the rows that wait, as many as one append takes.
 
-        Raise RowRefused at a wrong row that is not to be left out, after the rows before it.
+        At a wrong row, unless such rows are left out, append those before it and raise RowRefused.
         """
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
         items = [item for item in taken if item is not None]

@@ -24,7 +24,7 @@ def now() -> Schema:
     return found
 
 
-def test_messages_differ_from_the_stored_schema_of_their_protocol_only_compatibly() -> None:
+def test_messages_are_compatible_with_the_stored_schema_of_their_protocol() -> None:
     assert misreadings(stored_schema(messages.PROTOCOL), now()) == [], HELP
 
 

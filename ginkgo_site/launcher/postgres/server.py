@@ -210,7 +210,7 @@ class EmbeddedPostgres:
     # --- creation ----------------------------------------------------------------------------
 
     def _initdb(self) -> None:
-        """Make the data directory beside its final name, so an interrupted one is never used."""
+        """Make the data directory as a draft, renamed when done: a half-made one is never used."""
         draft = self._base / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
         argv = [str(self._binaries / "initdb"), "-D", str(draft)]
@@ -234,11 +234,12 @@ class EmbeddedPostgres:
         """Write pg_hba.conf and pg_ident.conf.
 
         The server accepts, by socket alone, the user who runs the launcher, and if that is root,
-        the owner of the home too.
+        the owner of the data too.
         """
         people = {name_of(os.geteuid())}
+        # Any other account is a person, who owns the data and may start it without root too.
         if self._account is not None and self._account.uid != accounts.POSTGRES_UID:
-            people.add(self._account.name)  # the owner of the home may start it without root too
+            people.add(self._account.name)
         rules = "local all all peer map=ginkgo\n"
         accepted = (roles.OWNER, roles.SUPERUSER, roles.UPGRADER)
         names = "".join(f"ginkgo {name} {role}\n" for name in sorted(people) for role in accepted)

@@ -125,9 +125,9 @@ def _comparison(shown: PortfolioView, older: int, newer: int) -> Comparison | No
 
 
 def schema_of(shown: PortfolioView) -> Mapping[str, Any] | None:
-    """Return the JSON schema of the parameters of a built-in strategy or one of an artifact.
+    """Return the JSON schema of the strategy's parameters, if it is built in or of an artifact.
 
-    None for other strategies: they are installed on nodes, and this process imports none of them.
+    None if the artifact lacks it, or if it is installed on nodes: this process does not import it.
     """
     if shown.artifact is not None:
         try:

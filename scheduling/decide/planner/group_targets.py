@@ -46,9 +46,10 @@ class GroupTarget:
 
 
 def group_targets(snapshot: Snapshot, names: Collection[str]) -> list[GroupTarget]:
-    """Return where the balancer would move the portfolios, then which of them each node could take.
+    """Return the balancer's moves of the portfolios, then one answer for each node, by name.
 
-    The nodes are sorted by name. Raise `NotInSnapshot` if the snapshot lacks a portfolio.
+    A node's answer says which of them it could take. Raise `NotInSnapshot` if the snapshot lacks a
+    portfolio.
     """
     fleet = FleetState.of(snapshot)
     group = _in_placing_order(fleet, snapshot, names)

@@ -76,7 +76,7 @@ def choose_node(fleet: FleetState, portfolio: PortfolioView) -> int | Reason:
     """Return the index of the node that the balancer would choose, or why there is none."""
     owner = fleet.live_index(portfolio.node)
     # A portfolio without an owner goes to its pinned node if it can. The move or failover of one
-    # with an owner ends its pin. A suspect node is not good enough for a pin.
+    # with an owner ends its pin. `live_index` finds suspect nodes too; a pin needs an alive one.
     node = fleet.live_index(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None

@@ -233,7 +233,7 @@ class Worklist:
             self.older.append(Pending(portfolio, Reason("older_revision", params)))
 
     def _meets_wanted(self, portfolio: PortfolioView, node: int) -> bool:
-        """Return whether the node meets the requirements of another revision that is wanted."""
+        """Return whether the node meets the requirements of a wanted revision not yet running."""
         wanted = portfolio.wanted
         if wanted is None:  # the running one is wanted, or the wanted one was rejected
             return False

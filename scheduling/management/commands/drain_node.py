@@ -43,7 +43,7 @@ class Command(NodeMarkCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Show the plan, or begin or end the drain."""
-        if options["plan"] and not options["undo"]:
+        if options["plan"] and not options["undo"]:  # the base class refuses both together
             document = drain_document(options["node"])
             self.show(document, "\n".join(_plan_lines(document)))
             return

@@ -100,10 +100,11 @@ class Command(GinkgoCommand):
     def _append(self, options: dict[str, Any]) -> None:
         if bool(options["source"]) != bool(options["number"]):
             raise CommandError("Give --source and --number together, or neither.", returncode=2)
-        so_far, done = _SoFar(number=options["number"]), None
+        so_far, done = _SoFar(next_number=options["number"]), None
         try:
             for line, batch in _numbered_batches(options["file"]):
-                source = SourceId(options["source"], so_far.number) if so_far.number else None
+                number = so_far.next_number
+                source = SourceId(options["source"], number) if number else None
                 done = feeds.append_rows(options["name"], batch, source)
                 so_far = so_far.after(len(batch), line)
         except Refused as refused:
@@ -331,25 +332,25 @@ class _SoFar:
     rows: int = 0
     line: int = 0  #: of the last of these rows
     appends: int = 0
-    number: int = 0  #: of the next append; 0: the appends have no numbers
+    next_number: int = 0  #: of the next append; 0: the appends have no numbers
 
     def after(self, rows: int, line: int) -> _SoFar:
         """Return the state after one more append of `rows` rows, the last of them at `line`."""
-        number = self.number + 1 if self.number else 0
-        return _SoFar(self.rows + rows, line, self.appends + 1, number)
+        next_number = self.next_number + 1 if self.next_number else 0  # 0: without numbers
+        return _SoFar(self.rows + rows, line, self.appends + 1, next_number)
 
     def advice(self, *, may_have_more: bool) -> str:
         """Return how the user goes on. `may_have_more`: rows after `line` may be stored too."""
-        if not self.number and may_have_more:
+        if not self.next_number and may_have_more:
             return "Compare the head of the feed with the file before you go on."
-        if not self.number:
+        if not self.next_number:
             return f"Append only the rows after line {self.line:,} when you repeat it."
         if self.appends < KEPT_APPENDS:
             return "Repeat the command with the same --source and --number: no row is stored twice."
         # The content of the first numbers is no longer known: their repeat would be refused.
         return (
             f"Append only the rows after line {self.line:,}, with the same --source and"
-            f" --number {self.number}."
+            f" --number {self.next_number}."
         )
 
     def sentence(self) -> str:
@@ -358,10 +359,7 @@ class _SoFar:
 
 
 def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
-    """Return the refusal with sentences on which rows of the file are stored, and how to go on.
-
-    If the appends have numbers, an earlier run may have stored more rows than `so_far` says.
-    """
+    """Return the refusal with sentences on which rows of the file are stored, and how to go on."""
     may_be_stored = isinstance(refused, MayBeStored)
     texts = [refused.message]
     if so_far.rows and "errors" in refused.extra:
@@ -369,12 +367,13 @@ def _with_stored_rows(refused: Refused, so_far: _SoFar) -> Refused:
     texts.append(so_far.sentence())
     if may_be_stored:
         texts.append(so_far.advice(may_have_more=True))
-    elif refused.code != "source_conflict" and so_far.rows:
+    elif refused.code != "source_conflict" and so_far.rows:  # its message says how to go on
         texts.append(so_far.advice(may_have_more=False))
-    elif not so_far.number:
+    elif not so_far.next_number:  # with numbers, an earlier run may have stored rows
         texts.append("No row of the file was stored.")
     extra = dict(refused.extra)
-    if so_far.number or not may_be_stored:  # else going on after `line` may store rows twice
+    # Left out if rows after `line` may be stored: without numbers, a repeat stores them twice.
+    if so_far.next_number or not may_be_stored:
         extra |= {"rows": so_far.rows, "line": so_far.line}
     return Refused(refused.code, " ".join(filter(None, texts)), status=refused.status, **extra)
 

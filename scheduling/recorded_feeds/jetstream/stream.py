@@ -345,8 +345,8 @@ class Stream:
         return found
 
     async def _records(self, block: Block, first: int, last: int) -> list[tuple[int, bytes]]:
-        """Return (seq, encoded event) of the records of a block, at least of [first, last]."""
-        if not block.pieces:
+        """Return (seq, encoded event) of a block's records from `first` to `last`, or of all."""
+        if not block.pieces:  # the block holds its events itself
             self._check_count(self._name, block.records(), block.from_seq, block.to_seq)
             return list(enumerate(block.records(), start=block.from_seq))
         found: list[tuple[int, bytes]] = []

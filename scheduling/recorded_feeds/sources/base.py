@@ -35,7 +35,7 @@ class OpenedFile(Protocol):
     line: int  #: number of the last line, or row, that was read
 
     def read(self, *, is_complete: bool = False) -> list[Item]:
-        """Return the next rows; none if there are none yet. `is_complete`: nothing follows."""
+        """Return the next rows, if any. `is_complete`: nothing more will be written to the file."""
         ...
 
     def skip_to(self, at: int, line: int, proof: str) -> None:

@@ -193,7 +193,7 @@ class FileSource:
         )
 
     async def _first(self, cursor: str) -> OpenedFile:
-        """Return the first file to read, opened behind the cursor, once there is one."""
+        """Wait for the first file to read. Return it, positioned where the cursor says."""
         recorded = {} if self._from_start else _read_cursor(cursor)
         name = recorded.get("file")
         while (path := self._first_path(name)) is None:

@@ -121,7 +121,7 @@ def test_epoch_floor_can_be_raised_without_the_privilege_to_read_the_timeline() 
     assert hand.run().epoch == epoch + 1000
 
 
-def test_daemon_without_newer_commits_reports_none_vanished() -> None:
+def test_acknowledged_commits_that_the_database_has_are_not_vanished() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=5)
     at = hand.run()

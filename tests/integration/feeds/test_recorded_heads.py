@@ -42,7 +42,7 @@ def make_older(seconds: float) -> None:
     serving_since(3600)  # on a busy machine the pulse of the fixture is too old by now
 
 
-def test_a_commit_up_to_the_head_is_accepted_and_one_beyond_it_returns_to_the_checkpoint(
+def test_a_commit_up_to_the_head_is_accepted_and_one_beyond_it_is_refused(
     hand: OwnerSession,
 ) -> None:
     assert hand.run().last_seq == 0

@@ -47,7 +47,7 @@ def test_seqs_without_a_stored_record_count_as_released_with_the_record_before_t
     assert found == [0, 0, 19, 19, 49, 49, 70, 70]
 
 
-def test_newest_seq_released_by_a_time_is_found_by_a_binary_search() -> None:
+def test_released_to_uses_a_binary_search() -> None:
     feed = make_feed(list(range(4_000)))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE portfolios_feedrecord")

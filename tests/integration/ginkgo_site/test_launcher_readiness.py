@@ -61,7 +61,7 @@ def test_start_waits_for_a_portfolio_without_a_node_until_enough_passes_have_end
     assert readiness.waiting() == ["drained waits: no room on 3 nodes"]
 
 
-def test_start_waits_for_a_portfolio_with_a_node_however_many_passes_end(
+def test_start_keeps_waiting_for_a_portfolio_that_has_a_node_however_many_passes_end(
     readiness: Readiness,
 ) -> None:
     now = readiness.database_now()

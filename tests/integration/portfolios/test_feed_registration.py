@@ -64,7 +64,7 @@ def test_change_of_a_feed_rate_is_announced_before_it_begins() -> None:
     assert release_us(after, heard_late) == release_us(before, heard_late)
 
 
-def test_a_paused_feed_resumes_at_once() -> None:
+def test_new_rate_of_a_paused_feed_begins_at_once() -> None:
     row = ensure_feed(0)
     FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))
     ensure_feed(100)

@@ -43,7 +43,7 @@ def test_targets_are_sorted_by_name_with_codes() -> None:
     )
 
 
-def test_target_without_the_strategy_version_or_data_has_the_code_node_lacks() -> None:
+def test_node_without_the_strategy_version_or_feed_data_is_refused_as_node_lacks() -> None:
     wanted = {"strategy": "sma", "strategy_version": 2, "feed": "replay", "feed_sha": "ab" * 32}
     nodes = [
         node(1, strategies={"sma": 1}, feeds={"replay": "ab" * 32}),

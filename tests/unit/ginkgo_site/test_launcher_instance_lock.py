@@ -80,7 +80,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, ""])
-def test_a_text_that_is_no_host_name_is_refused(host: str) -> None:
+def test_a_launcher_address_that_is_no_host_name_is_refused(host: str) -> None:
     with pytest.raises(StartupError, match="is not an address of this machine"):
         free_address(host, 8000)
 

@@ -148,7 +148,7 @@ def test_a_state_is_compared_without_its_compression() -> None:
     assert state_digest(encode_state(state)) == state_digest(compress_state(packed))
     with pytest.raises(StateUnreadable):
         canonical_bytes(b"no state")
-    with pytest.raises(StateUnreadable, match=f"states {MAX_STATE_BYTES + 1:,} bytes"):
+    with pytest.raises(StateUnreadable, match=f"size of {MAX_STATE_BYTES + 1:,} bytes"):
         canonical_bytes(zstandard.compress(bytes(MAX_STATE_BYTES + 1)))
     sizeless = zstandard.ZstdCompressor(write_content_size=False).compress(packed)
     for read in (canonical_bytes, decode_state):

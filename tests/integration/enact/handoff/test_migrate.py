@@ -51,7 +51,7 @@ def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
     assert stamps == sorted(at for at in stamps if at is not None)
 
 
-def test_repeated_reports_of_a_handoff_step_are_answered_late_and_change_nothing(
+def test_repeated_reports_of_a_handoff_step_get_the_answer_late_and_change_nothing(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = migrated(hand, target)
