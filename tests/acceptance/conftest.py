@@ -25,7 +25,7 @@ from tests.support.browser import open_browser
 #: Events a second where no test waits for bars, and where some do. The product's are 100, but an
 #: event costs all portfolios together two milliseconds of processor time, for as long as the
 #: installation runs.
-FEED_RATE, QUICK_FEED_RATE = 25, 50
+FEED_RATE, QUICK_FEED_RATE = 10, 50
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
