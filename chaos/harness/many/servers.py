@@ -23,12 +23,14 @@ from chaos.harness.many.layout import (
 from ginkgo_site.env import CHECKOUT
 
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql/17/bin")
-#: What has to be installed: program → Debian package.
-PROGRAMS = {
+#: What has to be installed: program or file → Debian package.
+INSTALLED = {
     "haproxy": "haproxy",
     "redis-server": "redis-server",
     "etcd": "etcd-server",
     "patroni": "patroni",
+    # Without it Patroni ends at once: its package only recommends the client of etcd.
+    "/usr/lib/python3/dist-packages/etcd/__init__.py": "python3-etcd",
     str(POSTGRES_PROGRAMS / "postgres"): "postgresql-17",
     "ip": "iproute2",
     "setpriv": "util-linux",
@@ -37,7 +39,8 @@ PROGRAMS = {
 
 def missing() -> str:
     """Return a sentence on why this machine cannot run the fleet, or an empty text."""
-    lacking = sorted({package for name, package in PROGRAMS.items() if not shutil.which(name)})
+    absent = [name for name in INSTALLED if not (shutil.which(name) or Path(name).is_file())]
+    lacking = sorted({INSTALLED[name] for name in absent})
     if lacking:
         return (
             "The fleet `many` runs real servers, of which this machine lacks some: "

@@ -69,10 +69,12 @@ def test_patroni_is_configured_as_shipped_but_for_addresses(
     assert "10.0.0.0/8" not in "".join(made["postgresql"]["pg_hba"])
 
 
-def test_packages_of_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_of_missing_programs_and_files_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: name if name == "ip" else None)
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
     assert servers.missing().endswith(
-        "apt-get install etcd-server haproxy patroni postgresql-17 redis-server util-linux"
+        "apt-get install etcd-server haproxy patroni postgresql-17 python3-etcd redis-server "
+        "util-linux"
     )
 
 
