@@ -86,9 +86,12 @@ def is_daemon_of(node: str, command_line: list[str]) -> bool:
 
 
 def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:
-    """Return whether the command line has all these words, or paths that end in them."""
-    words = [word.rpartition("/")[2] for word in command_line]
-    return all(word in words for word in needed)
+    """Return whether Python runs with all these words, or with paths that end in them.
+
+    A supervisor such as `tini -- python …` or `sudo python …` has the words of the process too.
+    """
+    program, *words = [word.rpartition("/")[2] for word in command_line] or [""]
+    return program.startswith("python") and all(word in words for word in needed)
 
 
 def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:

@@ -17,9 +17,9 @@ UNITS = sorted((CHECKOUT / "deploy" / "systemd").glob("*.service"))
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_process_kind_of_each_unit_is_recognised_by_its_command_line(path: object) -> None:
-    text = (CHECKOUT / "deploy" / "systemd" / str(path)).read_text(encoding="utf-8")
-    (line,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+def test_process_kind_of_each_unit_is_recognised_by_its_command_line(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith("ExecStart=")]
     expected = next((kind for kind in KINDS if kind in str(path)), None)
     words = shlex.split(line.removeprefix("ExecStart="))
     assert kind_of(words) == expected
@@ -31,7 +31,15 @@ def test_web_processes_come_before_watchers_and_those_before_workers() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["python manage.py migrate", "python manage.py feed list", "grep run_watcher"]
+    "line",
+    [
+        "",
+        "python manage.py migrate",
+        "python manage.py feed list",
+        "grep run_watcher",
+        "/usr/bin/tini -- python -m uvicorn ginkgo_site.asgi:application",
+        "sudo python manage.py run_watcher",
+    ],
 )
 def test_other_commands_are_not_recognised_as_processes_to_restart(line: str) -> None:
     assert kind_of(line.split()) is None
@@ -44,6 +52,7 @@ def test_other_commands_are_not_recognised_as_processes_to_restart(line: str) ->
         ("python manage.py run_node --name n1", True),
         ("python -m scheduling.node_daemon --name n2", False),
         ("python -m scheduling.node_daemon.forkserver 13 n1", False),
+        ("sudo python -m scheduling.node_daemon --name n1", False),
         ("vi n1", False),
     ],
 )

@@ -39,12 +39,17 @@ Start = Callable[..., Started]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Return a function that starts a process with these words, which waits until it is ended."""
+    """Return a function that starts a process with these words, which waits until it is ended.
+
+    It is a shell, which starts sooner than Python, under the name of Python.
+    """
     with ExitStack() as until_end:
 
         def started(*words: str) -> Started:
-            command, pipe = ["sh", "-c", "echo; read _", *words], subprocess.PIPE
-            process = until_end.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
+            command, pipe = ["python", "-c", "echo; read _", *words], subprocess.PIPE
+            process = until_end.enter_context(
+                subprocess.Popen(command, executable="/bin/sh", stdin=pipe, stdout=pipe)
+            )
             until_end.callback(process.kill)
             assert process.stdout is not None
             assert process.stdout.read(1)  # its command line is there to be read
