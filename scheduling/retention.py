@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from django.apps import apps
 from django.conf import settings
@@ -27,15 +28,7 @@ from scheduling.enact.alert_messages import prune_alert_messages
 from scheduling.enact.feed_records import drop_due, drop_orphans, forget_appends
 from scheduling.enact.idempotency import prune_keys
 from scheduling.enact.portfolio_log import prune_log_lines
-from scheduling.enact.prune import (
-    prune_alerts,
-    prune_events,
-    prune_gateways,
-    prune_handoffs,
-    prune_roll_outs,
-    prune_vanished,
-    prune_verifications,
-)
+from scheduling.enact.prune import PRUNED, delete_batch
 from scheduling.enact.storage import sample_storage
 from scheduling.observe.storage import disk_free
 
@@ -69,19 +62,13 @@ def delete_rows(until: float) -> int:
     keep_s = settings.GINKGO.keep_audit_days * DAY_S
     keep_log_s = settings.GINKGO.keep_log_days * DAY_S
     batches: list[Callable[[], Transaction[int]]] = [
-        lambda: prune_events(keep_s),
+        *(partial(delete_batch, statement, keep_s) for statement in PRUNED),
         prune_alert_messages,
-        lambda: prune_alerts(keep_s),
-        lambda: prune_handoffs(keep_s),
-        lambda: prune_roll_outs(keep_s),
-        lambda: prune_vanished(keep_s),
-        prune_verifications,
-        prune_gateways,
         prune_keys,
         _drop_feed_records,
         drop_orphans,
         forget_appends,
-        lambda: prune_log_lines(keep_log_s),
+        partial(prune_log_lines, keep_log_s),
     ]
     rows = _delete_framework_rows()
     for batch in batches:

@@ -77,17 +77,14 @@ def head_of_feed(feed: str) -> str:
     )
 
 
-def next_released_us(feed: str, seq: str) -> str:
-    """Return an SQL expression: the microseconds at which the record after `seq` was released.
-
-    NULL: there is no such record. If the feed is in a stream, only some records have rows: the time
-    is then that of the next record with a row, or that of the head.
-    """
-    return f"""coalesce(
+#: The microseconds at which the record after the last seq of a run `r` was released, on the feed of
+#: its portfolio `p`. NULL: there is no such record. If the feed is in a stream, only some records
+#: have rows: the time is then that of the next record with a row, or that of the head.
+NEXT_RELEASED_US = """coalesce(
         (SELECT c.released_us FROM portfolios_feedrecord c
-         WHERE c.feed_id = {feed} AND c.seq > {seq} ORDER BY c.seq LIMIT 1),
+         WHERE c.feed_id = p.feed_id AND c.seq > r.last_seq ORDER BY c.seq LIMIT 1),
         (SELECT w.released_us FROM portfolios_feedwriter w
-         WHERE w.feed_id = {feed} AND w.head > {seq}))"""
+         WHERE w.feed_id = p.feed_id AND w.head > r.last_seq))"""
 
 
 def head_of_portfolio(portfolio: str) -> str:

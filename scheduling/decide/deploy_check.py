@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 #: A process that works once a second counts as missing after this time.
@@ -109,12 +110,8 @@ def find_faults(facts: Installation) -> list[Finding]:
     return sorted(findings, key=lambda finding: finding.severity)  # "error" < "warning"
 
 
-def _error(topic: str, found: str, wanted: str, helps: str) -> Finding:
-    return Finding("error", topic, found, wanted, helps)
-
-
-def _warning(topic: str, found: str, wanted: str, helps: str) -> Finding:
-    return Finding("warning", topic, found, wanted, helps)
+_error = partial(Finding, "error")
+_warning = partial(Finding, "warning")
 
 
 def _check_secrets(facts: Installation) -> Iterator[Finding]:

@@ -10,8 +10,6 @@ from scheduling.db.transaction import Transaction, query
 from scheduling.decide.ownership_history import EVENT_KINDS
 
 BATCH = 5_000  #: rows per statement, which takes milliseconds, so that nothing waits for it
-#: Per portfolio and outcome, so that the last `different` verification and its alert stay.
-KEPT_VERIFICATIONS = 20
 
 
 def _delete_batch(name: str, table: str, condition: str) -> Statement:
@@ -30,8 +28,10 @@ DELETE FROM {table} x USING old WHERE x.id = old.id RETURNING x.id
 
 _OLD = "< clock_timestamp() - make_interval(secs => %(keep_s)s)"
 
+_HISTORY = ", ".join(f"'{kind}'" for kind in EVENT_KINDS)
+
 EVENTS = _delete_batch(
-    "EVENTS", "scheduling_event", f"at {_OLD} AND kind <> ALL(%(history)s) ORDER BY at"
+    "EVENTS", "scheduling_event", f"at {_OLD} AND kind NOT IN ({_HISTORY}) ORDER BY at"
 )
 
 ALERTS = _delete_batch("ALERTS", "scheduling_alert", f"closed_at {_OLD}")
@@ -61,18 +61,20 @@ DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
 """,
 )
 
-#: A daemon reports vanished commits within seconds of its next answer, so a claim of this age does
-#: not come again.
+#: Reports that an operator settled. A daemon reports vanished commits within seconds of its next
+#: answer, so a claim of this age does not come again.
 VANISHED = _delete_batch("VANISHED", "scheduling_vanishedcommits", f"settled_at {_OLD}")
 
+#: Ended ones. The newest 20 of each portfolio and outcome stay, so that the last `different` one
+#: and its alert do.
 VERIFICATIONS = Statement(
     "VERIFICATIONS",
-    """
+    f"""
 WITH old AS (
     SELECT id FROM (
         SELECT id, row_number() OVER (PARTITION BY portfolio_id, state ORDER BY id DESC) AS place
         FROM scheduling_verification WHERE state NOT IN ('waiting', 'running')
-    ) x WHERE place > %(kept)s LIMIT %(batch)s
+    ) x WHERE place > 20 LIMIT {BATCH}
 )
 DELETE FROM scheduling_verification v USING old WHERE v.id = old.id RETURNING v.id
 """,
@@ -88,43 +90,12 @@ RETURNING id
 """,
 )
 
-
-def prune_events(keep_s: float) -> Transaction[int]:
-    """Delete a batch of events over `keep_s` old that are no ownership history; return how many."""
-    return len((yield from query(EVENTS, keep_s=keep_s, history=list(EVENT_KINDS))))
+PRUNED = (EVENTS, ALERTS, HANDOFFS, ROLL_OUTS, VANISHED, VERIFICATIONS, GATEWAYS)
 
 
-def prune_alerts(keep_s: float) -> Transaction[int]:
-    """Delete a batch of alerts closed more than `keep_s` ago; return how many."""
-    return len((yield from query(ALERTS, keep_s=keep_s)))
+def delete_batch(statement: Statement, keep_s: float) -> Transaction[int]:
+    """Delete a batch of rows by one of PRUNED; return how many.
 
-
-def prune_handoffs(keep_s: float) -> Transaction[int]:
-    """Delete a batch of handoffs without a grant that ended over `keep_s` ago; return how many."""
-    return len((yield from query(HANDOFFS, keep_s=keep_s)))
-
-
-def prune_roll_outs(keep_s: float) -> Transaction[int]:
-    """Delete at most five roll-outs that ended more than `keep_s` ago; return how many."""
-    return len((yield from query(ROLL_OUTS, keep_s=keep_s)))
-
-
-def prune_vanished(keep_s: float) -> Transaction[int]:
-    """Delete reports of vanished commits that an operator settled over `keep_s` ago.
-
-    Return how many: at most a batch.
+    `keep_s`: how long rows whose age decides are kept.
     """
-    return len((yield from query(VANISHED, keep_s=keep_s)))
-
-
-def prune_gateways() -> Transaction[int]:
-    """Delete the rows of web processes that have not pulsed for a day; return how many."""
-    return len((yield from query(GATEWAYS)))
-
-
-def prune_verifications() -> Transaction[int]:
-    """Delete a batch of ended verifications; return how many.
-
-    The newest KEPT_VERIFICATIONS of each portfolio and outcome stay.
-    """
-    return len((yield from query(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))
+    return len((yield from query(statement, keep_s=keep_s)))

@@ -8,11 +8,11 @@ from __future__ import annotations
 from scheduling.db.statements import (
     FEED_SEGMENTS,
     GATEWAY_FIT,
+    NEXT_RELEASED_US,
     Statement,
     commits_blocked,
     gateway_served,
     head_seq,
-    next_released_us,
     own_gateway_failed,
 )
 from scheduling.db.transaction import Transaction, query
@@ -50,7 +50,7 @@ WITH head AS (
            FROM portfolios_feedsegment s
            WHERE s.feed_id = p.feed_id AND s.from_seq <= greatest(r.last_seq, 1)
            ORDER BY s.id DESC LIMIT 1),
-           to_timestamp({next_released_us("p.feed_id", "r.last_seq")} / 1e6))
+           to_timestamp({NEXT_RELEASED_US} / 1e6))
           < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
     -- Locked rows (a commit, a grant) wait for the next sweep.
@@ -101,7 +101,7 @@ WITH due AS MATERIALIZED (
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
     WHERE r.phase = 'running' AND (r.last_seq < due.seq
       -- Records state when they were released.
-      OR {next_released_us("p.feed_id", "r.last_seq")}
+      OR {NEXT_RELEASED_US}
          < extract(epoch FROM clock_timestamp()) * 1e6 - %(stale_s)s * 1e6)
 ), free AS MATERIALIZED (
     -- Locked rows (a commit, a grant) wait for the next sweep.

@@ -118,10 +118,9 @@ async def _commit_all(
     """
     try:
         async with work_connection(sender.node) as connection, COMMIT_HEALTH.attempt():
-            answers = await aexecute_autocommit(
+            return await aexecute_autocommit(
                 connection, commits.commit(sender.node, sender.name, incarnation, requested)
             )
-        return answers
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(requested) == 1:
             return [_rejection(requested[0], primary_message(error))]

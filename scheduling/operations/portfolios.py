@@ -320,8 +320,18 @@ def revise_portfolio(
         number = portfolio.revisions.latest("number").number + 1 if revised else portfolio.revision
         errors = placement_errors(placement)
         # Before the configuration is checked, which another operator's change may have made wrong.
-        if not errors and not execute(_edit(portfolio, number, placement, base)):
-            raise changed_meanwhile(portfolio, current, base or EditBase.of(portfolio))
+        seen = base or EditBase.of(portfolio)
+        if not errors and not execute(
+            edit_portfolio(
+                portfolio.pk,
+                number,
+                placement,
+                seen_portfolio=seen.portfolio,
+                seen_revision=seen.revision,
+                seen_placement=seen.placement,
+            )
+        ):
+            raise changed_meanwhile(portfolio, current, seen)
         errors += validation.configuration_errors(**wanted, feed=portfolio.feed.name)
         if errors:
             raise Invalid(errors)
@@ -359,24 +369,6 @@ def revise_portfolio(
     if not revised:
         return portfolio, None
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
-
-
-def _edit(
-    portfolio: Portfolio, number: int, placement: Mapping[str, Any], base: EditBase | None
-) -> Transaction[bool]:
-    """Store revision number and placement. Return False if the portfolio is not as at `base`.
-
-    Without a `base`, it must be as `portfolio` was read.
-    """
-    seen = base or EditBase.of(portfolio)
-    return edit_portfolio(
-        portfolio.pk,
-        number,
-        placement,
-        seen_portfolio=seen.portfolio,
-        seen_revision=seen.revision,
-        seen_placement=seen.placement,
-    )
 
 
 def check_change(name: str, wanted: Mapping[str, Any]) -> None:

@@ -82,33 +82,26 @@ def _split_names(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _parse_addition(text: str) -> Addition:
     """Return the node that a text such as `8:gpu=yes` describes. Raise InvalidScenario."""
+
+    def invalid(why: str) -> InvalidScenario:
+        # Shortened, since the message goes into the API's answer.
+        shown = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
+        return InvalidScenario("add", f"{EXPECTED_FORMAT}, not {shown}: {why}")
+
     places, colon, rest = text.strip().partition(":")
-    # Shortened, since the message goes into the API's answer.
-    shown = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
     if not (places.isascii() and places.isdigit() and places.strip("0")):
-        raise InvalidScenario(
-            "add",
-            f"{EXPECTED_FORMAT}, not {shown}: the capacity is not a whole number of at least 1",
-        )
+        raise invalid("the capacity is not a whole number of at least 1")
     digits = places.lstrip("0")
     # The length first: int() raises an error of its own for thousands of digits.
     if len(digits) > len(str(MAX_CAPACITY)) or int(digits) > MAX_CAPACITY:
-        raise InvalidScenario(
-            "add", f"{EXPECTED_FORMAT}, not {shown}: the capacity is over {MAX_CAPACITY:,}"
-        )
+        raise invalid(f"the capacity is over {MAX_CAPACITY:,}")
     labels: dict[str, str] = {}
     for pair in rest.split(",") if colon else ():
         key, equals, value = pair.strip().partition("=")
         if not (key and equals and value):
-            raise InvalidScenario(
-                "add",
-                f"{EXPECTED_FORMAT}, not {shown}: {pair[:MAX_ECHOED_CHARS]!r} is not label=value",
-            )
+            raise invalid(f"{pair[:MAX_ECHOED_CHARS]!r} is not label=value")
         if key in labels:
-            raise InvalidScenario(
-                "add",
-                f"{EXPECTED_FORMAT}, not {shown}: label {key[:MAX_ECHOED_CHARS]} is given twice",
-            )
+            raise invalid(f"label {key[:MAX_ECHOED_CHARS]} is given twice")
         labels[key] = value
     return Addition(int(digits), labels)
 

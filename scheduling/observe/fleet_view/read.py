@@ -47,21 +47,19 @@ from scheduling.observe.fleet_view.types import (
 from scheduling.observe.halts import read_halts_in_force
 from scheduling.observe.node_losses import read_losses
 from scheduling.observe.view_fields import same_named
-from scheduling.timing import Timing, timing
+from scheduling.timing import timing
 
 MAX_RECENT_HANDOFFS = 12
 PAUSE_SAMPLES = 50  #: pauses of which the percentiles are shown
 
 
-def read_fleet_view(times: Timing | None = None) -> FleetView:
+def read_fleet_view() -> FleetView:
     """Return the fleet as of one snapshot. At most thirteen statements, whatever its size.
 
-    `times` are the durations to judge by, None those of the settings. Raise SnapshotUnavailable if
-    the database cannot be read.
+    Raise SnapshotUnavailable if the database cannot be read.
     """
-    times = times or timing()
     with repeatable_read("the fleet") as cursor:
-        return _read_fleet(cursor, times)
+        return _read_fleet(cursor)
 
 
 def read_portfolio(name: str) -> PortfolioView | None:
@@ -76,12 +74,12 @@ def read_portfolio(name: str) -> PortfolioView | None:
         nodes = cursor.execute(NODES).fetchall()
         rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
         active = _handoffs_by_portfolio(cursor.execute(ACTIVE_HANDOFFS).fetchall())
-        context = _view_context(clock.now, timing(), feeds, nodes, active, {})
+        context = _view_context(clock.now, feeds, nodes, active, {})
         decode_new_states(cursor, rows)
     return portfolio_view(rows[0], context) if rows else None
 
 
-def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
+def _read_fleet(cursor: psycopg.Cursor[Any]) -> FleetView:
     clock: Any = cursor.execute(CLOCK).fetchone()
     now: datetime = clock.now
     segments = _read_segments(cursor)
@@ -101,7 +99,7 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     ended = cursor.execute(RECENT_HANDOFFS.encode(), shown).fetchall()
     pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
     sparklines = read_sparklines(cursor)
-    context = _view_context(now, times, feeds, nodes, active, sparklines)
+    context = _view_context(now, feeds, nodes, active, sparklines)
     decode_new_states(cursor, rows)
     forget_states_except(rows)
     portfolios = [portfolio_view(row, context) for row in rows]
@@ -119,7 +117,9 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
         head=board_feed.head,
         rate=board_feed.rate,
         nodes=[
-            node_view(row, now, owned.get(row.id, []), held.get(row.id, 0), times.lease_policy)
+            node_view(
+                row, now, owned.get(row.id, []), held.get(row.id, 0), context.times.lease_policy
+            )
             for row in nodes
         ],
         portfolios=portfolios,
@@ -141,12 +141,12 @@ def _read_fleet(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
 
 def _view_context(
     now: datetime,
-    times: Timing,
     feeds: dict[int, FeedClock],
     nodes: list[Any],
     active: dict[int, HandoffView],
     sparklines: dict[int, list[float]],
 ) -> ViewContext:
+    times = timing()
     policy = times.lease_policy
     return ViewContext(
         now=now,

@@ -81,18 +81,14 @@ def test_lists_need_as_many_statements_for_many_rows_as_for_few(
     Node.objects.update(capacity=20)
     pages = PAGES | lists_of_the_admin() | lists_of_the_api(schema)
 
-    def statements(addresses: list[str]) -> dict[str, int]:
-        found = {}
-        for name, address in zip(pages, addresses, strict=True):
-            counts = []
-            for _ in range(2):  # of which one may renew what is kept for seconds, or once
-                with counted_statements() as seen:
-                    assert browser.get(address).status_code == 200, address
-                counts.append(len(seen))
-            found[name] = min(counts)
-        return found
+    def statements(address: str) -> int:
+        with counted_statements() as seen:
+            assert browser.get(address).status_code == 200, address
+        return len(seen)
 
     add_rows(node, 0, lost[0])
-    few = statements([*pages])
+    # Twice, since a request may also renew what is kept for seconds, or once and for all.
+    few = {address: min(statements(address) for _ in range(2)) for address in pages}
     add_rows(node, 1, lost[1])
-    assert statements([*pages.values()]) == few
+    for address, with_more in pages.items():
+        assert any(statements(with_more) == few[address] for _ in range(2)), with_more

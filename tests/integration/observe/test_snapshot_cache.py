@@ -25,6 +25,7 @@ from scheduling.observe.snapshot import PORTFOLIOS, observe
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.timing import timing
 from tests.support.factories import FakeNode, lose, make_node, make_portfolio, make_trader, owner
+from tests.support.kept_rows import KeptRows
 
 # Committed, each change by itself: what a transaction sees of its own always counts as changed.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,13 +71,22 @@ CHANGES: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.fixture
-def cache() -> SnapshotCache:
-    """Return a cache that has read two running portfolios."""
+def make_traders() -> None:
     one = make_node("node-1")
     make_node("node-2")
     make_trader("a", one)
     make_trader("b", one)
+
+
+TRADERS = KeptRows(make_traders)
+
+
+@pytest.fixture
+def cache() -> SnapshotCache:
+    """Return a cache that has read two running portfolios."""
+    TRADERS.get()
+    for node in stored_nodes():
+        node.beat()
     found = SnapshotCache()
     observe(timing(), found)
     return found

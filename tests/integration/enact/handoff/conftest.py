@@ -9,31 +9,17 @@ from scheduling.db.transaction import execute
 from scheduling.enact.handoff import expire
 from scheduling.models import Handoff
 from scheduling.timing import timing
-from tests.support.factories import (
-    FakeNode,
-    OwnerSession,
-    begin_reload,
-    make_node,
-    make_trader,
-    prove_revision,
-)
+from tests.support.factories import FakeNode, OwnerSession, begin_reload, make_node
 
 
 @pytest.fixture
-def source() -> FakeNode:
-    return make_node("node-1")
+def source(node: FakeNode) -> FakeNode:
+    return node
 
 
 @pytest.fixture
 def target() -> FakeNode:
     return make_node("node-2")
-
-
-@pytest.fixture
-def hand(source: FakeNode) -> OwnerSession:
-    hand = make_trader("p", source)
-    prove_revision(hand.portfolio)
-    return hand
 
 
 def migrated(hand: OwnerSession, target: FakeNode) -> Handoff:
