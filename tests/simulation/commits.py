@@ -29,7 +29,7 @@ def commit(db: Store, args: Any) -> list[Row]:
             epoch, args.node, args.incarnation, from_seq,
         ) or _is_unreleased(db, from_seq, to_seq, feed_us):  # fmt: skip
             continue
-        touched |= _accept(db, run, from_seq, to_seq, batch, state, suppress, args.node_name)
+        touched |= _accept(db, run, from_seq, to_seq, batch, state, suppress)
         _count_orders(db, run, *outcomes)
         _store_lines(db, run, args)
         passed.append(Row(portfolio_id=portfolio, version=version))
@@ -66,7 +66,7 @@ def _count_orders(
 
 def _accept(
     db: Store, run: rows.Run, from_seq: int, to_seq: int, batch: Any, state: bytes | None,
-    suppress: bool, node_name: str,
+    suppress: bool,
 ) -> set[int | None]:  # fmt: skip
     """Write a commit that passed the fence. Return the nodes whose desired sets change."""
     before, first, moved = run.last_commit_at, run.first_commit_at is None, to_seq > from_seq

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -13,9 +10,9 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from ginkgo_site.env import CHECKOUT
 from scheduling import tracing
 from tests.support.patches import raising
+from tests.support.python_process import run_python
 from tests.support.traces import Collector, tracing_to_memory
 
 
@@ -89,25 +86,15 @@ print(*sorted(name for name in sys.modules if name.startswith("opentelemetry")))
 """
 
 
-def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    others = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=CHECKOUT,
-        env=others | environment,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-
-
 def test_tracing_library_is_not_imported_without_a_collector() -> None:
-    assert run(USE).stdout.split() == []
+    done = run_python("-c", USE, OTEL_EXPORTER_OTLP_ENDPOINT="")
+    assert (done.returncode, done.stdout.split()) == (0, [])
 
 
 def test_a_configured_collector_without_the_packages_is_reported_once() -> None:
     lacking = "import sys; sys.modules['opentelemetry.sdk'] = None\n"
-    answer = run(lacking + USE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    answer = run_python("-c", lacking + USE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert answer.returncode == 0
     assert answer.stderr.count("no traces are sent") == 1
     assert "requirements-tracing.txt" in answer.stderr
 

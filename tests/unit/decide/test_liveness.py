@@ -28,10 +28,6 @@ def test_node_is_suspect_after_two_intervals(after_s: float, status: str) -> Non
     assert status_of(LeaseView(HEARTBEAT + 30), HEARTBEAT + after_s, POLICY) == status
 
 
-def test_node_whose_lease_a_closed_socket_shortened_is_suspect() -> None:
-    assert status_of(LeaseView(HEARTBEAT + 3), HEARTBEAT, POLICY) == "suspect"
-
-
 def test_node_marked_lost_or_left_has_that_status_whatever_its_lease() -> None:
     assert status_of(LeaseView(HEARTBEAT + 30, marked_lost=True), HEARTBEAT, POLICY) == "lost"
     assert status_of(LeaseView(HEARTBEAT + 30, left=True), HEARTBEAT, POLICY) == "left"

@@ -10,7 +10,7 @@ import pytest
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Cpu, NodeView, Plan, Policy, PortfolioView, Snapshot
-from tests.support.plan_factories import applied, moves, node, on, places, portfolio, world
+from tests.support.plan_factories import moves, node, on, places, portfolio, world
 
 #: node-1 82 %, node-2 12 %. All of weight 1, so by weight 3 and 1 of 5.
 BUSY = {"a": 40.0, "b": 21.0, "c": 20.0}
@@ -124,10 +124,3 @@ def test_placement_is_by_weight_and_its_target_gets_no_cpu_move_in_the_same_pass
     plan = make_plan(snapshot, Policy())
     assert places(plan) == {"e": "node-2"}
     assert plan.move == ()
-
-
-def test_applied_and_remeasured_cpu_plan_is_followed_by_an_empty_one() -> None:
-    snapshot = two_nodes()
-    after = applied(snapshot, make_plan(snapshot, Policy()))
-    anew = cpu_of({1: 42.0, 2: 52.0}, **BUSY, d=11.0)
-    assert make_plan(replace(after, cpu=anew), Policy()).changes == 0

@@ -83,7 +83,7 @@ def test_a_start_without_progress_may_take_an_hour_while_it_migrates(
 def test_a_node_gets_no_secret_of_the_control_plane(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*_NOT_FOR_NODES, "PGPASSWORD", "PGSERVICEFILE"):
+    for name in (*_NOT_FOR_NODES, "PGPASSWORD"):
         monkeypatch.setenv(name, "/hunter2")
     monkeypatch.setenv("GINKGO_STRATEGY_HIDES", "/mine")
     monkeypatch.setenv("PGSERVICEFILE", "/services")

@@ -14,6 +14,8 @@ from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.node_daemon.lease_view import Lease
 
 SECOND = 1_000_000
+#: What a daemon cannot start without.
+NEEDED: Any = {"name": "n", "server": "http://x", "token": "t"}
 
 
 @pytest.mark.parametrize(
@@ -90,21 +92,19 @@ def test_cache_folder_is_below_the_home_or_the_configured_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GINKGO_HOME", "/srv/home")
-    given: Any = {"name": "n", "server": "http://x", "token": "t"}
-    assert make_config(**given, environment={"GINKGO_NODE_CACHE": "/var/c"}).cache == Path(
+    assert make_config(**NEEDED, environment={"GINKGO_NODE_CACHE": "/var/c"}).cache == Path(
         "/var/c/n"
     )
-    assert make_config(**given, environment={}).cache == Path("/srv/home/nodes/n")
+    assert make_config(**NEEDED, environment={}).cache == Path("/srv/home/nodes/n")
     with pytest.raises(errors.InvalidArguments, match="is 'c'; use an absolute path"):
-        make_config(**given, environment={"GINKGO_NODE_CACHE": "c"})
+        make_config(**NEEDED, environment={"GINKGO_NODE_CACHE": "c"})
 
 
 @pytest.mark.parametrize("limit", ["0.5", "-1", "much", "1e9"])
 def test_memory_limit_below_a_megabyte_or_no_number_is_refused(limit: str) -> None:
-    given: Any = {"name": "n", "server": "http://x", "token": "t"}
     wanted = f"GINKGO_CHILD_MEMORY_MB is '{limit}'; use a number of at least 1 and below 1e9"
     with pytest.raises(errors.InvalidArguments, match=wanted):
-        make_config(**given, environment={"GINKGO_CHILD_MEMORY_MB": limit})
+        make_config(**NEEDED, environment={"GINKGO_CHILD_MEMORY_MB": limit})
 
 
 def test_a_relative_home_in_a_deleted_folder_is_refused_with_what_helps(
@@ -115,10 +115,9 @@ def test_a_relative_home_in_a_deleted_folder_is_refused_with_what_helps(
     monkeypatch.chdir(gone)
     gone.rmdir()
     monkeypatch.setenv("GINKGO_HOME", "relative")
-    given: Any = {"name": "n", "server": "http://x", "token": "t"}
     refusal = "^GINKGO_HOME is 'relative', relative to the current folder, which has been deleted"
     with pytest.raises(errors.InvalidArguments, match=refusal):
-        make_config(**given, environment={})
+        make_config(**NEEDED, environment={})
     # Portfolio processes need the home, even where the cache is elsewhere.
     with pytest.raises(errors.InvalidArguments, match="or set GINKGO_HOME to an absolute path"):
-        make_config(**given, environment={"GINKGO_NODE_CACHE": "/var/c"})
+        make_config(**NEEDED, environment={"GINKGO_NODE_CACHE": "/var/c"})

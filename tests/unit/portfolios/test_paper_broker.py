@@ -38,7 +38,7 @@ def order(side: Any, kind: Any = "market", price: str | None = None) -> OpenOrde
     ],
 )
 def test_limit_and_stop_orders_fill_where_the_bar_just_reaches_their_price(
-    side: str, kind: str, price: str | None, expected: str | None
+    side: str, kind: str, price: str, expected: str | None
 ) -> None:
     wanted = None if expected is None else Decimal(expected)
     assert fill_price(order(side, kind, price), BAR, NONE) == wanted

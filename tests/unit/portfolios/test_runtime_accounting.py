@@ -49,12 +49,6 @@ def test_fills_change_cash_profit_and_position(
     assert positions == ({} if held is None else {"KO": held})
 
 
-def test_average_price_of_a_position_is_its_cost_divided_by_its_quantity(account: Account) -> None:
-    fill(account, "10", "20")
-    fill(account, "5", "26")
-    assert account.positions["KO"].average_price == Decimal("22.0000")  # 330 / 15
-
-
 def test_amounts_of_cash_are_rounded_half_to_even(account: Account) -> None:
     fill(account, "0.5", "0.0001")  # 0.00005 -> 0.0000
     assert account.cash == Decimal("1000.0000")
