@@ -165,13 +165,10 @@ class ObservedInstallation(Installation):
 
     def open_handoffs(self) -> list[tuple[int, str, str]]:
         """Open handoffs: id, kind, state."""
-        return [
-            (number, kind, state)
-            for number, kind, state in self.query(
-                "SELECT id, kind, state FROM scheduling_handoff"
-                " WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id"
-            )
-        ]
+        return self.query(
+            "SELECT id, kind, state FROM scheduling_handoff"
+            " WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id"
+        )
 
     # --- wait ---------------------------------------------------------------------------------
 

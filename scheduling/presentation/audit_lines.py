@@ -296,7 +296,7 @@ def audit_sentence(line: AuditLine) -> str:
 
 
 def _parts(kind: str, data: Mapping[str, Any], chinese: bool) -> dict[str, str]:
-    """Return the parts of the sentence of a line as texts: lists joined, codes as words."""
+    """Return the texts for the placeholders of a line's template: lists joined, codes as words."""
     parts = {key: _value_text(value) for key, value in data.items() if value is not None}
     parts |= {key: str(data[key]) for key in _NAMING_NUMBERS if isinstance(data.get(key), int)}
     if kind == "roll_out_portfolio" and isinstance(data.get("state"), str):

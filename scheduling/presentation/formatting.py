@@ -8,26 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.utils.translation import gettext as _
+
+from portfolios.text import exact_decimal
 
 UNKNOWN = "–"
 MINUS = "−"
 
 Number = int | float | Decimal | str
-
-
-def _decimal(value: Number | None) -> Decimal | None:
-    """Return the value as a Decimal, or None if it is unknown or not a finite number."""
-    if value is None or value == "":
-        return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None
 
 
 def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
@@ -42,25 +33,25 @@ def _with_thousands(number: Decimal, places: int, sign: bool = False) -> str:
 
 def whole(value: Number | None) -> str:
     """Return a number without decimal places, such as `9,862,904`, or `–` if it is unknown."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 0)
 
 
 def money(value: Number | None) -> str:
     """Return an amount with two decimal places, such as `103,981.47`, or `–` if unknown."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 2)
 
 
 def signed_money(value: Number | None) -> str:
     """Return an amount with its sign, such as +1,284.10 or −842.37; zero has no sign."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     return UNKNOWN if number is None else _with_thousands(number, 2, sign=True)
 
 
 def price(value: Number | None) -> str:
     """Return a price with the decimal places it has, four at least, such as 68.0210 or 1.07083."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     if number is None:
         return UNKNOWN
     exponent = number.as_tuple().exponent
@@ -69,7 +60,7 @@ def price(value: Number | None) -> str:
 
 def quantity(value: Number | None) -> str:
     """Return a quantity, such as 150; a fraction has four decimal places, such as 0.2500."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     if number is None:
         return UNKNOWN
     return _with_thousands(number, 0 if number == number.to_integral_value() else 4)
@@ -77,7 +68,7 @@ def quantity(value: Number | None) -> str:
 
 def percent(part: Number | None, base: Number | None) -> str:
     """Return `part` in per cent of `base`, such as +1.28 %; "" if one is unknown or base is 0."""
-    part_number, base_number = _decimal(part), _decimal(base)
+    part_number, base_number = exact_decimal(part), exact_decimal(base)
     if part_number is None or not base_number:
         return ""
     return f"{_with_thousands(100 * part_number / base_number, 2, sign=True)} %"
@@ -85,7 +76,7 @@ def percent(part: Number | None, base: Number | None) -> str:
 
 def direction(value: Number | None) -> str:
     """Return the CSS class `gain` or `loss` of an amount; "" for zero or unknown."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     if not number:
         return ""
     return "gain" if number > 0 else "loss"
@@ -93,7 +84,7 @@ def direction(value: Number | None) -> str:
 
 def places(value: Number | None) -> str:
     """Return a load or capacity without trailing zeros, such as 5 or 2.5; – if unknown."""
-    number = _decimal(value)
+    number = exact_decimal(value)
     if number is None:
         return UNKNOWN
     return f"{number.normalize():f}" if number else "0"
@@ -138,15 +129,12 @@ def clock(at: datetime | None) -> str:
     return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M:%S") + ZONE
 
 
-def moment(at: datetime | None, now: datetime | None = None) -> str:
-    """Return the time of day, such as 14:05:12 UTC, after its date if that is not today's.
-
-    `now`: a time of today, by default that of the call.
-    """
+def moment(at: datetime | None) -> str:
+    """Return the time of day, such as 14:05:12 UTC, after its date if that is not today's."""
     if at is None:
         return UNKNOWN
     at = at.astimezone(UTC)
-    today = (now or datetime.now(UTC)).astimezone(UTC).date()
+    today = datetime.now(UTC).date()
     return at.strftime("%H:%M:%S" if at.date() == today else "%Y-%m-%d %H:%M:%S") + ZONE
 
 

@@ -58,7 +58,7 @@ function countHead(since) {
     );
 }
 
-export function tick() {
+function tick() {
   if (stopped) return;
   const since = (performance.now() - receivedAt) / 1000;
   countLeases(since);

@@ -37,7 +37,7 @@ const integers = new Intl.NumberFormat("en");
 const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const UNKNOWN = "–";
 
-export function formatInteger(value) {
+function formatInteger(value) {
   return value === null || value === undefined ? UNKNOWN : integers.format(value);
 }
 

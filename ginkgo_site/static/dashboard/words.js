@@ -1,9 +1,6 @@
 // Texts of scripts in the language of the page. Their catalogue is a script before this one
 // (scheduling/dashboard/views/language.py); in English there is none, and a text is its own translation.
-const catalogue = globalThis.django ?? {};
-
-export const gettext = catalogue.gettext ?? ((text) => text);
-export const ngettext = catalogue.ngettext ?? ((one, many, number) => (number === 1 ? one : many));
+export const gettext = globalThis.django?.gettext ?? ((text) => text);
 
 // "%(left)s s" with {left: 5} → "5 s".
 export function fill(text, values) {

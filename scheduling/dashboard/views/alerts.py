@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.context import page_context, render_page
 from scheduling.dashboard.decorators import operator_required, viewer_required
 from scheduling.dashboard.forms import AlertChannelForm
 from scheduling.dashboard.pagination import page_by_id, text_parameter
@@ -23,6 +23,7 @@ from scheduling.dashboard.views.actions import (
     submit_form,
     succeed,
 )
+from scheduling.dashboard.views.incidents import go_to_incident
 from scheduling.enact.alerts import KINDS
 from scheduling.errors import NotFound
 from scheduling.models import Alert, AlertChannel
@@ -31,6 +32,10 @@ from scheduling.operations.alerts import channels_with_newest_message
 from scheduling.operations.registry import alert_actions
 
 MAX_OPEN = 200  #: open alerts that the page lists
+CHANNEL_ACTIONS = {
+    each.verb: each
+    for each in (alert_actions.TEST_ALERT_CHANNEL, alert_actions.REMOVE_ALERT_CHANNEL)
+}
 
 
 @require_safe
@@ -71,12 +76,8 @@ def incident(request: HttpRequest, number: int) -> HttpResponse:
     found = None
     if alert is not None and alert.node is not None:
         found = newest_incident(alert.node.name, alert.opened_at)
-    if found is None:
-        sentence = _("No loss of a node is known to have opened alert %(number)s.") % {
-            "number": number
-        }
-        return render_problem(request, 404, _("No such incident"), sentence)
-    return redirect("incident", found)
+    sentence = _("No loss of a node is known to have opened alert %(number)s.")
+    return go_to_incident(request, found, sentence % {"number": number})
 
 
 @operator_required
@@ -111,11 +112,7 @@ def set_channel(request: HttpRequest) -> HttpResponse:
 @operator_required
 def channel_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Test or remove a channel."""
-    actions = {
-        each.verb: each
-        for each in (alert_actions.TEST_ALERT_CHANNEL, alert_actions.REMOVE_ALERT_CHANNEL)
-    }
-    operation = find_action(actions, verb)
+    operation = find_action(CHANNEL_ACTIONS, verb)
     channel = AlertChannel.objects.filter(name=name).first()
     if channel is None:
         raise NotFound("channel", name)

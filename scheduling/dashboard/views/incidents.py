@@ -75,12 +75,8 @@ def export(request: HttpRequest, number: int, extension: str) -> HttpResponse:
 @viewer_required
 def of_node(request: HttpRequest, name: str) -> HttpResponse:
     """Go to the newest incident of the node; 404 if it was never lost."""
-    number = newest_incident(name)
-    if number is None:
-        return render_problem(
-            request, 404, _("No such incident"), _("%(name)s was never lost.") % {"name": name}
-        )
-    return redirect("incident", number)
+    sentence = _("%(name)s was never lost.") % {"name": name}
+    return go_to_incident(request, newest_incident(name), sentence)
 
 
 @require_safe
@@ -91,9 +87,12 @@ def of_handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
     number = None
     if row is not None and row.kind == "failover" and row.source_node is not None:
         number = newest_incident(row.source_node.name, row.requested_at)
+    sentence = _("No loss of a node is known to have caused handoff %(number)s.")
+    return go_to_incident(request, number, sentence % {"number": handoff_id})
+
+
+def go_to_incident(request: HttpRequest, number: int | None, otherwise: str) -> HttpResponse:
+    """Go to the incident; if the number is None, answer 404 with the sentence `otherwise`."""
     if number is None:
-        sentence = _("No loss of a node is known to have caused handoff %(number)s.") % {
-            "number": handoff_id
-        }
-        return render_problem(request, 404, _("No such incident"), sentence)
+        return render_problem(request, 404, _("No such incident"), otherwise)
     return redirect("incident", number)
