@@ -165,7 +165,7 @@ class _Model:
         self.model.add(sum(moves) <= most)
 
     def load(self, at: Places, node: NodeView) -> Any:
-        """Return the load of a node."""
+        """Return the load of a node under `at`, as an expression of the model."""
         weight = {view.id: int(view.weight) for view in self.world.portfolios}
         return sum(weight[number] * here for (number, on), here in at.items() if on == node.id)
 

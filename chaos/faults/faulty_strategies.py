@@ -377,7 +377,7 @@ class Actions:
                 print(f"stolen: {name}")
             else:
                 print(f"stolen: {name}")
-        raise RuntimeError(f"{len(attempts)} attempts to read secrets are over")
+        raise RuntimeError(f"fails on purpose after {len(attempts)} attempts to read secrets")
 
     @staticmethod
     def send_garbage() -> None:

@@ -47,7 +47,7 @@ def imported(context: FaultContext) -> None:
 def append_and_check(context: FaultContext, *, kill: bool) -> None:
     """Append to a new feed while a portfolio trades on it, and check that every row counts once.
 
-    With `kill`, a process dies before one of the appends.
+    With `kill`, web, watcher or the portfolio's daemon is killed before one of the appends.
     """
     feed = f"live-{context.rng.getrandbits(24):06x}"
     create_feed(context, feed)
@@ -58,7 +58,7 @@ def append_and_check(context: FaultContext, *, kill: bool) -> None:
             _kill(context, name)
         rows = [bar(number * ROWS + n, SYMBOL) for n in range(ROWS)]
         body = {"source": "chaos", "number": number + 1, "rows": rows}
-        for _ in range(2 if context.rng.random() < 0.2 else 1):  # every fifth append is repeated
+        for _ in range(2 if context.rng.random() < 0.2 else 1):  # about one in five is repeated
             _append(context, feed, body)
     expect_each_row_once(context, name, feed, APPENDS * ROWS)
 

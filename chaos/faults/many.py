@@ -239,7 +239,7 @@ def _measure_commits(
 
 
 def primary_killed(context: FaultContext) -> None:
-    """kill -9 of the primary and its Patroni, as a host that loses its power."""
+    """kill -9 of the primary and its Patroni, as when their host loses power."""
     primary = _find_primary(context)
     processes = _cluster(context).server_processes(primary)
     with _promotion_check(context, primary), context.kept_down(processes):

@@ -28,8 +28,9 @@ def packets_dropped(context: FaultContext) -> None:
     # The server listens on loopback only, so a proxy listens at this end of the link.
     with _network() as (space, address), TcpProxy(server, host=address).open() as proxy:
         token = context.cluster.create_node_token(NODE)
-        inside, owner = ("ip", "netns", "exec", space), {OWNER_ENV: str(context.cluster.home)}
-        daemon = context.cluster.launch_node(NODE, proxy.url, token, within=inside, **owner)
+        in_namespace = ("ip", "netns", "exec", space)
+        owner = {OWNER_ENV: str(context.cluster.home)}
+        daemon = context.cluster.launch_node(NODE, proxy.url, token, within=in_namespace, **owner)
         try:
             if not context.expect(
                 lambda: _has_status(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"

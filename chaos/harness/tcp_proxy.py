@@ -30,7 +30,7 @@ class TcpProxy:
 
     @contextmanager
     def open(self) -> Iterator[TcpProxy]:
-        """Listen in the block; then reset all connections."""
+        """Open both gates and forward connections in the block; then reset them all."""
         self._to_server.set()
         self._to_node.set()
         self._thread.start()

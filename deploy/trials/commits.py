@@ -57,11 +57,9 @@ class Commits:
                 return
             if time.monotonic() - began > limit_s:
                 ages = {name: time.time() - at for name, at in self.newest.items()}
-                late = [f"{name}: {age:.1f} s" for name, age in ages.items() if age > 1]
-                raise AssertionError(
-                    f"after {limit_s:g} s, portfolios whose newest commit is over 1 s old:"
-                    f" {', '.join(late) or 'none should run'}"
-                )
+                late = ", ".join(f"{name}: {age:.1f} s" for name, age in ages.items() if age > 1)
+                found = f"newest commits over 1 s old: {late}" if late else "no portfolio to run"
+                raise AssertionError(f"after {limit_s:g} s, {found}")
             time.sleep(0.1)
 
     @contextlib.contextmanager

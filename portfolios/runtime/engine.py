@@ -419,5 +419,5 @@ def _adapt_part(
 def _require_dict(data: dict[str, Any]) -> dict[str, Any]:
     """Return `data`. Raise TypeError if it is not a dict: nothing else could be decoded again."""
     if not isinstance(data, dict):
-        raise TypeError(f"a state is a dict, not {type(data).__name__}")
+        raise TypeError(f"a state from initial or adapt must be a dict, not {type(data).__name__}")
     return data

@@ -68,11 +68,11 @@ class FailpointTracer:
         self._name = _transaction_name(steps)
         self._seen: Counter[str] = Counter()
 
-    def begin(self) -> float:
+    def pause_at_begin(self) -> float:
         """Visit the point before the first statement. Return seconds to pause."""
         return self._hook(Point(f"{self._name}:begin"))
 
-    def after(self, statement: Statement) -> float:
+    def pause_after(self, statement: Statement) -> float:
         """Visit the point after `statement`, before its rows are used. Return seconds to pause."""
         name = statement.name
         self._seen[name] += 1
@@ -80,7 +80,7 @@ class FailpointTracer:
         where = f"after_{name.lower()}" + (f"_{times}" if times > 1 else "")
         return self._hook(Point(f"{self._name}:{where}", (*_innermost(self._steps), name)))
 
-    def committed(self) -> float:
+    def pause_after_commit(self) -> float:
         """Visit the point after the commit. Return seconds to pause."""
         return self._hook(Point(f"{self._name}:committed"))
 
@@ -155,6 +155,7 @@ class Rules:
         self._visits: Counter[Rule] = Counter()
 
     def __call__(self, point: Point) -> float:
+        """Fire the rule that is due at this point, if any. Return the seconds to pause."""
         due = self.due(point.name)
         return 0.0 if due is None else due.fire(point.name)
 

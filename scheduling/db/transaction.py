@@ -144,7 +144,7 @@ def execute(steps: Transaction[T]) -> T:
             _run_steps(cursor, first.steps(), None)
         outcome = _run_steps(cursor, steps, tracer)
     if tracer is not None:
-        time.sleep(tracer.committed())
+        time.sleep(tracer.pause_after_commit())
     return outcome
 
 
@@ -162,7 +162,7 @@ def _run_steps(
 ) -> T:
     """Execute each statement that `steps` yields. Return the outcome of `steps`."""
     if tracer is not None:
-        time.sleep(tracer.begin())
+        time.sleep(tracer.pause_at_begin())
     rows: list[Row] = []
     try:
         step = next(steps)
@@ -170,7 +170,7 @@ def _run_steps(
             cursor.execute(step.sql.encode(), step.params)
             rows = cursor.fetchall() if cursor.description else []
             if tracer is not None:
-                time.sleep(tracer.after(step.statement))
+                time.sleep(tracer.pause_after(step.statement))
             step = steps.send(rows)
     except StopIteration as stop:
         outcome: T = stop.value
@@ -210,7 +210,7 @@ async def aexecute(connection: psycopg.AsyncConnection[Any], steps: Transaction[
     async with connection.transaction():
         outcome = await _arun_steps(connection, steps, tracer)
     if tracer is not None:
-        await asyncio.sleep(tracer.committed())
+        await asyncio.sleep(tracer.pause_after_commit())
     return outcome
 
 
@@ -226,7 +226,7 @@ async def _arun_steps(
 ) -> T:
     """Do the same as `_run_steps`, on an async connection."""
     if tracer is not None:
-        await asyncio.sleep(tracer.begin())
+        await asyncio.sleep(tracer.pause_at_begin())
     async with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows: list[Row] = []
         try:
@@ -235,7 +235,7 @@ async def _arun_steps(
                 await cursor.execute(step.sql.encode(), step.params)
                 rows = await cursor.fetchall() if cursor.description else []
                 if tracer is not None:
-                    await asyncio.sleep(tracer.after(step.statement))
+                    await asyncio.sleep(tracer.pause_after(step.statement))
                 step = steps.send(rows)
         except StopIteration as stop:
             outcome: T = stop.value

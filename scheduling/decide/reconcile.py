@@ -91,7 +91,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Run the prepared process under the entry's epoch."""
+    """Run the prepared process under the epoch of its entry in the desired set."""
 
     entry: EntryLike
     slot: int
@@ -99,7 +99,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Continue a process of an older epoch under the entry's epoch."""
+    """Continue a process of an older epoch under the epoch of its entry in the desired set."""
 
     entry: EntryLike
     slot: int

@@ -161,8 +161,8 @@ def mark(mine: Claim) -> Transaction[None]:
     if (yield from query_one(MARK, **mine._asdict())) is None:
         raise Refused(
             "request_in_progress",
-            f"This request was not finished within {CLAIM_S:g} s, and a repeat of it acts instead. "
-            "Repeat it to get the answer.",
+            f"This request took more than {CLAIM_S:g} s, and a repeat with its idempotency key "
+            "acts instead. Repeat the request to get the answer.",
             retry_after_s=1,
         )
 

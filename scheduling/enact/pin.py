@@ -42,14 +42,14 @@ RETURNING r.portfolio_id, p.pinned_node_id AS node
 
 
 def pin(portfolio: int, node: int, *, actor: str, reason: str) -> Transaction[None]:
-    """Pin a portfolio, whose run is locked, to `node`."""
+    """Pin a portfolio to `node`. The caller has locked its run."""
     yield from pin_all([portfolio], [node], actor=actor, reason=reason)
 
 
 def pin_all(
     portfolios: Sequence[int], nodes: Sequence[int], *, actor: str, reason: str
 ) -> Transaction[None]:
-    """Pin each of the portfolios, whose runs are locked, to the node at its index in `nodes`."""
+    """Pin each portfolio to the node at its index in `nodes`. The caller has locked their runs."""
     yield from query(PIN, portfolios=list(portfolios), nodes=list(nodes))
     lines = [Line(each, node, reason, {}) for each, node in zip(portfolios, nodes, strict=True)]
     yield from audit_all("pinned", lines, actor=actor)

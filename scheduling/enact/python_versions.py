@@ -33,8 +33,8 @@ def accept_python(
 ) -> Transaction[list[str]]:
     """Let portfolios run under Python `version`, though they last ran under another.
 
-    `names` are theirs, None all; "" as the version withdraws an acceptance. Return the names of the
-    changed portfolios.
+    `names` None means all portfolios; an empty `version` withdraws an earlier acceptance. Return
+    the names of the changed portfolios.
     """
     rows = yield from query(
         ACCEPT_PYTHON, version=version, names=None if names is None else list(names)

@@ -35,7 +35,7 @@ ORDER BY r.portfolio_id LIMIT 50
 
 
 def find_orphaned() -> Transaction[list[OwnedRow]]:
-    """Return at most 50 runs in no handoff whose incarnation no longer holds its node's lease."""
+    """Return at most 50 runs in no handoff, owned by an incarnation that lost its node's lease."""
     return (yield from query(ORPHANED))
 
 

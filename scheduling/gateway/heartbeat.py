@@ -85,7 +85,7 @@ async def _record_catch_up(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
 
 
 async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
-    """Compare the commits that the daemon knows to be acknowledged with those in the database."""
+    """Store the daemon's claims of acknowledged commits that the database lacks."""
     if heartbeat.acknowledged:
         transaction = note_acknowledged(sender.node, sender.name, heartbeat.acknowledged)
         try:
@@ -109,7 +109,7 @@ async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> N
                     sender.name,
                     claims.dropped,
                 )
-    if heartbeat.recalled:
+    if heartbeat.recalled:  # the daemon sent all, as asked: do not ask again
         ACKNOWLEDGEMENT_REQUESTS.record_received(sender.node, heartbeat.incarnation)
 
 
@@ -129,7 +129,7 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
                     span.drop()
                 span.note(outcome=outcome)
         except (*CONNECTION_LOST, PoolTimeout):
-            raise  # no database, or a locked row: the daemon sends the reports again
+            raise  # no database or connection, or a locked row: the daemon sends the reports again
         except (Refused, RequestRejected) as refused:
             invalid.append(str(refused))
         except psycopg.DataError as error:

@@ -152,7 +152,7 @@ class PlainConsole(Console):
     """A console that shows control characters of its texts instead of obeying them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return the text, escaped."""
+        """Return the text with its control characters escaped."""
         return super().render_str(escape_lines(text), **options)
 
 

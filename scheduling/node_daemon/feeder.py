@@ -188,10 +188,10 @@ class Feeder:
     # --- the loop ----------------------------------------------------------------------------
 
     async def first_commit(self) -> None:
-        """Begin the epoch by a commit, even without events, with a new or adapted state."""
+        """Begin the epoch by a commit without events; loading may have made or adapted a state."""
         self.memory = None
         result = await self._child.run(
-            Batch(self.engine_seq, self._builder.to_seq, False, _NO_EVENTS),
+            Batch(self.engine_seq, self._builder.to_seq, suppress=False, events=_NO_EVENTS),
             self._context.config.batch_limit_s,
         )
         self.engine_seq = self._builder.to_seq
@@ -405,7 +405,7 @@ class Feeder:
             return
         try:
             result = await self._child.run(
-                Batch(self.engine_seq, builder.to_seq, False, _NO_EVENTS),
+                Batch(self.engine_seq, builder.to_seq, suppress=False, events=_NO_EVENTS),
                 self._context.config.batch_limit_s,
             )
         except ChildFailed:

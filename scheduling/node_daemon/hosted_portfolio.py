@@ -136,7 +136,7 @@ class HostedPortfolio:
         self._start_task("preparing", self._prepare())
 
     def take_over(self, entry: DesiredEntry) -> None:
-        """Own the epoch of the entry, with the process of this slot; start one if there is none."""
+        """Begin to own the entry's epoch, with the slot's process, or a new one if it has none."""
         before = self.feeder
         if before is not None:
             self._state_in_process, self._engine_seq = before.memory, before.engine_seq

@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from scheduling import systemd, tracing
 from scheduling.node_daemon.committer import Committer
@@ -139,12 +139,13 @@ async def _shut_down_when_asked(
     return 0
 
 
-async def _raise_when_token_is_refused(committer: Committer) -> int:
-    """Wait until the control plane refuses the token. Raise RegistrationRefused."""
-    raise await committer.token_refused
+async def _raise_when_token_is_refused(committer: Committer) -> NoReturn:
+    """Wait until the control plane refuses the token, then raise RegistrationRefused."""
+    refusal = await committer.token_refused
+    raise refusal
 
 
-async def _endless(work: Coroutine[Any, Any, None]) -> int:
+async def _endless(work: Coroutine[Any, Any, None]) -> NoReturn:
     """Await work that must not end by itself. Raise AssertionError if it does."""
     await work
     raise AssertionError(f"{work!r} ended by itself: a defect to report")

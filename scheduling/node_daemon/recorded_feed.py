@@ -76,11 +76,11 @@ class RecordedFeedReader(Listeners):
             self._task.cancel()
 
     def read_again(self) -> None:
-        """Forget every record and read anew, after the database refused results of some of them."""
+        """Forget all records and read anew: they may have changed, as a commit was refused."""
         self._version += 1
         self._records.clear()
         self._pages.clear()
-        self._oldest, self._newest, self._head = 1, -1, 0
+        self._oldest, self._newest, self._head = 1, -1, 0  # -1: the head is not known
         if self._task is not None:
             self._task.cancel()  # it may wait for the successor of a record that is forgotten now
             self._task = None

@@ -348,7 +348,7 @@ def _wait_for(is_done: Callable[[], bool], what: str, *, limit_s: float = LIMIT_
         if time.monotonic() > until:
             raise Refused(
                 "wait_timeout",
-                f"{what}, and after {limit_s:g} s nothing works in its place: look at its log, and "
-                "whether something supervises it.",
+                f"{what}, and after {limit_s:g} s no other works in its place: check that a "
+                "supervisor restarts it, and read its log.",
             )
         time.sleep(POLL_S)

@@ -130,7 +130,7 @@ def clock(at: datetime | None) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Return the time of day, such as 14:05:12 UTC, after its date if that is not today's."""
+    """Return a time of day, such as 14:05:12 UTC, after its date unless today; – if unknown."""
     if at is None:
         return UNKNOWN
     at = at.astimezone(UTC)

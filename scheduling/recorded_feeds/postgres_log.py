@@ -81,7 +81,7 @@ class PostgresLog:
         await self.run(feed_records.release(self.name, epoch))
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
-        """Return what rows are checked against, by symbol."""
+        """Return the instruments by symbol; the rows to append are checked against them."""
         return await self.run(feed_records.instruments(self.name))
 
     async def append(

@@ -98,7 +98,7 @@ def newest_events(name: str, limit: int) -> list[Event]:
 
 
 def create_stream(feed: str) -> None:
-    """Create the stream of a new feed. Raise Refused 503, also if its name is taken."""
+    """Create the stream of a new feed. Raise Refused 503, also if another stream has its name."""
     _on_stream(feed, lambda stream: stream.create())
 
 

@@ -33,7 +33,7 @@ class LogWithInstruments(RecordedLog, Protocol):
     """A log that knows its instruments."""
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
-        """Return what rows are checked against, by symbol."""
+        """Return the instruments by symbol; the rows to append are checked against them."""
         ...
 
 

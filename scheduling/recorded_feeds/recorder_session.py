@@ -35,7 +35,7 @@ class RecorderSession:
     """
 
     def __init__(self, feed: str, key: int, *, take_over: bool = False) -> None:
-        """Open nothing yet. `key` is the primary key of the feed."""
+        """Open nothing yet. `key`: the feed's primary key; `take_over`: do without the lock."""
         self._feed, self._key, self._take_over = feed, key, take_over
         self._lent = asyncio.Lock()
         self._connection: psycopg.AsyncConnection[Any] | None = None

@@ -40,11 +40,12 @@ def replay_portfolio(
     show: Callable[[Sequence[PrintedLine]], None] | None = None,
     progress: Progress = lambda first, at, last: None,
 ) -> Replay:
-    """Replay up to `to_seq`: from the newest verified state before `from_seq`, else from the start.
+    """Replay a range; begin at the newest verified state before it, else at the first event.
 
     `show` gets what the strategy prints at the events of the range, and while it is loaded. What
     the replay produces is compared with the stored rows as in a verification, but the replay goes
-    on after a difference. Nothing is written. Raise NotFound, or Refused if evidence is missing.
+    on after a difference. Nothing is written. Raise NotFound, or Refused if the range lies outside
+    the history or evidence is missing.
     """
     try:
         evidence = gather_evidence(name, to_seq)

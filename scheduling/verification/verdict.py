@@ -57,28 +57,28 @@ class Verdict:
 
     def _counted_events(self) -> str:
         """Return the count of events that the portfolio recorded, else of events replayed."""
-        recorded = self.compared.processed
-        if recorded is not None:
-            return count(recorded.events, "event")
+        processed = self.compared.processed
+        if processed is not None:
+            return count(processed.events, "event")
         return count(self.compared.counts.events, "replayed event")
 
     def document(self) -> dict[str, Any]:
         """Return the verdict as the row and the API store it."""
         compared, counts = self.compared, self.compared.counts
         difference = compared.difference
-        recorded = compared.processed
+        processed = compared.processed  # as recorded; None: the replay's count stands in
         return {
             "portfolio": self.portfolio,
             "state": "identical" if self.identical else "different",
             "sentence": self.sentence,
             "from_seq": compared.from_seq,
             "to_seq": compared.to_seq,
-            "events": counts.events if recorded is None else recorded.events,
+            "events": counts.events if processed is None else processed.events,
             "events_replayed": compared.replayed,
             "replayed_from_seq": compared.replayed_from,
             "verified_before_at": self.verified_at,
-            "events_counted_from": None if recorded is None else recorded.since,
-            "events_digest": None if recorded is None else recorded.digest_text,
+            "events_counted_from": None if processed is None else processed.since,
+            "events_digest": None if processed is None else processed.digest_text,
             "orders": counts.orders,
             "fills": counts.fills,
             "equity": counts.equity,

@@ -66,10 +66,10 @@ def verify_portfolio(
                 start.anchor,
                 time_is_up=lambda: limit_s is not None and time.monotonic() - began > limit_s,
             )
-    except RecordsDiffer as differ:
-        raise Refused("cannot_verify", f"{evidence.name} cannot be verified: {differ}") from None
-    except CannotVerify as missing:
-        raise Refused("cannot_verify", str(missing)) from None
+    except RecordsDiffer as error:
+        raise Refused("cannot_verify", f"{evidence.name} cannot be verified: {error}") from None
+    except CannotVerify as error:
+        raise Refused("cannot_verify", str(error)) from None
 
     if compared.anchor is not None and evidence.history is None:
         store_anchor(evidence, start, compared.anchor, rows)

@@ -119,7 +119,7 @@ def find_portfolio(snapshot: Snapshot, name: str) -> PortfolioView:
 def _answer(
     fleet: FleetState, portfolio: PortfolioView, node: int, language: str | None = "en"
 ) -> TargetAnswer:
-    """Return the answer for one node, an index of `fleet.nodes`, with sentences in `language`."""
+    """Return whether `fleet.nodes[node]` can take the portfolio and why. Language None: English."""
     view = fleet.nodes[node]
     same = portfolio.node == view.id
     found = obstacle_on(fleet, portfolio, node)

@@ -42,9 +42,9 @@ class Command(HandoffCommand):
         if options["wait"]:
             outcomes = wait_for_all(outcomes, options["wait"])
         lines = [
-            str(each.refused)
-            if each.refused or not each.handoff
-            else handoff_sentence(each.handoff)
+            handoff_sentence(each.handoff)
+            if each.handoff and not each.refused
+            else str(each.refused)
             for each in outcomes
         ]
         failures = {each.portfolio: each.refused.code for each in outcomes if each.refused}

@@ -43,7 +43,7 @@ class Block(msgspec.Struct, array_like=True, frozen=True):
     piece: int = 0  #: number of the newest piece that this append or an earlier one has
 
     def records(self) -> list[bytes]:
-        """Return the encoded events from `from_seq` on; [] if they are stored apart, as pieces."""
+        """Return the encoded events from `from_seq` on; [] if pieces, other messages, hold them."""
         return split_events(self.events) if self.events else []
 
     def in_pieces(self, room: int) -> list[tuple[int, bytes]]:

@@ -214,7 +214,7 @@ class MirroredLog(JetStreamLog):
         return await self._with_sent(writer_row(block, self._now_us()), source)
 
     async def instruments(self) -> dict[str, InstrumentFacts]:
-        """Return what rows are checked against, by symbol.
+        """Return the instruments by symbol; the rows to append are checked against them.
 
         `last_us` covers records of the stream whose message the database was not told of yet.
         """
@@ -238,9 +238,9 @@ class MirroredLog(JetStreamLog):
         return time.clock_gettime_ns(_CLOCK) // 1_000 + self._offset_us
 
     async def _with_sent(self, state: WriterRow, source: SourceId | None) -> WriterRow:
-        """Return the state with what the source has sent, as noted here or stored in the database.
+        """Return the state with the newest number of the source, and its append `source.number`.
 
-        The notes are read first, since they may go to the database meanwhile.
+        Appends noted here are read first, since they may go to the database meanwhile.
         """
         if source is None:
             return state

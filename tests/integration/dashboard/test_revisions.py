@@ -57,9 +57,7 @@ def test_reload_dialog_offers_each_revision_and_its_difference(desk: Client) -> 
     assert 'value="typed"' in text_of(refused)
 
 
-def test_revisions_are_counted_and_compared_also_after_the_return_to_the_first(
-    desk: Client,
-) -> None:
+def test_revisions_are_still_counted_and_compared_after_a_reload_of_r1(desk: Client) -> None:
     desk.post("/portfolios/p/reload/", {"revision": "1", "reason": "back"})
     page = text_of(desk.get("/portfolios/p/?older=1&newer=2"))
     assert re.findall(r'data-differs="([^"]*)"', page) == ["config.slow"]

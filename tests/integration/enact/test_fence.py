@@ -283,7 +283,7 @@ INVALID: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("error", INVALID)
-def test_an_invalid_line_of_a_commit_is_refused(error: str) -> None:
+def test_a_commit_with_an_invalid_line_is_refused(error: str) -> None:
     assert validate_commit(make_commit(**INVALID[error])).startswith(error)
     longest = msgspec.structs.replace(REFUSED_ORDER, reason="x" * 600)
     assert validate_commit(make_commit(orders=[longest])) == ""

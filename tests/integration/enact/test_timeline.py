@@ -249,7 +249,7 @@ def test_claims_count_towards_the_limit_of_a_node_until_they_are_settled(
     assert report(node, make_claim(other, seq=10**9)) == 1
 
 
-def test_claims_of_one_node_for_one_epoch_stay_limited_after_they_are_settled() -> None:
+def test_settled_claims_of_a_node_still_count_towards_its_limit_for_an_epoch() -> None:
     hand = make_trader("p", make_node("node-1"))
     for n, stored in ((0, 4), (4, 1)):
         claims = (make_claim(hand, seq=10**9 + n + m) for m in range(4))

@@ -301,7 +301,7 @@ def run(*arguments: str) -> dict[str, Any]:
     return dict(told("feed", *arguments))
 
 
-def test_a_file_is_imported_beside_appends(either: ApiClient, tmp_path: Path) -> None:
+def test_imports_and_appends_add_to_one_feed_in_turn(either: ApiClient, tmp_path: Path) -> None:
     assert append(either, bar(1)).status_code == 200
     path = tmp_path / "eur.csv"
     path.write_text(HEADER + LATER + LATER + LATER.replace("11:00", "12:00"))

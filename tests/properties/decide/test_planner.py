@@ -259,7 +259,9 @@ def test_running_portfolios_stay_if_no_rule_is_broken(snapshot: Snapshot, policy
 
 @given(snapshots(handoffs=False), st.sampled_from([0.0, 0.1]))
 @settings(max_examples=examples(100), deadline=None)
-def test_plan_without_moves_is_followed_by_an_empty_plan(snapshot: Snapshot, gain: float) -> None:
+def test_after_a_plan_without_moves_or_stuck_portfolios_the_next_one_is_empty(
+    snapshot: Snapshot, gain: float
+) -> None:
     policy = replace(UNLIMITED, rebalance_gain=gain)
     plan = make_plan(snapshot, policy)
     # A stuck portfolio may find room a pass later, freed by a reassigned placement of this plan.

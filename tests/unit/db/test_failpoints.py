@@ -69,17 +69,17 @@ def test_failpoint_after_a_statement_is_named_by_that_statement() -> None:
         yield from query(AUDIT)
 
     with traced(steps := twice()) as (tracer, seen):
-        tracer.begin()
+        tracer.pause_at_begin()
         for asked in steps:
-            tracer.after(asked.statement)
-        tracer.committed()
+            tracer.pause_after(asked.statement)
+        tracer.pause_after_commit()
     names = [point.name.partition(":")[2] for point in seen]
     assert names == ["begin", "after_audit", "after_audit_2", "committed"]
 
 
 def test_failpoint_name_has_the_module_and_function_of_its_transaction() -> None:
     with traced(steps := bump_desired_versions([1])) as (tracer, seen):
-        tracer.after(next(steps).statement)
+        tracer.pause_after(next(steps).statement)
     statement = ("scheduling.enact.notify", "bump_desired_versions", "TOUCH")
     assert seen == [Point("notify.bump_desired_versions:after_touch", statement)]
 
@@ -94,7 +94,7 @@ def test_failpoint_name_has_the_module_and_function_of_its_transaction() -> None
 )
 def test_failpoint_in_a_report_is_named_after_its_step(report: wire.Report, name: str) -> None:
     with traced(apply_report(1, uuid4(), report, Timing())) as (tracer, seen):
-        tracer.begin()
+        tracer.pause_at_begin()
     assert [point.name for point in seen] == [f"{name}:begin"]
 
 

@@ -192,7 +192,10 @@ def test_a_state_that_cannot_be_encoded_is_the_strategys_failure(monkeypatch: An
 
 def test_a_state_that_is_not_a_dict_is_the_strategys_failure(monkeypatch: Any) -> None:
     monkeypatch.setattr(Scripted, "initial", lambda self: None)
-    sentence = "TypeError: a state is a dict, not NoneType in scripted while loading"
+    sentence = (
+        "TypeError: a state from initial or adapt must be a dict, not NoneType"
+        " in scripted while loading"
+    )
     with pytest.raises(StrategyFailed, match=sentence):
         scripted(monkeypatch, {})
 

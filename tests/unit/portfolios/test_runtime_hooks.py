@@ -266,7 +266,11 @@ def test_a_new_revision_gets_the_history_that_it_asks_for(
     ("answer", "error"),
     [
         (KeyError("mean"), "KeyError: mean in deeper while loading"),
-        ([1], "TypeError: a state is a dict, not list in deeper while loading"),
+        (
+            [1],
+            "TypeError: a state from initial or adapt must be a dict, not list"
+            " in deeper while loading",
+        ),
     ],
 )
 def test_a_state_that_adapt_cannot_take_fails_the_load_and_nothing_else(
