@@ -242,7 +242,7 @@ async def test_strategy_that_steals_secrets_gets_none(wards: Wards) -> None:
     ward = await wards.get()
     await ward.admit("steal_secrets")
     died = await ward.first_death()
-    assert "RuntimeError: 9 attempts" in died.error
+    assert "RuntimeError: fails on purpose after 9 attempts" in died.error
 
     def told() -> list[str]:
         return [text for _, number, _, text in ward.gateway.log_lines if number in ward.bad]
