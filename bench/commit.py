@@ -116,7 +116,8 @@ def prepare_baseline(nodes: int, per_node: int) -> list[Node]:
             (nodes * per_node,),
         )
     return [
-        Node("none", list(range(1 + n * per_node, 1 + (n + 1) * per_node))) for n in range(nodes)
+        Node(token="none", portfolios=list(range(1 + n * per_node, 1 + (n + 1) * per_node)))
+        for n in range(nodes)
     ]
 
 

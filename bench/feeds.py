@@ -195,12 +195,12 @@ def in_turns(
     return found
 
 
-def wait_until(holds: Callable[[], bool], otherwise: str, every_s: float = 0.005) -> None:
-    """Wait until `holds()` is true; exit with the text `otherwise` if that takes over WAIT_S."""
+def wait_until(holds: Callable[[], bool], failure: str, every_s: float = 0.005) -> None:
+    """Wait until `holds()` is true; exit with the text `failure` if that takes over WAIT_S."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > WAIT_S:
-            raise SystemExit(f"feeds: {otherwise} after {WAIT_S:g} s.")
+            raise SystemExit(f"feeds: {failure} after {WAIT_S:g} s.")
         time.sleep(every_s)
 
 

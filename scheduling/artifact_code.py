@@ -116,9 +116,9 @@ def _obtain(sha256: str, wheel: bytes | None, env_sha256: str, lock: str) -> Art
 
 @contextmanager
 def _slot() -> Iterator[None]:
-    """Take one of MAX_THREADS slots for the block. Raise CodeUnavailable if none becomes free.
+    """Take one of MAX_THREADS slots for a `with` block. Raise CodeUnavailable if none gets free.
 
-    Building takes minutes, and a caller that waits occupies a thread that answers requests.
+    Without a limit, builds that take minutes could occupy all threads that answer requests.
     """
     if not _slots.acquire(timeout=SLOT_WAIT_S):
         raise CodeUnavailable(

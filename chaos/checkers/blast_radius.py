@@ -29,7 +29,7 @@ class BlastRadius:
             self._portfolios |= set(names)
 
     def add_all(self, why: str) -> None:
-        """Add every portfolio. `why` only documents the call, such as `the database is down`."""
+        """Add every portfolio, because of `why` (not empty), such as `the database is down`."""
         with self._lock:
             self._all_because = why
 

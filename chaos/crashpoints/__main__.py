@@ -100,10 +100,10 @@ REBALANCED = (lose_node, restart_daemon)
 
 
 def _clear_leftovers(cluster: FailpointCluster, context: CaseContext) -> None:
-    """Undo the case's request: delete a created portfolio, start a stopped one."""
+    """Undo what the case did: delete the portfolio it created, start the one it stopped."""
     cluster.wait_until_ready()
     if context.portfolio == EXTRA and EXTRA in cluster.runs():
-        # If the request died with its process, an operator repeats it.
+        # A case that deletes it may have failed, since its request died with the process.
         cluster.request("DELETE", f"/api/portfolios/{EXTRA}/")
     cluster.wait_until_idle()
     if context.portfolio == "ge-sma" and cluster.run("ge-sma").node is None:

@@ -242,7 +242,7 @@ def _expect_snapshot_noticed(context: FaultContext, pid: int, held_s: float) -> 
 
 
 def is_named(pid: int, causes: list[str]) -> bool:
-    """Whether a reason of the alert names the dump by pid and application."""
+    """Return whether one of the alert's `causes` names the dump by pid and application."""
     return any(f"pid {pid} ({DUMP}, " in cause for cause in causes)
 
 

@@ -169,7 +169,7 @@ def mount_system() -> None:
 
 
 def make_python_reachable() -> None:
-    """Bring the interpreter of the environment out of a home folder, which units do not see."""
+    """If the interpreter is in a home folder, which units cannot see, mount it at /opt/python."""
     interpreter = (CHECKOUT / ".venv/bin/python").resolve()
     if interpreter.is_relative_to("/root") or interpreter.is_relative_to("/home"):
         base = interpreter.parents[1]
@@ -180,6 +180,7 @@ def make_python_reachable() -> None:
         (venv / "bin/python3").symlink_to(f"/opt/python/bin/{interpreter.name}")
         settings = (venv / "pyvenv.cfg").read_text()
         (venv / "pyvenv.cfg").write_text(settings.replace(str(base), "/opt/python"))
+        # The interpreter would look for libpython where it was built, in the home folder.
         for_all = Path("/etc/systemd/system/service.d")
         for_all.mkdir(exist_ok=True)
         libraries = "[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n"

@@ -28,7 +28,7 @@ class _Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        span = self.high - self.low or 1.0  # of equal values, any: all are mapped to `begin`
+        span = self.high - self.low or 1.0  # low == high: any span maps this value to `begin`
         return round(self.begin + (value - self.low) / span * (self.end - self.begin), 1)
 
 

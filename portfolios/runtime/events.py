@@ -169,7 +169,7 @@ class Quote(Event, array_like=True, frozen=True, gc=False, tag="quote"):
 
     @property
     def open_units(self) -> int:
-        """Return the middle of bid and ask, rounded down to a unit."""
+        """Return the middle of bid and ask, rounded down: the open of a quote taken for a bar."""
         return (self.bid_units + self.ask_units) // 2
 
     @property

@@ -134,10 +134,10 @@ class OpenOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Figures(msgspec.Struct):
-    """Figures of a portfolio since event `since` that the rest of the account does not contain.
+    """Turnover and drawdowns of a portfolio, counted from event `since` on.
 
-    A release of Ginkgo that does not know figures drops them, and a later release starts them
-    again: so turnover and drawdowns count only from `since` on.
+    A release of Ginkgo that does not know these figures drops them from the account, and a later
+    release starts them anew, with a later `since`.
     """
 
     since: int

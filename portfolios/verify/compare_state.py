@@ -63,7 +63,7 @@ def figures_since(state: bytes | None) -> int | None:
 
 
 def without_figures(state: bytes) -> bytes:
-    """Return the state as versions of Ginkgo without figures would have encoded it."""
+    """Return the state as versions without figures (turnover, drawdowns) would have encoded it."""
     decoded = decode_state(state)
     decoded.account.figures = None
     return encode_state(decoded)

@@ -122,8 +122,8 @@ def replay_process(
             return decode_reply(_receive_exactly(ours, size, until))
         except msgspec.MsgspecError:
             raise ReplayProcessEnded(
-                "its answer is not valid, as if the strategy had written into the socket of its "
-                "process, and it was killed; correct the strategy"
+                "it was killed, since its answer is not valid, as if the strategy had written into "
+                "its socket; correct the strategy"
             ) from None
         except TimeoutError:
             raise ReplayProcessEnded(

@@ -131,7 +131,7 @@ class _Verification:
             pass  # the first difference is returned
 
     def _missing_order(self) -> Difference | None:
-        """Return the first order that was open at the start and is no longer stored."""
+        """Return the first order that was open at the start and is neither stored nor archived."""
         expected = () if self._start is None else self._start.open_orders
         for seq, index in expected:
             if (seq, index) in self._comparison.open_orders:

@@ -168,7 +168,7 @@ def _fleet_actions(fleet: FleetView) -> list[Entry]:
 def _action(
     operation: Operation, address: str, noun: str = "", form: bool = True, text: str = ""
 ) -> Entry:
-    """Return an entry with the title of the operation, or with the words of its button, `text`."""
+    """Return an entry called `text`, by default the operation's title. `form`: opens a dialog."""
     text = text or operation.summary(noun)
     command = operation.command.partition(" ")[0]  # "halt" finds "Stop every portfolio" too
     return {"kind": _("action"), "text": text, "detail": command, "address": address, "form": form}

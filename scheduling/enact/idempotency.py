@@ -168,7 +168,7 @@ def mark(mine: Claim) -> Transaction[None]:
 
 
 def unmark(mine: Claim) -> Transaction[None]:
-    """Record that the request has not acted, although its key was marked: a repeat may act."""
+    """Take the record of `mark` back, since the request did nothing: a repeat may act."""
     yield from query(UNMARK, **mine._asdict())
 
 

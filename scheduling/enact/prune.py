@@ -10,9 +10,11 @@ from scheduling.db.transaction import Transaction, query
 from scheduling.decide.ownership_history import EVENT_KINDS
 
 BATCH = 5_000  #: rows per statement, which takes milliseconds, so that nothing waits for it
+#: Per portfolio and outcome, so that the last `different` verification and its alert stay.
+KEPT_VERIFICATIONS = 20
 
 
-def _delete_batch(name: str, table: str, condition: str) -> Statement:
+def _deletion(name: str, table: str, condition: str) -> Statement:
     """Return a statement that deletes at most BATCH rows of `table` and returns their ids.
 
     `condition`: of a row, after WHERE. No concurrent writers here: rows of this age are only read.
@@ -30,14 +32,14 @@ _OLD = "< clock_timestamp() - make_interval(secs => %(keep_s)s)"
 
 _HISTORY = ", ".join(f"'{kind}'" for kind in EVENT_KINDS)
 
-EVENTS = _delete_batch(
+EVENTS = _deletion(
     "EVENTS", "scheduling_event", f"at {_OLD} AND kind NOT IN ({_HISTORY}) ORDER BY at"
 )
 
-ALERTS = _delete_batch("ALERTS", "scheduling_alert", f"closed_at {_OLD}")
+ALERTS = _deletion("ALERTS", "scheduling_alert", f"closed_at {_OLD}")
 
 #: Handoffs without a grant. A tenure refers to the handoff that granted it, and keeps it.
-HANDOFFS = _delete_batch(
+HANDOFFS = _deletion(
     "HANDOFFS",
     "scheduling_handoff",
     f"""finished_at {_OLD} AND state IN ('failed', 'superseded')
@@ -63,10 +65,9 @@ DELETE FROM scheduling_rollout o USING old WHERE o.id = old.id RETURNING o.id
 
 #: Reports that an operator settled. A daemon reports vanished commits within seconds of its next
 #: answer, so a claim of this age does not come again.
-VANISHED = _delete_batch("VANISHED", "scheduling_vanishedcommits", f"settled_at {_OLD}")
+VANISHED = _deletion("VANISHED", "scheduling_vanishedcommits", f"settled_at {_OLD}")
 
-#: Ended ones. The newest 20 of each portfolio and outcome stay, so that the last `different` one
-#: and its alert do.
+#: Ended ones, but for the newest KEPT_VERIFICATIONS of each portfolio and outcome.
 VERIFICATIONS = Statement(
     "VERIFICATIONS",
     f"""
@@ -74,7 +75,7 @@ WITH old AS (
     SELECT id FROM (
         SELECT id, row_number() OVER (PARTITION BY portfolio_id, state ORDER BY id DESC) AS place
         FROM scheduling_verification WHERE state NOT IN ('waiting', 'running')
-    ) x WHERE place > 20 LIMIT {BATCH}
+    ) x WHERE place > {KEPT_VERIFICATIONS} LIMIT {BATCH}
 )
 DELETE FROM scheduling_verification v USING old WHERE v.id = old.id RETURNING v.id
 """,

@@ -143,10 +143,10 @@ END $$
 
 
 def record_disk_space(space: DiskSpace) -> Transaction[None]:
-    """Store `space.reason`, why the disk is full or nearly full, for the alert.
+    """Store `space.reason`, why the disk is full or nearly full: the alert is made from it.
 
     While there is a reason, each call writes it anew, since it expires; once there is none, one
-    call clears it. The first call of a process also reserves a page for the alert of a full disk.
+    call clears it. The first call of a process also reserves space for the row of that alert.
     """
     reason = space.reason
     if space.recorded_reason is None:

@@ -3,8 +3,8 @@
 There are two signs. The server begins a new timeline at a promotion, and if commits did not wait
 for a synchronous standby, the last ones may be missing. And daemons report commits that were
 acknowledged to them and are missing: their *claims*. Either sign opens the alert `commits_vanished`
-and holds failover, since an epoch granted in the lost history could be granted again. Raising the
-epoch floor *settles* a loss, and so does an operator who releases failover: it counts no more.
+and holds failover, since an epoch granted in the lost history could be granted again. A loss is
+*settled*, and counts no more, once the epoch floor is raised or an operator releases failover.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ RETURNING held_at
 
 
 def _hold(why: str) -> Transaction[None]:
-    """Hold failover, or extend a hold by a storm. A hold by an operator stays as it is."""
+    """Hold failover until released, even if a storm holds it. An operator's hold stays as it is."""
     held = yield from query_one(HOLD, actor=HOLDER, reason=why[:200])
     if held is not None:
         yield from audit("storm_held", actor=HOLDER, reason=why)

@@ -5,9 +5,9 @@ healthy while every commit waits: for a locked table (CREATE INDEX), a full disk
 Missed deadlines are then no fault of a node or a portfolio (`could_not_report` in
 `enact/handoff/deadlines.py`).
 
-One successful commit shows that the path is open, whatever waits beside it: a single node must not
-be able to suspend the deadlines of all others. Nor must a single process: its report does not count
-while commits succeed in another one (`RECORD_GATEWAY` in `enact/lease/gateways.py`).
+One successful commit shows that the path is open, whatever other commits wait for: otherwise a
+single node could suspend the deadlines of all others. For the same reason the report of a process
+does not count while commits succeed in another one (`RECORD_GATEWAY` in `enact/lease/gateways.py`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     given = arguments if isinstance(arguments, dict) else vars(arguments)
 
     def path(option: str) -> str:
-        """Return the path given for an option, relative to where bin/node was called; "": none."""
+        """Return an option's path, resolved in the folder where bin/node was called; "": none."""
         named = str(given[option] or "")
         return os.path.join(str(given.get("folder") or ""), named) if named else ""
 

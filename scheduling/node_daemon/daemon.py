@@ -304,7 +304,7 @@ class ExecutionNode:
         self._reconcile()
 
     def _on_version(self, version: int) -> None:
-        """Send a heartbeat if `version`, which a commit's answer named, is not pushed in time."""
+        """Send a heartbeat if desired set `version`, known from a commit, is not pushed in time."""
         if self.desired is not None and version > self.desired.version:
             loop = asyncio.get_running_loop()
             loop.call_later(PUSH_LATE_S, self._request_missed_push, version)

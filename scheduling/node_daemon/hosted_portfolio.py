@@ -92,13 +92,13 @@ class HostedPortfolio:
         self._state_in_process: MemoryState | None = None  #: used only without a feeder
         self._engine_seq = 0  #: the last event that the process has handled
         self._symbols: frozenset[str] | None = None  #: whose events the process needs; None: all
-        self._halted = ""  #: the limit that had halted it, by the loaded checkpoint; "": none
+        self._halted = ""  #: the limit that halted the portfolio, says its checkpoint; "": none
         self._task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._ended = False  #: `end` was called
         self._ended_at_s = 0.0  #: when the process ended: the start of its back-off
         self._reported = True  #: the server knows of the last failure
-        #: Handoff whose release without a process the server answered with `keep`: it stays here.
+        #: The handoff for which a release, sent without a process, was answered `keep`.
         self._kept_handoff: int | None = None
 
     def __str__(self) -> str:
@@ -248,8 +248,8 @@ class HostedPortfolio:
                 LOG.info("%s returns to the checkpoint: %s", self, reason)
                 self._state_in_process, self.feeder = None, None
                 if (reader := self._context.feeds.get(self.entry.feed)) is not None:
-                    reader.read_again()
-                self._context.beat_soon()
+                    reader.read_again()  # a changed record may be the cause
+                self._context.beat_soon()  # the answer says what this node should run now
                 await asyncio.sleep(CONFLICT_PAUSE_S)
 
     async def _run_owned_once(self) -> None:

@@ -36,7 +36,7 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
 
 
 def _is_handed_over(node: ExecutionNode) -> bool:
-    """Return whether the server knows that this node leaves, and wants nothing here to be kept.
+    """Return whether the server knows that this node leaves, and no move is left to wait for.
 
     A portfolio that has moved stays in the desired set, as warm, until its target has committed. An
     entry to prepare is of a portfolio that runs elsewhere. With automatic moves frozen, none moves.

@@ -153,7 +153,7 @@ def read_incident(number: int) -> tuple[IncidentView, list[OutageView]]:
 
     Two statements.
     """
-    # A larger number is no bigint, with which PostgreSQL compares.
+    # PostgreSQL compares ids with a bigint, and would refuse a number that is too large for one.
     found = _read_incidents(id=number, node="", before=None, most=1) if number < 2**63 else []
     if not found:
         raise NotFound("incident", str(number))

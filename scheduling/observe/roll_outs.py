@@ -145,12 +145,12 @@ def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
         "is_canary": row.position == 0,
         "status": row.status or "unproven",
         "status_reason": row.status_reason or "",
-        "lacks": _lacking_reason(row, roll_out),
+        "lacks": _cannot_run_reason(row, roll_out),
     }
     return Item(**fields)
 
 
-def _lacking_reason(row: ItemRow, roll_out: OpenRow) -> Reason | None:
+def _cannot_run_reason(row: ItemRow, roll_out: OpenRow) -> Reason | None:
     """Return why the node of an item cannot run the artifact, or None if it may be able to."""
     if not roll_out.pythons or not row.python or row.python in roll_out.pythons:
         return None

@@ -392,8 +392,8 @@ def _choose_target_id(snapshot: Snapshot, name: str, target: str | None) -> int:
     if target is None:
         choice = choose_target(snapshot, name)
         if isinstance(choice, Reason):
-            why_none = reason_sentence(choice)
-            raise Refused("no_room", _("{name} {why}.", name=name, why=why_none))
+            why = reason_sentence(choice)  # such as "needs 3 places: there is no node yet"
+            raise Refused("no_room", _("{name} {why}.", name=name, why=why))
         return ids[choice.node]
     if target not in ids:
         raise _never_registered(target)

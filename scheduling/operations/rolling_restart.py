@@ -91,7 +91,7 @@ def _has_words(command_line: list[str], needed: tuple[str, ...]) -> bool:
     A supervisor such as `tini -- python …` or `sudo python …` has the words of the process too.
     """
     program, *words = [word.rpartition("/")[2] for word in command_line] or [""]
-    return program.startswith("python") and all(word in words for word in needed)
+    return program.lower().startswith("python") and all(word in words for word in needed)
 
 
 def rolling_restart(*, drain_s: float, actor: str) -> Iterator[str]:

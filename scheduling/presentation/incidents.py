@@ -46,7 +46,7 @@ def incident_details(shown: IncidentView, outages: Sequence[OutageView]) -> dict
 
 
 def outage_document(outage: OutageView, shown: IncidentView) -> dict[str, Any]:
-    """Return what became of one portfolio. `so_far_s`: of one that still waits for an owner."""
+    """Return what became of a portfolio. `so_far_s` is None unless the portfolio waits."""
     return {
         "portfolio": outage.portfolio,
         "outcome": outcome(outage, shown),

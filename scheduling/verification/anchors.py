@@ -58,9 +58,9 @@ class _Chain:
 
 
 def find_start(evidence: Evidence, *, full: bool, report_alive: Callable[[], None]) -> StartPoint:
-    """Return the start: the newest valid anchor. With `full`, the first event.
+    """Return the start: the newest valid anchor. With `full`, or if none is valid, the first event.
 
-    Where orders or fills are archived, `full` starts at the oldest valid anchor after them.
+    Where orders or fills are archived, `full` starts at the oldest valid anchor after them, if any.
     `report_alive` is called repeatedly: it may report that the search goes on. Two statements, and
     four for each begun million events between two anchors.
     """
@@ -84,7 +84,8 @@ def find_start(evidence: Evidence, *, full: bool, report_alive: Callable[[], Non
         archived=archived,
         changed=(chain.invalid[0].seq, chain.invalid[0].at) if chain.invalid else None,
         invalid=tuple(row.id for row in chain.invalid),
-        # Wherever the replay starts: up to `newest`, the rows were just compared by their sums.
+        # The sums for the next anchor go on from `newest`, wherever the replay starts: the rows up
+        # to it were just compared.
         base_seq=recorded.first_seq - 1 if newest is None else newest.seq,
         base=RangeSums() if newest is None else _stored_sums(newest.sums),
     )

@@ -87,6 +87,7 @@ print(*sorted(name for name in sys.modules if name.startswith("opentelemetry")))
 
 
 def test_tracing_library_is_not_imported_without_a_collector() -> None:
+    # Empty counts as unset; the shell that runs the tests may have set it.
     done = run_python("-c", USE, OTEL_EXPORTER_OTLP_ENDPOINT="")
     assert (done.returncode, done.stdout.split()) == (0, [])
 

@@ -72,7 +72,7 @@ def _step(step: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _remedy(remedy: dict[str, Any], scenario: Scenario) -> dict[str, Any]:
-    """Return the remedy with its node, or with the query of the scenario that includes it."""
+    """Return the remedy with the `node` to reopen, or the `query` that adds the proposed node."""
     params = remedy["params"]
     query = ""
     if remedy["code"] == "more_room":

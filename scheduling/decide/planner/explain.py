@@ -65,7 +65,7 @@ class Explainer:
         return reason
 
     def why_stuck(self, task: PlacementTask) -> Reason:
-        """Return why a portfolio must stay: what its pinned node, or else every other, lacks."""
+        """Return why a portfolio cannot move: to its `only_node`, or without one to any other."""
         if task.only_node is not None:
             return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only_node)
         return self.why_unplaced(task)

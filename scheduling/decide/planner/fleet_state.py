@@ -236,7 +236,7 @@ class FleetState:
         return not (portfolio.spread_hard and node in self.spread_members(portfolio))
 
     def choose(self, portfolio: PortfolioView, avoid: Collection[int] = frozenset()) -> int | None:
-        """Return the best node for the portfolio, or None if no allowed node has room.
+        """Return the best allowed node (so one with room) that is not in `avoid`, or None.
 
         Alive nodes come first, then suspect ones. Nodes where the portfolio failed to start twice
         come last: its remaining attempts have to be made somewhere.

@@ -36,8 +36,9 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
     scenario, plan = answer.scenario, answer.plan
     lost = set(scenario.lose)
     if lost:
-        others = source_names(plan.move) - lost
-        if not others and any(node.status in HOSTING for node in answer.hypothetical.nodes):
+        other_sources = source_names(plan.move) - lost
+        is_node_left = any(node.status in HOSTING for node in answer.hypothetical.nodes)
+        if is_node_left and not other_sources:
             parts.append("其他节点上的组合不会因此移动。")
         if answer.failovers:
             parts.append("没有事件被处理两次，没有订单下两次；组合从最后一次提交继续。")
@@ -48,10 +49,10 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
     if scenario.drain:
         parts.append("被排空的组合运行到新节点就绪为止，因此都不会没有所有者。")
     if answer.is_complete and len(plan.move) > answer.failovers:
-        a_pass = Policy()
+        limits = Policy()
         parts.append(
-            f"这是最终结果；一轮最多开始 {a_pass.max_moves} 次移动，每个节点同时 "
-            f"{a_pass.handoffs_per_node} 次。"
+            f"这是最终结果；一轮最多开始 {limits.max_moves} 次移动，每个节点同时 "
+            f"{limits.handoffs_per_node} 次。"
         )
     if added_nodes(answer.hypothetical):
         parts.append("假定新节点具有每个策略的最新版本和所有行情源。")

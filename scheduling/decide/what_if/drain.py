@@ -57,7 +57,7 @@ def drain_plan(
 ) -> DrainPlan:
     """Return what a drain of the node `name` would do.
 
-    Pure. Costs a few plans, and two for each node that stays, up to MAX_FORECASTS. Raise
+    Pure. Costs a few plans, and two for each of at most MAX_FORECASTS nodes that stay. Raise
     NotInSnapshot for an unknown node.
     """
     found = answer(snapshot, Scenario(drain=(name,)), index, storm_fraction)
@@ -77,7 +77,7 @@ def drain_plan(
         leave=leave,
         stay=stay,
         others=others,
-        pins=tuple(
+        pins=tuple(  # a drain ends them, except of a portfolio that moves to its pin
             sorted(
                 move.portfolio.name
                 for move in leave

@@ -107,8 +107,9 @@ def notes(answer: Answer, lease_ttl_s: float, language: str | None = "en") -> li
     scenario, plan = answer.scenario, answer.plan
     lost = set(scenario.lose)
     if lost:
-        others = source_names(plan.move) - lost
-        if not others and any(node.status in HOSTING for node in answer.hypothetical.nodes):
+        other_sources = source_names(plan.move) - lost
+        is_node_left = any(node.status in HOSTING for node in answer.hypothetical.nodes)
+        if is_node_left and not other_sources:
             parts.append("No portfolio on another node moves because of it.")
         if answer.failovers:
             parts.append(
@@ -127,10 +128,10 @@ def notes(answer: Answer, lease_ttl_s: float, language: str | None = "en") -> li
         )
     # Failover has no limits, so the note does not apply to failovers alone.
     if answer.is_complete and len(plan.move) > answer.failovers:
-        a_pass = Policy()
+        limits = Policy()
         parts.append(
-            f"This is the final result; one pass starts at most {a_pass.max_moves} moves, and "
-            f"{a_pass.handoffs_per_node} at a time per node."
+            f"This is the final result; one pass starts at most {limits.max_moves} moves, and "
+            f"{limits.handoffs_per_node} at a time per node."
         )
     if added_nodes(answer.hypothetical):
         parts.append(

@@ -58,10 +58,10 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
 
 
 def symbols_lost(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
-    """Return the symbols in use that the run's revision trades and `wanted` lacks, sorted.
+    """Return the symbols with a position or an open order that `wanted` removes, sorted.
 
-    The run is locked, so no commit comes in between. A symbol that the present revision lacks
-    already is not removed by this change. The state is read only if symbols are removed.
+    The run is locked, so no commit comes in between. A symbol that the run's revision lacks
+    already is not removed. The state is read only if symbols are removed.
     """
     current = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
     after = symbol_set(list(wanted))

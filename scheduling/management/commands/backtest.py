@@ -205,7 +205,7 @@ def _read_parameters(path: str | None) -> dict[str, Any]:
         raise Failed("malformed", f"{path} is not JSON: {error}.") from None
     if not isinstance(value, dict):
         shown = quoted(json.dumps(value), 40)
-        raise Failed("malformed", f"{path} holds {shown}; give an object of parameters.")
+        raise Failed("malformed", f"{path} holds {shown}; give a JSON object of parameters.")
     return value
 
 

@@ -67,7 +67,7 @@ class Command(GinkgoCommand):
 
 
 def _read_value(name: str) -> str:
-    """Return the value from a prompt without an echo, or all of standard input."""
+    """Return the value typed at a prompt without an echo; without a terminal, standard input."""
     # Two more for a line end, and one more by which too long a value shows.
     text = read_hidden("value", f"Value of {name}: ", MAX_VALUE + 3)
     return text.removesuffix("\n").removesuffix("\r")

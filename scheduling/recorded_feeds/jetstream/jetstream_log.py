@@ -199,10 +199,10 @@ class JetStreamLog:
         if ahead_s > MAX_AHEAD_S:
             raise ReleasedAhead(
                 f"The newest record of feed {self.name}, seq {last.to_seq}, was released at"
-                f" {time_text(last.released_us)}, and the database's time is {time_text(now_us)}:"
-                f" {ahead_s:,} s before it, where at most {MAX_AHEAD_S} s are allowed. Correct the"
-                " clock of the database if it is behind; otherwise append after that time, or to a"
-                " new feed."
+                f" {time_text(last.released_us)}, {ahead_s:,} s after the database's time,"
+                f" {time_text(now_us)}; at most {MAX_AHEAD_S} s are allowed. Correct the clock of"
+                " the database if it is behind; otherwise append once it shows the time of that"
+                " release, or append to a new feed."
             )
 
     def _now_us(self) -> int:

@@ -279,7 +279,7 @@ class MirroredLog(JetStreamLog):
         self._changed.set()
 
     async def _mirror(self) -> None:
-        """Write what was noted to the row of the feed, in one try; on failure it stays noted.
+        """Write the news in `_noted` to the row of the feed, in one try; on failure keep them.
 
         Raise LogUnavailable.
         """

@@ -67,7 +67,7 @@ class WebsocketSource:
         self._shown = f"{parts.scheme}://{parts.hostname}"  # the rest may have credentials
         self._read: dict[str, int] = {}  #: symbol or ALL → newest number that was read
         self._heard: dict[str, int] = {}  #: symbol or ALL → when its newest row came, in epoch µs
-        self._stored: dict[str, int] = {}  #: symbol or ALL → newest number that a cursor has
+        self._stored: dict[str, int] = {}  #: symbol or ALL → newest number that a cursor covers
         self._stored_us = 0  #: when the newest row that a cursor covers came, in epoch µs
         self._messages = self._repeats = 0
         self._has_found_rows = False

@@ -258,7 +258,7 @@ def test_refusal_is_shown_in_the_dialog_and_keeps_the_input(operator, monkeypatc
     assert 'value="node-2" data-option="--to node-2" checked' in page
 
 
-def test_every_action_has_a_dialog_and_an_unknown_object_is_named(operator):
+def test_every_action_has_a_dialog_and_a_404_names_the_unknown_object(operator):
     verbs = ("start", "stop", "reload", "unpin", "edit", "migrate")
     for address in (
         *(f"/nodes/node-4/{verb}/" for verb in NODE_ACTIONS.keys() - {"drain"}),

@@ -63,7 +63,7 @@ def test_released_to_uses_a_binary_search() -> None:
         assert loops is not None and int(loops[1]) <= 12
 
 
-def test_a_dropped_record_counts_as_released_with_the_oldest_kept_one() -> None:
+def test_release_time_of_a_dropped_record_is_that_of_the_oldest_kept_one() -> None:
     feed = make_feed([10_000_000, 20_000_000], first_seq=7)
     assert released_at(feed, 3) == released_at(feed, 7) == datetime.fromtimestamp(10, UTC)
     assert released_at(feed, 8) == datetime.fromtimestamp(20, UTC)

@@ -330,7 +330,7 @@ async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
 
 
 @in_a_ward
-async def test_processes_that_a_strategy_without_a_sandbox_kills_are_reported_and_restarted(
+async def test_a_forkserver_killed_by_a_strategy_without_a_sandbox_is_reported_and_restarted(
     wards: Wards,
 ) -> None:
     ward = await wards.get(sandboxed=False)

@@ -107,7 +107,7 @@ def loss(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return gone
 
 
-def test_unread_answer_of_the_gateway_is_ended_without_an_error_of_the_server(
+def test_unread_answer_of_the_gateway_is_ended_and_the_server_logs_no_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", app.logger.name)

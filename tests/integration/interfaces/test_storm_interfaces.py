@@ -53,7 +53,7 @@ def test_the_status_says_who_holds_failover_and_why(stormy: None) -> None:
     assert (storm["by"], storm["until"], storm["nodes"]) == ("ann", None, ["node-1", "node-2"])
 
 
-def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
+def test_open_alerts_are_listed_and_the_metrics_count_them(stormy: None, viewer: ApiClient) -> None:
     (alert,) = viewer.get("alerts/?open=true").json()["results"]
     assert (alert["kind"], alert["closed_at"], alert["times"]) == ("storm_hold", None, 1)
     assert 'ginkgo_alerts_open{kind="storm_hold"} 1.0' in viewer.get("metrics").text

@@ -234,7 +234,7 @@ def test_each_node_links_to_its_own_scenario(page: Client) -> None:
     assert 'name="add" value="8:gpu=yes"' in text
 
 
-def test_a_lost_node_is_shown_as_lost(page: Client, crowded: list[FakeNode]) -> None:
+def test_without_scenario_a_lost_node_is_shown_lost(page: Client, crowded: list[FakeNode]) -> None:
     lose(crowded[0])
     (row,) = re.findall(r'<tr data-node="node-1"(.*?)</tr>', shown(page, ""))
     assert '<span class="tag tag-bad"> lost</span>' in row

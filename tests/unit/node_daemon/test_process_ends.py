@@ -19,7 +19,9 @@ from tests.unit.node_daemon.test_recorded_feed import Gateway, following, gatewa
 
 __all__ = ["gateway"]
 
-ENTRY: Any = SimpleNamespace(name="p", portfolio=1, epoch=2, revision=1, handoff=7)
+
+def make_entry(handoff: int | None = 7) -> Any:
+    return SimpleNamespace(name="p", portfolio=1, epoch=2, revision=1, handoff=handoff)
 
 
 @pytest.mark.parametrize("released", [False, True], ids=["first commit", "release that is kept"])
@@ -66,7 +68,7 @@ async def test_process_that_ends_while_its_release_is_answered_does_not_stay_war
     granted: bool,
 ) -> None:
     context = SimpleNamespace(on_change=lambda: None)
-    hosted = HostedPortfolio(cast("Any", context), 1, ENTRY)
+    hosted = HostedPortfolio(cast("Any", context), 1, make_entry())
     spawned = SpawnedProcess()
     hosted.child = process = child.Child(spawned, 4100)
     hosted.feeder = cast("Any", SimpleNamespace(releasing=True, failed_in=None))
@@ -99,7 +101,7 @@ async def test_missing_record_of_a_feed_rejects_no_revision_and_counts_as_an_att
     reports: list[Any] = []
     outbox = SimpleNamespace(add=lambda report, _delivered: reports.append(report))
     context = SimpleNamespace(on_change=lambda: None, outbox=outbox)
-    hosted = HostedPortfolio(cast("Any", context), 1, ENTRY)
+    hosted = HostedPortfolio(cast("Any", context), 1, make_entry())
     hosted.feeder, hosted._activated = feeder, activated
     hosted._start_task("running", feeder.run())
     assert hosted._task is not None
@@ -124,7 +126,7 @@ async def test_preparation_whose_history_is_refused_reports_that_it_failed(
 
     outbox = SimpleNamespace(add=lambda report, _delivered: reports.append(report))
     context = SimpleNamespace(on_change=reported.set, outbox=outbox)
-    hosted = HostedPortfolio(cast("Any", context), 1, ENTRY)
+    hosted = HostedPortfolio(cast("Any", context), 1, make_entry())
     monkeypatch.setattr(hosted_portfolio, "checkpoint", nothing)
     monkeypatch.setattr(hosted, "_ensure_child", nothing)
     monkeypatch.setattr(hosted, "_load", refuse)
@@ -135,7 +137,7 @@ async def test_preparation_whose_history_is_refused_reports_that_it_failed(
 
 
 async def test_end_of_a_process_that_its_feeder_handles_is_not_handled_twice() -> None:
-    hosted = HostedPortfolio(cast("Any", SimpleNamespace()), 1, ENTRY)
+    hosted = HostedPortfolio(cast("Any", SimpleNamespace()), 1, make_entry(None))
     spawned = SpawnedProcess()
     hosted.child = process = child.Child(spawned, 4100)
     hosted.feeder = cast("Any", SimpleNamespace(releasing=False, ending=True, failed_in=None))

@@ -44,7 +44,7 @@ def test_a_date_column_and_a_time_column_are_joined_into_one_time(header: list[s
     assert columns.row([*cells, "1", "2"])["time"] == "2017-04-19T09:30:00+00:00"
 
 
-def test_a_line_with_more_cells_than_the_header_is_not_read() -> None:
+def test_a_line_with_more_cells_than_the_header_is_refused() -> None:
     columns = find_columns("f", ["time", "open", "high", "low", "close"], {}, "E", UTC)
     at = "2017-04-19 09:00:00"
     # Prices of 1.0000, 1.0722, 1.0000 and 1.0716, with commas: without them, a bar from 1 to 722.

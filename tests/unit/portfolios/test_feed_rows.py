@@ -52,7 +52,7 @@ def test_error_about_a_row_does_not_repeat_a_long_value() -> None:
     assert wrong[0].message.endswith("; it must be below 10^18.")
 
 
-def test_bar_older_than_the_one_before_a_gap_is_refused() -> None:
+def test_bar_older_than_the_bar_before_a_gap_is_refused() -> None:
     rows = [
         bar(),
         gap(time="2026-01-01T10:00:00Z", to="2026-01-01T13:00:00Z"),

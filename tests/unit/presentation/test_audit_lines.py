@@ -88,7 +88,7 @@ def test_audit_line_is_a_sentence_in_both_languages(event: Any, english: str, ch
         assert audit_sentence(event) == chinese
 
 
-def test_order_kinds_limit_and_stop_have_their_own_words_in_chinese() -> None:
+def test_in_chinese_an_order_kind_and_a_state_both_called_stop_have_different_words() -> None:
     assert [order_word(kind) for kind in ORDER_KINDS] == ["market", "limit", "stop"]
     with translation.override("zh-hans"):
         assert [order_word(kind) for kind in ORDER_KINDS] == ["市价", "限价", "止损"]
