@@ -176,7 +176,7 @@ def prepare_ginkgo(nodes: int, per_node: int) -> list[Node]:
 
 @dataclass
 class Node:
-    """A simulated node: its token, the ids of its portfolios, and the last seq of them all."""
+    """A simulated node: its token, the ids of its portfolios, and the last seq they share."""
 
     token: str
     portfolios: list[int]

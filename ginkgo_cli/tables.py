@@ -28,7 +28,10 @@ def printable(text: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table, on a terminal cut to its width. A title that ends in > is aligned right."""
+    """Return the lines of a table. On a terminal, each line is cut to its width.
+
+    A title that ends in > aligns its column right and is shown without the >.
+    """
     cells = [[plain(cell) for cell in row] for row in rows]
     names = [title.rstrip(">") for title in titles]
     widths = [

@@ -97,12 +97,12 @@ def prepare_statements(database: dict[str, Any]) -> None:
 
 
 def lift_session_limits(database: dict[str, Any]) -> None:
-    """Change Django's settings dictionary so that its sessions have PREPARATION_LIMITS.
+    """Change Django's settings dictionary so that its sessions have the looser PREPARATION_LIMITS.
 
     Call it before the process connects. It is for a process that creates or migrates tables.
     """
     limits = " ".join(f"-c {name}={value}" for name, value in PREPARATION_LIMITS.items())
-    database["OPTIONS"]["options"] += f" {limits}"
+    database["OPTIONS"]["options"] += f" {limits}"  # the last one wins
 
 
 @contextmanager

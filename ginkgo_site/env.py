@@ -270,8 +270,8 @@ def _folder(source: _Source, name: str, default: Path) -> Path:
         is_something_else = folder.exists() and not folder.is_dir()
     except OSError as error:
         raise InvalidSetting(
-            f"{name} is {value!r}, which cannot be looked at ({error.strerror}): "
-            "name a folder that this user may reach."
+            f"{name} is {value!r}, which cannot be checked ({error.strerror}): "
+            "name a folder that the user of this process can reach."
         ) from None
     if is_something_else:
         raise InvalidSetting(f"{name} is {value!r}, which is not a folder: name a folder.")

@@ -104,7 +104,7 @@ def dropped_symbol(context: FaultContext) -> None:
 
 
 def _read_portfolio(context: FaultContext, path: str) -> dict[str, Any]:
-    """Return a portfolio as the API shows it. Raise OSError, which `expect` takes as not yet."""
+    """Return a portfolio as the API shows it, or raise OSError: `expect` then asks again."""
     answer = context.request("GET", path)
     if answer is None or answer.status != 200:
         raise OSError(f"GET {path} was not answered")

@@ -73,10 +73,11 @@ class ChaosRun:
         on_progress: Callable[[ChaosRun, str], None],
         on_step_end: Callable[[ChaosRun], None] = lambda run: None,
     ) -> None:
-        """Schedule the faults of these names by `seed`, but at most `steps` steps (None: all).
+        """Schedule `faults`, given by name, for `minutes`, in an order drawn from `seed`.
 
-        `times` are the time limits of the installation. `on_progress` gets a text on every change,
-        `on_step_end` is called after each step.
+        `steps`: how many steps of the schedule to keep (None: all). `times`: the time limits of
+        the installation. `on_progress` gets a text on every change, `on_step_end` is called after
+        each step.
         """
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()

@@ -362,7 +362,7 @@ class Launcher:
             raise ShutdownRequested
 
     def _check_progress(self, missing: list[str]) -> None:
-        """Raise `StartupError` after too long without progress: a report, or fewer `missing`."""
+        """Raise `StartupError` if no report came and `missing` did not shrink for too long."""
         reported = self._bootstrap.progress if self._bootstrap is not None else 0
         progress = (reported, -len(missing))
         now = time.monotonic()

@@ -358,8 +358,8 @@ def _requires(label: str, metadata: email.message.Message) -> Iterable[Requireme
             raise WheelRefused(
                 "not_a_lock",
                 _(
-                    "{label} needs {name} from an address; packages come from the index that "
-                    "nodes use, with hashes.",
+                    "{label} needs {name} from a URL. Require it by version, like numpy>=1.26:"
+                    " nodes install packages from their index, by hash.",
                     label=label,
                     name=requirement.name,
                 ),

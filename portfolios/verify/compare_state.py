@@ -44,7 +44,7 @@ def _account_of(state: bytes | None) -> Account | None:
 
 
 def processed_events(state: bytes | None) -> Processed | None:
-    """Return the event count of a stored state; None if it has none or is unreadable."""
+    """Return the event count and digest in a stored state; None if it has none or is unreadable."""
     account = _account_of(state)
     return None if account is None else account.processed
 

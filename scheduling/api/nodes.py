@@ -80,7 +80,7 @@ class NodeDrainPlan(ApiView):
 
     @described(DrainPlanDocument, summary="What a drain of a node would do; changes nothing")
     def get(self, request: Request, name: str) -> Response:
-        """Return where a drain would move each portfolio, and which losses it leaves unabsorbed."""
+        """Return where a drain would move each portfolio, and how node-loss forecasts change."""
         return Response(drain_document(name))
 
 

@@ -1,4 +1,4 @@
-"""The problems of each operation in the OpenAPI description, from the one list of codes."""
+"""The problem responses of each operation in the OpenAPI description, made from `CODES`."""
 
 from __future__ import annotations
 

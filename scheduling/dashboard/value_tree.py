@@ -19,10 +19,10 @@ OPEN_DEPTH = 1  #: levels that are shown unfolded
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One value: a text, or entries below it."""
+    """One value; the entries of an object or of a longer list are its children."""
 
     key: str
-    text: str  #: of a plain value, or a summary of what is below
+    text: str  #: a plain value or a short list, else the number of entries
     children: tuple[Branch, ...] = ()
     more: int = 0  #: entries that are left out
     is_open: bool = False  #: shown unfolded

@@ -38,8 +38,8 @@ class Echo:
         """
         if self._is_awaited:
             raise NotListening(
-                "the session that listens for notifications did not receive its own last one; if "
-                "a connection pooler is between it and PostgreSQL, it must be in session mode"
+                "the session that listens for notifications did not receive the last one that it "
+                "sent to itself; a connection pooler in front of PostgreSQL must be in session mode"
             )
         self._is_awaited = True
         return f"NOTIFY {self.channel}".encode()

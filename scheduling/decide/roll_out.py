@@ -70,7 +70,7 @@ class Item:
     is_wanted: bool = True  #: the portfolio should run
     phase: str = "running"
     in_handoff: bool = False
-    lacks: Reason | None = None  #: why its node cannot run the new revision
+    cannot_run_reason: Reason | None = None  #: why its node cannot run the new revision
 
     @property
     def is_stopped(self) -> bool:
@@ -190,7 +190,7 @@ def _skip_reason(item: Item) -> Reason | None:
         return Reason("roll_out_changed", {"revision": f"r{item.wanted}"})
     if item.is_stopped:
         return Reason("roll_out_not_running", {"state": item.phase_to_show})
-    return item.lacks
+    return item.cannot_run_reason
 
 
 def _not_ready_code(item: Item) -> str:

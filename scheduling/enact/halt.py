@@ -148,7 +148,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
 
 
 def count_running(fleet: Sequence[Row]) -> int:
-    """Return the number of portfolios with an owner, without deleted ones. Pure."""
+    """Return how many portfolios have an owner and are not deleted. Pure."""
     return sum(row.node_id is not None and not row.archived for row in fleet)
 
 

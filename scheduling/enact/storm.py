@@ -23,7 +23,7 @@ SEEN = Statement(
 SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS status_since, n.lost_times,
        extract(epoch FROM l.expires_at)::float AS expires_at,
        extract(epoch FROM clock_timestamp())::float AS now,
-       extract(epoch FROM s.ended_at)::float AS ended_at, s.ended_at AS ended,
+       extract(epoch FROM s.ended_at)::float AS ended_at, s.ended_at AS ended_timestamp,
        s.held_at IS NOT NULL AS held
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 LEFT JOIN scheduling_storm s ON true
@@ -117,7 +117,7 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
         ttl_s=timing.lease_ttl_s,
         nodes=Jsonb(list(seen.gone)),
         of=seen.alive_before,
-        ended=rows[0].ended,
+        ended=rows[0].ended_timestamp,
     )
     if opened is None:
         return False

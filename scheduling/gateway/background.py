@@ -140,7 +140,7 @@ async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
 def _database_folder() -> Path | None:
     """Return a folder on the disk of the embedded server, or None for any other server.
 
-    It is that of the data, beside that of the socket, which the address names as host; or our home.
+    It is the data folder beside that of the socket, the host in the address; if missing, our home.
     """
     from django.conf import settings
 

@@ -63,7 +63,10 @@ class HeartbeatBatcher:
         self._writer: asyncio.Task[None] | None = None
 
     async def renew(self, node: int, heartbeat: Heartbeat) -> Row:
-        """Return the row of `node` once its heartbeat is durable. Raise HeartbeatExpired."""
+        """Return the row that `renew_leases` returned for `node`, once the heartbeat is durable.
+
+        If it was not stored, raise HeartbeatExpired, or the error that stopped the write.
+        """
         answer: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         self._waiting.append(Waiting(node, heartbeat, time.monotonic(), answer))
         if self._writer is None or self._writer.done():

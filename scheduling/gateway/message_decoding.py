@@ -113,9 +113,9 @@ def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
         raise RequestRejected(
             413,
             "payload_too_large",
-            f"A body of {len(body):,} bytes, over {MAX_MULTI_COMMIT_BODY:,}, is taken only if it"
-            f" holds a single commit and no unknown field: {error}. Send several commits in smaller"
-            " bodies.",
+            f"A body of more than {MAX_MULTI_COMMIT_BODY:,} bytes is accepted only if it holds a"
+            f" single commit and no unknown field. This one, of {len(body):,} bytes, does not:"
+            f" {error}. Send several commits in smaller bodies.",
         ) from None
     return uuid_of(request.incarnation), list(request.commits)
 
@@ -150,7 +150,7 @@ def decode_log(body: bytes) -> wire.LogRequest:
         for name in ("portfolio", "epoch", "handoff"):
             number = getattr(stream, name) or 0
             if not 0 <= number <= LARGEST:
-                raise _invalid(f"A stream of a log has {name} {number}; use 0 to {LARGEST}.")
+                raise _invalid(f"Log lines of a process have {name} {number}; use 0 to {LARGEST}.")
         for line in stream.lines:
             if not 0 <= line.lost <= MAX_LOST:
                 raise _invalid(

@@ -132,7 +132,7 @@ class ExecutionNode:
                 for name, reader in self._context.feeds.items()
                 if isinstance(reader, FeedReader)
             }
-            | {RECORDED_FEEDS: "1"},  # this daemon can read recorded feeds
+            | {RECORDED_FEEDS: "1"},  # no hash: says that this daemon can read any recorded feed
             python=PYTHON_VERSION,
         )
 

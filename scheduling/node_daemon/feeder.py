@@ -147,7 +147,7 @@ class Feeder:
 
     @property
     def lag(self) -> int:
-        """Return the events between the last commit and the head."""
+        """Return the number of events between the last commit and the head."""
         return max(self._reader.head() - self.seq, 0)
 
     @property

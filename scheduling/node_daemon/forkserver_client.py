@@ -111,7 +111,7 @@ class ForkserverClient:
         self.used_at_s = boottime_s()  #: when a process was last requested, or last ended
         self._memory_mb = memory_mb
         self._sandboxed = sandboxed
-        self._hidden = hidden
+        self._hidden_files = hidden
         self._environment = environment
         self._starts_without_ready = 0
         self._numbers = itertools.count(1)  #: ids of requests
@@ -124,7 +124,7 @@ class ForkserverClient:
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
         arguments.append(str(int(self._sandboxed)))
-        python, variables = sys.executable, _child_environment(self._hidden)
+        python, variables = sys.executable, _child_environment(self._hidden_files)
         if (environment := self._environment) is not None:
             # After a start that failed, preload nothing: a package may have ended the forkserver
             # while it was imported. Children import it themselves.

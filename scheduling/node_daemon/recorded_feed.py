@@ -253,7 +253,7 @@ class RecordedFeedReader(Listeners):
     async def _ask(
         self, after: int, released_us: int = 0, *, limit: int = MAX_FEED_RECORDS, wait_s: float = 0
     ) -> FeedAnswer:
-        """Ask for records after `after`; -1: for the head alone. See `FeedRequest`."""
+        """Ask for the records after `after` (-1: only for the head). See also `FeedRequest`."""
         return await self._client.feed(
             FeedRequest(
                 incarnation=self._incarnation,

@@ -45,7 +45,7 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
         if len(reply.extra_symbols) > MAX_SYMBOLS:
             extra = len(reply.extra_symbols)
             raise InvalidReply(
-                f"with {extra} symbols besides those of its revision, limit {MAX_SYMBOLS}"
+                f"with {extra} symbols in use that its revision does not list, limit {MAX_SYMBOLS}"
             )
         # A load with the history may not ask for it again: nothing would be loaded.
         most = MAX_WARM_UP if request.history is None else 0

@@ -122,7 +122,7 @@ def spec_of(row: Any) -> dict[str, Any]:
         "strategy_version": row.strategy_version,
         "parameters": row.config,
         "symbols": row.symbols,
-        "limits": _as_texts(limits),
+        "limits": _as_in_spec(limits),
         "starting_cash": str(row.starting_cash),
         "first_seq": row.first_seq,
         "artifact": row.artifact_sha256 or "",
@@ -130,16 +130,16 @@ def spec_of(row: Any) -> dict[str, Any]:
         "strategy_class": row.class_path or "",
     }
     if broker:
-        spec["broker"] = _as_texts(broker)
+        spec["broker"] = _as_in_spec(broker)
     return spec
 
 
-def _as_texts(values: dict[str, Any]) -> dict[str, Any]:
-    """Return limits with amounts as texts, which keep their places, and counts as integers."""
-    texts: dict[str, Any] = {}
+def _as_in_spec(values: dict[str, Any]) -> dict[str, Any]:
+    """Return limits with counts as integers, and amounts as texts to keep their decimal places."""
+    in_spec: dict[str, Any] = {}
     for name, value in values.items():
         if name in ("orders_per_minute", "slippage_ticks"):
-            texts[name] = int(value)
+            in_spec[name] = int(value)
         else:
-            texts[name] = value if isinstance(value, bool) else str(value)
-    return texts
+            in_spec[name] = value if isinstance(value, bool) else str(value)
+    return in_spec

@@ -145,7 +145,7 @@ def _decision_item(row: ItemRow, roll_out: OpenRow) -> Item:
         "is_canary": row.position == 0,
         "status": row.status or "unproven",
         "status_reason": row.status_reason or "",
-        "lacks": _cannot_run_reason(row, roll_out),
+        "cannot_run_reason": _cannot_run_reason(row, roll_out),
     }
     return Item(**fields)
 

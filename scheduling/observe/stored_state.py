@@ -89,8 +89,8 @@ def _check_amounts(*amounts: Decimal) -> None:
     """Raise StateUnreadable for an amount that is not a number, or longer than any column takes."""
     for amount in amounts:
         if not amount.is_finite() or amount.adjusted() >= MOST_DIGITS:
-            limit = f"a number of at most {MOST_DIGITS} digits before the point"
-            raise StateUnreadable(f"the amount {str(amount)[:40]} is not {limit}")
+            wanted = f"a number of at most {MOST_DIGITS} digits before the point"
+            raise StateUnreadable(f"the amount {str(amount)[:40]} is not {wanted}")
 
 
 def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
@@ -98,10 +98,10 @@ def readable_account(data: bytes) -> tuple[dict[str, Any], dict[str, float]]:
     try:
         outline = decode_outline(data)
         view = account_view(outline)
-        texts = [value for value in view.values() if isinstance(value, str)]
+        amounts = [value for value in view.values() if isinstance(value, str)]
         for position in view["positions"]:
-            texts += [position["quantity"], position["price"], position["unrealised"]]
-        _check_amounts(*map(Decimal, texts))
+            amounts += [position["quantity"], position["price"], position["unrealised"]]
+        _check_amounts(*map(Decimal, amounts))
         return view, shown_metrics(outline.metrics)
     except UNREADABLE as error:
         raise StateUnreadable(str(error) or type(error).__name__) from error

@@ -43,8 +43,8 @@ class DryRun:
 def dry_run(wanted: NewBacktest, present: NewBacktest | None = None) -> DryRun:
     """Run `wanted`, and `present` if given, over the newest EVENTS events of their symbols.
 
-    A failure of `present` is part of the result. For `wanted` raise Invalid for a wrong
-    configuration, Refused if the strategy fails; Refused also if there are no events, after
+    A failure of `present` is part of the result. Raise Invalid if `wanted` is a wrong
+    configuration. Raise Refused if the strategy of `wanted` fails, if there are no events, after
     LIMIT_S, or if another dry run is under way.
     """
     begun = time.monotonic()

@@ -193,7 +193,7 @@ def _refuse_recorded_stream(feed: str) -> None:
         writer_row: feed_records.WriterRow, instruments: Mapping[str, InstrumentFacts]
     ) -> Appended:
         refuse_recorded(feed, writer_row)
-        return Appended(writer_row.head + 1, writer_row.head)
+        return Appended(writer_row.head + 1, writer_row.head)  # no rows: nothing is stored
 
     append_in_stream(feed, append_nothing, tries=TRIES)
 

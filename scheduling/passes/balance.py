@@ -29,7 +29,7 @@ BATCH = 50  #: handoffs requested in one transaction, and so between two renewal
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A change of the plan that was refused; the next pass plans anew."""
+    """A planned handoff that was refused; the next pass plans anew."""
 
     portfolio: str
     reason: str

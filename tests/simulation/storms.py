@@ -17,7 +17,7 @@ def node_histories(db: Store, args: Any) -> list[Row]:
             lost_times=node.lost_times,
             expires_at=db.leases[node.id].expires_at if node.id in db.leases else None, now=db.now,
             ended_at=None if held is None else held.ended_at,
-            ended=None if held is None else held.ended_at,
+            ended_timestamp=None if held is None else held.ended_at,
             held=held is not None and held.held_at is not None)
         for node in sorted(db.nodes.values(), key=lambda each: each.name)
         if node.status != "new"

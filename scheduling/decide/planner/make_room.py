@@ -298,6 +298,6 @@ class RoomFinder:
 
 
 def _relocation_order(movable: Movable) -> tuple[bool, float, float, str, int]:
-    """Return the sort key by which portfolios are chosen for relocation."""
+    """Return the sort key: planned placements, which cost nothing, then lowest priority first."""
     view = movable.portfolio
     return (not movable.is_placement, view.priority, view.weight, view.name, view.id)

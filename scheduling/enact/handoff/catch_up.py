@@ -22,7 +22,7 @@ WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS 
 
 
 def store_catch_up_times(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
-    """Store how long `node` took to reach the head, for each handoff that granted to it.
+    """Store how long `node` took from its activation to the head, on each done handoff to it.
 
     `reached`: (portfolio, epoch, milliseconds). An epoch granted to another node is ignored.
     """

@@ -112,7 +112,7 @@ def symbols_refusal(name: str, symbols: list[str], revision: str) -> Refused:
 
 
 def note_symbols_in_use(run: Row, revision: int, symbols: list[str]) -> Transaction[None]:
-    """Store on the run why the wanted `revision` does not run yet, and when that was checked."""
+    """Store on the run, with the time, that `revision` waits: it lacks `symbols`, still in use."""
     why = Reason(
         "symbol_in_use",
         {"running": f"r{run.revision}", "wanted": f"r{revision}", "symbols": symbols},

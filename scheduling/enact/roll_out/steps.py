@@ -131,7 +131,8 @@ def start_item(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
 def give_back(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
     """Give a portfolio its earlier revision again, unless an operator has changed it since.
 
-    Return `given`, or else `late` or `changed`: the next pass decides again.
+    Return `given`; or else `changed`, or `late` if the roll-out or the item is in another state by
+    now: the next pass decides again.
     """
     locked = yield from query_one(LOCK_ROLL_OUT, roll_out=roll_out)
     row = yield from query_one(ITEM, item=item)
@@ -145,7 +146,7 @@ def give_back(roll_out: int, item: int, timing: Timing) -> Transaction[str]:
     )
     if run is None or given is None:
         return "changed"
-    yield from query(TOUCH_ITEM, item=item)
+    yield from query(TOUCH_ITEM, item=item)  # its deadline counts from now on
     actor = locked.requested_by
     yield from audit(
         "portfolio_changed",

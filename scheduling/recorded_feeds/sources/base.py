@@ -39,7 +39,7 @@ class OpenedFile(Protocol):
         ...
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
-        """Continue behind what was recorded. Raise SourceLost if the file is another one."""
+        """Continue at `at`, after `line`. Raise SourceLost if the file's proof is not `proof`."""
         ...
 
     def refuse_if_cut(self) -> None:

@@ -58,7 +58,7 @@ class _TextFile:
         self._is_json = path.suffix in JSON_LINES
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
-        """Continue behind what was recorded. Raise SourceLost if the file is another one."""
+        """Continue at `at`, after `line`. Raise SourceLost if the file's proof is not `proof`."""
         if self._size() < at or self.proof(at) != proof:
             raise SourceLost(
                 f"{self.path} is not the file that was recorded up to byte {at:,} (line {line:,}):"

@@ -37,7 +37,7 @@ class ParquetFile:
         self._batches: Iterator[list[Item]] = iter(())  #: of rows not read yet
 
     def skip_to(self, at: int, line: int, proof: str) -> None:
-        """Continue behind what was recorded. Raise SourceLost if the file is another one."""
+        """Continue at `at`, after `line`. Raise SourceLost if the file's proof is not `proof`."""
         if not self._open_if_whole() or self.proof(at) != proof:
             raise SourceLost(
                 f"{self.path} is not the file of which {at:,} rows were recorded: it was replaced."

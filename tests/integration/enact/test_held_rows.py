@@ -175,7 +175,7 @@ def test_leaving_flag_of_a_locked_node_changes_with_a_later_heartbeat() -> None:
     assert Node.objects.get().leaving
 
 
-def test_locked_lost_node_is_revived_by_a_later_heartbeat() -> None:
+def test_lost_node_with_a_locked_row_is_revived_by_a_later_heartbeat() -> None:
     node = make_node("node-1")
     lose(node)
     with hold_rows("scheduling_node", f"id = {node.row.pk}"):

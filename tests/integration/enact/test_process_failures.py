@@ -214,7 +214,7 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
     assert hand.run().good_revision == 1
 
 
-def test_second_of_two_quick_changes_is_reloaded_after_the_first(hand: OwnerSession) -> None:
+def test_second_of_two_quick_revisions_is_reloaded_after_the_first(hand: OwnerSession) -> None:
     first = revised(hand)
     _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
     assert second is None

@@ -168,8 +168,8 @@ LOST = "Portfolio 1 has a log line whose count of lost lines, `lost`, is"
 @pytest.mark.parametrize(
     ("stream", "found"),
     [
-        (wire.StreamLines(-1, 1, None, []), "A stream of a log has portfolio -1"),
-        (wire.StreamLines(1, 2**63, None, []), f"A stream of a log has epoch {2**63}"),
+        (wire.StreamLines(-1, 1, None, []), "Log lines of a process have portfolio -1"),
+        (wire.StreamLines(1, 2**63, None, []), f"Log lines of a process have epoch {2**63}"),
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]), f"{LOST} -1"),
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"{LOST} {2**31}"),
     ],

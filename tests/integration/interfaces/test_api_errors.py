@@ -113,7 +113,7 @@ NOT_ALLOWED = (
 )  # fmt: skip
 
 
-def test_a_method_not_allowed_lists_the_allowed_ones(operator: ApiClient) -> None:
+def test_the_answer_to_a_method_not_allowed_lists_the_allowed_ones(operator: ApiClient) -> None:
     for method, path, allowed in NOT_ALLOWED:
         answer = operator.raw(method, path, b"", "application/json")
         problem(answer, 405, "method_not_allowed")

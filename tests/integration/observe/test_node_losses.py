@@ -96,7 +96,7 @@ def test_each_loss_of_a_node_counts_its_own_failovers(fleet: list[FakeNode]) -> 
     assert (older.moved, older.is_over, older.reason) == (3, True, "")
 
 
-def test_a_long_lost_node_keeps_its_count_beside_newer_losses(fleet: list[FakeNode]) -> None:
+def test_a_long_lost_node_keeps_its_moved_count_beside_newer_losses(fleet: list[FakeNode]) -> None:
     first, second, third = fleet
     lose_at_once(first)
     failovers(first, third, 2)

@@ -65,7 +65,7 @@ def test_a_canary_that_lost_its_owner_holds_the_others_until_it_runs_again() -> 
     assert not next_steps(roll_out(canary, item(1), canary_s=10.0), LIMITS)
 
 
-def test_at_most_the_set_number_of_portfolios_change_at_once() -> None:
+def test_no_more_portfolios_than_at_a_time_change_at_once() -> None:
     busy = [item(1, "changing"), item(2), item(3), item(4), item(5)]
     steps = next_steps(roll_out(PROVEN_CANARY, *busy, at_a_time=3), LIMITS)
     assert [i.name for i in steps.start] == ["p2", "p3"]

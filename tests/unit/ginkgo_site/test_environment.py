@@ -64,7 +64,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("GINKGO_TRUSTED_PROXIES", "10.0.0.0/8,proxy.local", "has 'proxy.local', which is neither"),
         ("GINKGO_LOG_LEVEL", "loud", "use info, debug, warning or error"),
         ("GINKGO_HOME", "/dev/null", "name a folder"),
-        ("GINKGO_HOME", "x" * 300, "which cannot be looked at (File name too long)"),
+        ("GINKGO_HOME", "x" * 300, "which cannot be checked (File name too long)"),
         ("GINKGO_HOME", "~no-such-user/ginkgo", "give an absolute path"),
         ("GINKGO_NATS_URL", "http://h", "nats://USER:PASSWORD@HOST:4222"),
     ],

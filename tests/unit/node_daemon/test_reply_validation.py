@@ -99,7 +99,7 @@ LOAD = messages.Load(spec("canary"), None, 0)
         (ASKED, body(messages.Loaded(20, False)), "with the reply to a load, not to a batch"),
         (ASKED, b"hello", "with 5 bytes that cannot be decoded"),
         (LOAD, body(result()), "with the result of a batch, not with the reply to a load"),
-        (LOAD, body(messages.Loaded(0, False, ["KO"] * 10_001)), "with 10001 symbols besides"),
+        (LOAD, body(messages.Loaded(0, False, ["KO"] * 10_001)), "with 10001 symbols in use"),
     ],
     ids=["load reply to a batch", "malformed", "result to a load", "too many symbols"],
 )

@@ -125,7 +125,7 @@ def test_name_or_version_that_is_too_long_is_refused(name: str, version: str, to
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../x.py", "a\\..\\b.py"])
-def test_file_outside_of_the_folder_is_refused(path: str) -> None:
+def test_file_whose_path_leads_out_of_the_wheel_is_refused(path: str) -> None:
     assert "lead out" in str(refusal(*with_member(zipfile.ZipInfo(path))))
 
 

@@ -76,7 +76,7 @@ def test_bytes_of_an_unknown_kind_or_of_no_event_are_refused(data: bytes) -> Non
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
-def test_joined_events_are_the_bytes_of_a_batch(count: int) -> None:
+def test_joining_encoded_events_gives_the_bytes_of_an_encoded_batch(count: int) -> None:
     events = [FOUR_PLACES[0]] * count
     joined = join_events([encode_event(event) for event in events])
     assert joined == encode_events(events)
