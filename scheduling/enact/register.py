@@ -24,7 +24,7 @@ from scheduling.errors import Refused
 from scheduling.timing import Timing
 from scheduling.wire.messages import Register
 
-#: Takeovers from daemons that still sent heartbeats, within TAKEOVER_WINDOW_S; the next is refused.
+#: Takeovers of a valid lease, within TAKEOVER_WINDOW_S; the next is refused.
 MAX_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
@@ -169,9 +169,9 @@ def register(
     same incarnation registers again (its first answer was lost), no run changes.
 
     Raise Refused in three cases. Another node holds the incarnation, by which reports are matched.
-    Or the node was taken over MAX_TAKEOVERS times within TAKEOVER_WINDOW_S, each time from a daemon
-    that still sent heartbeats, as one does now: two daemons with one name would go on forever. Or
-    it was registered MAX_REGISTRATIONS times within REGISTERED_WITHIN_S.
+    Or another daemon holds a valid lease of the node, and MAX_TAKEOVERS such leases were taken over
+    within TAKEOVER_WINDOW_S: two daemons with one name would go on forever. Or the node was
+    registered MAX_REGISTRATIONS times within REGISTERED_WITHIN_S.
     """
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)
@@ -186,9 +186,10 @@ def register(
         if len(takeovers) >= MAX_TAKEOVERS:
             raise Refused(
                 "name_in_use",
-                f"Node {node_name} is in use: the daemon on {lease.host}, pid {lease.pid}, still "
-                f"sends heartbeats, and the node was taken over {len(takeovers)} times in "
-                f"{TAKEOVER_WINDOW_S:g} s; stop that daemon or choose another name.",
+                f"Node {node_name} is in use: the lease of the daemon on {lease.host}, pid "
+                f"{lease.pid}, is valid, and the node was taken over {len(takeovers)} times in "
+                f"{TAKEOVER_WINDOW_S:g} s. Stop that daemon, try again once its lease has ended if "
+                "it was killed, or choose another name.",
                 host=lease.host,
                 pid=lease.pid,
             )

@@ -105,7 +105,7 @@ def test_portfolio_that_crashes_its_daemon_is_quarantined(hand: OwnerSession) ->
     assert neighbour.run().attempts == 0
 
 
-def test_third_takeover_of_a_live_daemon_in_a_minute_is_refused() -> None:
+def test_third_takeover_of_a_valid_lease_in_a_minute_is_refused() -> None:
     make_node("node-1")
     make_node("node-1")
     third = make_node("node-1")
@@ -113,8 +113,9 @@ def test_third_takeover_of_a_live_daemon_in_a_minute_is_refused() -> None:
     assert refusal.code == "name_in_use"
     assert refusal.extra == {"host": "rack-1", "pid": 4100}
     assert refusal.message == (
-        "Node node-1 is in use: the daemon on rack-1, pid 4100, still sends heartbeats, and the "
-        "node was taken over 2 times in 60 s; stop that daemon or choose another name."
+        "Node node-1 is in use: the lease of the daemon on rack-1, pid 4100, is valid, and the "
+        "node was taken over 2 times in 60 s. Stop that daemon, try again once its lease has ended "
+        "if it was killed, or choose another name."
     )
     assert Lease.objects.get().incarnation == third.incarnation
 
