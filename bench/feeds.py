@@ -264,7 +264,7 @@ class Logs:
         self._watch.close()
 
     def append_rate(self, name: str, events: int, batch: int) -> float:
-        """Append events. Return how many a second, counted until the head has followed the last."""
+        """Append events. Return how many per second, timed until the head has reached the last."""
         began = time.perf_counter()
         self._run(self._append(name, events, batch))
         self._wait_until(lambda: self._head(name) >= self._appended[name], 0.001)

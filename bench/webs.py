@@ -115,7 +115,7 @@ def haproxy() -> Iterator[None]:
 async def measure_all(
     simulated: list[Node], seconds: int, rounds: int
 ) -> dict[tuple[str, str], list[Figures]]:
-    """Return the figures of each round, by kind of request and way to the web processes."""
+    """Return the figures of each round, by kind of request and key of WAYS."""
     for port in (*range(PORT, PORT + WEBS), *WAYS.values()):
         await wait_until_listening(port)
     kinds = {"heartbeat": heartbeat.drive_node, "commit": commit.drive_node}

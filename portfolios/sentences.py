@@ -23,10 +23,10 @@ class Sentence(str):
 
 
 def sentence(template: str, /, **values: Any) -> Sentence:
-    """Return a template such as `{name} is {value}` with its values; lists get commas.
+    """Return a template such as `{name} is {value}`, filled with `values`; lists get commas.
 
-    An exception is replaced by its text, which may be a sentence. Give a value from a client's JSON
-    as its `short_repr`: the value may itself be a list.
+    An exception is replaced by its text, which may be a sentence. Of a value from a client's JSON,
+    pass the `short_repr`: if the value is a list, it must not get commas.
     """
     values = {n: str(v) if isinstance(v, BaseException) else v for n, v in values.items()}
     shown = {n: ", ".join(map(str, v)) if is_list(v) else v for n, v in values.items()}

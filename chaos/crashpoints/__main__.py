@@ -74,10 +74,10 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
             cluster.wait_until_converged()
         attempt += 1
         context = CaseContext(cluster, attempt)
-        has_died = False
+        reached_failpoint = False
         try:
             case.action(context, case.process, case.point)
-            has_died = True
+            reached_failpoint = True
             result.met += 1
             began = time.monotonic()
             cluster.wait_until_recovered(RECOVERY_LIMIT_S)
@@ -86,9 +86,9 @@ def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
             result.missed += 1
         except AssertionError as stuck:
             result.stuck.append(f"time {attempt}: {stuck}")
-        if has_died:
-            found = context.handoff()
-            result.ends[NOT_BEGUN if found is None else found.state] += 1
+        if reached_failpoint:
+            handoff = context.handoff()  # None: rolled back with the process
+            result.ends[NOT_BEGUN if handoff is None else handoff.state] += 1
         _record_violations(result, f"time {attempt}", cluster.assert_history_whole)
         cluster.disarm()
         _clear_leftovers(cluster, context)

@@ -280,7 +280,7 @@ def switchover(context: FaultContext) -> None:
 def async_promotion(context: FaultContext) -> None:
     """A standby that lacks acknowledged commits is promoted; the loss is reported and made good.
 
-    The epoch floor is raised as the alert says, and every portfolio continues from its last commit.
+    Once the epoch floor is raised, as the alert asks, every portfolio commits beyond what vanished.
     """
     cluster = _cluster(context)
     primary = _find_primary(context)
@@ -311,6 +311,7 @@ def async_promotion(context: FaultContext) -> None:
         context.note(f"{vanished} acknowledged events vanished")
         if not vanished:
             context.report("fault", "no acknowledged commit vanished in the promotion", {})
+        # The alert has counts only after a daemon has reported missing commits.
         context.measure(
             ALERTED, lambda: "events: " in _vanished_alert(context), ALERTED_WITHIN_S, promoted_at
         )

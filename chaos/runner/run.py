@@ -75,9 +75,8 @@ class ChaosRun:
     ) -> None:
         """Schedule `faults`, given by name, for `minutes`, in an order drawn from `seed`.
 
-        `steps`: how many steps of the schedule to keep (None: all). `times`: the time limits of
-        the installation. `on_progress` gets a text on every change, `on_step_end` is called after
-        each step.
+        At most `steps` steps (None: all). `times`: the time limits of the installation.
+        `on_progress` gets a text on every change, `on_step_end` is called after each step.
         """
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()

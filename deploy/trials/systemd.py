@@ -338,10 +338,10 @@ def try_upgrade(environment: dict[str, str], commits: Commits) -> None:
         raise AssertionError(f"bin/upgrade ended with exit status {code}, expected 0")
     for unit, (pid, restarts) in before.items():
         if show(unit, "MainPID") == pid or int(show(unit, "NRestarts")) != int(restarts) + 1:
-            now = f"pid {show(unit, 'MainPID')}, {show(unit, 'NRestarts')} restarts"
+            now = f"pid {show(unit, 'MainPID')} and {show(unit, 'NRestarts')} restarts"
             raise AssertionError(
-                f"bin/upgrade did not start {unit} anew exactly once: it had pid {pid}, {restarts}"
-                f" restarts, and has {now}"
+                f"bin/upgrade did not start {unit} anew exactly once: pid {pid} and {restarts}"
+                f" restarts before, {now} after"
             )
     order = sorted(UNITS, key=lambda unit: int(show(unit, "ExecMainStartTimestampMonotonic")))
     say(f"started anew once each: {', '.join(order)}")
@@ -374,8 +374,9 @@ def break_unit(
         while show(unit, "MainPID") in (str(pid), "0") or show(unit, "ActiveState") != "active":
             if time.monotonic() - began > limit_s:
                 raise AssertionError(
-                    f"{unit} was not active with another main process within {limit_s:g} s: it is"
-                    f" {show(unit, 'ActiveState')} with pid {show(unit, 'MainPID')}, before {pid}"
+                    f"{unit} was not active with a pid other than {pid} within {limit_s:g} s of"
+                    f" {number.name}: it is {show(unit, 'ActiveState')} with pid"
+                    f" {show(unit, 'MainPID')}"
                 )
             time.sleep(0.1)
         took_s = time.monotonic() - began

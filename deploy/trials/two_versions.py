@@ -305,7 +305,9 @@ class Trial:
         until = time.monotonic() + LIMIT_S
         while not holds():
             if time.monotonic() > until:
-                raise AssertionError(f"not within {LIMIT_S:g} s: {what}; logs: {self.home}/logs")
+                raise AssertionError(
+                    f"waited {LIMIT_S:g} s in vain for this: {what}; see {self.home}/logs"
+                )
             time.sleep(0.1)
 
     def check(self) -> None:

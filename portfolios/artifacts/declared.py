@@ -54,7 +54,10 @@ def _problem_in_strategy(found: FoundStrategy) -> str:
         return schema_too_large(name, size)
     path, summary = found.class_path, found.summary
     if len(path) > MAX_CLASS_PATH or not _CLASS_PATH.fullmatch(path):
-        return f"the class of {name} is {path[:80]!r}; it has to be MODULE:CLASS"
+        return (
+            f"the class of {name} is {path[:80]!r}; it has to be MODULE:CLASS, of at most"
+            f" {MAX_CLASS_PATH} characters"
+        )
     if len(summary) > MAX_SUMMARY:
         return f"the summary of {name} has {len(summary):,} characters, limit {MAX_SUMMARY}"
     return ""

@@ -12,7 +12,6 @@ import msgspec
 from portfolios.artifacts import load
 from portfolios.artifacts.declared import (
     LARGEST,
-    MAX_CLASS_PATH,
     MAX_SCHEMA_BYTES,
     MAX_STRATEGIES,
     MAX_SUMMARY,
@@ -62,10 +61,10 @@ def _inspect(name: str, found: type[Strategy]) -> FoundStrategy:
     if len(schema) > MAX_SCHEMA_BYTES:
         raise ArtifactUnusable(schema_too_large(name, len(schema)))
     return FoundStrategy(
-        name=name, class_path=f"{found.__module__}:{found.__qualname__}"[:MAX_CLASS_PATH],
+        name=name, class_path=f"{found.__module__}:{found.__qualname__}",
         version=found.version, state_version=found.state_version, schema=schema.decode(),
         sees_every_symbol=bool(found.sees_every_symbol),
-        # `validate` asks for a list of symbols if there is `on_bars`.
+        # Whether code checks what the schema cannot: with `on_bars`, that symbols are listed.
         checks=_overrides(found, "check") or _overrides(found, "validate") or acts_on_bars(found),
         warm_up=_warm_up(found),
         summary=" ".join((found.__doc__ or "").split())[:MAX_SUMMARY],

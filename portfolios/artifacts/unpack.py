@@ -143,7 +143,7 @@ def _relative_path(member: zipfile.ZipInfo) -> PurePosixPath:
     path = PurePosixPath(name)
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or is_link:
-        raise WheelUnusable(f"has a link, or a file whose path may leave its folder: {name!r}")
+        raise WheelUnusable(f"has a link, or a path that may lead out of the wheel: {name!r}")
     if any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
         raise WheelUnusable(f"has a file with a name of over {MAX_NAME_BYTES} bytes: {name[:80]!r}")
     return path

@@ -10,10 +10,10 @@ from portfolios.runtime.events import MAX_SCALE
 
 
 class PriceField(models.DecimalField):  # type: ignore[type-arg]
-    """A price with as many places as its instrument has.
+    """A price with as many decimal places as its instrument has.
 
-    The column is numeric without a scale: PostgreSQL rewrites a table when a scale is changed. So
-    not the column, but `scheduling/enact/commit_validation.py` limits the places of prices.
+    The column is numeric without a scale, since PostgreSQL rewrites a table when a scale changes.
+    `scheduling/enact/commit_validation.py` limits the decimal places instead.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

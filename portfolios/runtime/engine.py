@@ -64,7 +64,7 @@ class PortfolioEngine:
         #: Whether the strategy needs events without a symbol too: ticks tell the time.
         self._needs_time = strategy.sees_every_event or _overrides(strategy, "on_timer")
         self._compress = state_compressor()
-        self._given: bytes | None = None  # the packed state that the caller already has
+        self._caller_state: bytes | None = None  # the packed state that the caller already has
         self._is_ahead = True  # whether the state may differ from the one that the caller has
 
     @classmethod
@@ -114,7 +114,8 @@ class PortfolioEngine:
                 restored.timers, restored.metrics, restored.bar_set = [], {}, None
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
-            engine._given, engine._is_ahead = pack_state(restored), False  # the caller has it
+            engine._caller_state = pack_state(restored)  # a batch returns it once it differs
+            engine._is_ahead = False
         if not is_kept:
             engine._warm_up(wanted)
         restored.count_from(last_seq + 1)  # the state may have no event count
@@ -331,9 +332,9 @@ class PortfolioEngine:
             packed = pack_state(self.state)
         except Exception as error:  # a strategy may put anything into its state
             raise StrategyFailed(self.spec.strategy, self.last_seq, error) from error
-        if packed == self._given:
+        if packed == self._caller_state:
             return None
-        self._given = packed
+        self._caller_state = packed
         return self._compress(packed)
 
 

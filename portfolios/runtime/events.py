@@ -41,22 +41,22 @@ class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def open_units(self) -> int:
-        """Return the first price, in units of its last place; 0 without a price."""
+        """Return the first price in units of 10**-scale; 0 without a price."""
         return 0
 
     @property
     def high_units(self) -> int:
-        """Return the highest price, in units of its last place; 0 without a price."""
+        """Return the highest price in units of 10**-scale; 0 without a price."""
         return 0
 
     @property
     def low_units(self) -> int:
-        """Return the lowest price, in units of its last place; 0 without a price."""
+        """Return the lowest price in units of 10**-scale; 0 without a price."""
         return 0
 
     @property
     def close_units(self) -> int:
-        """Return the last price, which values positions, in units of its last place, or 0."""
+        """Return the last price, which values positions, in units of 10**-scale; 0 without one."""
         return 0
 
     @property

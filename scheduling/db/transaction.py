@@ -121,7 +121,7 @@ def beginning_with(
 
 
 def execute_first_steps() -> None:
-    """Commit the steps of `beginning_with` alone, before an action outside of the database."""
+    """Commit the steps given to `beginning_with` now: an action outside of the database follows."""
     if (first := _first_steps.get()) is not None:
         execute_autocommit(first.steps())
 

@@ -131,7 +131,7 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
     found = (_change_of(item, roll_out, limits) for item in roll_out.items)
     changes = {change.item.id: change for change in found if change is not None}
     if roll_out.state == "stopping":
-        return _end(roll_out, changes, "stopped")
+        return _end_if_over(roll_out, changes, "stopped")
     if roll_out.state != "running":
         return Steps()
     failed = next((i for i in roll_out.items if _state_after(i, changes) in FAILED_ITEMS), None)
@@ -149,7 +149,7 @@ def next_steps(roll_out: RollOut, limits: Limits) -> Steps:
             return Steps(tuple(changes.values()))
     waiting = [item for item in others if item.state == "waiting"]
     if not waiting:
-        return _end(roll_out, changes, "finished")
+        return _end_if_over(roll_out, changes, "finished")
     changing = sum(_state_after(item, changes) == "changing" for item in others)
     free = roll_out.at_a_time - changing
     return _start_next(roll_out, changes, waiting, free, limits)
@@ -273,7 +273,7 @@ def _skip_waiting(roll_out: RollOut, changes: dict[int, Change]) -> None:
             changes[item.id] = Change(item, "skipped", Reason("roll_out_not_begun"))
 
 
-def _end(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
+def _end_if_over(roll_out: RollOut, changes: dict[int, Change], state: RollOutState) -> Steps:
     """Return the changes of items, and `state` for the roll-out if no item is open after them.
 
     If an operator stopped it, the items that wait are skipped.

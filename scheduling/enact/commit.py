@@ -62,8 +62,9 @@ _ORDER_FIELDS = """o.kind, nullif(o.limit_price, '')::numeric,
 
 
 def _commit_statement(*, rare: bool) -> Statement[CommittedRow]:
-    """Return the statement COMMIT, with or without the parts for rare lines.
+    """Return the statement COMMIT, whose parameters `to_columns` explains.
 
+    Only if `rare`, it takes ends of orders, metrics, and orders other than plain market orders.
     Both variants have one name, so that a failpoint after COMMIT applies to both.
     """
     ends, join_ends, ended, measured = "", "", "", ""

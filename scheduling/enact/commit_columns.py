@@ -17,7 +17,7 @@ def to_columns(
     A prefix names the lines: o_ orders, f_ fills, e_ equity points, m_ metrics, x_ ends of orders.
     `suppressed`: whether decisions were suppressed. `feed_us`: the start of the newest feed segment
     that the node knew, in µs; 0: not known. `records`: the sha256 of the record at `to_seq`, empty
-    on a packaged feed.
+    on a packaged feed. For `refused`, `held_back`, `placed` and `unplaced` see `_order_counts`.
     """
     orders = [(c.portfolio, line) for c in commits for line in c.orders]
     fills = [(c.portfolio, line) for c in commits for line in c.fills]

@@ -150,7 +150,7 @@ def decode_log(body: bytes) -> wire.LogRequest:
         for name in ("portfolio", "epoch", "handoff"):
             number = getattr(stream, name) or 0
             if not 0 <= number <= LARGEST:
-                raise _invalid(f"Log lines of a process have {name} {number}; use 0 to {LARGEST}.")
+                raise _invalid(f"The {name} of some log lines is {number}; use 0 to {LARGEST}.")
         for line in stream.lines:
             if not 0 <= line.lost <= MAX_LOST:
                 raise _invalid(

@@ -148,6 +148,7 @@ class Feeder:
     @property
     def lag(self) -> int:
         """Return the number of events between the last commit and the head."""
+        # The head as this node knows it may be behind the last commit.
         return max(self._reader.head() - self.seq, 0)
 
     @property

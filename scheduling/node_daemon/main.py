@@ -120,7 +120,7 @@ async def _serve_until_stopped(
 
 
 async def _start(node: ExecutionNode) -> bool:
-    """Load what the node needs and register it. Return True: it was not interrupted."""
+    """Load what the node needs and register it. Return True: no signal came before the end."""
     try:
         await node.load()
     except ChildFailed as failure:

@@ -95,7 +95,7 @@ class StrategyCode:
         return client
 
     async def clean_up(self) -> None:
-        """End forkservers that nothing uses and evict what is not wanted, until cancelled."""
+        """End idle forkservers and evict unused artifacts and environments, until cancelled."""
         while True:
             await asyncio.sleep(CLEAN_UP_INTERVAL_S)
             self.end_idle_forkservers(boottime_s())

@@ -114,7 +114,7 @@ class FieldChange:
 
     @property
     def label(self) -> str:
-        """Return the name that sentences show: `quantity`, `limits.largest_order`, `priority`."""
+        """Return `field` as people see it, without `config.`: `limits.largest_order`, `weight`."""
         return self.field.removeprefix("config.")
 
 

@@ -247,8 +247,9 @@ def refuse_recorded(name: str, writer_row: feed_records.WriterRow) -> None:
     if writer_row.writer:
         raise Refused(
             "recorded_elsewhere",
-            f"Feed {name} is recorded by {writer_row.writer} (epoch {writer_row.epoch}), its one"
-            f" writer: stop it first or, if it was killed, run manage.py feed release {name}.",
+            f"Feed {name} is recorded by {writer_row.writer} (epoch {writer_row.epoch}) and takes"
+            " no other appends: stop the recorder or, if it was killed, run manage.py feed release"
+            f" {name}.",
         )
 
 

@@ -233,11 +233,11 @@ class EmbeddedPostgres:
     def _write_access_rules(self) -> None:
         """Write pg_hba.conf and pg_ident.conf.
 
-        The server accepts, by socket alone, the user who runs the launcher, and if that is root,
-        the owner of the data too.
+        The server accepts connections only through its socket: from the user who runs the launcher,
+        and if that is root, also from the person who owns the data, if any.
         """
         people = {name_of(os.geteuid())}
-        # Any other account is a person, who owns the data and may start it without root too.
+        # An account other than POSTGRES_UID is a person, who may also start Ginkgo without root.
         if self._account is not None and self._account.uid != accounts.POSTGRES_UID:
             people.add(self._account.name)
         rules = "local all all peer map=ginkgo\n"

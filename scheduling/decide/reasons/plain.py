@@ -159,6 +159,6 @@ def in_chinese(text: str) -> str:
 
 
 def _translate_group(found: re.Match[str], reference: re.Match[str]) -> str:
-    """Return the group of `found` whose number `reference` has, in Chinese if it is a sentence."""
+    """Return the group of `found` that `reference` names by number; a sentence in Chinese."""
     group = found[int(reference[1])] or ""
     return in_chinese(group) if " " in group else group  # names and figures have no space

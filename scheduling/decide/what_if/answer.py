@@ -188,7 +188,7 @@ class _RemedyFinder:
     stuck_before: Collection[int]  #: ids of portfolios that stay without the scenario
 
     def find(self, unplaced: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
-        """Yield the remedies that help.
+        """Yield the remedies that help the portfolios without a place and those of `Answer.stay`.
 
         The last may be a warning instead: the plan relies on suspect nodes.
         """

@@ -77,7 +77,7 @@ def drain_plan(
         leave=leave,
         stay=stay,
         others=others,
-        pins=tuple(  # a drain ends them, except of a portfolio that moves to its pin
+        pins=tuple(  # a drain ends each pin, unless the portfolio moves to its pinned node
             sorted(
                 move.portfolio.name
                 for move in leave
@@ -111,9 +111,9 @@ def _stuck_on(node: int, plan: Plan) -> tuple[Pending, ...]:
 def _find_room(
     drained: Snapshot, node: int, stay: tuple[Pending, ...]
 ) -> tuple[tuple[Move, ...], int]:
-    """Return moves that make room for portfolios that would stay, and how many stay even then."""
+    """Return moves that let some of `stay` leave, if there are any, and how many stay even then."""
     ids = {entry.portfolio.id for entry in stay}
-    # The portfolios that stay, as if they had no owner: for such ones the planner makes room.
+    # The planner makes room only for portfolios without an owner: plan as if `stay` had none.
     unowned = replace(
         drained,
         portfolios=tuple(

@@ -64,7 +64,7 @@ def record_gateway_alive(
 
     More than `timing.pulse_gap_s` since the last call is a gap: `serving_since` becomes now. The
     same happens after a clock was set back, since earlier times then say nothing about durations,
-    and if the gateway is `overloaded`: it has dropped heartbeats since the last call, or some wait.
+    and if the gateway is `overloaded`: it may be why nodes were silent since the last call.
     `blocked_s`: seconds for which commits have been blocked here; None: they get through.
     `passed_s`: seconds since a commit last got through here; None: none ever did.
     """

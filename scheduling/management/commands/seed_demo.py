@@ -52,7 +52,7 @@ class Command(GinkgoCommand):
         )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Create the portfolios that are missing. Others, and a paused feed, stay as they are."""
+        """Create the demo portfolios and the feed that are missing; change none that exists."""
         if not FeedRow.objects.filter(kind=FeedKind.REPLAY).exists():
             ensure_feed(settings.GINKGO.feed_rate)
         wanted = [canary(number) for number in range(1, options["nodes"] + 1)]

@@ -146,7 +146,7 @@ class FileSource:
     def __init__(
         self, path: Path, layout: FileLayout, *, pattern: str = "*", from_start: bool = False
     ) -> None:
-        """Open nothing yet."""
+        """Open nothing yet. `from_start`: begin at the first line, whatever the cursor says."""
         self._path, self._layout, self._pattern = path, layout, pattern
         self._from_start = from_start
         self._said_missing = False

@@ -82,9 +82,9 @@ class ParquetFile:
             return False
 
     def _open_if_whole(self) -> bool:
-        """Open the file if its end is that of a whole one, and return whether it is.
+        """Open the file if it ends as a whole Parquet file does. Return whether it is open.
 
-        Raise SourceLost if it cannot be opened.
+        Raise SourceLost if the file exists and cannot be opened.
         """
         if self._file is not None:
             return True

@@ -245,7 +245,7 @@ def test_records_of_a_killed_recorder_are_released_by_the_worker_and_its_feed_ca
     assert head() == 0
     assert tasks.heartbeat_sweep() == "lost: none"
     assert head() == 5
-    with pytest.raises(Refused, match=r"recorded by recorder-1 \(epoch 1\), its one"):
+    with pytest.raises(Refused, match=r"recorded by recorder-1 \(epoch 1\) and takes"):
         append_rows("fx", [row(6)])
     release_feed("fx", actor="test")
     with pytest.raises(Refused, match="no recorder writes it"):

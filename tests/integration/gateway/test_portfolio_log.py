@@ -168,8 +168,8 @@ LOST = "Portfolio 1 has a log line whose count of lost lines, `lost`, is"
 @pytest.mark.parametrize(
     ("stream", "found"),
     [
-        (wire.StreamLines(-1, 1, None, []), "Log lines of a process have portfolio -1"),
-        (wire.StreamLines(1, 2**63, None, []), f"Log lines of a process have epoch {2**63}"),
+        (wire.StreamLines(-1, 1, None, []), "The portfolio of some log lines is -1"),
+        (wire.StreamLines(1, 2**63, None, []), f"The epoch of some log lines is {2**63}"),
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", -1)]), f"{LOST} -1"),
         (wire.StreamLines(1, 1, None, [wire.LogLine(0, "", 2**31)]), f"{LOST} {2**31}"),
     ],

@@ -198,7 +198,7 @@ def test_a_change_committed_late_is_read_although_a_later_one_was_read_before(
     assert refreshed == [[id_of("b")], [id_of("a"), id_of("b")]]
 
 
-def test_snapshot_cache_reads_everything_after_a_change_of_the_database_server(
+def test_snapshot_cache_reads_everything_from_another_database_server(
     cache: SnapshotCache, refreshed: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restored database counts its transactions from elsewhere, also below what is known."""

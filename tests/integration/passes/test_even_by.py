@@ -65,7 +65,7 @@ def test_cpu_measurements_are_not_read_when_balancing_by_weight() -> None:
     assert not Handoff.objects.filter(kind="migrate", reason__contains="CPU").exists()
 
 
-def test_the_busiest_node_gives_a_portfolio_and_the_reason_names_per_cents() -> None:
+def test_rebalance_by_cpu_relieves_the_busiest_node_and_its_reason_has_the_percentages() -> None:
     make_busy_fleet()
     operations.even_by("cpu", actor="olive")
     pass_once()

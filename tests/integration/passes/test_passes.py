@@ -118,7 +118,7 @@ def pinned_trader() -> tuple[FakeNode, FakeNode, OwnerSession]:
     return first, second, hand
 
 
-def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
+def test_failover_of_a_pinned_portfolio_takes_its_good_revision_and_the_grant_unpins_it() -> None:
     first, second, hand = pinned_trader()
     prove_revision(hand.portfolio)
     reload = begin_reload("p")

@@ -202,7 +202,7 @@ def test_portfolio_without_a_good_revision_is_no_canary_and_waits_until_it_has_o
     assert states(view.id)["a"] == "changing"
 
 
-def test_portfolio_stopped_meanwhile_returns_without_running() -> None:
+def test_way_back_of_a_portfolio_stopped_by_a_halt_is_done_without_a_start() -> None:
     _, number = begun("a", "b")
     step()
     operations.halt_all(actor="bob", reason="wrong prices")

@@ -25,7 +25,7 @@ def test_each_of_several_portfolios_takes_room_that_the_earlier_ones_leave():
     assert (answer.load_before, answer.load_after, answer.capacity) == (1, 3, 3)
 
 
-def test_answers_of_nodes_do_not_depend_on_each_other():
+def test_each_target_is_answered_as_if_it_were_the_only_one():
     fleet = world([node(1), node(2, capacity=2), node(3, capacity=2)], on(1, "a", "b"))
     balanced, *nodes = group_targets(fleet, ["a", "b"])
     assert [each.node for each in nodes] == ["node-1", "node-2", "node-3"]

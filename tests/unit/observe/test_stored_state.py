@@ -67,7 +67,7 @@ def test_a_state_that_a_node_made_up_is_unknown_where_it_cannot_be_shown(data: b
     assert not dict(strategy)
 
 
-def test_stored_amounts_larger_than_a_database_column_are_unknown() -> None:
+def test_stored_account_with_an_amount_too_long_for_a_column_is_unknown() -> None:
     account = trader().account
     for cash in (Decimal(10**20) - Decimal("2000.0001"), Decimal(10**20)):
         data = encode_state(replace(trader(), account=replace(account, cash=cash)))

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 
 from portfolios import strategy_inspection
 from portfolios.artifacts.declared import problem_in
+from portfolios.artifacts.inspection import _inspect
 from portfolios.runtime.messages import Examined, FoundStrategy, Inspected, Loaded
+from portfolios.strategies.buy_and_hold import BuyAndHold
 from portfolios.strategy_inspection import CheckFailed, check_with_code, inspect_artifact
 from portfolios.verify.replay_process import ArtifactCode
 
@@ -47,6 +49,11 @@ def test_inspection_answer_with_invalid_facts_is_refused(
     answer_with(monkeypatch, Inspected(forged))
     with pytest.raises(CheckFailed, match=r"^Artifact \w{12} cannot be inspected: "):
         inspect_artifact(CODE)
+
+
+def test_a_class_whose_path_is_too_long_to_be_stored_is_refused_and_not_stored_cut() -> None:
+    long = type("X" * 300, (BuyAndHold,), {"__doc__": "Buy."})
+    assert "of at most 300 characters" in problem_in([_inspect("momentum", long)])
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, reply: Any) -> None:

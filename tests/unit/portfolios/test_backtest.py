@@ -122,7 +122,9 @@ def test_fees_and_orders_that_end_without_a_fill_are_counted(backtest: Any) -> N
     assert end == ("expired", "not filled at the first bar after its decision")
 
 
-def test_limit_that_halts_ends_the_run(backtest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backtest_ends_at_the_event_at_which_a_limit_halts_it(
+    backtest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("portfolios.backtest.run.FIRST_BATCH", 1)
     monkeypatch.setattr("portfolios.backtest.run.MAX_BATCH", 1)
     limits = Limits(largest_drawdown_pct=Decimal(2))

@@ -110,7 +110,7 @@ def test_test_run_gives_orders_of_every_kind_with_their_end() -> None:
     assert run.equity == 100_000 - 2 - Decimal("2.2000") + Decimal("2.0001")
 
 
-def test_limit_that_halts_ends_the_run() -> None:
+def test_run_of_bars_ends_at_the_bar_at_which_a_limit_halts_it() -> None:
     limits = Limits(largest_drawdown_pct=Decimal(10))
     run = run_bars(EverySecondBar, bars("A", 10, 10, 10, 1, 1, 1), cash=20, limits=limits)
     assert "45 % below its peak" in run.halted

@@ -109,7 +109,7 @@ def test_invalid_due_time_of_a_timer_is_the_strategys_failure(due: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [7, [OrderIntent("KO", "buy", None)]])  # type: ignore[arg-type]
-def test_a_timer_hook_that_returns_no_valid_orders_is_the_strategys_failure(answer: Any) -> None:
+def test_an_invalid_return_value_of_a_timer_hook_is_the_strategys_failure(answer: Any) -> None:
     engine = hooked_engine({1: lambda ctx: ctx.set_timer(1)}, lambda ctx, due: answer)
     with pytest.raises(StrategyFailed, match=r"in hooked at seq 2$"):
         run(engine, bars(1, 2))
@@ -132,7 +132,7 @@ def test_metrics_are_sampled_at_equity_points() -> None:
     ("name", "value"),
     [("", 1), ("Big", 1), ("1st", 1), ("a b", 1), ("x" * 65, 1), (7, 1), ("n", float("nan"))],
 )
-def test_a_metric_without_a_plain_name_or_a_number_is_refused(name: Any, value: Any) -> None:
+def test_a_metric_with_an_invalid_name_or_value_is_refused(name: Any, value: Any) -> None:
     with pytest.raises(StrategyFailed, match="metric"):
         run(hooked_engine({1: lambda ctx: ctx.metric(name, value)}), bars(1))
 
