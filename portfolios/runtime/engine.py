@@ -255,6 +255,8 @@ class PortfolioEngine:
         figures = account.figures
         assert figures is not None  # `count_from` made them at the load
         figures.add_point(equity)
+        if self.spec.limits.largest_drawdown_pct is None:
+            return False
         with localcontext(CONTEXT):
             violation = drawdown_violation(self.spec.limits, figures)
         if violation is None:
